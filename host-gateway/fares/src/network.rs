@@ -1,0 +1,155 @@
+//! The network: stations, lines with the distances between their stations, and where one changes between lines.
+//!
+//! A station served by several lines has one platform for each; walking between them needs a transfer in the file.
+//! Distances are in metres, and the shortest way decides the fare, whichever way the rider took.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// The most stations a tariff may have: the table of all pairs of fares then stays under 16 MiB.
+pub const MAX_STATIONS: usize = 2_000;
+/// The most lines: far beyond any city, and platforms stay within 16 bits.
+pub const MAX_LINES: usize = 200;
+/// The longest a segment may be, in metres; sums over a shortest way then fit 32 bits.
+pub const MAX_SEGMENT_M: u32 = 1_000_000;
+
+/// A station's code: 1 to 12 letters, digits, `-` or `_`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct StationId(Box<str>);
+
+/// Why text is not a station code.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a station code: 1 to 12 letters, digits, `-` or `_`")]
+pub struct StationIdError(String);
+
+impl StationId {
+    /// Checks and keeps a code.
+    pub fn new(code: &str) -> Result<Self, StationIdError> {
+        let good = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+        if (1..=12).contains(&code.len()) && code.chars().all(good) {
+            Ok(Self(code.into()))
+        } else {
+            Err(StationIdError(code.chars().take(40).collect()))
+        }
+    }
+
+    /// The code.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for StationId {
+    type Error = StationIdError;
+
+    fn try_from(code: String) -> Result<Self, StationIdError> {
+        Self::new(&code)
+    }
+}
+
+impl From<StationId> for String {
+    fn from(id: StationId) -> Self {
+        id.0.into()
+    }
+}
+
+impl fmt::Display for StationId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+impl std::borrow::Borrow<str> for StationId {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Platforms and ways between them: what shortest ways are computed on.
+#[derive(Debug, Default)]
+pub(crate) struct Graph {
+    /// For each platform, the station it belongs to.
+    station_of: Vec<usize>,
+    /// For each platform, the neighbours and the metres to them.
+    ways: Vec<Vec<(usize, u32)>>,
+}
+
+impl Graph {
+    /// Adds a platform of a station and returns its number.
+    pub(crate) fn platform(&mut self, station: usize) -> usize {
+        self.station_of.push(station);
+        self.ways.push(Vec::new());
+        self.station_of.len() - 1
+    }
+
+    /// Joins two platforms both ways.
+    pub(crate) fn join(&mut self, a: usize, b: usize, metres: u32) {
+        self.ways[a].push((b, metres));
+        self.ways[b].push((a, metres));
+    }
+
+    /// The metres of the shortest way from one station to each (Dijkstra); `None` where no way leads.
+    pub(crate) fn distances(&self, from: usize, stations: usize) -> Vec<Option<u32>> {
+        let mut best = vec![u32::MAX; self.ways.len()];
+        let mut queue = BinaryHeap::new();
+        for (platform, &station) in self.station_of.iter().enumerate() {
+            if station == from {
+                best[platform] = 0;
+                queue.push(Reverse((0_u32, platform)));
+            }
+        }
+        while let Some(Reverse((metres, platform))) = queue.pop() {
+            if metres > best[platform] {
+                continue;
+            }
+            for &(next, step) in &self.ways[platform] {
+                let there = metres.saturating_add(step);
+                if there < best[next] {
+                    best[next] = there;
+                    queue.push(Reverse((there, next)));
+                }
+            }
+        }
+        let mut to = vec![None; stations];
+        for (platform, &metres) in best.iter().enumerate() {
+            let station = &mut to[self.station_of[platform]];
+            if metres < u32::MAX && station.is_none_or(|known| metres < known) {
+                *station = Some(metres);
+            }
+        }
+        to
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shortest_way_changes_lines_only_where_a_transfer_is() {
+        // Line 1: A - B - C, line 2: A - C (short), both at A and C; no transfer yet.
+        let mut graph = Graph::default();
+        let [a1, b1, c1] = [0, 1, 2].map(|s| graph.platform(s));
+        let [c2, d2] = [2, 3].map(|s| graph.platform(s));
+        graph.join(a1, b1, 1000);
+        graph.join(b1, c1, 1500);
+        graph.join(c2, d2, 700);
+        assert_eq!(graph.distances(0, 4), [Some(0), Some(1000), Some(2500), None]);
+        graph.join(c1, c2, 90);
+        assert_eq!(graph.distances(0, 4), [Some(0), Some(1000), Some(2500), Some(3290)]);
+        // From C one may start on either platform, so no transfer is walked.
+        assert_eq!(graph.distances(2, 4)[3], Some(700));
+    }
+
+    #[test]
+    fn station_codes_are_short_and_plain() {
+        assert!(StationId::new("W01").is_ok());
+        for bad in ["", "a b", "0123456789abc", "站"] {
+            assert!(StationId::new(bad).is_err());
+        }
+    }
+}

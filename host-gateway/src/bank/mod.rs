@@ -1,0 +1,1 @@
+//! The bank: its connector and the embedded one.

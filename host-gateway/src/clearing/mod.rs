@@ -1,0 +1,1 @@
+//! Clearing: from taps to deducted charges.

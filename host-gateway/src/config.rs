@@ -1,0 +1,290 @@
+//! The gateway's configuration: a TOML file, over it environment variables `WAVEPASS_*`, over both the flags.
+//!
+//! Parts that belong to one module (bank, tariff, settlement) are sections of the same file that the module reads
+//! itself with [`Config::section`].
+
+use wavepass_fares::DayClock;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+/// What is wrong with a configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("{path}: {source}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// The file is not TOML, or a value is not of its form.
+    #[error("{path}: {source}")]
+    Form {
+        /// The file.
+        path: PathBuf,
+        /// Where and why.
+        source: Box<toml::de::Error>,
+    },
+    /// A value that cannot be.
+    #[error("{name} = `{value}`: {why}")]
+    Value {
+        /// Which.
+        name: &'static str,
+        /// What was given.
+        value: String,
+        /// What it should be.
+        why: String,
+    },
+}
+
+/// The configuration in force.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The data folder: database, lock, admin token.
+    pub data: PathBuf,
+    /// `sqlite:PATH` or a path.
+    pub database: String,
+    /// Where the key files are.
+    pub keys: PathBuf,
+    /// What the file says.
+    pub file: File,
+    day_clock: DayClock,
+    sections: toml::Table,
+    source: PathBuf,
+}
+
+/// The file's own sections.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct File {
+    /// The data folder.
+    pub data: Option<PathBuf>,
+    /// The database, if not `wavepass.db` in the data folder.
+    pub database: Option<String>,
+    /// The folder of the key files, if not `keys` in the data folder.
+    pub keys: Option<PathBuf>,
+    /// The service day.
+    pub day: DaySection,
+    /// The link to the gates.
+    pub link: LinkSection,
+    /// HTTP.
+    pub http: HttpSection,
+    /// Risk.
+    pub risk: RiskSection,
+}
+
+/// `[day]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DaySection {
+    /// IANA name of the operator's time zone.
+    pub zone: String,
+    /// Local time at which a service day begins, `HH:MM`.
+    pub starts: String,
+}
+
+impl Default for DaySection {
+    fn default() -> Self {
+        Self { zone: "Asia/Shanghai".into(), starts: "04:00".into() }
+    }
+}
+
+/// `[link]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LinkSection {
+    /// Where gates connect.
+    pub listen: SocketAddr,
+    /// Connections at a time; more are closed at once. One gate has one, so this is the network's size with room.
+    pub max_connections: usize,
+    /// A connection must have proven itself within this time, seconds.
+    pub hello_s: u64,
+    /// A gate that says nothing for so long is let go; it connects again when it has something. Seconds.
+    pub idle_s: u64,
+    /// A gate that takes nothing for so long is let go. Seconds.
+    pub stall_s: u64,
+    /// Gates are told the time this often, seconds (system clock only; a driven clock tells each move).
+    pub time_s: u64,
+}
+
+impl Default for LinkSection {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 7700)),
+            max_connections: 4096,
+            hello_s: 10,
+            idle_s: 900,
+            stall_s: 30,
+            time_s: 60,
+        }
+    }
+}
+
+/// `[http]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HttpSection {
+    /// Where the API is served. TLS is the business of a proxy in front of it.
+    pub listen: SocketAddr,
+    /// The admin bearer token, if not the one made at first start in the data folder.
+    pub admin_token: Option<String>,
+    /// API keys of concentrators that may hand in taps.
+    pub api_keys: Vec<ApiKey>,
+    /// The largest request body, bytes.
+    pub max_body: usize,
+}
+
+/// One API key. Only its SHA-256 is configured, so that the file gives nobody access.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ApiKey {
+    /// Who has it.
+    pub name: String,
+    /// SHA-256 of the key, 64 hexadecimal digits.
+    pub sha256: String,
+}
+
+impl Default for HttpSection {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 7780)),
+            admin_token: None,
+            api_keys: Vec::new(),
+            max_body: 8 << 20,
+        }
+    }
+}
+
+/// `[risk]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RiskSection {
+    /// With a system clock, risk runs this often, seconds.
+    pub every_s: u64,
+    /// A clone alert puts the token on the deny list.
+    pub deny_clones: bool,
+    /// By how much a synchronised gate's clock may be off, ms.
+    pub synchronised_ms: u64,
+    /// By how much a free-running gate's clock may be off, ms.
+    pub free_ms: u64,
+}
+
+impl Default for RiskSection {
+    fn default() -> Self {
+        Self { every_s: 30, deny_clones: true, synchronised_ms: 5_000, free_ms: 120_000 }
+    }
+}
+
+/// What flags and environment say; each wins over the file.
+#[derive(Debug, Clone, Default)]
+pub struct Overrides {
+    /// The configuration file.
+    pub config: Option<PathBuf>,
+    /// The data folder.
+    pub data: Option<PathBuf>,
+    /// The database.
+    pub database: Option<String>,
+    /// The folder of the key files.
+    pub keys: Option<PathBuf>,
+}
+
+impl Config {
+    /// Reads the file, if one is given, and puts the overrides over it. The default data folder is
+    /// `./wavepass-data`.
+    pub fn load(overrides: &Overrides) -> Result<Self, ConfigError> {
+        let source = overrides.config.clone().unwrap_or_else(|| "(defaults)".into());
+        let text = match &overrides.config {
+            Some(path) => std::fs::read_to_string(path)
+                .map_err(|source| ConfigError::Read { path: path.clone(), source })?,
+            None => String::new(),
+        };
+        Self::from_text(&text, &source, overrides)
+    }
+
+    /// The default configuration of a data folder.
+    pub fn of(data: &Path) -> Result<Self, ConfigError> {
+        Self::load(&Overrides { data: Some(data.to_path_buf()), ..Overrides::default() })
+    }
+
+    fn from_text(text: &str, source: &Path, overrides: &Overrides) -> Result<Self, ConfigError> {
+        let form = |e| ConfigError::Form { path: source.to_path_buf(), source: Box::new(e) };
+        let sections: toml::Table = text.parse().map_err(form)?;
+        let file: File = toml::from_str(text).map_err(form)?;
+        let day_clock = day_clock(&file.day)?;
+        for key in &file.http.api_keys {
+            if key.sha256.len() != 64 || !key.sha256.bytes().all(|b| b.is_ascii_hexdigit()) {
+                let why = "the SHA-256 of the key, 64 hexadecimal digits".into();
+                return Err(ConfigError::Value { name: "http.api_keys.sha256", value: key.name.clone(), why });
+            }
+        }
+        let data =
+            overrides.data.clone().or_else(|| file.data.clone()).unwrap_or_else(|| PathBuf::from("wavepass-data"));
+        let database = overrides
+            .database
+            .clone()
+            .or_else(|| file.database.clone())
+            .unwrap_or_else(|| format!("sqlite:{}", data.join("wavepass.db").display()));
+        let keys = overrides.keys.clone().or_else(|| file.keys.clone()).unwrap_or_else(|| data.join("keys"));
+        Ok(Self { data, database, keys, file, day_clock, sections, source: source.to_path_buf() })
+    }
+
+    /// Which service day an instant belongs to.
+    pub const fn day_clock(&self) -> &DayClock {
+        &self.day_clock
+    }
+
+    /// A module's own section of the file; its default where the file has none.
+    pub fn section<T: DeserializeOwned + Default>(&self, name: &str) -> Result<T, ConfigError> {
+        match self.sections.get(name) {
+            None => Ok(T::default()),
+            Some(value) => value
+                .clone()
+                .try_into()
+                .map_err(|e| ConfigError::Form { path: self.source.clone(), source: Box::new(e) }),
+        }
+    }
+}
+
+fn day_clock(day: &DaySection) -> Result<DayClock, ConfigError> {
+    let wrong = |name, value: &str, why: String| ConfigError::Value { name, value: value.into(), why };
+    let zone = jiff::tz::TimeZone::get(&day.zone).map_err(|e| wrong("day.zone", &day.zone, e.to_string()))?;
+    let starts: jiff::civil::Time =
+        day.starts.parse().map_err(|_| wrong("day.starts", &day.starts, "a time like 04:00".into()))?;
+    Ok(DayClock::new(zone, starts))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(text: &str) -> Result<Config, ConfigError> {
+        Config::from_text(text, Path::new("test.toml"), &Overrides::default())
+    }
+
+    #[test]
+    fn flags_win_over_the_file_and_modules_read_their_own_sections() {
+        #[derive(Deserialize, Default, PartialEq, Debug)]
+        struct Bank {
+            fee: u32,
+        }
+        let overrides = Overrides { database: Some("sqlite:x.db".into()), ..Overrides::default() };
+        let text = "data = 'd'\ndatabase = 'y.db'\n[bank]\nfee = 3\n";
+        let config = Config::from_text(text, Path::new("t"), &overrides).unwrap();
+        assert_eq!((config.database.as_str(), config.data.to_str()), ("sqlite:x.db", Some("d")));
+        assert_eq!(config.section::<Bank>("bank").unwrap(), Bank { fee: 3 });
+        assert_eq!(config.section::<Bank>("other").unwrap(), Bank::default());
+    }
+
+    #[test]
+    fn what_cannot_be_is_named_with_its_place() {
+        let error = |text| load(text).unwrap_err().to_string();
+        assert!(error("[day]\nzone = 'Mars/Base'").contains("day.zone"));
+        assert!(error("[day]\nstarts = '25:00'").contains("day.starts"));
+        assert!(error("[link]\nlisten = 'nowhere'").contains("test.toml"));
+        assert!(error("[link]\nlitsen = '127.0.0.1:1'").contains("litsen"));
+        assert!(error("[[http.api_keys]]\nname = 'a'\nsha256 = 'b'").contains("sha256"));
+    }
+}

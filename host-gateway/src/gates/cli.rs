@@ -1,0 +1,130 @@
+//! `wavepass-gateway gate`: commission, list and retire gates.
+
+use super::{Gate, NewGate};
+use crate::cli::{App, CommandError, Output};
+use clap::{Args, Subcommand, ValueEnum};
+use std::fmt::Write;
+use std::path::PathBuf;
+use wavepass_protocol::tap::Direction;
+
+/// Commission, list and retire gates.
+#[derive(Debug, Args)]
+pub struct GateArgs {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Commission a gate: enter it and write its provisioning file, which holds its keys and is made this once.
+    Add(AddArgs),
+    /// List the gates.
+    List {
+        /// Retired ones too.
+        #[arg(long)]
+        all: bool,
+    },
+    /// Take a gate out of service.
+    Retire {
+        /// The gate's number.
+        #[arg(long)]
+        id: u32,
+    },
+}
+
+#[derive(Debug, Args)]
+struct AddArgs {
+    /// The gate's number, from 1.
+    #[arg(long)]
+    id: u32,
+    /// Station code, 1 to 16 characters.
+    #[arg(long, value_name = "CODE")]
+    station: String,
+    /// Which way the gate lets riders through.
+    #[arg(long, value_enum)]
+    direction: Way,
+    /// Number of the operator whose gate it is.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    operator: u16,
+    /// The network, four characters.
+    #[arg(long, value_name = "CODE", default_value = "WAVE", value_parser = parse_network)]
+    network: [u8; 4],
+    /// Where the provisioning file goes; it must not exist.
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Way {
+    Entry,
+    Exit,
+    Single,
+}
+
+/// Reads a network's code: four printable ASCII characters.
+pub(crate) fn parse_network(text: &str) -> Result<[u8; 4], String> {
+    match <[u8; 4]>::try_from(text.as_bytes()) {
+        Ok(code) if code.iter().all(u8::is_ascii_graphic) => Ok(code),
+        _ => Err("a network's code has four printable characters".to_owned()),
+    }
+}
+
+/// Runs a `gate` command as `user`.
+pub async fn run(args: GateArgs, app: &App, user: &str) -> Result<Output, CommandError> {
+    match args.command {
+        Command::Add(args) => {
+            let new = NewGate {
+                gate_id: args.id,
+                station: args.station,
+                direction: match args.direction {
+                    Way::Entry => Direction::Entry,
+                    Way::Exit => Direction::Exit,
+                    Way::Single => Direction::Single,
+                },
+                operator: args.operator,
+                network: args.network,
+            };
+            let mut tx = app.store.begin().await?;
+            let (gate, file) = super::add_in(&mut tx, app.clearing.as_ref(), &new, user, app.clock.now()).await?;
+            tx.commit().await?;
+            let text = format!(
+                "gate {} commissioned, generation {}; {} holds its keys",
+                gate.gate_id,
+                gate.generation,
+                args.out.display()
+            );
+            Ok(Output::text(text).file(args.out, file))
+        }
+        Command::List { all } => {
+            let mut conn = app.store.pool().acquire().await?;
+            let gates = super::all_in(&mut conn).await?;
+            Ok(Output::text(table(gates.iter().filter(|gate| all || gate.retired.is_none()))))
+        }
+        Command::Retire { id } => {
+            let mut tx = app.store.begin().await?;
+            let gate = super::retire_in(&mut tx, id, user, app.clock.now()).await?;
+            tx.commit().await?;
+            Ok(Output::text(format!("gate {id} at {} is out of service", gate.station)))
+        }
+    }
+}
+
+fn table<'a>(gates: impl Iterator<Item = &'a Gate>) -> String {
+    let mut out = format!("{:>10} {:<16} {:<6} {:>8} {:<7} {:>10} state", "gate", "station", "way", "operator", "network", "generation");
+    for gate in gates {
+        let way = match gate.direction {
+            Direction::Entry => "entry",
+            Direction::Exit => "exit",
+            Direction::Single => "single",
+        };
+        let state = if gate.retired.is_some() { "retired" } else { "in service" };
+        let network = String::from_utf8_lossy(&gate.network);
+        // Writing to a string cannot fail.
+        let _ = write!(
+            out,
+            "\n{:>10} {:<16} {way:<6} {:>8} {network:<7} {:>10} {state}",
+            gate.gate_id, gate.station, gate.operator, gate.generation
+        );
+    }
+    out
+}

@@ -1,0 +1,638 @@
+//! The second stage: checks sequences and counters, and writes a whole group in one transaction.
+//!
+//! The watermark of a key id rises over what is accepted, set aside or known to be lost, so that "acknowledged up
+//! to n" is true of every number. Below it the store tells what is there: an entry that was set aside or lost and
+//! arrives after all is accepted late.
+
+use super::prepare::{Body, Content, Group, Prepared, TapRow};
+use super::{IntakeError, Item, Parts, Receipt, Source, Verdict};
+use crate::gates;
+use crate::store::{Break, Store, StoreError, content_id, raise_break_in, sql};
+use sqlx::{AssertSqlSafe, Row, SqliteConnection};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use tokio::sync::mpsc;
+use wavepass_protocol::dukpt::KeyId;
+use wavepass_protocol::seal::Header;
+use wavepass_protocol::tap::Outcome;
+use wavepass_protocol::time::UnixMs;
+
+/// Writes groups until there are no more.
+pub(super) async fn stage(parts: Parts, mut groups: mpsc::Receiver<Group>) {
+    // Per key id, the number that was missing when an entry after it came. Only a hint against taking a damaged
+    // entry for the missing one; losing it costs a question to the gate.
+    let mut open_gaps = HashMap::new();
+    while let Some(group) = groups.recv().await {
+        let now = parts.clock.now();
+        let began = std::time::Instant::now();
+        let mut directory = parts.directory.current();
+        if group.keys().any(|id| directory.by_key(id).is_none()) {
+            // A gate commissioned since. Where the store fails, so will the transaction below.
+            let _ = parts.directory.refresh(&parts.store).await;
+            directory = parts.directory.current();
+        }
+        let outcome = write(&parts.store, &group.jobs, &directory, &mut open_gaps, now).await;
+        metrics::histogram!("wavepass_intake_commit_seconds").record(began.elapsed().as_secs_f64());
+        answer(group.jobs, outcome);
+    }
+}
+
+fn answer(jobs: Vec<Prepared>, outcome: Result<Vec<Receipt>, StoreError>) {
+    match outcome {
+        Ok(receipts) => {
+            for (job, receipt) in jobs.into_iter().zip(receipts) {
+                for verdict in &receipt.verdicts {
+                    metrics::counter!("wavepass_intake_entries_total", "verdict" => verdict.word()).increment(1);
+                }
+                // Whoever has gone away sends again and is told "repeated".
+                let _ = job.reply.send(Ok(receipt));
+            }
+        }
+        Err(error) => {
+            tracing::error!(%error, "intake: a group could not be written");
+            let error = IntakeError::Store(Arc::new(error));
+            for job in jobs {
+                let _ = job.reply.send(Err(error.clone()));
+            }
+        }
+    }
+}
+
+impl Group {
+    /// Every key id that the group names, with repetitions.
+    fn keys(&self) -> impl Iterator<Item = KeyId> + '_ {
+        self.jobs.iter().flat_map(keys_of)
+    }
+}
+
+fn keys_of(job: &Prepared) -> impl Iterator<Item = KeyId> + '_ {
+    let own = match job.source {
+        Source::Gate(key_id) => Some(key_id),
+        Source::Batch => None,
+    };
+    let named = job.contents.iter().filter_map(|content| match content {
+        Content::Open { header, .. } | Content::Shut { header: Some(header), .. } => Some(header.ksn.key_id),
+        _ => None,
+    });
+    own.into_iter().chain(named)
+}
+
+async fn write(
+    store: &Store,
+    jobs: &[Prepared],
+    directory: &gates::Directory,
+    open_gaps: &mut HashMap<KeyId, u32>,
+    now: UnixMs,
+) -> Result<Vec<Receipt>, StoreError> {
+    let mut tx = store.begin().await?;
+    let mut walk = Walk::begin(&mut tx, jobs, directory, open_gaps, now).await?;
+    let mut receipts = Vec::with_capacity(jobs.len());
+    for job in jobs {
+        let mut receipt = Receipt::default();
+        for (item, content) in job.items.iter().zip(&job.contents) {
+            receipt.verdicts.push(walk.take(&mut tx, job.source, item, content).await?);
+        }
+        receipts.push(receipt);
+    }
+    walk.write(&mut tx).await?;
+    for (job, receipt) in jobs.iter().zip(&mut receipts) {
+        receipt.acknowledged = walk.acknowledged(job);
+    }
+    tx.commit().await?;
+    Ok(receipts)
+}
+
+/// How far a key id has come.
+#[derive(Clone, Copy, Default)]
+struct Mark {
+    acked: u32,
+    last_counter: u32,
+    changed: bool,
+}
+
+/// An entry that will be written.
+struct Accepted<'a> {
+    header: Header,
+    sealed: &'a [u8],
+    body: &'a Body,
+    late: bool,
+}
+
+/// One group on its way through the checks. Rows are gathered and written at the end.
+struct Walk<'a> {
+    directory: &'a gates::Directory,
+    open_gaps: &'a mut HashMap<KeyId, u32>,
+    now: UnixMs,
+    marks: HashMap<KeyId, Mark>,
+    /// What the store has of numbers at or below the watermark that came again.
+    known: HashMap<(KeyId, u32), Vec<u8>>,
+    accepted: Vec<Accepted<'a>>,
+    by_place: HashMap<(KeyId, u32), usize>,
+}
+
+impl<'a> Walk<'a> {
+    async fn begin(
+        conn: &mut SqliteConnection,
+        jobs: &[Prepared],
+        directory: &'a gates::Directory,
+        open_gaps: &'a mut HashMap<KeyId, u32>,
+        now: UnixMs,
+    ) -> Result<Self, StoreError> {
+        let mut keys: Vec<KeyId> = jobs.iter().flat_map(keys_of).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        let marks = load_marks(conn, &keys).await?;
+        let mut below = Vec::new();
+        for header in jobs.iter().flat_map(|j| &j.contents).filter_map(|c| match c {
+            Content::Open { header, .. } | Content::Shut { header: Some(header), .. } => Some(header),
+            _ => None,
+        }) {
+            if marks.get(&header.ksn.key_id).is_some_and(|m| header.sequence <= m.acked) {
+                below.push((header.ksn.key_id, header.sequence));
+            }
+        }
+        let known = load_known(conn, &below).await?;
+        Ok(Self { directory, open_gaps, now, marks, known, accepted: Vec::new(), by_place: HashMap::new() })
+    }
+
+    fn acked(&self, key_id: KeyId) -> u32 {
+        self.marks.get(&key_id).map_or(0, |m| m.acked)
+    }
+
+    /// Raises the watermark to `to`.
+    fn advance(&mut self, key_id: KeyId, to: u32) {
+        let mark = self.marks.entry(key_id).or_default();
+        mark.acked = mark.acked.max(to);
+        mark.changed = true;
+        self.open_gaps.remove(&key_id);
+    }
+
+    async fn take(
+        &mut self,
+        conn: &mut SqliteConnection,
+        source: Source,
+        item: &'a Item,
+        content: &'a Content,
+    ) -> Result<Verdict, StoreError> {
+        let place = match item {
+            Item::InPlaceOf { place, .. } => Some(*place),
+            _ => None,
+        };
+        match (item, content) {
+            (Item::Lost { key_id, from, upto }, _) => self.lost(conn, *key_id, *from, *upto).await,
+            (_, Content::Open { header, body }) => self.open(conn, source, item.sealed(), header, body, place).await,
+            (_, Content::Shut { header, why }) => {
+                self.shut(conn, source, item.sealed(), header.as_ref(), why.word(), place).await
+            }
+            // Entries always have a content of their own.
+            (_, Content::Notice) => Ok(Verdict::Noted),
+        }
+    }
+
+    async fn lost(
+        &mut self,
+        conn: &mut SqliteConnection,
+        key_id: KeyId,
+        from: u32,
+        upto: u32,
+    ) -> Result<Verdict, StoreError> {
+        let due = self.acked(key_id).saturating_add(1);
+        if from > due {
+            return Ok(Verdict::Gap { due });
+        }
+        if upto >= due {
+            self.gap(conn, key_id, due, upto).await?;
+            self.advance(key_id, upto);
+        }
+        Ok(Verdict::Noted)
+    }
+
+    async fn gap(&self, conn: &mut SqliteConnection, key_id: KeyId, from: u32, upto: u32) -> Result<(), StoreError> {
+        tracing::warn!(key_id = sql::hex(&key_id.0), from, upto, "entries of a gate are lost");
+        self.raise(conn, "gap", key_id, &format!("{from}-{upto}")).await
+    }
+
+    async fn raise(
+        &self,
+        conn: &mut SqliteConnection,
+        kind: &str,
+        key_id: KeyId,
+        detail: &str,
+    ) -> Result<(), StoreError> {
+        metrics::counter!("wavepass_intake_breaks_total", "kind" => kind.to_owned()).increment(1);
+        let found = Break { kind, subject: &sql::hex(&key_id.0), service_day: None, detail, at: self.now };
+        raise_break_in(conn, &found).await?;
+        Ok(())
+    }
+
+    /// An entry that opened: genuine, and sealed by the gate whose key id it names.
+    async fn open(
+        &mut self,
+        conn: &mut SqliteConnection,
+        source: Source,
+        sealed: &'a [u8],
+        header: &Header,
+        body: &'a Body,
+        place: Option<u32>,
+    ) -> Result<Verdict, StoreError> {
+        let key_id = header.ksn.key_id;
+        if let Some(why) = self.is_foreign(source, key_id) {
+            return self.set_aside(conn, sealed, Some(header), why).await;
+        }
+        let due = self.acked(key_id).saturating_add(1);
+        if header.sequence > due {
+            if place != Some(due) {
+                self.open_gaps.insert(key_id, due);
+                return Ok(Verdict::Gap { due });
+            }
+            // Asked for, and the gate has gone on without it: it is gone.
+            self.gap(conn, key_id, due, header.sequence - 1).await?;
+        } else if header.sequence < due
+            && let Some(verdict) = self.below(conn, key_id, header, sealed).await?
+        {
+            return Ok(verdict);
+        }
+        let late = header.sequence < due;
+        if self.counter_is_used(conn, header, late).await? {
+            let verdict = self.set_aside(conn, sealed, Some(header), "counter_repeat").await?;
+            self.advance(key_id, header.sequence);
+            return Ok(verdict);
+        }
+        self.by_place.insert((key_id, header.sequence), self.accepted.len());
+        self.accepted.push(Accepted { header: *header, sealed, body, late });
+        self.advance(key_id, header.sequence);
+        if let Some(mark) = self.marks.get_mut(&key_id) {
+            mark.last_counter = mark.last_counter.max(header.ksn.counter);
+        }
+        Ok(Verdict::Accepted)
+    }
+
+    /// What to say of a number at or below the watermark; `None` where nothing stands in its place.
+    async fn below(
+        &mut self,
+        conn: &mut SqliteConnection,
+        key_id: KeyId,
+        header: &Header,
+        sealed: &[u8],
+    ) -> Result<Option<Verdict>, StoreError> {
+        let place = (key_id, header.sequence);
+        let there = match self.by_place.get(&place) {
+            Some(&i) => Some(self.accepted[i].sealed),
+            None => self.known.get(&place).map(Vec::as_slice),
+        };
+        match there {
+            None => Ok(None),
+            Some(there) if there == sealed => Ok(Some(Verdict::Repeated)),
+            Some(_) => self.set_aside(conn, sealed, Some(header), "conflict").await.map(Some),
+        }
+    }
+
+    /// Rule 3: a KSN counts once. Counters rise with sequence numbers, so that only the exception asks the store.
+    async fn counter_is_used(
+        &self,
+        conn: &mut SqliteConnection,
+        header: &Header,
+        late: bool,
+    ) -> Result<bool, StoreError> {
+        let last = self.marks.get(&header.ksn.key_id).map_or(0, |m| m.last_counter);
+        if !late && header.ksn.counter > last {
+            return Ok(false);
+        }
+        if self.accepted.iter().any(|a| a.header.ksn == header.ksn) {
+            return Ok(true);
+        }
+        let found = sqlx::query("SELECT 1 FROM entries WHERE key_id = ? AND counter = ?")
+            .bind(&header.ksn.key_id.0[..])
+            .bind(i64::from(header.ksn.counter))
+            .fetch_optional(conn)
+            .await?;
+        Ok(found.is_some())
+    }
+
+    /// An entry that does not open.
+    async fn shut(
+        &mut self,
+        conn: &mut SqliteConnection,
+        source: Source,
+        sealed: &'a [u8],
+        header: Option<&Header>,
+        why: &'static str,
+        place: Option<u32>,
+    ) -> Result<Verdict, StoreError> {
+        let own = match (source, header) {
+            // A damaged header may name any key; over a link, the entry stands in the gate's own journal.
+            (Source::Gate(own), _) => own,
+            (Source::Batch, Some(header)) => header.ksn.key_id,
+            (Source::Batch, None) => return self.set_aside(conn, sealed, None, why).await,
+        };
+        if let Some(why) = self.is_foreign(source, own) {
+            return self.set_aside(conn, sealed, header, why).await;
+        }
+        let due = self.acked(own).saturating_add(1);
+        let named = header.filter(|h| h.ksn.key_id == own).map(|h| h.sequence);
+        let stands_at = match (named, place) {
+            (_, Some(place)) if place == due => due,
+            (Some(sequence), _) if sequence < due => {
+                // It claims a place that is taken or settled. Where those very bytes were set aside, it came again.
+                let again = is_set_aside(conn, sealed).await?;
+                let verdict = self.set_aside(conn, sealed, header, why).await?;
+                return Ok(if again { Verdict::Repeated } else { verdict });
+            }
+            (Some(sequence), _) if sequence == due => due,
+            (None, _) if source != Source::Batch && !self.open_gaps.contains_key(&own) => due,
+            _ => {
+                self.open_gaps.insert(own, due);
+                return Ok(Verdict::Gap { due });
+            }
+        };
+        let verdict = self.set_aside(conn, sealed, header, why).await?;
+        self.advance(own, stands_at);
+        Ok(verdict)
+    }
+
+    /// A gate speaks for its own key only; a batch only for keys that were given out.
+    fn is_foreign(&self, source: Source, key_id: KeyId) -> Option<&'static str> {
+        match source {
+            Source::Gate(own) if own != key_id => Some("foreign_key"),
+            Source::Gate(_) => None,
+            Source::Batch => self.directory.by_key(key_id).is_none().then_some("unknown_key"),
+        }
+    }
+
+    /// Keeps bytes whole, once, and raises a break.
+    async fn set_aside(
+        &self,
+        conn: &mut SqliteConnection,
+        sealed: &[u8],
+        header: Option<&Header>,
+        why: &'static str,
+    ) -> Result<Verdict, StoreError> {
+        let key_id = header.map(|h| h.ksn.key_id);
+        let id = content_id(&[sealed]);
+        let statement = "INSERT OR IGNORE INTO set_aside (id, key_id, sequence, why, received_ms, sealed) \
+                         VALUES (?, ?, ?, ?, ?, ?)";
+        sqlx::query(statement)
+            .bind(&id)
+            .bind(key_id.map(|k| k.0.to_vec()))
+            .bind(header.map(|h| i64::from(h.sequence)))
+            .bind(why)
+            .bind(sql::ms(self.now))
+            .bind(sealed)
+            .execute(&mut *conn)
+            .await?;
+        let kind = match why {
+            "counter_repeat" | "conflict" | "foreign_key" | "unknown_key" => why,
+            _ => "unopened",
+        };
+        let place = header.map(|h| format!(" {}", h.sequence)).unwrap_or_default();
+        let detail = format!("{why}{place} {id}");
+        self.raise(conn, kind, key_id.unwrap_or(KeyId([0; 8])), &detail).await?;
+        Ok(Verdict::SetAside(why))
+    }
+
+    fn acknowledged(&self, job: &Prepared) -> BTreeMap<KeyId, u32> {
+        let mut keys: Vec<KeyId> = keys_of(job).collect();
+        keys.dedup();
+        keys.into_iter().filter_map(|k| self.marks.get(&k).map(|m| (k, m.acked))).collect()
+    }
+
+    async fn write(&mut self, conn: &mut SqliteConnection) -> Result<(), StoreError> {
+        write_entries(conn, &self.accepted, self.now).await?;
+        let late_taps = write_taps_and_passages(conn, &self.accepted, self.now).await?;
+        adopt_waiting_passages(conn, &late_taps).await?;
+        let changed: Vec<(&KeyId, &Mark)> = self.marks.iter().filter(|(_, m)| m.changed).collect();
+        for chunk in changed.chunks(sql::chunk(3)) {
+            let text = format!(
+                "INSERT INTO watermarks (key_id, acked, last_counter) VALUES {} ON CONFLICT (key_id) DO UPDATE \
+                 SET acked = excluded.acked, last_counter = excluded.last_counter",
+                sql::rows(chunk.len(), 3)
+            );
+            let mut query = sqlx::query(AssertSqlSafe(text)).persistent(false);
+            for (key_id, mark) in chunk {
+                query = query.bind(&key_id.0[..]).bind(i64::from(mark.acked)).bind(i64::from(mark.last_counter));
+            }
+            query.execute(&mut *conn).await?;
+        }
+        Ok(())
+    }
+}
+
+async fn is_set_aside(conn: &mut SqliteConnection, sealed: &[u8]) -> Result<bool, StoreError> {
+    let found =
+        sqlx::query("SELECT 1 FROM set_aside WHERE id = ?").bind(content_id(&[sealed])).fetch_optional(conn).await?;
+    Ok(found.is_some())
+}
+
+async fn load_marks(conn: &mut SqliteConnection, keys: &[KeyId]) -> Result<HashMap<KeyId, Mark>, StoreError> {
+    let mut marks = HashMap::with_capacity(keys.len());
+    for chunk in keys.chunks(sql::chunk(1)) {
+        let text = format!(
+            "SELECT key_id, acked, last_counter FROM watermarks WHERE key_id IN ({})",
+            sql::marks(chunk.len())
+        );
+        let mut query = sqlx::query(AssertSqlSafe(text)).persistent(false);
+        for key_id in chunk {
+            query = query.bind(&key_id.0[..]);
+        }
+        for row in query.fetch_all(&mut *conn).await? {
+            let mark = Mark { acked: number(&row, 1)?, last_counter: number(&row, 2)?, changed: false };
+            marks.insert(key_id(&row, 0)?, mark);
+        }
+    }
+    Ok(marks)
+}
+
+async fn load_known(
+    conn: &mut SqliteConnection,
+    places: &[(KeyId, u32)],
+) -> Result<HashMap<(KeyId, u32), Vec<u8>>, StoreError> {
+    let mut known = HashMap::with_capacity(places.len());
+    for chunk in places.chunks(sql::chunk(2)) {
+        let text = format!(
+            "SELECT key_id, sequence, sealed FROM entries WHERE (key_id, sequence) IN (VALUES {})",
+            sql::rows(chunk.len(), 2)
+        );
+        let mut query = sqlx::query(AssertSqlSafe(text)).persistent(false);
+        for (key_id, sequence) in chunk {
+            query = query.bind(&key_id.0[..]).bind(i64::from(*sequence));
+        }
+        for row in query.fetch_all(&mut *conn).await? {
+            known.insert((key_id(&row, 0)?, number(&row, 1)?), row.try_get(2)?);
+        }
+    }
+    Ok(known)
+}
+
+fn key_id(row: &sqlx::sqlite::SqliteRow, column: usize) -> Result<KeyId, StoreError> {
+    let bytes: &[u8] = row.try_get(column)?;
+    bytes.try_into().map(KeyId).map_err(|_| StoreError::Damaged { what: "key id" })
+}
+
+fn number(row: &sqlx::sqlite::SqliteRow, column: usize) -> Result<u32, StoreError> {
+    u32::try_from(row.try_get::<i64, _>(column)?).map_err(|_| StoreError::Damaged { what: "sequence number" })
+}
+
+async fn write_entries(
+    conn: &mut SqliteConnection,
+    accepted: &[Accepted<'_>],
+    now: UnixMs,
+) -> Result<(), StoreError> {
+    for chunk in accepted.chunks(sql::chunk(6)) {
+        let text = format!(
+            "INSERT INTO entries (key_id, sequence, counter, kind, received_ms, sealed) VALUES {}",
+            sql::rows(chunk.len(), 6)
+        );
+        // Whole chunks have the same text, and are prepared once.
+        let mut query = sqlx::query(AssertSqlSafe(text)).persistent(chunk.len() == sql::chunk(6));
+        for entry in chunk {
+            query = query
+                .bind(&entry.header.ksn.key_id.0[..])
+                .bind(i64::from(entry.header.sequence))
+                .bind(i64::from(entry.header.ksn.counter))
+                .bind(match entry.body {
+                    Body::Tap(_) => 1,
+                    Body::Passage { .. } => 2,
+                })
+                .bind(sql::ms(now))
+                .bind(entry.sealed);
+        }
+        query.execute(&mut *conn).await?;
+    }
+    Ok(())
+}
+
+/// Columns of a tap as written here.
+const TAP_COLUMNS: &str = "key_id, sequence, token_key, time_ms, clock, service_day, station, direction, opened, reason, atc, \
+     cryptogram, oda, card_digest, passage, gate_us, received_ms";
+const TAP_COLUMN_COUNT: usize = 17;
+
+/// Which of two passages of one tap stands: somebody passed, then unknown, then nobody; whatever came first.
+const fn stronger(a: Outcome, b: Outcome) -> Outcome {
+    match (a, b) {
+        (Outcome::Passed, _) | (_, Outcome::Passed) => Outcome::Passed,
+        (Outcome::Unknown, _) | (_, Outcome::Unknown) => Outcome::Unknown,
+        _ => Outcome::NotPassed,
+    }
+}
+
+type Place = (KeyId, u32);
+
+/// Writes taps, with the passages of the same group; gives the taps that came late.
+async fn write_taps_and_passages(
+    conn: &mut SqliteConnection,
+    accepted: &[Accepted<'_>],
+    now: UnixMs,
+) -> Result<Vec<Place>, StoreError> {
+    let mut passages: HashMap<Place, Outcome> = HashMap::new();
+    let mut taps: Vec<(&Header, &TapRow)> = Vec::with_capacity(accepted.len());
+    let mut late = Vec::new();
+    for entry in accepted {
+        let key_id = entry.header.ksn.key_id;
+        match entry.body {
+            Body::Tap(row) => {
+                taps.push((&entry.header, row));
+                if entry.late {
+                    late.push((key_id, entry.header.sequence));
+                }
+            }
+            Body::Passage { of, outcome } => {
+                passages.entry((key_id, *of)).and_modify(|o| *o = stronger(*o, *outcome)).or_insert(*outcome);
+            }
+        }
+    }
+    for chunk in taps.chunks(sql::chunk(TAP_COLUMN_COUNT)) {
+        let whole = chunk.len() == sql::chunk(TAP_COLUMN_COUNT);
+        let text = format!("INSERT INTO taps ({TAP_COLUMNS}) VALUES {}", sql::rows(chunk.len(), TAP_COLUMN_COUNT));
+        let mut query = sqlx::query(AssertSqlSafe(text)).persistent(whole);
+        for (header, row) in chunk {
+            let passage = passages.remove(&(header.ksn.key_id, header.sequence));
+            query = query
+                .bind(&header.ksn.key_id.0[..])
+                .bind(i64::from(header.sequence))
+                .bind(row.token_key.as_ref().map(|k| &k.0[..]))
+                .bind(row.time_ms)
+                .bind(row.clock)
+                .bind(row.service_day)
+                .bind(row.station.as_str())
+                .bind(row.direction)
+                .bind(row.opened)
+                .bind(row.reason)
+                .bind(row.atc)
+                .bind(row.cryptogram)
+                .bind(row.oda)
+                .bind(row.card_digest.as_ref().map(|d| &d[..]))
+                .bind(passage.map(|p| p as u8))
+                .bind(i64::from(row.gate_us))
+                .bind(sql::ms(now));
+        }
+        query.execute(&mut *conn).await?;
+    }
+    let mut rest: Vec<(Place, Outcome)> = passages.into_iter().collect();
+    rest.sort_unstable_by_key(|(place, _)| *place);
+    write_passages(conn, &rest).await?;
+    Ok(late)
+}
+
+/// The stronger of the passage in `a` and the one in `b`, in SQL: see [`stronger`].
+macro_rules! stronger_sql {
+    ($a:literal, $b:literal) => {
+        concat!(
+            "CASE WHEN ", $a, " = 1 OR ", $b, " = 1 THEN 1 WHEN ", $a, " = 2 OR ", $b, " = 2 THEN 2 ELSE 0 END"
+        )
+    };
+}
+
+/// Folds passages into taps that are there; the others wait for theirs.
+async fn write_passages(conn: &mut SqliteConnection, passages: &[(Place, Outcome)]) -> Result<(), StoreError> {
+    const UPDATE: &str = concat!("passage = ", stronger_sql!("coalesce(taps.passage, 0)", "v.column3"));
+    const WAIT: &str = concat!("outcome = ", stronger_sql!("passages_waiting.outcome", "excluded.outcome"));
+    for chunk in passages.chunks(sql::chunk(3)) {
+        let values = sql::rows(chunk.len(), 3);
+        let text = format!(
+            "UPDATE taps SET {UPDATE} FROM (VALUES {values}) AS v \
+             WHERE taps.key_id = v.column1 AND taps.sequence = v.column2"
+        );
+        let done = bind_passages(sqlx::query(AssertSqlSafe(text)), chunk).execute(&mut *conn).await?;
+        if done.rows_affected() == chunk.len() as u64 {
+            continue;
+        }
+        let text = format!(
+            "INSERT INTO passages_waiting (key_id, of, outcome) \
+             SELECT column1, column2, column3 FROM (VALUES {values}) AS v WHERE NOT EXISTS \
+             (SELECT 1 FROM taps WHERE taps.key_id = v.column1 AND taps.sequence = v.column2) \
+             ON CONFLICT (key_id, of) DO UPDATE SET {WAIT}"
+        );
+        bind_passages(sqlx::query(AssertSqlSafe(text)), chunk).execute(&mut *conn).await?;
+    }
+    Ok(())
+}
+
+type Query<'q> = sqlx::query::Query<'q, sqlx::Sqlite, sqlx::sqlite::SqliteArguments>;
+
+fn bind_passages<'q>(query: Query<'q>, chunk: &'q [(Place, Outcome)]) -> Query<'q> {
+    let whole = chunk.len() == sql::chunk(3);
+    chunk.iter().fold(query.persistent(whole), |query, ((key_id, of), outcome)| {
+        query.bind(&key_id.0[..]).bind(i64::from(*of)).bind(*outcome as u8)
+    })
+}
+
+/// Gives taps that came late the passages that waited for them.
+async fn adopt_waiting_passages(conn: &mut SqliteConnection, late: &[Place]) -> Result<(), StoreError> {
+    const FOLD: &str = concat!("passage = ", stronger_sql!("coalesce(taps.passage, 0)", "w.outcome"));
+    for chunk in late.chunks(sql::chunk(2)) {
+        let values = sql::rows(chunk.len(), 2);
+        let fold = format!(
+            "UPDATE taps SET {FOLD} FROM passages_waiting AS w WHERE taps.key_id = w.key_id \
+             AND taps.sequence = w.of AND (taps.key_id, taps.sequence) IN (VALUES {values})"
+        );
+        let forget = format!("DELETE FROM passages_waiting WHERE (key_id, of) IN (VALUES {values})");
+        for text in [fold, forget] {
+            let mut query = sqlx::query(AssertSqlSafe(text)).persistent(false);
+            for (key_id, sequence) in chunk {
+                query = query.bind(&key_id.0[..]).bind(i64::from(*sequence));
+            }
+            query.execute(&mut *conn).await?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,220 @@
+//! Intake: sealed entries in, durable rows out, then the acknowledgement.
+//!
+//! Whoever brings entries (a gate's link, HTTP, a file) hands batches to one pipeline of two stages that run side
+//! by side: [`prepare`] opens and verifies what waits, on all cores; [`commit`] checks sequences and counters
+//! and writes everything in one transaction. Only then is each batch answered, so that an acknowledged entry is
+//! on disk (rule 2). What cannot be opened is set aside whole, raises a break and is acknowledged, so that it
+//! never stands in the way of the next.
+
+pub mod board;
+mod commit;
+pub mod link;
+mod prepare;
+mod session;
+#[cfg(test)]
+mod tests;
+
+pub use board::Board;
+
+use crate::clock::Clock;
+use crate::gates;
+use crate::keys::{BankKeys, ClearingKeys};
+use crate::store::{Store, StoreError};
+use std::collections::BTreeMap;
+use std::sync::{Arc, RwLock};
+use tokio::sync::{mpsc, oneshot};
+use wavepass_fares::DayClock;
+use wavepass_protocol::dukpt::KeyId;
+
+/// Entries in one transaction: enough that the disk's flush no longer shows, little enough that an answer takes
+/// tens of milliseconds.
+const MAX_GROUP: usize = 4096;
+/// Batches that may wait; more make their senders wait.
+const MAX_WAITING: usize = 1024;
+/// Entries in one batch.
+pub const MAX_BATCH: usize = 4096;
+
+/// Why a batch could not be taken. Nothing of it is acknowledged; it may be sent again.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum IntakeError {
+    /// The store failed.
+    #[error("intake: {0}")]
+    Store(Arc<StoreError>),
+    /// The gateway is stopping.
+    #[error("intake has stopped")]
+    Stopped,
+    /// Too many entries at once.
+    #[error("a batch has at most {MAX_BATCH} entries, not {0}")]
+    TooLarge(usize),
+}
+
+/// Who brings a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// A gate over its own link: in the order of its journal, nothing but its own key id.
+    Gate(KeyId),
+    /// A concentrator, a file, a test: entries of any gates.
+    Batch,
+}
+
+/// One thing in a batch.
+pub(crate) enum Item {
+    /// A sealed entry.
+    Entry(Vec<u8>),
+    /// A sealed entry that came again after the host had asked for number `place`: what stands at that place of
+    /// the journal does not name it, or `place` is gone.
+    InPlaceOf { place: u32, sealed: Vec<u8> },
+    /// The gate has these no longer.
+    Lost { key_id: KeyId, from: u32, upto: u32 },
+}
+
+impl Item {
+    fn sealed(&self) -> &[u8] {
+        match self {
+            Self::Entry(sealed) | Self::InPlaceOf { sealed, .. } => sealed,
+            Self::Lost { .. } => &[],
+        }
+    }
+}
+
+/// What became of one item.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Written, for the first time.
+    Accepted,
+    /// It was there already.
+    Repeated,
+    /// It was kept whole for a person to look at; the word says why.
+    SetAside(&'static str),
+    /// Not taken: an earlier number is missing.
+    Gap {
+        /// The number that is due.
+        due: u32,
+    },
+    /// The loss was noted.
+    Noted,
+}
+
+impl Verdict {
+    /// Its word in the API.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Accepted => "accepted",
+            Self::Repeated => "repeated",
+            Self::SetAside(_) => "set_aside",
+            Self::Gap { .. } => "gap",
+            Self::Noted => "noted",
+        }
+    }
+}
+
+/// The answer to a batch, given after its transaction is durable.
+#[derive(Debug, Clone, Default)]
+pub struct Receipt {
+    /// One for each item, in order.
+    pub verdicts: Vec<Verdict>,
+    /// For each key id in the batch: every number up to this one is durable.
+    pub acknowledged: BTreeMap<KeyId, u32>,
+}
+
+impl Receipt {
+    /// How many items have this verdict's word.
+    pub fn count(&self, word: &str) -> usize {
+        self.verdicts.iter().filter(|v| v.word() == word).count()
+    }
+}
+
+type Reply = oneshot::Sender<Result<Receipt, IntakeError>>;
+
+struct Job {
+    source: Source,
+    items: Vec<Item>,
+    reply: Reply,
+}
+
+/// What the pipeline works with.
+#[derive(Clone)]
+pub struct Parts {
+    /// Where it writes.
+    pub store: Store,
+    /// Opens entries.
+    pub clearing: Arc<dyn ClearingKeys>,
+    /// Verifies cryptograms.
+    pub bank: Arc<dyn BankKeys>,
+    /// The time of receipt.
+    pub clock: Arc<dyn Clock>,
+    /// Which service day a tap falls on.
+    pub day_clock: DayClock,
+    /// Which gates there are.
+    pub directory: Arc<Directory>,
+}
+
+/// The pipeline's mouth. Clones feed the same one; it ends when the last is gone.
+#[derive(Clone)]
+pub struct Intake {
+    jobs: mpsc::Sender<Job>,
+}
+
+impl Intake {
+    /// Starts the pipeline on the running tokio runtime.
+    pub fn start(parts: Parts) -> Self {
+        let (jobs, waiting) = mpsc::channel(MAX_WAITING);
+        // One group waits while another is written: more would only make answers late.
+        let (ready, groups) = mpsc::channel(1);
+        tokio::spawn(prepare::stage(parts.clone(), waiting, ready));
+        tokio::spawn(commit::stage(parts, groups));
+        Self { jobs }
+    }
+
+    /// Takes sealed entries of any gates; answers when they are durable. What the bench measures.
+    pub async fn ingest(&self, entries: Vec<Vec<u8>>) -> Result<Receipt, IntakeError> {
+        self.submit(Source::Batch, entries.into_iter().map(Item::Entry).collect()).await?.await.map_err(stopped)?
+    }
+
+    /// Hands a batch in and gives where its answer will come. Waits while the pipeline is full.
+    pub(crate) async fn submit(
+        &self,
+        source: Source,
+        items: Vec<Item>,
+    ) -> Result<oneshot::Receiver<Result<Receipt, IntakeError>>, IntakeError> {
+        if items.len() > MAX_BATCH {
+            return Err(IntakeError::TooLarge(items.len()));
+        }
+        let (reply, answer) = oneshot::channel();
+        self.jobs.send(Job { source, items, reply }).await.map_err(|_| IntakeError::Stopped)?;
+        Ok(answer)
+    }
+}
+
+fn stopped(_: oneshot::error::RecvError) -> IntakeError {
+    IntakeError::Stopped
+}
+
+/// The gates that are commissioned, as intake sees them. Read anew after a change.
+pub struct Directory {
+    current: RwLock<Arc<gates::Directory>>,
+}
+
+impl Directory {
+    /// Reads them.
+    pub async fn load(store: &Store) -> Result<Self, StoreError> {
+        Ok(Self { current: RwLock::new(Arc::new(read(store).await?)) })
+    }
+
+    /// Reads them again.
+    pub async fn refresh(&self, store: &Store) -> Result<(), StoreError> {
+        let fresh = Arc::new(read(store).await?);
+        *self.current.write().unwrap_or_else(std::sync::PoisonError::into_inner) = fresh;
+        Ok(())
+    }
+
+    /// As last read.
+    pub fn current(&self) -> Arc<gates::Directory> {
+        self.current.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+}
+
+async fn read(store: &Store) -> Result<gates::Directory, StoreError> {
+    let mut conn = store.pool().acquire().await?;
+    gates::Directory::load(&mut conn).await
+}

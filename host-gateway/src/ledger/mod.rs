@@ -1,0 +1,1 @@
+//! Double-entry ledger: append-only, and every transaction sums to zero.

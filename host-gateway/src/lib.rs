@@ -1,0 +1,23 @@
+//! The gateway: intake of sealed taps, risk, tokens, the bank, clearing, settlement and reconciliation.
+//!
+//! One process owns the data folder ([`store`]). Gates speak to [`intake`] over the link; everything else goes
+//! through [`api`] or the command line ([`cli`]). Dependencies point inward: api and cli, then clearing and bank,
+//! then fares; nothing points back.
+
+pub mod api;
+pub mod bank;
+pub mod clearing;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod gates;
+pub mod intake;
+pub mod keys;
+pub mod ledger;
+pub mod lists;
+pub mod reconcile;
+pub mod risk;
+pub mod serve;
+pub mod settlement;
+pub mod store;
+pub mod tokens;

@@ -1,0 +1,1 @@
+//! Reconciliation: every difference is a break.

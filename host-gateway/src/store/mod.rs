@@ -1,0 +1,287 @@
+//! The store: one SQLite database in one data folder, owned by one process.
+//!
+//! Readers use [`Store::pool`]; whoever changes something waits for the one writer with [`Store::begin`]. A
+//! commit is on disk (`synchronous=FULL`) when it returns. Calls are batch-sized: never row at a time.
+//! PostgreSQL is not served yet; its URLs are refused by name.
+
+mod lock;
+pub mod sql;
+#[cfg(test)]
+pub mod testing;
+
+use lock::DataLock;
+use sha2::{Digest, Sha256};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{SqliteConnection, SqlitePool};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use wavepass_protocol::time::UnixMs;
+
+/// A transaction of the one writer. Dropped without `commit`, it is rolled back.
+pub type WriteTx = sqlx::Transaction<'static, sqlx::Sqlite>;
+
+/// Readers at a time. Each is a thread; queries are short, so a few keep two to eight cores busy.
+const READERS: u32 = 6;
+/// How long SQLite itself waits for a lock. Only a foreign process (a backup) can hold one.
+const BUSY: Duration = Duration::from_secs(15);
+/// How long a caller waits for its turn as writer: longer than the longest transaction, which closes a day.
+const WRITER_TURN: Duration = Duration::from_secs(600);
+/// The write-ahead log is folded into the database every so many pages (of 4 KiB).
+const CHECKPOINT_PAGES: &str = "4000";
+/// Page cache of the writer, KiB (negative: SQLite counts kibibytes). Random index pages of a busy day stay in it.
+const WRITER_CACHE: &str = "-131072";
+
+static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("./migrations");
+
+/// Why the store cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// A database this version does not serve.
+    #[error("the database `{0}` is not served: give `sqlite:PATH` or a path")]
+    Unsupported(String),
+    /// Another process owns the data folder.
+    #[error("the data folder {path} is in use by another process ({holder}): stop it, or send the command to it")]
+    Locked {
+        /// The folder.
+        path: PathBuf,
+        /// What its lock file says of the owner.
+        holder: String,
+    },
+    /// The data folder or lock file cannot be used.
+    #[error("{path}: {source}")]
+    Io {
+        /// Which file or folder.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// The schema could not be brought up to date.
+    #[error("the database schema: {0}")]
+    Migrate(#[from] sqlx::migrate::MigrateError),
+    /// The database refused or failed.
+    #[error("the database: {0}")]
+    Sql(#[from] sqlx::Error),
+    /// A stored value is not of its form.
+    #[error("the database holds a damaged {what}")]
+    Damaged {
+        /// What it should have been.
+        what: &'static str,
+    },
+}
+
+/// The database of one data folder. Clones share it; the folder is free when the last clone is gone.
+#[derive(Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    readers: SqlitePool,
+    writer: SqlitePool,
+    // Held for as long as the store lives.
+    _lock: DataLock,
+}
+
+impl Store {
+    /// Takes the data folder (made if it is missing), opens the database and brings its schema up to date.
+    ///
+    /// `url` is `sqlite:PATH` or a path; a relative one is relative to the working directory.
+    pub async fn open(url: &str, data: &Path) -> Result<Self, StoreError> {
+        let file = database_path(url)?;
+        let lock = DataLock::take(data)?;
+        let options = SqliteConnectOptions::new()
+            .filename(&file)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .foreign_keys(true)
+            .busy_timeout(BUSY)
+            .statement_cache_capacity(200)
+            .pragma("temp_store", "MEMORY");
+        let writer = SqlitePoolOptions::new()
+            .max_connections(1)
+            .max_lifetime(None)
+            .idle_timeout(None)
+            .test_before_acquire(false)
+            .acquire_timeout(WRITER_TURN)
+            .connect_with(
+                options
+                    .clone()
+                    .pragma("cache_size", WRITER_CACHE)
+                    .pragma("wal_autocheckpoint", CHECKPOINT_PAGES)
+                    .thread_name(|_| "store-writer".into()),
+            )
+            .await?;
+        MIGRATIONS.run(&writer).await?;
+        let readers = SqlitePoolOptions::new()
+            .max_connections(READERS)
+            .max_lifetime(None)
+            .test_before_acquire(false)
+            .acquire_timeout(BUSY)
+            .connect_with(options.pragma("query_only", "ON").thread_name(|n| format!("store-reader-{n}")))
+            .await?;
+        Ok(Self { inner: Arc::new(Inner { readers, writer, _lock: lock }) })
+    }
+
+    /// Connections that can only read.
+    pub fn pool(&self) -> &SqlitePool {
+        &self.inner.readers
+    }
+
+    /// Waits for the writer's turn and begins a transaction (`BEGIN IMMEDIATE`).
+    ///
+    /// Whoever holds one must not ask for another, and does nothing slow but SQL while it does.
+    pub async fn begin(&self) -> Result<WriteTx, StoreError> {
+        Ok(self.inner.writer.begin_with("BEGIN IMMEDIATE").await?)
+    }
+
+    /// Ends every connection in order, folding the write-ahead log into the database.
+    pub async fn close(&self) {
+        self.inner.readers.close().await;
+        self.inner.writer.close().await;
+    }
+}
+
+fn database_path(url: &str) -> Result<PathBuf, StoreError> {
+    let path = match url.split_once(':') {
+        Some(("sqlite", rest)) => rest.strip_prefix("//").unwrap_or(rest),
+        // A scheme of two letters or more; a single letter is a drive of a path.
+        Some((scheme, _)) if scheme.len() > 1 && scheme.bytes().all(|b| b.is_ascii_alphanumeric()) => {
+            return Err(StoreError::Unsupported(format!("{scheme}:…")));
+        }
+        _ => url,
+    };
+    if path.is_empty() || path.starts_with(":memory:") {
+        return Err(StoreError::Unsupported(url.into()));
+    }
+    Ok(PathBuf::from(path))
+}
+
+/// One line of the audit log.
+#[derive(Debug, Clone, Copy)]
+pub struct Audit<'a> {
+    /// When.
+    pub at: UnixMs,
+    /// Who acted.
+    pub user: &'a str,
+    /// What was done, such as `deny.add`.
+    pub action: &'a str,
+    /// On what: a token key in hex, a gate's number, a day; never a card number or a name.
+    pub subject: &'a str,
+    /// Anything more.
+    pub detail: &'a str,
+}
+
+/// Writes a line of the audit log in the caller's transaction.
+pub async fn audit_in(conn: &mut SqliteConnection, line: &Audit<'_>) -> Result<(), StoreError> {
+    sqlx::query("INSERT INTO audit_log (at_ms, user, action, subject, detail) VALUES (?, ?, ?, ?, ?)")
+        .bind(sql::ms(line.at))
+        .bind(line.user)
+        .bind(line.action)
+        .bind(line.subject)
+        .bind(line.detail)
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// A difference that a person should look at.
+#[derive(Debug, Clone, Copy)]
+pub struct Break<'a> {
+    /// Its kind, such as `gap`.
+    pub kind: &'a str,
+    /// What it is about; never a card number or a name.
+    pub subject: &'a str,
+    /// The service day it belongs to.
+    pub service_day: Option<i64>,
+    /// Anything more. Part of the identity: the same break with another detail is another break.
+    pub detail: &'a str,
+    /// When it was found; not part of the identity.
+    pub at: UnixMs,
+}
+
+/// Raises a break in the caller's transaction; true if it is new. The same break is raised once.
+pub async fn raise_break_in(conn: &mut SqliteConnection, found: &Break<'_>) -> Result<bool, StoreError> {
+    let day = found.service_day.map(|d| d.to_string()).unwrap_or_default();
+    let id = content_id(&[found.kind, found.subject, &day, found.detail].map(str::as_bytes));
+    let done = sqlx::query(
+        "INSERT OR IGNORE INTO breaks (id, kind, subject, service_day, detail, opened_ms) VALUES (?, ?, ?, ?, ?, ?)",
+    )
+    .bind(id)
+    .bind(found.kind)
+    .bind(found.subject)
+    .bind(found.service_day)
+    .bind(found.detail)
+    .bind(sql::ms(found.at))
+    .execute(conn)
+    .await?;
+    Ok(done.rows_affected() > 0)
+}
+
+/// An identity derived from content: 32 hexadecimal digits of SHA-256 over the parts, each with its length.
+pub fn content_id(parts: &[&[u8]]) -> String {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update((part.len() as u64).to_be_bytes());
+        hash.update(part);
+    }
+    sql::hex(&hash.finalize()[..16])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_postgres_url_is_refused_by_name() {
+        let refused = database_path("postgres://host/db").unwrap_err().to_string();
+        assert!(refused.contains("postgres:"), "{refused}");
+        assert_eq!(database_path("sqlite:a/b.db").unwrap(), PathBuf::from("a/b.db"));
+        assert_eq!(database_path("sqlite:///a/b.db").unwrap(), PathBuf::from("/a/b.db"));
+        assert_eq!(database_path("/a/b.db").unwrap(), PathBuf::from("/a/b.db"));
+        assert!(database_path("sqlite::memory:").is_err());
+    }
+
+    #[tokio::test]
+    async fn a_second_owner_of_the_data_folder_is_told_who_has_it() {
+        let scratch = testing::scratch().await;
+        let url = scratch.dir.path().join("wavepass.db");
+        let second = Store::open(url.to_str().unwrap(), scratch.dir.path()).await.err().unwrap();
+        assert!(matches!(second, StoreError::Locked { .. }));
+        assert!(second.to_string().contains(&format!("process {}", std::process::id())), "{second}");
+    }
+
+    #[tokio::test]
+    async fn a_transaction_that_is_dropped_leaves_nothing() {
+        let scratch = testing::scratch().await;
+        let line = Audit { at: UnixMs(1), user: "anna", action: "test", subject: "", detail: "" };
+        let mut tx = scratch.begin().await.unwrap();
+        audit_in(&mut tx, &line).await.unwrap();
+        drop(tx);
+        let mut tx = scratch.begin().await.unwrap();
+        audit_in(&mut tx, &line).await.unwrap();
+        tx.commit().await.unwrap();
+        let count: i64 = sqlx::query_scalar("SELECT count(*) FROM audit_log").fetch_one(scratch.pool()).await.unwrap();
+        assert_eq!(count, 1);
+    }
+
+    #[tokio::test]
+    async fn readers_cannot_write_and_the_audit_log_cannot_be_changed() {
+        let scratch = testing::scratch().await;
+        assert!(sqlx::query("DELETE FROM taps").execute(scratch.pool()).await.is_err());
+        let mut tx = scratch.begin().await.unwrap();
+        audit_in(&mut tx, &Audit { at: UnixMs(1), user: "a", action: "b", subject: "c", detail: "d" }).await.unwrap();
+        assert!(sqlx::query("DELETE FROM audit_log").execute(&mut *tx).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn the_same_break_is_raised_once() {
+        let scratch = testing::scratch().await;
+        let mut tx = scratch.begin().await.unwrap();
+        let found = Break { kind: "gap", subject: "k", service_day: None, detail: "1-2", at: UnixMs(5) };
+        assert!(raise_break_in(&mut tx, &found).await.unwrap());
+        assert!(!raise_break_in(&mut tx, &Break { at: UnixMs(9), ..found }).await.unwrap());
+        assert!(raise_break_in(&mut tx, &Break { detail: "3-4", ..found }).await.unwrap());
+    }
+}

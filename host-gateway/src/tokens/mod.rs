@@ -1,0 +1,534 @@
+//! The token service: issues tokens for e-accounts and puts them on phones, registers plastic cards as tokens, and
+//! keeps their state.
+//!
+//! A token's number and expiry are stored sealed, and found by their [`TokenKey`]. A token that is suspended or
+//! deleted enters the deny list in the same transaction: an offline gate knows nothing else of its state.
+
+pub mod cli;
+
+use crate::keys::{AtRestError, BankKeys, ClearingKeys, PhoneOrder, TokenKey};
+use crate::lists::deny::{self, Addition, Cause, DenyError};
+use crate::store::{Audit, StoreError, audit_in, sql};
+use rayon::prelude::*;
+use sqlx::sqlite::SqliteRow;
+use sqlx::{AssertSqlSafe, Row, SqliteConnection};
+use std::collections::{HashMap, HashSet};
+use wavepass_hce::issue::IssueError;
+use wavepass_hce::phone::PhoneFile;
+use wavepass_protocol::time::{Date, UnixMs};
+use wavepass_protocol::token::{Expiry, Token};
+
+/// The most tokens one account may have: phones, watches and their replacements over many years.
+pub const MAX_PER_ACCOUNT: u32 = 1_000;
+/// How often a taken number gives way to the next before the range is called full.
+const MAX_ATTEMPTS: u32 = 64;
+/// The longest name of an account or a category, bytes.
+const MAX_NAME: usize = 64;
+
+/// Why a token is not issued, registered or changed.
+#[derive(Debug, thiserror::Error)]
+pub enum TokensError {
+    /// An account or category name that is empty, too long or not printable.
+    #[error("{0} is 1 to {MAX_NAME} printable ASCII characters")]
+    Name(&'static str),
+    /// An account with as many tokens as it may have.
+    #[error("account {0} has {MAX_PER_ACCOUNT} tokens, the most it may have")]
+    TooMany(String),
+    /// No free number was found.
+    #[error("the number range is as good as full")]
+    RangeFull,
+    /// A card that is registered, or listed twice in one call.
+    #[error("the card ending {0} is registered")]
+    Registered(String),
+    /// No such token.
+    #[error("no token {0}")]
+    Unknown(TokenKey),
+    /// A token that was deleted stays deleted.
+    #[error("token {0} was deleted")]
+    Deleted(TokenKey),
+    /// The phone could not be personalised.
+    #[error("personalisation: {0}")]
+    Issue(#[from] IssueError),
+    /// A sealed token does not open.
+    #[error(transparent)]
+    AtRest(#[from] AtRestError),
+    /// The deny list.
+    #[error(transparent)]
+    Deny(#[from] DenyError),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<sqlx::Error> for TokensError {
+    fn from(e: sqlx::Error) -> Self {
+        Self::Store(e.into())
+    }
+}
+
+/// Whether a token may be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// It may.
+    Active,
+    /// Not for now: the phone is lost, or the rider asked.
+    Suspended,
+    /// Never again.
+    Deleted,
+}
+
+impl State {
+    /// The word for it, in the store and on screens.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Suspended => "suspended",
+            Self::Deleted => "deleted",
+        }
+    }
+
+    fn from_word(word: &str) -> Option<Self> {
+        [Self::Active, Self::Suspended, Self::Deleted].into_iter().find(|state| state.word() == word)
+    }
+}
+
+/// What carries a token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Carrier {
+    /// A phone that this service personalised.
+    Phone,
+    /// A plastic card that was registered.
+    Card,
+}
+
+impl Carrier {
+    /// The word for it.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Phone => "phone",
+            Self::Card => "card",
+        }
+    }
+}
+
+/// A token as the registry has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenRow {
+    /// What finds it.
+    pub token_key: TokenKey,
+    /// The e-account it stands for.
+    pub account_id: String,
+    /// Which of the account's tokens it is, from 0.
+    pub rank: u32,
+    /// The last four digits of its number.
+    pub last_four: String,
+    /// The last month it is good.
+    pub expiry: Expiry,
+    /// Its sequence number.
+    pub psn: u8,
+    /// Whether it may be used.
+    pub state: State,
+    /// The rider's category in the tariff.
+    pub category: String,
+    /// What carries it.
+    pub carrier: Carrier,
+    /// When it was issued or registered.
+    pub issued: UnixMs,
+}
+
+/// A token wanted for an e-account.
+#[derive(Debug, Clone)]
+pub struct IssueRequest {
+    /// The e-account.
+    pub account_id: String,
+    /// The rider's category in the tariff.
+    pub category: String,
+    /// The first day it is good.
+    pub effective: Date,
+    /// The last month it is good.
+    pub expiry: Expiry,
+    /// The network it is for.
+    pub network: [u8; 4],
+    /// The operator it is for; 0 for any of the network.
+    pub operator: u16,
+}
+
+/// A token that was issued. No `Debug`: the phone file holds its keys.
+pub struct Issued {
+    /// What finds it.
+    pub token_key: TokenKey,
+    /// The last four digits of its number.
+    pub last_four: String,
+    /// What goes onto the phone. It leaves the service this once and is not kept.
+    pub phone: PhoneFile,
+}
+
+/// A plastic card to be registered as a token.
+#[derive(Debug, Clone)]
+pub struct Registration {
+    /// The card's number.
+    pub token: Token,
+    /// Its expiry.
+    pub expiry: Expiry,
+    /// Its sequence number.
+    pub psn: u8,
+    /// The e-account it will stand for.
+    pub account_id: String,
+    /// The rider's category in the tariff.
+    pub category: String,
+}
+
+/// Tokens with their numbers, decided and not yet stored. Made without the writer, so that nothing waits for the
+/// public-key work of personalisation.
+struct NewToken<'a> {
+    token_key: TokenKey,
+    token: Token,
+    expiry: Expiry,
+    psn: u8,
+    account_id: &'a str,
+    rank: u32,
+    category: &'a str,
+    carrier: Carrier,
+}
+
+/// The last four digits, bare.
+pub(crate) fn last_four(token: &Token) -> String {
+    token.last_four().to_string().chars().filter(char::is_ascii_digit).collect()
+}
+
+/// Issues tokens: each gets a number of the bank's range, is personalised and entered. All or none.
+///
+/// The same requests on the same registry with the same keys give the same tokens and phone files. Signatures are
+/// computed on all cores: a few thousand phones take a second or two.
+pub async fn issue_many_in(
+    conn: &mut SqliteConnection,
+    clearing: &dyn ClearingKeys,
+    bank: &dyn BankKeys,
+    requests: &[IssueRequest],
+    by: &str,
+    now: UnixMs,
+) -> Result<Vec<Issued>, TokensError> {
+    for request in requests {
+        check_name("an account's name", &request.account_id)?;
+        check_name("a category's name", &request.category)?;
+    }
+    let mut ranks = ranks_in(conn, requests.iter().map(|request| request.account_id.as_str())).await?;
+    let mut tokens: Vec<NewToken<'_>> = Vec::with_capacity(requests.len());
+    for request in requests {
+        let rank = next_rank(&mut ranks, &request.account_id)?;
+        let token = bank.token_number(&request.account_id, rank, 0);
+        tokens.push(NewToken {
+            token_key: clearing.token_key(&token, request.expiry),
+            token,
+            expiry: request.expiry,
+            psn: 0,
+            account_id: &request.account_id,
+            rank,
+            category: &request.category,
+            carrier: Carrier::Phone,
+        });
+    }
+    renumber_taken(conn, clearing, bank, &mut tokens).await?;
+    let orders: Vec<PhoneOrder> = tokens
+        .iter()
+        .zip(requests)
+        .map(|(token, request)| PhoneOrder {
+            token: token.token,
+            expiry: token.expiry,
+            effective: request.effective,
+            psn: token.psn,
+            network: request.network,
+            operator: request.operator,
+        })
+        .collect();
+    let phones = orders.par_iter().map(|order| bank.personalise(order)).collect::<Result<Vec<_>, _>>()?;
+    insert(conn, clearing, &tokens, now).await?;
+    audit_batch(conn, "token.issue", tokens.iter().map(|t| (t.token_key, t.account_id)), by, now).await?;
+    Ok(tokens
+        .iter()
+        .zip(phones)
+        .map(|(token, phone)| Issued { token_key: token.token_key, last_four: last_four(&token.token), phone })
+        .collect())
+}
+
+/// Registers plastic cards as tokens. All or none.
+pub async fn register_in(
+    conn: &mut SqliteConnection,
+    clearing: &dyn ClearingKeys,
+    cards: &[Registration],
+    by: &str,
+    now: UnixMs,
+) -> Result<Vec<TokenKey>, TokensError> {
+    for card in cards {
+        check_name("an account's name", &card.account_id)?;
+        check_name("a category's name", &card.category)?;
+    }
+    let mut ranks = ranks_in(conn, cards.iter().map(|card| card.account_id.as_str())).await?;
+    let mut tokens = Vec::with_capacity(cards.len());
+    for card in cards {
+        tokens.push(NewToken {
+            token_key: clearing.token_key(&card.token, card.expiry),
+            token: card.token,
+            expiry: card.expiry,
+            psn: card.psn,
+            account_id: &card.account_id,
+            rank: next_rank(&mut ranks, &card.account_id)?,
+            category: &card.category,
+            carrier: Carrier::Card,
+        });
+    }
+    let keys: Vec<TokenKey> = tokens.iter().map(|token| token.token_key).collect();
+    let taken = taken_in(conn, &keys).await?;
+    let mut seen = HashSet::new();
+    if let Some(token) = tokens.iter().find(|t| taken.contains(&t.token_key) || !seen.insert(t.token_key)) {
+        return Err(TokensError::Registered(last_four(&token.token)));
+    }
+    insert(conn, clearing, &tokens, now).await?;
+    audit_batch(conn, "token.register", tokens.iter().map(|t| (t.token_key, t.account_id)), by, now).await?;
+    Ok(keys)
+}
+
+fn check_name(what: &'static str, name: &str) -> Result<(), TokensError> {
+    let printable = name.bytes().all(|b| b.is_ascii_graphic());
+    if printable && (1..=MAX_NAME).contains(&name.len()) { Ok(()) } else { Err(TokensError::Name(what)) }
+}
+
+fn next_rank(ranks: &mut HashMap<String, u32>, account_id: &str) -> Result<u32, TokensError> {
+    let next = ranks.entry(account_id.to_owned()).or_insert(0);
+    if *next >= MAX_PER_ACCOUNT {
+        return Err(TokensError::TooMany(account_id.to_owned()));
+    }
+    *next += 1;
+    Ok(*next - 1)
+}
+
+// The next free rank of each account that has tokens.
+async fn ranks_in(
+    conn: &mut SqliteConnection,
+    accounts: impl Iterator<Item = &str>,
+) -> Result<HashMap<String, u32>, TokensError> {
+    let accounts: Vec<&str> = accounts.collect::<HashSet<_>>().into_iter().collect();
+    let mut ranks = HashMap::new();
+    for chunk in accounts.chunks(sql::chunk(1)) {
+        let text = format!(
+            "SELECT account_id, max(rank) + 1 FROM tokens WHERE account_id IN ({}) GROUP BY account_id",
+            sql::marks(chunk.len())
+        );
+        let mut query = sqlx::query_as::<_, (String, u32)>(AssertSqlSafe(text)).persistent(false);
+        for account in chunk {
+            query = query.bind(*account);
+        }
+        ranks.extend(query.fetch_all(&mut *conn).await?);
+    }
+    Ok(ranks)
+}
+
+async fn taken_in(conn: &mut SqliteConnection, keys: &[TokenKey]) -> Result<HashSet<TokenKey>, TokensError> {
+    let found = find_in(conn, keys).await?;
+    Ok(found.into_iter().flatten().map(|row| row.token_key).collect())
+}
+
+// Numbers come from a hash, so two may meet. The later one, in the order of the requests, takes its next number. A
+// number counts as taken under any expiry of this batch; an older token of the same number and another expiry is told
+// apart by its token key everywhere.
+async fn renumber_taken(
+    conn: &mut SqliteConnection,
+    clearing: &dyn ClearingKeys,
+    bank: &dyn BankKeys,
+    tokens: &mut [NewToken<'_>],
+) -> Result<(), TokensError> {
+    for attempt in 1..=MAX_ATTEMPTS {
+        let keys: Vec<TokenKey> = tokens.iter().map(|token| token.token_key).collect();
+        let taken = taken_in(conn, &keys).await?;
+        let mut numbers = HashSet::with_capacity(tokens.len());
+        let mut all_free = true;
+        for token in tokens.iter_mut() {
+            if taken.contains(&token.token_key) || !numbers.insert(token.token) {
+                all_free = false;
+                token.token = bank.token_number(token.account_id, token.rank, attempt);
+                token.token_key = clearing.token_key(&token.token, token.expiry);
+            }
+        }
+        if all_free {
+            return Ok(());
+        }
+    }
+    Err(TokensError::RangeFull)
+}
+
+async fn insert(
+    conn: &mut SqliteConnection,
+    clearing: &dyn ClearingKeys,
+    tokens: &[NewToken<'_>],
+    now: UnixMs,
+) -> Result<(), TokensError> {
+    const COLUMNS: usize = 11;
+    for chunk in tokens.chunks(sql::chunk(COLUMNS)) {
+        let text = format!(
+            "INSERT INTO tokens (token_key, account_id, rank, sealed_token, last_four, expiry_yymm, psn, state, \
+             category, kind, issued_ms) VALUES {}",
+            sql::rows(chunk.len(), COLUMNS)
+        );
+        let mut query = sqlx::query(AssertSqlSafe(text)).persistent(false);
+        for token in chunk {
+            query = query
+                .bind(token.token_key.0.to_vec())
+                .bind(token.account_id)
+                .bind(token.rank)
+                .bind(clearing.seal_token(&token.token, token.expiry))
+                .bind(last_four(&token.token))
+                .bind(expiry_number(token.expiry))
+                .bind(token.psn)
+                .bind(State::Active.word())
+                .bind(token.category)
+                .bind(token.carrier.word())
+                .bind(sql::ms(now));
+        }
+        query.execute(&mut *conn).await?;
+    }
+    Ok(())
+}
+
+// One line for a batch of many, one line each for a few: an import of a city's cards is one act.
+async fn audit_batch(
+    conn: &mut SqliteConnection,
+    action: &str,
+    tokens: impl ExactSizeIterator<Item = (TokenKey, &str)>,
+    by: &str,
+    at: UnixMs,
+) -> Result<(), StoreError> {
+    const FEW: usize = 16;
+    let count = tokens.len();
+    if count > FEW {
+        let detail = format!("{count} tokens");
+        return audit_in(conn, &Audit { at, user: by, action, subject: "batch", detail: &detail }).await;
+    }
+    for (key, account) in tokens {
+        let detail = format!("account {account}");
+        audit_in(conn, &Audit { at, user: by, action, subject: &key.to_hex(), detail: &detail }).await?;
+    }
+    Ok(())
+}
+
+/// Finds tokens; one answer each, in the same order.
+pub async fn find_in(
+    conn: &mut SqliteConnection,
+    keys: &[TokenKey],
+) -> Result<Vec<Option<TokenRow>>, TokensError> {
+    let mut found = HashMap::with_capacity(keys.len());
+    for chunk in keys.chunks(sql::chunk(1)) {
+        let text = format!("SELECT * FROM tokens WHERE token_key IN ({})", sql::marks(chunk.len()));
+        let mut query = sqlx::query(AssertSqlSafe(text)).persistent(false);
+        for key in chunk {
+            query = query.bind(key.0.to_vec());
+        }
+        for row in query.fetch_all(&mut *conn).await? {
+            let row = row_of(&row)?;
+            found.insert(row.token_key, row);
+        }
+    }
+    Ok(keys.iter().map(|key| found.get(key).cloned()).collect())
+}
+
+/// The tokens of an account, by rank.
+pub async fn of_account_in(conn: &mut SqliteConnection, account_id: &str) -> Result<Vec<TokenRow>, TokensError> {
+    let rows = sqlx::query("SELECT * FROM tokens WHERE account_id = ? ORDER BY rank")
+        .bind(account_id)
+        .fetch_all(conn)
+        .await?;
+    rows.iter().map(row_of).collect()
+}
+
+/// A page of all tokens in the order of their keys, from the one after `after`.
+pub async fn page_in(
+    conn: &mut SqliteConnection,
+    after: Option<TokenKey>,
+    limit: u32,
+) -> Result<Vec<TokenRow>, TokensError> {
+    let rows = sqlx::query("SELECT * FROM tokens WHERE token_key > ? ORDER BY token_key LIMIT ?")
+        .bind(after.map_or_else(Vec::new, |key| key.0.to_vec()))
+        .bind(limit)
+        .fetch_all(conn)
+        .await?;
+    rows.iter().map(row_of).collect()
+}
+
+/// Changes a token's state, and with it the deny list: suspended and deleted tokens are on it, an active one is not
+/// (for this cause). A deleted token stays deleted.
+pub async fn set_state_in(
+    conn: &mut SqliteConnection,
+    clearing: &dyn ClearingKeys,
+    key: TokenKey,
+    state: State,
+    by: &str,
+    now: UnixMs,
+) -> Result<TokenRow, TokensError> {
+    let mut row = find_in(conn, &[key]).await?.into_iter().flatten().next().ok_or(TokensError::Unknown(key))?;
+    if row.state == state {
+        return Ok(row);
+    }
+    if row.state == State::Deleted {
+        return Err(TokensError::Deleted(key));
+    }
+    sqlx::query("UPDATE tokens SET state = ? WHERE token_key = ?")
+        .bind(state.word())
+        .bind(key.as_slice())
+        .execute(&mut *conn)
+        .await?;
+    let detail = format!("{} to {}", row.state.word(), state.word());
+    let line = Audit { at: now, user: by, action: "token.state", subject: &key.to_hex(), detail: &detail };
+    audit_in(conn, &line).await?;
+    let deny = |cause| Addition { token_key: key, number: None, cause, note: "the token's state".to_owned() };
+    match state {
+        State::Active => {
+            deny::remove_in(conn, &[(key, Cause::Lost)], by, "the token is active again", now).await?;
+        }
+        State::Suspended => {
+            deny::add_in(conn, clearing, &[deny(Cause::Lost)], by, now).await?;
+        }
+        State::Deleted => {
+            deny::add_in(conn, clearing, &[deny(Cause::Deleted)], by, now).await?;
+        }
+    }
+    row.state = state;
+    Ok(row)
+}
+
+/// An expiry as a number, `YYMM` in decimal: 2805 is May 2028.
+pub(crate) fn expiry_number(expiry: Expiry) -> u16 {
+    u16::from(expiry.year) * 100 + u16::from(expiry.month)
+}
+
+/// The expiry of such a number.
+pub(crate) fn expiry_of(number: u16) -> Result<Expiry, StoreError> {
+    // Both parts of a number up to 9912 fit a byte; larger ones are damage.
+    u8::try_from(number / 100)
+        .ok()
+        .and_then(|year| Expiry::new(year, (number % 100) as u8).ok())
+        .ok_or(StoreError::Damaged { what: "expiry" })
+}
+
+fn row_of(row: &SqliteRow) -> Result<TokenRow, TokensError> {
+    let damaged = || StoreError::Damaged { what: "token" };
+    let carrier = match row.try_get::<&str, _>("kind")? {
+        "phone" => Carrier::Phone,
+        "card" => Carrier::Card,
+        _ => return Err(damaged().into()),
+    };
+    Ok(TokenRow {
+        token_key: TokenKey::from_slice(row.try_get("token_key")?).ok_or_else(damaged)?,
+        account_id: row.try_get("account_id")?,
+        rank: row.try_get("rank")?,
+        last_four: row.try_get("last_four")?,
+        expiry: expiry_of(row.try_get("expiry_yymm")?)?,
+        psn: row.try_get("psn")?,
+        state: State::from_word(row.try_get("state")?).ok_or_else(damaged)?,
+        category: row.try_get("category")?,
+        carrier,
+        // Written from a UnixMs, never negative.
+        issued: UnixMs(row.try_get::<i64, _>("issued_ms")?.unsigned_abs()),
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,143 @@
+//! Commissioning, once in a gate's life, and start-up, each time power comes.
+
+use crate::keys::Keys;
+use crate::lists::{Lists, room_is_enough};
+use crate::passback::Passback;
+use crate::record::{Last, Local};
+use crate::{Gate, GateError, Identity};
+use embedded_storage_async::nor_flash::NorFlash;
+use heapless::String;
+use sha2::{Digest, Sha256};
+use wavepass_journal::cells::Cell;
+use wavepass_journal::keylog::KeyLog;
+use wavepass_journal::{Journal, Limits};
+use wavepass_kernel::Kernel;
+use wavepass_protocol::dukpt::Key;
+use wavepass_protocol::ecc::{PublicKey, Verifier};
+use wavepass_protocol::link::LinkKey;
+use wavepass_protocol::provisioning::{MAX_FILE, Provisioning, ProvisioningError};
+use zeroize::Zeroize;
+
+/// The flash areas of a gate, each its own: a partition of one chip, or a file.
+pub struct Areas<F> {
+    /// The tap journal.
+    pub journal: F,
+    /// The DUKPT registers.
+    pub keys: F,
+    /// Who the gate is.
+    pub identity: F,
+    /// The signed lists, in the order of [`wavepass_protocol::lists::Kind::ALL`].
+    pub lists: [F; 4],
+}
+
+/// Why a gate was not commissioned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CommissionError<E> {
+    /// It has been before. A second time with the same file would use its keys again.
+    Already,
+    /// The provisioning file cannot be used.
+    File(ProvisioningError),
+    /// The gate's flash cannot be used.
+    Gate(GateError<E>),
+}
+
+impl<F: NorFlash> Areas<F> {
+    /// Takes a provisioning file over. The initial key is not kept: only the registers derived from it.
+    ///
+    /// The identity is stored last, so that a cut before it leaves a gate that can be commissioned again with
+    /// the same file, and nothing sealed yet.
+    pub async fn commission(self, file: &[u8]) -> Result<(), CommissionError<F::Error>> {
+        let provisioning = Provisioning::parse(file).map_err(CommissionError::File)?;
+        let mut identity =
+            Cell::open(self.identity).await.map_err(|e| CommissionError::Gate(GateError::from_journal(e)))?;
+        let mut stored = [0; MAX_FILE];
+        let found = identity.load(&mut stored).await.map_err(|e| CommissionError::Gate(GateError::from_journal(e)))?;
+        stored.zeroize();
+        if found.is_some() {
+            return Err(CommissionError::Already);
+        }
+        let log = KeyLog::open(self.keys).await.map_err(|e| CommissionError::Gate(GateError::from_journal(e)))?;
+        if log.counter() != 0 {
+            return Err(CommissionError::Already);
+        }
+        let initial = Key::new(provisioning.initial_key);
+        Keys::commission(log, provisioning.key_id, &initial).await.map_err(CommissionError::Gate)?;
+        let kept = Provisioning { initial_key: [0; 16], ..provisioning };
+        let bytes = kept.write(&mut stored).map_err(CommissionError::File)?;
+        let done = identity.store(bytes).await.map_err(|e| CommissionError::Gate(GateError::from_journal(e)));
+        stored.zeroize();
+        done
+    }
+}
+
+impl<F: NorFlash, V: Verifier, const N: usize> Gate<F, V, N> {
+    /// Starts a commissioned gate: recovers journal and keys, verifies the stored lists, and learns again
+    /// which tokens opened it lately.
+    pub async fn start(areas: Areas<F>, limits: Limits, verifier: V) -> Result<Self, GateError<F::Error>> {
+        const { assert!(room_is_enough(N), "a gate needs room for a configuration list") };
+        let mut cell = Cell::open(areas.identity).await.map_err(GateError::from_journal)?;
+        let mut file = [0; MAX_FILE];
+        let len = cell.load(&mut file).await.map_err(GateError::from_journal)?.ok_or(GateError::NotCommissioned)?;
+        let identity = identity(&file[..len]).ok_or(GateError::NotCommissioned)?;
+        file.zeroize();
+
+        let log = KeyLog::open(areas.keys).await.map_err(GateError::from_journal)?;
+        let keys = Keys::open(log, identity.key_id).await?;
+        let mut kernel = Kernel::new(verifier);
+        let [deny, ca, revocations, config] = areas.lists;
+        let cells = [
+            Cell::open(deny).await.map_err(GateError::from_journal)?,
+            Cell::open(ca).await.map_err(GateError::from_journal)?,
+            Cell::open(revocations).await.map_err(GateError::from_journal)?,
+            Cell::open(config).await.map_err(GateError::from_journal)?,
+        ];
+        let lists = Lists::open(cells, &identity.root, kernel.verifier()).await?;
+
+        let mut passback = Passback::default();
+        let mut last: Option<Last> = None;
+        let journal = Journal::open(areas.journal, limits, |sequence, _, local| match Local::from_bytes(local) {
+            Some(Local::Tap { time, decision, tag }) => {
+                if decision == wavepass_protocol::tap::Decision::Open {
+                    passback.opened(tag, sequence, time);
+                }
+                last = Some(Last { time, sequence, decision, outcome: None });
+            }
+            Some(Local::Passage { of, outcome, .. }) => {
+                passback.passage(of, outcome);
+                if let Some(last) = last.as_mut().filter(|l| l.sequence == of) {
+                    last.outcome = Some(outcome);
+                }
+            }
+            None => {}
+        })
+        .await
+        .map_err(GateError::from_journal)?;
+
+        let mut gate = Self { identity, journal, keys, kernel, lists, config: None, passback, last, uncounted_refusals: 0 };
+        gate.configure();
+        gate.idle().await?;
+        Ok(gate)
+    }
+
+    /// The work that no rider should wait for: the next key, the next page. Call it between taps.
+    pub async fn idle(&mut self) -> Result<(), GateError<F::Error>> {
+        self.keys.prepare().await?;
+        self.journal.prepare().await.map_err(GateError::from_journal)
+    }
+}
+
+fn identity(file: &[u8]) -> Option<Identity> {
+    let p = Provisioning::parse(file).ok()?;
+    let local = Sha256::new().chain_update(b"wavepass gate local key").chain_update(p.link_key).finalize();
+    Some(Identity {
+        gate_id: p.gate_id,
+        key_id: p.key_id,
+        station: String::try_from(p.station).ok()?,
+        direction: p.direction,
+        operator: p.operator,
+        network: p.network,
+        link_key: LinkKey::new(p.link_key),
+        local_key: core::array::from_fn(|i| local[i]),
+        root: PublicKey::from_x(p.root_key),
+    })
+}

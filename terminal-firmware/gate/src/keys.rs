@@ -1,0 +1,71 @@
+//! One key for each entry: the DUKPT device over the key log.
+//!
+//! The counter moves on durably, and the register it used up is erased from flash, before the key that was
+//! derived from it seals anything. A cut burns a counter; it never repeats one.
+
+use crate::GateError;
+use embedded_storage_async::nor_flash::NorFlash;
+use wavepass_journal::keylog::KeyLog;
+use wavepass_protocol::dukpt::{self, DukptError, Key, KeyId, Ksn, Registers, Usage};
+
+pub(crate) struct Keys<F> {
+    log: KeyLog<F>,
+    key_id: KeyId,
+    counter: u32,
+    registers: Registers,
+    /// The key for the next entry, already durable, so that a tap does not wait for it.
+    ready: Option<(Ksn, Key)>,
+}
+
+impl<F: NorFlash> Keys<F> {
+    /// Fills a blank key log from the initial key.
+    pub(crate) async fn commission(mut log: KeyLog<F>, key_id: KeyId, initial: &Key) -> Result<(), GateError<F::Error>> {
+        let registers = dukpt::initial_registers(initial, key_id);
+        for (register, key) in registers.iter().enumerate() {
+            if let Some(key) = key {
+                log.put(register as u8, key.bytes()).await.map_err(|_| GateError::Journal)?;
+            }
+            log.prepare().await.map_err(|_| GateError::Journal)?;
+        }
+        Ok(())
+    }
+
+    /// Takes the registers up again; erases what a cut may have left of a used one.
+    pub(crate) async fn open(mut log: KeyLog<F>, key_id: KeyId) -> Result<Self, GateError<F::Error>> {
+        let counter = log.counter();
+        let mut registers: Registers = core::array::from_fn(|_| None);
+        for (register, slot) in registers.iter_mut().enumerate() {
+            if dukpt::is_used_up(counter, register) {
+                log.erase(register as u8).await.map_err(|_| GateError::Journal)?;
+            } else {
+                *slot = log.key(register as u8).await.map_err(|_| GateError::Journal)?.map(Key::new);
+            }
+        }
+        Ok(Self { log, key_id, counter, registers, ready: None })
+    }
+
+    /// Makes the next key ready; the idle-time half of [`Keys::take`].
+    pub(crate) async fn prepare(&mut self) -> Result<(), GateError<F::Error>> {
+        self.log.prepare().await.map_err(|_| GateError::Journal)?;
+        if self.ready.is_some() {
+            return Ok(());
+        }
+        let step = dukpt::plan(self.key_id, self.counter, &self.registers, Usage::DataEncrypt).map_err(GateError::Keys)?;
+        for (register, child) in step.children.iter().enumerate() {
+            self.log.put(register as u8, child.bytes()).await.map_err(|_| GateError::Journal)?;
+            self.registers[register] = Some(child.clone());
+        }
+        self.log.advance(step.counter).await.map_err(|_| GateError::Journal)?;
+        self.counter = step.counter;
+        self.log.erase(step.register as u8).await.map_err(|_| GateError::Journal)?;
+        self.registers[step.register] = None;
+        self.ready = Some((Ksn { key_id: self.key_id, counter: step.counter }, step.key));
+        Ok(())
+    }
+
+    /// The key for the next entry. It is given once.
+    pub(crate) async fn take(&mut self) -> Result<(Ksn, Key), GateError<F::Error>> {
+        self.prepare().await?;
+        self.ready.take().ok_or(GateError::Keys(DukptError::Exhausted))
+    }
+}

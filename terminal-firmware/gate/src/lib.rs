@@ -1,0 +1,158 @@
+//! The gate application: what every gate does, whatever its board.
+//!
+//! It joins the kernel (decides), the key log (one key a tap), the journal (durable before the gate opens),
+//! the signed lists and the link to the host. A board gives it flash areas, a card contact, the time and
+//! randomness; it never touches a register, a socket or a clock itself.
+//!
+//! Rules it keeps (docs/architecture.md, Rules that always hold):
+//! - [`Gate::present`] answers "open" only after the sealed tap is durable in the journal;
+//! - a key seals one entry: the counter has moved on durably before the key is used;
+//! - lists and configuration are taken only when signed and newer;
+//! - the acknowledgement of a number that was never written changes nothing.
+//!
+//! One task owns a [`Gate`]. Its futures are driven to the end, never dropped half-way: the journal counts
+//! on that.
+#![no_std]
+
+#[cfg(test)]
+extern crate std;
+
+mod commission;
+mod keys;
+mod link;
+mod lists;
+mod passback;
+mod present;
+mod record;
+
+pub use commission::{Areas, CommissionError};
+pub use link::{Link, LinkState};
+pub use present::{Contact, Presented};
+pub use record::Last;
+
+use heapless::String;
+use lists::Lists;
+use passback::Passback;
+use wavepass_journal::Journal;
+use wavepass_kernel::Kernel;
+use wavepass_protocol::dukpt::KeyId;
+use wavepass_protocol::ecc::{PublicKey, Verifier};
+use wavepass_protocol::link::LinkKey;
+use wavepass_protocol::lists::{Kind, Version};
+use wavepass_protocol::tap::{ClockQuality, Direction, MAX_STATION, Reason};
+use wavepass_protocol::time::UnixMs;
+
+/// Why a gate cannot go on. Every one means `out_of_service` to the rider.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GateError<E> {
+    /// The flash failed.
+    Flash(E),
+    /// The journal is not one this code can use.
+    Journal,
+    /// The gate was never commissioned, or its identity is damaged.
+    NotCommissioned,
+    /// The key log lost a key, or every key has been used.
+    Keys(wavepass_protocol::dukpt::DukptError),
+    /// An entry did not fit its seal; the limits of [`wavepass_protocol::tap`] exclude it.
+    Seal,
+}
+
+/// Who the gate is, as commissioned.
+pub struct Identity {
+    /// The gate's number.
+    pub gate_id: u32,
+    /// The DUKPT key id of its journal.
+    pub key_id: KeyId,
+    /// Station code.
+    pub station: String<MAX_STATION>,
+    /// Which way it lets riders through.
+    pub direction: Direction,
+    /// Its operator.
+    pub operator: u16,
+    /// Its network.
+    pub network: [u8; 4],
+    link_key: LinkKey,
+    local_key: [u8; 16],
+    root: PublicKey,
+}
+
+/// The clock as the board has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Now {
+    /// The time.
+    pub time: UnixMs,
+    /// How far it can be trusted.
+    pub quality: ClockQuality,
+}
+
+/// A gate at work. `F` is its flash, `V` verifies P-256 signatures, `N` the bytes it has for one list.
+pub struct Gate<F, V, const N: usize> {
+    identity: Identity,
+    journal: Journal<F>,
+    keys: keys::Keys<F>,
+    kernel: Kernel<V>,
+    lists: Lists<F, N>,
+    /// The configuration in force, as the kernel wants it.
+    config: Option<wavepass_kernel::Config>,
+    passback: Passback,
+    last: Option<Last>,
+    /// Refusals that the journal had no room for since start: counted, not kept.
+    uncounted_refusals: u32,
+}
+
+impl<F: embedded_storage_async::nor_flash::NorFlash, V: Verifier, const N: usize> Gate<F, V, N> {
+    /// Who the gate is.
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// The version in force of each list, in the order of [`Kind::ALL`].
+    pub fn versions(&self) -> [Version; 4] {
+        self.lists.versions()
+    }
+
+    /// The version in force of one list.
+    pub fn version(&self, kind: Kind) -> Version {
+        self.lists.version(kind)
+    }
+
+    /// The newest tap in the journal, as its clear local header tells.
+    pub fn last(&self) -> Option<Last> {
+        self.last
+    }
+
+    /// The sequence number that the next entry will have.
+    pub fn next_sequence(&self) -> u32 {
+        self.journal.next_sequence()
+    }
+
+    /// The highest sequence number that the host has acknowledged.
+    pub fn acknowledged(&self) -> u32 {
+        self.journal.acknowledged()
+    }
+
+    /// Refusals since start for which the journal had no room.
+    pub fn uncounted_refusals(&self) -> u32 {
+        self.uncounted_refusals
+    }
+
+    /// The time of a new entry: never behind the newest one in the journal.
+    fn time(&self, now: Now) -> UnixMs {
+        self.last.map_or(now.time, |last| last.time.max(now.time))
+    }
+
+    fn configure(&mut self) {
+        let identity = &self.identity;
+        self.config = self
+            .lists
+            .config()
+            .and_then(|c| wavepass_kernel::Config::new(c, identity.network, identity.operator).ok());
+    }
+
+    fn refusal_before_card(&self, now: Now) -> Option<Reason> {
+        if now.quality == ClockQuality::Unset {
+            return Some(Reason::ClockUnset);
+        }
+        self.config.is_none().then_some(Reason::OutOfService)
+    }
+}

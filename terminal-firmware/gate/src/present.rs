@@ -1,0 +1,272 @@
+//! A card at the gate: the kernel's steps, the decision, the sealed tap, and only then the opening.
+
+use crate::passback::{Passback, Seen, TokenTag};
+use crate::record::{Last, Local, tag};
+use crate::{Gate, GateError, Identity, Now};
+use core::future::{Future, poll_fn};
+use core::pin::pin;
+use core::task::Poll;
+use embedded_storage_async::nor_flash::NorFlash;
+use wavepass_journal::Class;
+use wavepass_kernel::{Config, Environment, Kernel, Lost, Step, TapInput, Work};
+use wavepass_protocol::ecc::Verifier;
+use wavepass_protocol::lists::{CaKey, Revocation, Suite};
+use wavepass_protocol::seal::{Header, MAX_SEALED, seal};
+use wavepass_protocol::tap::{Decision, Entry, OdaResult, Outcome, Passage, Reason, Tap, Timings};
+use wavepass_protocol::time::UnixMs;
+use wavepass_protocol::token::{Expiry, Token};
+
+/// The longest command the kernel sends, and the longest answer it reads (data and status).
+pub const MAX_COMMAND: usize = 261;
+/// See [`MAX_COMMAND`].
+pub const MAX_ANSWER: usize = 258;
+
+/// The way to a card in the field: a reader chip, a PC/SC reader, or an emulated phone in process.
+#[expect(async_fn_in_trait, reason = "each host names its own contact; nothing is sent between threads here")]
+pub trait Contact {
+    /// Sends a command and gives the length of the answer; an answer longer than `answer` is [`Lost::Protocol`].
+    async fn exchange(&mut self, command: &[u8], answer: &mut [u8]) -> Result<usize, Lost>;
+    /// Microseconds of a clock that only rises.
+    fn now_us(&self) -> u64;
+}
+
+/// What came of presenting a card.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Presented {
+    /// Open, or why not.
+    pub decision: Decision,
+    /// True where the same tap opens the gate again, since nobody has gone through.
+    pub again: bool,
+    /// The journal entry of the tap; none where a refusal was only counted.
+    pub sequence: Option<u32>,
+    /// How long it took.
+    pub timings: Timings,
+}
+
+struct View<'g, F, const N: usize> {
+    lists: &'g crate::lists::Lists<F, N>,
+    passback: &'g Passback,
+    local_key: &'g [u8; 16],
+    window_ms: u32,
+}
+
+impl<F: NorFlash, const N: usize> Environment for View<'_, F, N> {
+    fn ca_key(&self, rid: &[u8; 5], index: u8, suite: Suite) -> Option<CaKey<'_>> {
+        self.lists.ca_key(rid, index, suite)
+    }
+
+    fn is_revoked(&self, issuer: &Revocation) -> bool {
+        self.lists.is_revoked(issuer)
+    }
+
+    fn denied(&self, token: &Token, expiry: Option<Expiry>) -> bool {
+        self.lists.denied(token, expiry)
+    }
+
+    fn passback(&self, token: &Token, now: UnixMs) -> wavepass_kernel::Passback {
+        match self.passback.seen(&tag(self.local_key, Some(token)), now, self.window_ms) {
+            Seen::No => wavepass_kernel::Passback::Clear,
+            Seen::Waiting(_) => wavepass_kernel::Passback::SameTap,
+            Seen::Passed => wavepass_kernel::Passback::Refuse,
+        }
+    }
+
+    fn list_stale(&self, now: UnixMs) -> bool {
+        self.lists.stale(now)
+    }
+}
+
+/// Runs the exchange, and the kernel's pending verification while the card takes its time.
+async fn while_computing<T>(exchange: impl Future<Output = T>, mut work: impl FnMut() -> Work) -> T {
+    let mut exchange = pin!(exchange);
+    let mut idle = false;
+    poll_fn(|context| match exchange.as_mut().poll(context) {
+        Poll::Ready(done) => Poll::Ready(done),
+        Poll::Pending => {
+            if !idle {
+                idle = matches!(work(), Work::Idle);
+                context.waker().wake_by_ref();
+            }
+            Poll::Pending
+        }
+    })
+    .await
+}
+
+impl<F: NorFlash, V: Verifier, const N: usize> Gate<F, V, N> {
+    /// Presents the card in the field. `unpredictable` is fresh for each call (9F37).
+    ///
+    /// "Open" is answered only after the tap is durable in the journal; an error never opens.
+    pub async fn present<C: Contact>(
+        &mut self,
+        contact: &mut C,
+        now: Now,
+        unpredictable: [u8; 4],
+    ) -> Result<Presented, GateError<F::Error>> {
+        let time = self.time(now);
+        let start_us = contact.now_us();
+        if let Some(reason) = self.refusal_before_card(now) {
+            return Ok(Presented {
+                decision: Decision::Refuse(reason),
+                again: false,
+                sequence: None,
+                timings: Timings::default(),
+            });
+        }
+        let (Some(gate_config), Some(config)) = (self.lists.config(), self.config.as_ref()) else {
+            return Err(GateError::NotCommissioned); // refusal_before_card has excluded it
+        };
+        let window_ms = gate_config.passback_ms;
+        let view = View {
+            lists: &self.lists,
+            passback: &self.passback,
+            local_key: &self.identity.local_key,
+            window_ms,
+        };
+        let input = TapInput { now: time, utc_offset_min: gate_config.utc_offset_min, unpredictable, start_us };
+        let decision = converse(&mut self.kernel, config, &view, input, contact).await;
+        let end_us = contact.now_us();
+        let elapsed_us = u32::try_from(end_us.saturating_sub(start_us)).unwrap_or(u32::MAX);
+        let exchange_us = self.kernel.facts().exchange_us;
+        let timings = Timings { exchange_us, gate_us: elapsed_us.saturating_sub(exchange_us) };
+
+        if let wavepass_kernel::Decision::Open { again: true } = decision {
+            let waiting = self.kernel.facts().token.map(|t| tag(&self.identity.local_key, Some(&t)));
+            let seen = waiting.map(|t| self.passback.seen(&t, time, window_ms));
+            let sequence = match seen {
+                Some(Seen::Waiting(sequence)) => Some(sequence),
+                _ => None,
+            };
+            return Ok(Presented { decision: Decision::Open, again: true, sequence, timings });
+        }
+        let decision = match decision {
+            wavepass_kernel::Decision::Open { .. } => Decision::Open,
+            wavepass_kernel::Decision::Refuse(reason) => Decision::Refuse(reason),
+        };
+        self.record(decision, time, now, timings).await
+    }
+
+    /// Seals and journals the tap; an opening that cannot be journaled becomes a refusal.
+    async fn record(
+        &mut self,
+        decision: Decision,
+        time: UnixMs,
+        now: Now,
+        timings: Timings,
+    ) -> Result<Presented, GateError<F::Error>> {
+        let mut out = [0; MAX_SEALED];
+        let (ksn, key) = self.keys.take().await?;
+        let sequence = self.journal.next_sequence();
+        let identity: &Identity = &self.identity;
+        let facts = self.kernel.facts();
+        let tap = Tap {
+            time,
+            clock: now.quality,
+            station: &identity.station,
+            direction: identity.direction,
+            decision,
+            aid: facts.aid,
+            token: facts.token,
+            expiry: facts.expiry,
+            expiry_signed: facts.expiry_signed,
+            psn: facts.psn,
+            atc: facts.atc,
+            cid: facts.cid,
+            cryptogram: facts.cryptogram,
+            iad: facts.iad,
+            aip: facts.aip,
+            track2: facts.track2,
+            pdol: facts.pdol,
+            pdol_values: facts.pdol_values,
+            oda_method: facts.oda_method,
+            oda_result: facts.oda_result,
+            timings,
+        };
+        let token_tag: TokenTag = tag(&identity.local_key, facts.token.as_ref());
+        let sealed =
+            seal(&key, Header { ksn, sequence }, &Entry::Tap(tap), &mut out).map_err(|_| GateError::Seal)?;
+        let local = Local::Tap { time, decision, tag: token_tag }.to_bytes();
+        let class = if decision == Decision::Open { Class::Opened } else { Class::Refused };
+        match self.journal.append(sequence, class, &local, sealed).await {
+            Ok(()) => {}
+            Err(wavepass_journal::Error::Full | wavepass_journal::Error::RefusalShare) => {
+                self.uncounted_refusals = self.uncounted_refusals.saturating_add(1);
+                let decision = match decision {
+                    Decision::Open => Decision::Refuse(Reason::JournalFull),
+                    refused => refused,
+                };
+                return Ok(Presented { decision, again: false, sequence: None, timings });
+            }
+            Err(why) => return Err(GateError::from_journal(why)),
+        }
+        if decision == Decision::Open {
+            self.passback.opened(token_tag, sequence, time);
+        }
+        self.last = Some(Last { time, sequence, decision, outcome: None });
+        Ok(Presented { decision, again: false, sequence: Some(sequence), timings })
+    }
+
+    /// Journals what the barrier's sensors saw after the opening of tap `of`. Gives its sequence number, or
+    /// none where the journal is full: then the host counts the tap as passed.
+    pub async fn passage(&mut self, of: u32, outcome: Outcome, now: Now) -> Result<Option<u32>, GateError<F::Error>> {
+        let time = self.time(now);
+        let (ksn, key) = self.keys.take().await?;
+        let sequence = self.journal.next_sequence();
+        let mut out = [0; MAX_SEALED];
+        let entry = Entry::Passage(Passage { time, of, outcome });
+        let sealed = seal(&key, Header { ksn, sequence }, &entry, &mut out).map_err(|_| GateError::Seal)?;
+        let local = Local::Passage { time, of, outcome }.to_bytes();
+        match self.journal.append(sequence, Class::Passage, &local, sealed).await {
+            Ok(()) => {}
+            Err(wavepass_journal::Error::Full) => return Ok(None),
+            Err(why) => return Err(GateError::from_journal(why)),
+        }
+        self.passback.passage(of, outcome);
+        if let Some(last) = self.last.as_mut().filter(|l| l.sequence == of) {
+            last.outcome = Some(outcome);
+        }
+        Ok(Some(sequence))
+    }
+}
+
+/// The conversation with the card, up to the decision.
+async fn converse<V: Verifier, C: Contact, E: Environment>(
+    kernel: &mut Kernel<V>,
+    config: &Config,
+    view: &E,
+    input: TapInput,
+    contact: &mut C,
+) -> wavepass_kernel::Decision {
+    let mut command = [0; MAX_COMMAND];
+    let mut answer = [0; MAX_ANSWER];
+    let mut len = take(kernel.begin(config, input), &mut command);
+    while let Some(n) = len {
+        let exchange = contact.exchange(&command[..n], &mut answer);
+        let received = while_computing(exchange, || kernel.work(config, view)).await;
+        let now_us = contact.now_us();
+        len = match received {
+            Ok(got) => take(kernel.answer(config, answer.get(..got).unwrap_or(&[]), now_us), &mut command),
+            Err(why) => {
+                kernel.lost(why, now_us);
+                None
+            }
+        };
+    }
+    loop {
+        if let Work::Idle = kernel.work(config, view) {
+            // Idle after the last step: the kernel's contract is that it has decided.
+            return kernel.decision(config, view).unwrap_or(wavepass_kernel::Decision::Refuse(Reason::OutOfService));
+        }
+    }
+}
+
+fn take(step: Step<'_>, command: &mut [u8; MAX_COMMAND]) -> Option<usize> {
+    match step {
+        Step::Send(bytes) => {
+            let len = bytes.len().min(MAX_COMMAND);
+            command[..len].copy_from_slice(&bytes[..len]);
+            Some(len)
+        }
+        Step::Last => None,
+    }
+}

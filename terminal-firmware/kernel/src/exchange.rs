@@ -1,0 +1,389 @@
+//! The exchange with the card: directory, application, processing options, records (Book B, Book 3 section 10).
+//!
+//! One phase gives one command at a time and takes its answer. Chained answers (61xx, 6Cxx) are joined before a
+//! phase sees them. Every way through ends: each command counts, and beyond [`MAX_APDUS`] the card is refused.
+
+use crate::card::{Card, CardError};
+use crate::config::{AidConfig, Config};
+use crate::environment::TapInput;
+use crate::limits::{MAX_ANSWER, MAX_APDUS, MAX_COMMAND, MAX_PDOL, MAX_PDOL_VALUES};
+use crate::oda::OdaFault;
+use crate::selection::{self, Choice};
+use heapless::Vec;
+use wavepass_protocol::apdu::{Command, PPSE, Response, Status};
+use wavepass_protocol::dol::Dol;
+use wavepass_protocol::lists::Suite;
+use wavepass_protocol::select::{Afl, Aid, Fci, MAX_CANDIDATES, parse_ppse};
+use wavepass_protocol::tags;
+use wavepass_protocol::tap::Reason;
+use wavepass_protocol::time::{Date, time_of_day};
+use wavepass_protocol::tlv::Tag;
+use wavepass_protocol::token::to_bcd;
+
+/// UnionPay's cards say in DF61 whether they sign in the quick flow; other schemes' have no such flag.
+const UNIONPAY: [u8; 5] = [0xA0, 0x00, 0x00, 0x03, 0x33];
+/// Terminal type (9F35): unattended, offline with online capability, operated by a merchant.
+const TERMINAL_TYPE: u8 = 0x25;
+
+/// What the card's next answer is to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Directory,
+    Application,
+    Options,
+    Record(u8),
+    Over,
+}
+
+/// Why an exchange ended before its last record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stop {
+    /// A refusal that needs no verification.
+    Refuse(Reason),
+    /// The card cannot be proven genuine, whatever else it says.
+    Unproven(OdaFault),
+}
+
+impl From<CardError> for Stop {
+    fn from(_: CardError) -> Self {
+        Self::Refuse(Reason::CardError)
+    }
+}
+
+const CARD_ERROR: Stop = Stop::Refuse(Reason::CardError);
+
+/// The exchange of one tap.
+pub(crate) struct Exchange {
+    tap: TapInput,
+    phase: Phase,
+    stop: Option<Stop>,
+    sent: u8,
+    /// True once the command in flight was repeated for 6Cxx.
+    repeated: bool,
+    choices: Vec<Choice, MAX_CANDIDATES>,
+    tried: u8,
+    application: Option<AidConfig>,
+    afl: Afl,
+    exchange_us: u32,
+    command: Vec<u8, MAX_COMMAND>,
+}
+
+/// Parts of a chained answer.
+pub(crate) type Inbox = Vec<u8, MAX_ANSWER>;
+
+impl Exchange {
+    pub(crate) fn idle() -> Self {
+        let tap = TapInput {
+            now: wavepass_protocol::time::UnixMs(0),
+            utc_offset_min: 0,
+            unpredictable: [0; 4],
+            start_us: 0,
+        };
+        Self {
+            tap,
+            phase: Phase::Over,
+            stop: Some(Stop::Refuse(Reason::NoApplication)),
+            sent: 0,
+            repeated: false,
+            choices: Vec::new(),
+            tried: 0,
+            application: None,
+            afl: Afl::default(),
+            exchange_us: 0,
+            command: Vec::new(),
+        }
+    }
+
+    /// Begins a tap with the directory.
+    pub(crate) fn begin(&mut self, config: &Config, tap: TapInput) {
+        self.tap = tap;
+        self.phase = Phase::Directory;
+        self.stop = None;
+        self.sent = 0;
+        self.choices.clear();
+        self.tried = 0;
+        self.application = None;
+        self.afl = Afl::default();
+        self.exchange_us = 0;
+        let first = if config.applications.is_empty() {
+            Err(Stop::Refuse(Reason::NoApplication))
+        } else {
+            self.send(&Command::select(PPSE))
+        };
+        self.settle(first);
+    }
+
+    /// Takes one answer of the card.
+    pub(crate) fn answer(&mut self, config: &Config, card: &mut Card, inbox: &mut Inbox, answer: &[u8], now_us: u64) {
+        if self.phase == Phase::Over {
+            return;
+        }
+        let next = self.take(config, card, inbox, answer, now_us);
+        self.settle(next);
+    }
+
+    /// Ends the exchange for a reason outside the card's answers.
+    pub(crate) fn lost(&mut self, reason: Reason, now_us: u64) {
+        if self.phase != Phase::Over {
+            self.note_time(now_us);
+            self.settle(Err(Stop::Refuse(reason)));
+        }
+    }
+
+    fn settle(&mut self, next: Result<(), Stop>) {
+        if let Err(stop) = next {
+            self.stop = Some(stop);
+            self.phase = Phase::Over;
+        }
+    }
+
+    fn note_time(&mut self, now_us: u64) -> u64 {
+        let passed = now_us.saturating_sub(self.tap.start_us);
+        self.exchange_us = u32::try_from(passed).unwrap_or(u32::MAX);
+        passed
+    }
+
+    fn take(
+        &mut self,
+        config: &Config,
+        card: &mut Card,
+        inbox: &mut Inbox,
+        answer: &[u8],
+        now_us: u64,
+    ) -> Result<(), Stop> {
+        if self.note_time(now_us) > config.tap_limit_us {
+            return Err(Stop::Refuse(Reason::TooSlow));
+        }
+        let Response { data, status } = Response::parse(answer).map_err(|_| CARD_ERROR)?;
+        if data.len() > MAX_ANSWER {
+            return Err(CARD_ERROR);
+        }
+        match status {
+            Status::MoreData(len) => {
+                inbox.extend_from_slice(data).map_err(|_| CARD_ERROR)?;
+                self.send(&Command::get_response(len))
+            }
+            Status::WrongLe(len) => self.repeat(len),
+            _ if inbox.is_empty() => self.advance(config, card, status, data),
+            _ => {
+                inbox.extend_from_slice(data).map_err(|_| CARD_ERROR)?;
+                let next = self.advance(config, card, status, inbox);
+                inbox.clear();
+                next
+            }
+        }
+    }
+
+    fn advance(&mut self, config: &Config, card: &mut Card, status: Status, data: &[u8]) -> Result<(), Stop> {
+        match self.phase {
+            Phase::Directory => self.directory(config, status, data),
+            Phase::Application => self.application(config, card, status, data),
+            Phase::Options => self.options(config, card, status, data),
+            Phase::Record(index) => self.record(card, index, status, data),
+            Phase::Over => Ok(()),
+        }
+    }
+
+    fn directory(&mut self, config: &Config, status: Status, data: &[u8]) -> Result<(), Stop> {
+        if status != Status::Success {
+            return Err(Stop::Refuse(Reason::NoApplication));
+        }
+        let directory = parse_ppse(data).map_err(|_| CARD_ERROR)?;
+        self.choices = selection::choices(config, &directory);
+        self.next_application(config, Stop::Refuse(Reason::NoApplication))
+    }
+
+    /// Selects the next application that both sides know; `none` where there is no more.
+    fn next_application(&mut self, config: &Config, none: Stop) -> Result<(), Stop> {
+        let choice = *self.choices.get(usize::from(self.tried)).ok_or(none)?;
+        self.tried += 1;
+        self.application = config.applications.get(usize::from(choice.application)).cloned();
+        self.phase = Phase::Application;
+        self.send(&Command::select(choice.aid.as_slice()))
+    }
+
+    fn application(&mut self, config: &Config, card: &mut Card, status: Status, data: &[u8]) -> Result<(), Stop> {
+        // A blocked or absent application makes way for the next one (Book 1 section 12.4).
+        if status != Status::Success {
+            return self.next_application(config, Stop::Refuse(Reason::NoApplication));
+        }
+        let fci = Fci::parse(data).map_err(|_| CARD_ERROR)?;
+        let aid = Aid::new(fci.df_name).ok_or(CARD_ERROR)?;
+        let asked = usize::from(self.tried).checked_sub(1).and_then(|i| self.choices.get(i)).ok_or(CARD_ERROR)?;
+        if !aid.starts_with(&asked.aid) {
+            return Err(CARD_ERROR);
+        }
+        let application = self.application.as_ref().ok_or(CARD_ERROR)?;
+        let supported = match application.suite {
+            Suite::P256 => true,
+            // An older card needs the standard flow with INTERNAL AUTHENTICATE.
+            Suite::Rsa => aid.rid() != UNIONPAY || fci.supports_online_oda(),
+            Suite::Sm2 => false,
+        };
+        if !supported {
+            return Err(Stop::Refuse(Reason::Unsupported));
+        }
+        // The card supplies the list, so a gate that answers any list signs nothing but zeros for a thief.
+        let unprotected = Stop::Unproven(OdaFault::UnprotectedPdol);
+        let pdol_tlv = fci.pdol_tlv.ok_or(unprotected)?;
+        let pdol = Dol::parse(fci.pdol.ok_or(unprotected)?).map_err(|_| CARD_ERROR)?;
+        if pdol.raw().len() > MAX_PDOL || pdol.total_len() > MAX_PDOL_VALUES {
+            return Err(CARD_ERROR);
+        }
+        let needed: &[(Tag, u8)] = match application.suite {
+            Suite::Rsa => &[(tags::UNPREDICTABLE_NUMBER, 4), (tags::AMOUNT, 6), (tags::CURRENCY, 2)],
+            Suite::P256 | Suite::Sm2 => &[(tags::UNPREDICTABLE_NUMBER, 4)],
+        };
+        if !needed.iter().all(|&(tag, len)| pdol.contains(tag, len)) {
+            return Err(unprotected);
+        }
+        // `83 len values`, one byte of length up to 127, two beyond.
+        let mut template = [0; MAX_PDOL_VALUES + 3];
+        let total = pdol.total_len();
+        let header = if total > 0x7F { 3 } else { 2 };
+        template[0] = tags::COMMAND_TEMPLATE.0 as u8;
+        template[1] = 0x81;
+        template[header - 1] = total as u8;
+        let values = &mut template[header..header + total];
+        self.fill(config, application, &pdol, values)?;
+        card.begin(aid, pdol_tlv, pdol.raw().len(), values)?;
+        self.phase = Phase::Options;
+        self.send(&Command::get_processing_options(&template[..header + total]))
+    }
+
+    /// Writes the values that the card asks for.
+    fn fill(&self, config: &Config, application: &AidConfig, pdol: &Dol<'_>, out: &mut [u8]) -> Result<(), Stop> {
+        let tap = &self.tap;
+        let amount = decimal_6(config.amount_fen);
+        let country = config.country.to_be_bytes();
+        let currency = config.currency.to_be_bytes();
+        let date = Date::at(tap.now, tap.utc_offset_min).to_yymmdd();
+        let time = time_of_day(tap.now, tap.utc_offset_min);
+        let filled = pdol.fill(out, |tag| {
+            Some(match tag {
+                tags::TTQ => &application.ttq,
+                tags::AMOUNT => &amount,
+                tags::TERMINAL_COUNTRY => &country,
+                tags::CURRENCY => &currency,
+                tags::TRANSACTION_DATE => &date,
+                tags::TRANSACTION_TIME => &time,
+                tags::UNPREDICTABLE_NUMBER => &tap.unpredictable,
+                tags::TERMINAL_TYPE => &[TERMINAL_TYPE],
+                // Amount other, verification results, type "purchase" and no SM support are zeros, as is all
+                // that the gate does not know.
+                _ => return None,
+            })
+        });
+        filled.map(|_| ()).map_err(|_| CARD_ERROR)
+    }
+
+    fn options(&mut self, config: &Config, card: &mut Card, status: Status, data: &[u8]) -> Result<(), Stop> {
+        match status {
+            Status::Success => {}
+            // The application withdraws; another may serve (Book 3 section 10.1).
+            Status::ConditionsNotSatisfied => return self.next_application(config, CARD_ERROR),
+            _ => return Err(CARD_ERROR),
+        }
+        if Tag::read(data).is_ok_and(|(tag, _)| tag == tags::RESPONSE_1) {
+            return Err(Stop::Refuse(Reason::Unsupported));
+        }
+        card.options(data)?;
+        // The counter is needed to tell taps apart, the profile and the locator to go on.
+        let afl = match (card.get(tags::AFL), card.get(tags::AIP), card.get(tags::ATC)) {
+            (Some(afl), Some(_), Some(_)) => afl,
+            _ => return Err(CARD_ERROR),
+        };
+        self.afl = Afl::parse(afl).map_err(|_| CARD_ERROR)?;
+        self.read(0)
+    }
+
+    fn read(&mut self, index: u8) -> Result<(), Stop> {
+        match self.afl.record(usize::from(index)) {
+            Some(record) => {
+                self.phase = Phase::Record(index);
+                self.send(&Command::read_record(record.sfi, record.record))
+            }
+            None => {
+                self.phase = Phase::Over;
+                Ok(())
+            }
+        }
+    }
+
+    fn record(&mut self, card: &mut Card, index: u8, status: Status, data: &[u8]) -> Result<(), Stop> {
+        if status != Status::Success {
+            return Err(CARD_ERROR);
+        }
+        let record = self.afl.record(usize::from(index)).ok_or(CARD_ERROR)?;
+        card.record(record.sfi, record.is_oda, data)?;
+        self.read(index + 1)
+    }
+
+    fn send(&mut self, command: &Command<'_>) -> Result<(), Stop> {
+        self.repeated = false;
+        self.command.resize_default(MAX_COMMAND).map_err(|_| CARD_ERROR)?;
+        let len = command.encode(&mut self.command).map_err(|_| CARD_ERROR)?;
+        self.command.truncate(len);
+        self.count()
+    }
+
+    /// Sends the command in flight again with the length that the card named, once.
+    fn repeat(&mut self, len: u8) -> Result<(), Stop> {
+        if core::mem::replace(&mut self.repeated, true) {
+            return Err(CARD_ERROR);
+        }
+        // Every command here ends in its Le.
+        *self.command.last_mut().ok_or(CARD_ERROR)? = len;
+        self.count()
+    }
+
+    fn count(&mut self) -> Result<(), Stop> {
+        if self.sent == MAX_APDUS {
+            return Err(CARD_ERROR);
+        }
+        self.sent += 1;
+        Ok(())
+    }
+
+    /// The command to send, or `None` when there is no more.
+    pub(crate) fn command(&self) -> Option<&[u8]> {
+        (self.phase != Phase::Over).then_some(&self.command[..])
+    }
+
+    /// True when the card has no more to say, or nobody listens any more.
+    pub(crate) fn is_over(&self) -> bool {
+        self.phase == Phase::Over
+    }
+
+    /// True if every record was read.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.phase == Phase::Over && self.stop.is_none()
+    }
+
+    pub(crate) const fn stop(&self) -> Option<Stop> {
+        self.stop
+    }
+
+    pub(crate) const fn tap(&self) -> &TapInput {
+        &self.tap
+    }
+
+    pub(crate) const fn chosen(&self) -> Option<&AidConfig> {
+        self.application.as_ref()
+    }
+
+    pub(crate) const fn exchange_us(&self) -> u32 {
+        self.exchange_us
+    }
+}
+
+/// An amount as 12 digits of packed decimal; more digits than that are cut, and the configuration has none.
+fn decimal_6(amount_fen: u64) -> [u8; 6] {
+    let mut out = [0; 6];
+    let mut rest = amount_fen;
+    for byte in out.iter_mut().rev() {
+        *byte = to_bcd((rest % 100) as u8);
+        rest /= 100;
+    }
+    out
+}

@@ -1,0 +1,107 @@
+//! The kernel's face to its hosts: one tap at a time, commands out, answers in, verification in slices.
+
+use crate::card::Card;
+use crate::config::Config;
+use crate::decide::{self, Decision};
+use crate::environment::{Environment, Lost, TapInput};
+use crate::exchange::{Exchange, Inbox};
+use crate::facts::{self, Facts};
+use crate::oda::{Issuers, Oda};
+use wavepass_protocol::ecc::Verifier;
+
+/// What the host does next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step<'a> {
+    /// Send this command to the card, and hand in its answer.
+    Send(&'a [u8]),
+    /// No more commands: [`Kernel::work`] until idle, then [`Kernel::decision`].
+    Last,
+}
+
+/// Whether there is verification to do now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Work {
+    /// There may be more.
+    More,
+    /// Not now; after the next answer there may be.
+    Idle,
+}
+
+/// The kernel of one gate. It owns its buffers and remembers issuers from tap to tap.
+///
+/// `Config` must not change between [`Kernel::begin`] and the decision.
+pub struct Kernel<V> {
+    verifier: V,
+    issuers: Issuers,
+    exchange: Exchange,
+    inbox: Inbox,
+    card: Card,
+    oda: Oda,
+}
+
+impl<V: Verifier> Kernel<V> {
+    /// A kernel that has seen no card.
+    pub fn new(verifier: V) -> Self {
+        Self {
+            verifier,
+            issuers: Issuers::new(),
+            exchange: Exchange::idle(),
+            inbox: Inbox::new(),
+            card: Card::default(),
+            oda: Oda::new(),
+        }
+    }
+
+    /// The gate's verifier of P-256 signatures.
+    pub const fn verifier(&mut self) -> &mut V {
+        &mut self.verifier
+    }
+
+    /// Forgets the remembered issuers: to be called when authority keys or revocations change. A tap in progress
+    /// verifies its issuer again.
+    pub fn forget_issuers(&mut self) {
+        self.issuers.forget();
+        self.oda.restart();
+    }
+
+    /// Begins a tap, whatever became of the one before.
+    pub fn begin(&mut self, config: &Config, tap: TapInput) -> Step<'_> {
+        self.inbox.clear();
+        self.card.clear();
+        self.oda = Oda::new();
+        self.exchange.begin(config, tap);
+        self.step()
+    }
+
+    /// Takes the card's answer (data and status word) to the last command; `now_us` is the gate's running time.
+    pub fn answer(&mut self, config: &Config, answer: &[u8], now_us: u64) -> Step<'_> {
+        self.exchange.answer(config, &mut self.card, &mut self.inbox, answer, now_us);
+        self.step()
+    }
+
+    /// Ends the exchange: there will be no answer. After the last answer it changes nothing.
+    pub fn lost(&mut self, why: Lost, now_us: u64) {
+        self.exchange.lost(why.reason(), now_us);
+    }
+
+    fn step(&self) -> Step<'_> {
+        self.exchange.command().map_or(Step::Last, Step::Send)
+    }
+
+    /// Does one slice of verification, at most one public key operation, if its inputs have arrived. What it finds
+    /// never changes the commands that follow.
+    pub fn work<E: Environment>(&mut self, env: &E) -> Work {
+        let more = self.oda.step(&mut self.verifier, &mut self.issuers, &self.exchange, &self.card, env);
+        if more { Work::More } else { Work::Idle }
+    }
+
+    /// The decision; `None` while the card still has to answer or verification is pending.
+    pub fn decision<E: Environment>(&self, config: &Config, env: &E) -> Option<Decision> {
+        decide::decide(config, &self.exchange, &self.card, &self.oda, env)
+    }
+
+    /// What is known of the card, until the next tap begins.
+    pub fn facts(&self) -> Facts<'_> {
+        facts::facts(&self.exchange, &self.card, &self.oda)
+    }
+}

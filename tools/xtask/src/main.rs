@@ -1,0 +1,72 @@
+//! `cargo x …`: the project's own commands for building, testing and measuring.
+//!
+//! It depends on little, so that it starts at once and can say what is missing before anything large is
+//! compiled.
+
+mod phases;
+mod setup;
+
+use clap::{Parser, Subcommand};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+#[derive(Parser)]
+#[command(name = "cargo x", bin_name = "cargo x", about = "Build, test and measure Wavepass")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Install or name what is missing, then run every check and every test
+    Test {
+        /// Run each test with its full count (crash rounds, fuzz inputs, random cases)
+        #[arg(long)]
+        long: bool,
+    },
+    /// Build the no_std crates for the gate's processor
+    Firmware,
+    /// Measure, and print rates
+    Bench {
+        #[command(subcommand)]
+        what: Bench,
+    },
+}
+
+#[derive(Subcommand)]
+enum Bench {
+    /// The gate's work for one tap
+    Gate {
+        /// Also write the figures to this file
+        #[arg(long, value_name = "FILE")]
+        json: Option<PathBuf>,
+    },
+    /// The host's work from sealed tap to closed day
+    Host {
+        /// Also write the figures to this file
+        #[arg(long, value_name = "FILE")]
+        json: Option<PathBuf>,
+        /// How many taps
+        #[arg(long, default_value_t = 100_000)]
+        taps: u32,
+    },
+}
+
+fn main() -> ExitCode {
+    let done = match Arguments::parse().command {
+        Command::Test { long } => phases::test(long),
+        Command::Firmware => setup::target().and_then(|()| phases::firmware()),
+        Command::Bench { what: Bench::Gate { json } } => phases::bench("bench-gate", json, &[]),
+        Command::Bench { what: Bench::Host { json, taps } } => {
+            phases::bench("bench-host", json, &["--taps".into(), taps.to_string()])
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            anstream::eprintln!("{red}error:{red:#} {why}", red = phases::RED);
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! The phases of a test run, each timed, and the other commands' work.
+
+use crate::setup;
+use anstyle::{AnsiColor, Style};
+use std::fmt;
+use std::io::{BufRead, BufReader, Write};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// The gate's processor: Cortex-M4F.
+pub(crate) const TARGET: &str = "thumbv7em-none-eabihf";
+pub(crate) const RED: Style = AnsiColor::Red.on_default().bold();
+const BOLD: Style = Style::new().bold();
+const NO_STD: [&str; 4] = ["wavepass-protocol", "wavepass-kernel", "wavepass-journal", "wavepass-gate"];
+
+/// Why a command of ours did not succeed.
+pub(crate) struct Failure(String);
+
+impl Failure {
+    pub(crate) fn new(what: &str, why: impl fmt::Display) -> Self {
+        Self(format!("{what}: {why}"))
+    }
+
+    pub(crate) fn said(what: String) -> Self {
+        Self(what)
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+fn cargo(args: &[&str]) -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.args(args);
+    command
+}
+
+fn run(mut command: Command) -> Result<(), Failure> {
+    let shown = format!("{command:?}");
+    match command.status() {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(Failure(format!("{shown}: {status}"))),
+        Err(e) => Err(Failure::new(&shown, e)),
+    }
+}
+
+/// Passed and failed tests, as cargo's own summary lines count them.
+#[derive(Default, Clone, Copy)]
+struct Count {
+    passed: u64,
+    failed: u64,
+    ignored: u64,
+}
+
+/// Runs a test command, passes its output on, and adds up its summary lines.
+fn run_tests(mut command: Command, count: &mut Count) -> Result<(), Failure> {
+    let shown = format!("{command:?}");
+    let mut child = command.stdout(Stdio::piped()).spawn().map_err(|e| Failure::new(&shown, e))?;
+    if let Some(stdout) = child.stdout.take() {
+        for line in BufReader::new(stdout).lines() {
+            let line = line.map_err(|e| Failure::new(&shown, e))?;
+            if let Some(summary) = line.strip_prefix("test result: ") {
+                let number = |word: &str| -> u64 {
+                    let part = summary.split([';', '.']).find(|p| p.trim_end().ends_with(word));
+                    part.and_then(|p| p.split_whitespace().next()?.parse().ok()).unwrap_or(0)
+                };
+                count.passed += number("passed");
+                count.failed += number("failed");
+                count.ignored += number("ignored");
+            }
+            println!("{line}");
+        }
+    }
+    let status = child.wait().map_err(|e| Failure::new(&shown, e))?;
+    if status.success() { Ok(()) } else { Err(Failure(format!("{shown}: {status}"))) }
+}
+
+/// `cargo x test`.
+pub(crate) fn test(long: bool) -> Result<(), Failure> {
+    let mut times: Vec<(&str, Duration)> = Vec::new();
+    let mut count = Count::default();
+    let result = test_phases(long, &mut times, &mut count);
+    println!();
+    for (name, time) in &times {
+        println!("{:>7.1} s  {name}", time.as_secs_f64());
+    }
+    let total: Duration = times.iter().map(|t| t.1).sum();
+    println!("{:>7.1} s  in all", total.as_secs_f64());
+    // The line that says whether anything ran; kept last and plain.
+    println!("{} passed, {} failed, {} skipped", count.passed, count.failed, count.ignored);
+    result?;
+    if count.passed == 0 { Err(Failure("no test ran".into())) } else { Ok(()) }
+}
+
+fn test_phases(long: bool, times: &mut Vec<(&'static str, Duration)>, count: &mut Count) -> Result<(), Failure> {
+    let mut phase = |name: &'static str, work: &mut dyn FnMut() -> Result<(), Failure>| {
+        anstream::println!("\n{BOLD}== {name}{BOLD:#}");
+        std::io::stdout().flush().map_err(|e| Failure::new("standard output", e))?;
+        let begin = Instant::now();
+        let result = work();
+        times.push((name, begin.elapsed()));
+        result
+    };
+    phase("set-up", &mut || {
+        setup::c_compiler()?;
+        setup::components()?;
+        setup::target()
+    })?;
+    phase("format", &mut || run(cargo(&["fmt", "--all", "--check"])))?;
+    phase("licences and sources", &mut || {
+        let mut deny = Command::new(setup::cargo_deny()?);
+        deny.args(["--log-level", "error", "check", "bans", "licenses", "sources"]);
+        run(deny)
+    })?;
+    phase("the gate's target", &mut firmware)?;
+    phase("lints", &mut || {
+        run(cargo(&["clippy", "--quiet", "--release", "--workspace", "--all-targets", "--", "-D", "warnings"]))
+    })?;
+    phase("tests", &mut || {
+        let mut tests = cargo(&["test", "--release", "--workspace", "--no-fail-fast"]);
+        if long {
+            tests.env("WAVEPASS_LONG", "1");
+        }
+        run_tests(tests, count)
+    })
+}
+
+/// `cargo x firmware`: the portable crates for the gate's processor.
+pub(crate) fn firmware() -> Result<(), Failure> {
+    let mut build = cargo(&["build", "--quiet", "--profile", "firmware", "--target", TARGET]);
+    for package in NO_STD {
+        build.args(["--package", package]);
+    }
+    run(build)
+}
+
+/// `cargo x bench …`: the measuring programs live with the tests that span crates.
+pub(crate) fn bench(binary: &str, json: Option<PathBuf>, more: &[String]) -> Result<(), Failure> {
+    let mut command = cargo(&["run", "--quiet", "--release", "--package", "wavepass-tests", "--bin", binary, "--"]);
+    command.args(more);
+    if let Some(file) = json {
+        command.arg("--json").arg(file);
+    }
+    run(command)
+}
