@@ -131,9 +131,7 @@ pub type Registers = [Option<Key>; 32];
 
 /// Registers of a new device, from its initial key, which may be forgotten afterwards.
 pub fn initial_registers(initial: &Key, key_id: KeyId) -> Registers {
-    core::array::from_fn(|bit| {
-        Some(derive(&initial.0, Usage::Derivation, context(key_id, 1 << bit)))
-    })
+    core::array::from_fn(|bit| Some(derive(&initial.0, Usage::Derivation, context(key_id, 1 << bit))))
 }
 
 /// One step of the device to its next counter, planned before any of it is made durable.
@@ -163,7 +161,11 @@ pub enum DukptError {
 
 /// The counter after `counter`, or `None` when the scheme has no more.
 pub fn next_counter(counter: u32) -> Option<u32> {
-    if counter.count_ones() < MAX_ONES { counter.checked_add(1) } else { counter.checked_add(counter & counter.wrapping_neg()) }
+    if counter.count_ones() < MAX_ONES {
+        counter.checked_add(1)
+    } else {
+        counter.checked_add(counter & counter.wrapping_neg())
+    }
 }
 
 /// Device side: plans the step from `counter` (0 for a new device) to the next.

@@ -242,7 +242,11 @@ pub struct Session {
 
 impl Session {
     /// Puts a message into a frame, delimiter included.
-    pub fn send<'b>(&mut self, message: &impl Serialize, out: &'b mut [u8; MAX_FRAME]) -> Result<&'b [u8], LinkError> {
+    pub fn send<'b>(
+        &mut self,
+        message: &impl Serialize,
+        out: &'b mut [u8; MAX_FRAME],
+    ) -> Result<&'b [u8], LinkError> {
         let counter = self.sent.checked_add(1).ok_or(LinkError::Full)?;
         let mut raw = [0; MAX_RAW];
         let len = body(message, &mut raw)?;
@@ -362,7 +366,7 @@ impl FrameReader {
         }
         Some(match cobs::decode_in_place(&mut self.buffer[..len]) {
             Ok(decoded) => Ok(&self.buffer[..decoded]),
-            Err(()) => Err(LinkError::Framing),
+            Err(_) => Err(LinkError::Framing),
         })
     }
 }
@@ -450,7 +454,8 @@ mod tests {
         let mut message = None;
         for &b in gate.send(&FromGate::Lost { from: 1, upto: 2 }, &mut out).unwrap() {
             if let Some(raw) = reader.push(b) {
-                message = Some(host.receive::<FromGate>(raw.unwrap()).map(|m| matches!(m, FromGate::Lost { .. })));
+                message =
+                    Some(host.receive::<FromGate>(raw.unwrap()).map(|m| matches!(m, FromGate::Lost { .. })));
             }
         }
         assert_eq!(message, Some(Ok(true)));

@@ -160,7 +160,11 @@ pub struct SignedList<'a> {
 
 impl<'a> SignedList<'a> {
     /// Verifies a list under the root key; two public-key operations.
-    pub fn verify<V: Verifier>(bytes: &'a [u8], root: &PublicKey, verifier: &mut V) -> Result<Self, ListError> {
+    pub fn verify<V: Verifier>(
+        bytes: &'a [u8],
+        root: &PublicKey,
+        verifier: &mut V,
+    ) -> Result<Self, ListError> {
         let header = peek(bytes)?;
         let content_end = bytes.len() - SUFFIX;
         let mut list_key = [0; 32];
@@ -244,7 +248,8 @@ fn token_part(salt: &[u8; 8], token: &Token) -> [u8; 6] {
 }
 
 fn expiry_part(salt: &[u8; 8], token: &Token, expiry: Expiry) -> [u8; 2] {
-    let hash = Sha256::new().chain_update(salt).chain_update(token.bcd()).chain_update(expiry.to_yymm()).finalize();
+    let hash =
+        Sha256::new().chain_update(salt).chain_update(token.bcd()).chain_update(expiry.to_yymm()).finalize();
     [hash[0], hash[1]]
 }
 
@@ -381,7 +386,9 @@ pub fn revocations(content: &[u8]) -> impl Iterator<Item = Result<Revocation, Li
     sequence(content)
 }
 
-fn sequence<'a, T: Deserialize<'a> + 'a>(content: &'a [u8]) -> impl Iterator<Item = Result<T, ListError>> + 'a {
+fn sequence<'a, T: Deserialize<'a> + 'a>(
+    content: &'a [u8],
+) -> impl Iterator<Item = Result<T, ListError>> + 'a {
     let mut rest = content;
     core::iter::from_fn(move || {
         if rest.is_empty() {

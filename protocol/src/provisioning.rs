@@ -72,7 +72,8 @@ impl<'a> Provisioning<'a> {
             return Err(ProvisioningError::Station);
         }
         out[..MAGIC.len()].copy_from_slice(MAGIC);
-        let len = postcard::to_slice(self, &mut out[MAGIC.len()..]).map_err(|_| ProvisioningError::Full)?.len();
+        let len =
+            postcard::to_slice(self, &mut out[MAGIC.len()..]).map_err(|_| ProvisioningError::Full)?.len();
         Ok(&out[..MAGIC.len() + len])
     }
 }

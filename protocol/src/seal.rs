@@ -136,10 +136,16 @@ impl<'a> Sealed<'a> {
 }
 
 /// Seals an entry with a key that has sealed nothing else; gives the sealed bytes.
-pub fn seal<'b>(key: &Key, header: Header, entry: &Entry<'_>, out: &'b mut [u8; MAX_SEALED]) -> Result<&'b [u8], SealError> {
+pub fn seal<'b>(
+    key: &Key,
+    header: Header,
+    entry: &Entry<'_>,
+    out: &'b mut [u8; MAX_SEALED],
+) -> Result<&'b [u8], SealError> {
     let clear = header.to_bytes();
     out[..HEADER].copy_from_slice(&clear);
-    let len = postcard::to_slice(entry, &mut out[HEADER..HEADER + MAX_BODY]).map_err(|_| SealError::TooLong)?.len();
+    let len =
+        postcard::to_slice(entry, &mut out[HEADER..HEADER + MAX_BODY]).map_err(|_| SealError::TooLong)?.len();
     let tag = cipher(key)
         .encrypt_inout_detached(&[0; 13].into(), &clear, (&mut out[HEADER..HEADER + len]).into())
         .map_err(|_| SealError::TooLong)?;
@@ -162,7 +168,8 @@ mod tests {
     const HEAD: Header = Header { ksn: Ksn { key_id: KeyId([7; 8]), counter: 5 }, sequence: 9 };
 
     fn sealed(out: &mut [u8; MAX_SEALED]) -> &[u8] {
-        let entry = Entry::Passage(Passage { time: UnixMs(1_795_478_399_000), of: 8, outcome: Outcome::Passed });
+        let entry =
+            Entry::Passage(Passage { time: UnixMs(1_795_478_399_000), of: 8, outcome: Outcome::Passed });
         seal(&Key::new([1; 16]), HEAD, &entry, out).unwrap()
     }
 
@@ -183,7 +190,8 @@ mod tests {
         for bit in 0..len * 8 {
             let mut changed = out;
             changed[bit / 8] ^= 1 << (bit % 8);
-            let opened = Sealed::parse(&changed[..len]).and_then(|s| s.open(&Key::new([1; 16]), &mut [0; MAX_BODY]).map(drop));
+            let opened = Sealed::parse(&changed[..len])
+                .and_then(|s| s.open(&Key::new([1; 16]), &mut [0; MAX_BODY]).map(drop));
             assert!(opened.is_err(), "bit {bit}");
         }
     }
@@ -191,7 +199,8 @@ mod tests {
     #[test]
     fn another_key_does_not_open_it() {
         let mut out = [0; MAX_SEALED];
-        let opened = Sealed::parse(sealed(&mut out)).unwrap().open(&Key::new([2; 16]), &mut [0; MAX_BODY]).map(drop);
+        let opened =
+            Sealed::parse(sealed(&mut out)).unwrap().open(&Key::new([2; 16]), &mut [0; MAX_BODY]).map(drop);
         assert_eq!(opened, Err(SealError::Forged));
     }
 }

@@ -255,7 +255,6 @@ pub struct Passage {
 
 /// One entry of a gate's journal, as sealed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[expect(clippy::large_enum_variant, reason = "decoded one at a time on the stack; there is no heap to box into")]
 pub enum Entry<'a> {
     /// A tap.
     #[serde(borrow)]

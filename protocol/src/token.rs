@@ -210,7 +210,7 @@ pub fn decimal(byte: u8) -> Result<u8, TokenError> {
 
 /// A number below 100 as one byte of packed decimal.
 pub const fn to_bcd(n: u8) -> u8 {
-    (n / 10 % 10) << 4 | n % 10
+    ((n / 10 % 10) << 4) | (n % 10)
 }
 
 #[cfg(test)]

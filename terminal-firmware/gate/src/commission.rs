@@ -41,6 +41,12 @@ pub enum CommissionError<E> {
     Gate(GateError<E>),
 }
 
+impl<E> CommissionError<E> {
+    fn store(why: wavepass_journal::Error<E>) -> Self {
+        Self::Gate(why.into())
+    }
+}
+
 impl<F: NorFlash> Areas<F> {
     /// Takes a provisioning file over. The initial key is not kept: only the registers derived from it.
     ///
@@ -48,15 +54,14 @@ impl<F: NorFlash> Areas<F> {
     /// the same file, and nothing sealed yet.
     pub async fn commission(self, file: &[u8]) -> Result<(), CommissionError<F::Error>> {
         let provisioning = Provisioning::parse(file).map_err(CommissionError::File)?;
-        let mut identity =
-            Cell::open(self.identity).await.map_err(|e| CommissionError::Gate(GateError::from_journal(e)))?;
+        let mut identity = Cell::open(self.identity).await.map_err(CommissionError::store)?;
         let mut stored = [0; MAX_FILE];
-        let found = identity.load(&mut stored).await.map_err(|e| CommissionError::Gate(GateError::from_journal(e)))?;
+        let found = identity.load(&mut stored).await.map_err(CommissionError::store)?;
         stored.zeroize();
         if found.is_some() {
             return Err(CommissionError::Already);
         }
-        let log = KeyLog::open(self.keys).await.map_err(|e| CommissionError::Gate(GateError::from_journal(e)))?;
+        let log = KeyLog::open(self.keys).await.map_err(CommissionError::store)?;
         if log.counter() != 0 {
             return Err(CommissionError::Already);
         }
@@ -64,7 +69,7 @@ impl<F: NorFlash> Areas<F> {
         Keys::commission(log, provisioning.key_id, &initial).await.map_err(CommissionError::Gate)?;
         let kept = Provisioning { initial_key: [0; 16], ..provisioning };
         let bytes = kept.write(&mut stored).map_err(CommissionError::File)?;
-        let done = identity.store(bytes).await.map_err(|e| CommissionError::Gate(GateError::from_journal(e)));
+        let done = identity.store(bytes).await.map_err(CommissionError::store);
         stored.zeroize();
         done
     }
@@ -75,45 +80,55 @@ impl<F: NorFlash, V: Verifier, const N: usize> Gate<F, V, N> {
     /// which tokens opened it lately.
     pub async fn start(areas: Areas<F>, limits: Limits, verifier: V) -> Result<Self, GateError<F::Error>> {
         const { assert!(room_is_enough(N), "a gate needs room for a configuration list") };
-        let mut cell = Cell::open(areas.identity).await.map_err(GateError::from_journal)?;
+        let mut cell = Cell::open(areas.identity).await?;
         let mut file = [0; MAX_FILE];
-        let len = cell.load(&mut file).await.map_err(GateError::from_journal)?.ok_or(GateError::NotCommissioned)?;
+        let len = cell.load(&mut file).await?.ok_or(GateError::NotCommissioned)?;
         let identity = identity(&file[..len]).ok_or(GateError::NotCommissioned)?;
         file.zeroize();
 
-        let log = KeyLog::open(areas.keys).await.map_err(GateError::from_journal)?;
+        let log = KeyLog::open(areas.keys).await?;
         let keys = Keys::open(log, identity.key_id).await?;
         let mut kernel = Kernel::new(verifier);
         let [deny, ca, revocations, config] = areas.lists;
         let cells = [
-            Cell::open(deny).await.map_err(GateError::from_journal)?,
-            Cell::open(ca).await.map_err(GateError::from_journal)?,
-            Cell::open(revocations).await.map_err(GateError::from_journal)?,
-            Cell::open(config).await.map_err(GateError::from_journal)?,
+            Cell::open(deny).await?,
+            Cell::open(ca).await?,
+            Cell::open(revocations).await?,
+            Cell::open(config).await?,
         ];
         let lists = Lists::open(cells, &identity.root, kernel.verifier()).await?;
 
         let mut passback = Passback::default();
         let mut last: Option<Last> = None;
-        let journal = Journal::open(areas.journal, limits, |sequence, _, local| match Local::from_bytes(local) {
-            Some(Local::Tap { time, decision, tag }) => {
-                if decision == wavepass_protocol::tap::Decision::Open {
-                    passback.opened(tag, sequence, time);
+        let journal =
+            Journal::open(areas.journal, limits, |sequence, _, local| match Local::from_bytes(local) {
+                Some(Local::Tap { time, decision, tag }) => {
+                    if decision == wavepass_protocol::tap::Decision::Open {
+                        passback.opened(tag, sequence, time);
+                    }
+                    last = Some(Last { time, sequence, decision, outcome: None });
                 }
-                last = Some(Last { time, sequence, decision, outcome: None });
-            }
-            Some(Local::Passage { of, outcome, .. }) => {
-                passback.passage(of, outcome);
-                if let Some(last) = last.as_mut().filter(|l| l.sequence == of) {
-                    last.outcome = Some(outcome);
+                Some(Local::Passage { of, outcome, .. }) => {
+                    passback.passage(of, outcome);
+                    if let Some(last) = last.as_mut().filter(|l| l.sequence == of) {
+                        last.outcome = Some(outcome);
+                    }
                 }
-            }
-            None => {}
-        })
-        .await
-        .map_err(GateError::from_journal)?;
+                None => {}
+            })
+            .await?;
 
-        let mut gate = Self { identity, journal, keys, kernel, lists, config: None, passback, last, uncounted_refusals: 0 };
+        let mut gate = Self {
+            identity,
+            journal,
+            keys,
+            kernel,
+            lists,
+            config: None,
+            passback,
+            last,
+            uncounted_refusals: 0,
+        };
         gate.configure();
         gate.idle().await?;
         Ok(gate)
@@ -122,7 +137,7 @@ impl<F: NorFlash, V: Verifier, const N: usize> Gate<F, V, N> {
     /// The work that no rider should wait for: the next key, the next page. Call it between taps.
     pub async fn idle(&mut self) -> Result<(), GateError<F::Error>> {
         self.keys.prepare().await?;
-        self.journal.prepare().await.map_err(GateError::from_journal)
+        Ok(self.journal.prepare().await?)
     }
 }
 

@@ -19,13 +19,17 @@ pub(crate) struct Keys<F> {
 
 impl<F: NorFlash> Keys<F> {
     /// Fills a blank key log from the initial key.
-    pub(crate) async fn commission(mut log: KeyLog<F>, key_id: KeyId, initial: &Key) -> Result<(), GateError<F::Error>> {
+    pub(crate) async fn commission(
+        mut log: KeyLog<F>,
+        key_id: KeyId,
+        initial: &Key,
+    ) -> Result<(), GateError<F::Error>> {
         let registers = dukpt::initial_registers(initial, key_id);
         for (register, key) in registers.iter().enumerate() {
             if let Some(key) = key {
-                log.put(register as u8, key.bytes()).await.map_err(|_| GateError::Journal)?;
+                log.put(register as u8, key.bytes()).await?;
             }
-            log.prepare().await.map_err(|_| GateError::Journal)?;
+            log.prepare().await?;
         }
         Ok(())
     }
@@ -36,9 +40,9 @@ impl<F: NorFlash> Keys<F> {
         let mut registers: Registers = core::array::from_fn(|_| None);
         for (register, slot) in registers.iter_mut().enumerate() {
             if dukpt::is_used_up(counter, register) {
-                log.erase(register as u8).await.map_err(|_| GateError::Journal)?;
+                log.erase(register as u8).await?;
             } else {
-                *slot = log.key(register as u8).await.map_err(|_| GateError::Journal)?.map(Key::new);
+                *slot = log.key(register as u8).await?.map(Key::new);
             }
         }
         Ok(Self { log, key_id, counter, registers, ready: None })
@@ -46,18 +50,19 @@ impl<F: NorFlash> Keys<F> {
 
     /// Makes the next key ready; the idle-time half of [`Keys::take`].
     pub(crate) async fn prepare(&mut self) -> Result<(), GateError<F::Error>> {
-        self.log.prepare().await.map_err(|_| GateError::Journal)?;
+        self.log.prepare().await?;
         if self.ready.is_some() {
             return Ok(());
         }
-        let step = dukpt::plan(self.key_id, self.counter, &self.registers, Usage::DataEncrypt).map_err(GateError::Keys)?;
+        let step = dukpt::plan(self.key_id, self.counter, &self.registers, Usage::DataEncrypt)
+            .map_err(GateError::Keys)?;
         for (register, child) in step.children.iter().enumerate() {
-            self.log.put(register as u8, child.bytes()).await.map_err(|_| GateError::Journal)?;
+            self.log.put(register as u8, child.bytes()).await?;
             self.registers[register] = Some(child.clone());
         }
-        self.log.advance(step.counter).await.map_err(|_| GateError::Journal)?;
+        self.log.advance(step.counter).await?;
         self.counter = step.counter;
-        self.log.erase(step.register as u8).await.map_err(|_| GateError::Journal)?;
+        self.log.erase(step.register as u8).await?;
         self.registers[step.register] = None;
         self.ready = Some((Ksn { key_id: self.key_id, counter: step.counter }, step.key));
         Ok(())

@@ -45,16 +45,20 @@ use wavepass_protocol::time::UnixMs;
 /// Why a gate cannot go on. Every one means `out_of_service` to the rider.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GateError<E> {
-    /// The flash failed.
-    Flash(E),
-    /// The journal is not one this code can use.
-    Journal,
+    /// A store in flash failed, or is not one this code can use.
+    Store(wavepass_journal::Error<E>),
     /// The gate was never commissioned, or its identity is damaged.
     NotCommissioned,
     /// The key log lost a key, or every key has been used.
     Keys(wavepass_protocol::dukpt::DukptError),
     /// An entry did not fit its seal; the limits of [`wavepass_protocol::tap`] exclude it.
     Seal,
+}
+
+impl<E> From<wavepass_journal::Error<E>> for GateError<E> {
+    fn from(why: wavepass_journal::Error<E>) -> Self {
+        Self::Store(why)
+    }
 }
 
 /// Who the gate is, as commissioned.

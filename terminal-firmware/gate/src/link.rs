@@ -7,12 +7,12 @@ use crate::lists::Taken;
 use crate::{Gate, GateError};
 use embedded_storage_async::nor_flash::NorFlash;
 use heapless::Deque;
+use wavepass_journal::{MAX_LOCAL, MAX_PAYLOAD};
 use wavepass_protocol::ecc::Verifier;
 use wavepass_protocol::link::{
     FrameReader, FromGate, FromHost, LinkError, MAX_FRAME, Session, receive_clear, send_clear,
 };
 use wavepass_protocol::lists::{Kind, ListError, Version};
-use wavepass_protocol::seal::MAX_SEALED;
 use wavepass_protocol::time::UnixMs;
 
 /// Entries that may be on their way unacknowledged: bounds what is sent again after a break of the line.
@@ -66,7 +66,11 @@ impl Link {
 
 impl<F: NorFlash, V: Verifier, const N: usize> Gate<F, V, N> {
     /// Begins a link; gives the hello to send. The nonce is fresh for each link.
-    pub fn link_begin<'b>(&self, nonce: [u8; 16], out: &'b mut [u8; MAX_FRAME]) -> Result<(Link, &'b [u8]), LinkError> {
+    pub fn link_begin<'b>(
+        &self,
+        nonce: [u8; 16],
+        out: &'b mut [u8; MAX_FRAME],
+    ) -> Result<(Link, &'b [u8]), LinkError> {
         let hello = FromGate::Hello { gate_id: self.identity.gate_id, firmware: FIRMWARE, nonce };
         let link = Link {
             state: LinkState::Greeting,
@@ -105,7 +109,11 @@ impl<F: NorFlash, V: Verifier, const N: usize> Gate<F, V, N> {
         Ok(Ok(()))
     }
 
-    async fn frame(&mut self, link: &mut Link, raw: &[u8]) -> Result<Result<(), LinkError>, GateError<F::Error>> {
+    async fn frame(
+        &mut self,
+        link: &mut Link,
+        raw: &[u8],
+    ) -> Result<Result<(), LinkError>, GateError<F::Error>> {
         let Some(session) = link.session.as_mut() else {
             return Ok(self.welcome(link, raw));
         };
@@ -118,7 +126,7 @@ impl<F: NorFlash, V: Verifier, const N: usize> Gate<F, V, N> {
             FromHost::Acknowledge { key_id, upto } => {
                 // A number that this link has not sent is ignored, and so is another key's.
                 if key_id == self.identity.key_id && upto <= link.sent {
-                    self.journal.acknowledge(upto).await.map_err(GateError::from_journal)?;
+                    self.journal.acknowledge(upto).await?;
                 }
             }
             FromHost::Resend { from } => self.resend(link, from),
@@ -150,7 +158,8 @@ impl<F: NorFlash, V: Verifier, const N: usize> Gate<F, V, N> {
         match receive_clear::<FromHost<'_>>(raw)? {
             FromHost::Welcome { nonce, proof } if link.state == LinkState::Greeting => {
                 let identity = &self.identity;
-                link.session = Some(identity.link_key.accept(identity.gate_id, &link.nonce, &nonce, &proof)?);
+                link.session =
+                    Some(identity.link_key.accept(identity.gate_id, &link.nonce, &nonce, &proof)?);
                 link.state = LinkState::Open;
                 Ok(())
             }
@@ -198,8 +207,8 @@ impl<F: NorFlash, V: Verifier, const N: usize> Gate<F, V, N> {
         if link.cursor >= self.journal.next_sequence() || !window_open {
             return Ok(None);
         }
-        let mut sealed = [0; MAX_SEALED];
-        let entry = self.journal.read(link.cursor, &mut sealed).await.map_err(GateError::from_journal)?;
+        let mut record = [0; MAX_LOCAL + MAX_PAYLOAD];
+        let entry = self.journal.read(link.cursor, &mut record).await?;
         let cursor = link.cursor;
         link.cursor += 1;
         link.sent = link.sent.max(cursor);

@@ -9,7 +9,8 @@ use heapless::Vec;
 use wavepass_journal::cells::Cell;
 use wavepass_protocol::ecc::{PublicKey, Verifier};
 use wavepass_protocol::lists::{
-    self, CaKey, DenyList, GateConfig, Kind, ListError, PREFIX, Revocation, SUFFIX, SignedList, Suite, Version,
+    self, CaKey, DenyList, GateConfig, Kind, ListError, PREFIX, Revocation, SUFFIX, SignedList, Suite,
+    Version,
 };
 use wavepass_protocol::time::UnixMs;
 use wavepass_protocol::token::{Expiry, Token};
@@ -136,7 +137,8 @@ impl<F: NorFlash, const N: usize> Lists<F, N> {
             self.arriving = Some(Arriving { kind, version, total, received: 0 });
         }
         let Some(arriving) = self.arriving.as_mut() else { return Ok(Taken::More) };
-        let fits = (arriving.kind, arriving.version, arriving.total, arriving.received) == (kind, version, total, offset)
+        let fits = (arriving.kind, arriving.version, arriving.total, arriving.received)
+            == (kind, version, total, offset)
             && part.len() <= total - offset;
         if !fits {
             self.arriving = None;
@@ -151,7 +153,7 @@ impl<F: NorFlash, const N: usize> Lists<F, N> {
         if let Err(why) = self.put_in_force(kind, total, root, verifier) {
             return Ok(Taken::Refused(why));
         }
-        self.cells[kind as usize - 1].store(&self.buffer[..total]).await.map_err(|_| GateError::Journal)?;
+        self.cells[kind as usize - 1].store(&self.buffer[..total]).await?;
         Ok(Taken::InForce(kind))
     }
 

@@ -12,14 +12,14 @@ use wavepass_kernel::{Config, Environment, Kernel, Lost, Step, TapInput, Work};
 use wavepass_protocol::ecc::Verifier;
 use wavepass_protocol::lists::{CaKey, Revocation, Suite};
 use wavepass_protocol::seal::{Header, MAX_SEALED, seal};
-use wavepass_protocol::tap::{Decision, Entry, OdaResult, Outcome, Passage, Reason, Tap, Timings};
+use wavepass_protocol::tap::{Decision, Entry, Outcome, Passage, Reason, Tap, Timings};
 use wavepass_protocol::time::UnixMs;
 use wavepass_protocol::token::{Expiry, Token};
 
 /// The longest command the kernel sends, and the longest answer it reads (data and status).
-pub const MAX_COMMAND: usize = 261;
+pub(crate) const MAX_COMMAND: usize = 261;
 /// See [`MAX_COMMAND`].
-pub const MAX_ANSWER: usize = 258;
+pub(crate) const MAX_ANSWER: usize = 258;
 
 /// The way to a card in the field: a reader chip, a PC/SC reader, or an emulated phone in process.
 #[expect(async_fn_in_trait, reason = "each host names its own contact; nothing is sent between threads here")]
@@ -123,7 +123,8 @@ impl<F: NorFlash, V: Verifier, const N: usize> Gate<F, V, N> {
             local_key: &self.identity.local_key,
             window_ms,
         };
-        let input = TapInput { now: time, utc_offset_min: gate_config.utc_offset_min, unpredictable, start_us };
+        let input =
+            TapInput { now: time, utc_offset_min: gate_config.utc_offset_min, unpredictable, start_us };
         let decision = converse(&mut self.kernel, config, &view, input, contact).await;
         let end_us = contact.now_us();
         let elapsed_us = u32::try_from(end_us.saturating_sub(start_us)).unwrap_or(u32::MAX);
@@ -197,7 +198,7 @@ impl<F: NorFlash, V: Verifier, const N: usize> Gate<F, V, N> {
                 };
                 return Ok(Presented { decision, again: false, sequence: None, timings });
             }
-            Err(why) => return Err(GateError::from_journal(why)),
+            Err(why) => return Err(why.into()),
         }
         if decision == Decision::Open {
             self.passback.opened(token_tag, sequence, time);
@@ -208,7 +209,12 @@ impl<F: NorFlash, V: Verifier, const N: usize> Gate<F, V, N> {
 
     /// Journals what the barrier's sensors saw after the opening of tap `of`. Gives its sequence number, or
     /// none where the journal is full: then the host counts the tap as passed.
-    pub async fn passage(&mut self, of: u32, outcome: Outcome, now: Now) -> Result<Option<u32>, GateError<F::Error>> {
+    pub async fn passage(
+        &mut self,
+        of: u32,
+        outcome: Outcome,
+        now: Now,
+    ) -> Result<Option<u32>, GateError<F::Error>> {
         let time = self.time(now);
         let (ksn, key) = self.keys.take().await?;
         let sequence = self.journal.next_sequence();
@@ -219,7 +225,7 @@ impl<F: NorFlash, V: Verifier, const N: usize> Gate<F, V, N> {
         match self.journal.append(sequence, Class::Passage, &local, sealed).await {
             Ok(()) => {}
             Err(wavepass_journal::Error::Full) => return Ok(None),
-            Err(why) => return Err(GateError::from_journal(why)),
+            Err(why) => return Err(why.into()),
         }
         self.passback.passage(of, outcome);
         if let Some(last) = self.last.as_mut().filter(|l| l.sequence == of) {
@@ -242,7 +248,7 @@ async fn converse<V: Verifier, C: Contact, E: Environment>(
     let mut len = take(kernel.begin(config, input), &mut command);
     while let Some(n) = len {
         let exchange = contact.exchange(&command[..n], &mut answer);
-        let received = while_computing(exchange, || kernel.work(config, view)).await;
+        let received = while_computing(exchange, || kernel.work(view)).await;
         let now_us = contact.now_us();
         len = match received {
             Ok(got) => take(kernel.answer(config, answer.get(..got).unwrap_or(&[]), now_us), &mut command),
@@ -253,9 +259,11 @@ async fn converse<V: Verifier, C: Contact, E: Environment>(
         };
     }
     loop {
-        if let Work::Idle = kernel.work(config, view) {
+        if let Work::Idle = kernel.work(view) {
             // Idle after the last step: the kernel's contract is that it has decided.
-            return kernel.decision(config, view).unwrap_or(wavepass_kernel::Decision::Refuse(Reason::OutOfService));
+            return kernel
+                .decision(config, view)
+                .unwrap_or(wavepass_kernel::Decision::Refuse(Reason::OutOfService));
         }
     }
 }

@@ -55,7 +55,8 @@ impl Local {
 
     pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let bytes: &[u8; LOCAL] = bytes.try_into().ok()?;
-        let number = |range: core::ops::Range<usize>| bytes[range].iter().fold(0u64, |n, &b| n << 8 | u64::from(b));
+        let number =
+            |range: core::ops::Range<usize>| bytes[range].iter().fold(0u64, |n, &b| n << 8 | u64::from(b));
         let time = UnixMs(number(2..10));
         match (bytes[0], bytes[1]) {
             (1, code) => {
@@ -84,7 +85,8 @@ impl Local {
 /// The hash under which this gate remembers a token.
 pub(crate) fn tag(local_key: &[u8; 16], token: Option<&Token>) -> TokenTag {
     let Some(token) = token else { return [0; 8] };
-    let hash = Sha256::new().chain_update(b"wavepass gate token").chain_update(local_key).chain_update(token.bcd());
+    let hash =
+        Sha256::new().chain_update(b"wavepass gate token").chain_update(local_key).chain_update(token.bcd());
     let hash = hash.finalize();
     core::array::from_fn(|i| hash[i])
 }
