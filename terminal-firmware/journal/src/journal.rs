@@ -149,6 +149,8 @@ pub struct Journal<F> {
     acknowledged: u32,
     refusals: RefusalBytes,
     cursor: Option<Cursor>,
+    /// A record's write failed: only opening again tells what it left.
+    failed: bool,
 }
 
 impl<F: NorFlash> Journal<F> {
@@ -175,14 +177,18 @@ impl<F: NorFlash> Journal<F> {
             acknowledged: 0,
             refusals: RefusalBytes::default(),
             cursor: None,
+            failed: false,
         };
         journal.find_pages().await?;
         let mut index = 0;
         while index < journal.used {
             let page = (journal.oldest_page + index) % journal.pages;
-            if index > 0 && journal.first[page] != journal.next {
-                // Only a page that was being erased can have lost entries, and those were acknowledged: the
-                // journal begins here.
+            let first = journal.first[page];
+            let missing_unacknowledged = first > journal.next && first - 1 > journal.acknowledged;
+            if index > 0 && first != journal.next && !missing_unacknowledged {
+                // A page that was being erased has lost entries, and those were acknowledged: the journal
+                // begins here. Where an unacknowledged one is missing, no cut did it, and what is left of the
+                // older pages stays.
                 journal.oldest_page = page;
                 journal.used -= index;
                 index = 0;
@@ -246,14 +252,15 @@ impl<F: NorFlash> Journal<F> {
             if sound && header.class == ACKNOWLEDGEMENT {
                 self.acknowledged = self.acknowledged.max(header.sequence);
             } else if sound
-                && header.sequence == self.next
+                // A later number proves that one before it was durable and has rotted: it is never given again.
+                && header.sequence >= self.next
                 && let Some(class) = Class::from_code(header.class)
             {
                 entry(header.sequence, class, &body[..header.local]);
-                if class == Class::Refused {
+                if class == Class::Refused && header.sequence > self.acknowledged {
                     self.refusals.add(header.size());
                 }
-                self.next = self.next.checked_add(1).ok_or(Error::Sequence)?;
+                self.next = header.sequence.checked_add(1).ok_or(Error::Sequence)?;
             }
             offset += header.size();
         }
@@ -364,6 +371,9 @@ impl<F: NorFlash> Journal<F> {
         local: &[u8],
         payload: &[u8],
     ) -> Result<(), Error<F::Error>> {
+        if self.failed {
+            return Err(Error::Failed);
+        }
         let body_len = local.len() + payload.len();
         let size = round_up(RECORD_HEADER + body_len);
         if self.used == 0 || self.offset + size > F::ERASE_SIZE {
@@ -380,9 +390,13 @@ impl<F: NorFlash> Journal<F> {
         record[RECORD_HEADER..RECORD_HEADER + local.len()].copy_from_slice(local);
         record[RECORD_HEADER + local.len()..RECORD_HEADER + body_len].copy_from_slice(payload);
         let at = self.at(self.newest_page(), self.offset);
-        // Whatever comes of the write, its place is used up: what was half written is never written again.
+        // Nothing may follow a record that is half written: a torn header hides what comes after it, and a
+        // record that arrived all the same has taken its number.
+        self.failed = true;
+        self.flash.write(at, &record[..size]).await.map_err(Error::Flash)?;
+        self.failed = false;
         self.offset += size;
-        self.flash.write(at, &record[..size]).await.map_err(Error::Flash)
+        Ok(())
     }
 
     async fn begin_page(&mut self) -> Result<(), Error<F::Error>> {
@@ -450,6 +464,9 @@ impl<F: NorFlash> Journal<F> {
                     return Ok(None);
                 }
                 let page = (cursor.page + 1) % self.pages;
+                if self.first[page] > sequence {
+                    return Ok(None);
+                }
                 cursor = Cursor { sequence: cursor.sequence, page, offset: PAGE_HEADER };
                 continue;
             };

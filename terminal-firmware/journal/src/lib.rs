@@ -9,7 +9,8 @@
 //!
 //! *Operations.*
 //! - [`Journal::append`] is durable on return. It never erases: where the next page is not ready it is `Full`.
-//! - [`Journal::acknowledge`] is durable on return and never goes back.
+//! - [`Journal::acknowledge`] is durable on return, but where the flash is full to the last byte: then the next
+//!   page's header carries it, before any page is erased on its strength. A cut before that sends entries again.
 //! - [`Journal::prepare`] erases the next page if its entries are all acknowledged. It is for idle time.
 //! - [`Journal::read`] gives an entry that is still there, acknowledged or not.
 //!
@@ -64,6 +65,8 @@ pub enum Error<E> {
     /// The flash is too small, too large, or its units do not fit: write and read units of at most 8 bytes,
     /// dividing 8, and erase units of at least 1024.
     Geometry,
+    /// An earlier write failed; the journal takes no more until it is opened again.
+    Failed,
     /// No room that may be written: everything old is unacknowledged, or the next page is not prepared.
     Full,
     /// Refusals hold their whole share.

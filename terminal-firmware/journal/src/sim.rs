@@ -145,6 +145,8 @@ struct Ram {
     words: u64,
     cut: Option<Cut>,
     dead: bool,
+    /// The next write fails after so many bytes have landed; then the chip works again.
+    failing: Option<usize>,
 }
 
 /// A flash in memory. Clones are handles to the same chip, so that it can be opened again after a cut.
@@ -160,7 +162,7 @@ impl RamFlash {
     /// A chip with this content, extended by ones to whole erase units.
     pub fn with(mut bytes: Vec<u8>) -> Self {
         bytes.resize(bytes.len().next_multiple_of(ERASE), 0xFF);
-        Self(Arc::new(Mutex::new(Ram { bytes, words: 0, cut: None, dead: false })))
+        Self(Arc::new(Mutex::new(Ram { bytes, words: 0, cut: None, dead: false, failing: None })))
     }
 
     fn ram(&self) -> std::sync::MutexGuard<'_, Ram> {
@@ -171,6 +173,11 @@ impl RamFlash {
     pub fn cut(&self, cut: Cut) {
         let mut ram = self.ram();
         (ram.cut, ram.words) = (Some(cut), 0);
+    }
+
+    /// Makes the next write fail after so many bytes have landed, without a loss of power.
+    pub fn fail_next_write(&self, landed: usize) {
+        self.ram().failing = Some(landed);
     }
 
     /// Power comes back. True if it had gone.
@@ -255,6 +262,11 @@ impl NorFlash for RamFlash {
         }
         let from = offset as usize;
         check(ram.bytes.len(), from, bytes.len(), WRITE)?;
+        if let Some(landed) = ram.failing.take() {
+            let landed = (landed / WRITE * WRITE).min(bytes.len());
+            program(&mut ram.bytes[from..from + landed], &bytes[..landed], from)?;
+            return Err(FlashError::Io(io::ErrorKind::Other));
+        }
         for (i, word) in bytes.chunks(WRITE).enumerate() {
             let at = from + i * WRITE;
             let flips = ram.tick();

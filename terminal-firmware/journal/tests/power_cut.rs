@@ -175,6 +175,77 @@ fn refusals_hold_no_more_than_their_share() {
     block_on(journal.append(journal.next_sequence(), Class::Refused, &[], &[0; 400])).unwrap();
 }
 
+fn open(flash: &RamFlash) -> Journal<RamFlash> {
+    block_on(Journal::open(flash.clone(), Limits { refusal_percent: 25 }, |_, _, _| {})).unwrap()
+}
+
+#[test]
+fn after_a_failed_write_nothing_called_durable_is_lost() {
+    for landed in [0, 4, 8, 12, 16, 100, 10_000] {
+        for failing in 1..=30 {
+            let flash = RamFlash::new(8 * 4096);
+            let mut journal = open(&flash);
+            let mut durable = Vec::new();
+            for i in 1..=60u32 {
+                if i == failing {
+                    flash.fail_next_write(landed);
+                }
+                if block_on(journal.prepare()).is_err() {
+                    continue;
+                }
+                let sequence = journal.next_sequence();
+                match block_on(journal.append(sequence, Class::Opened, &[], &[i as u8; 300])) {
+                    Ok(()) => durable.push((sequence, i as u8)),
+                    // A gate starts its journal again after a failure.
+                    Err(_) => journal = open(&flash),
+                }
+            }
+            let mut journal = open(&flash);
+            let mut buffer = [0; MAX_LOCAL + MAX_PAYLOAD];
+            for (sequence, fill) in durable {
+                let entry = block_on(journal.read(sequence, &mut buffer)).unwrap().unwrap();
+                assert_eq!(entry.payload, [fill; 300], "landed {landed}, write {failing}, entry {sequence}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_rotten_bit_costs_one_entry() {
+    let whole = RamFlash::new(8 * 4096);
+    let mut journal = open(&whole);
+    for sequence in 1..=40 {
+        block_on(journal.prepare()).unwrap();
+        block_on(journal.append(sequence, Class::Opened, &[], &[sequence as u8; 300])).unwrap();
+    }
+    for rotten in 1..40u8 {
+        let mut content = whole.content();
+        let at = content.windows(60).position(|w| w.iter().all(|&b| b == rotten)).unwrap();
+        content[at + 5] ^= 1;
+        let mut journal = open(&RamFlash::with(content));
+        assert_eq!(journal.next_sequence(), 41, "entry {rotten}");
+        let mut buffer = [0; MAX_LOCAL + MAX_PAYLOAD];
+        let missing: Vec<u32> =
+            (1..=40).filter(|&n| block_on(journal.read(n, &mut buffer)).unwrap().is_none()).collect();
+        assert_eq!(missing, [u32::from(rotten)]);
+    }
+}
+
+#[test]
+fn a_restart_does_not_use_up_the_refusals_share() {
+    let flash = RamFlash::new(16 * 4096);
+    let mut journal = open(&flash);
+    for sequence in 1..=400 {
+        block_on(journal.prepare()).unwrap();
+        let class = if sequence % 2 == 0 { Class::Refused } else { Class::Opened };
+        block_on(journal.append(sequence, class, &[], &[7; 400])).unwrap();
+        block_on(journal.acknowledge(sequence - 1)).unwrap();
+    }
+    let mut journal = open(&flash);
+    block_on(journal.prepare()).unwrap();
+    block_on(journal.append(401, Class::Refused, &[], &[7; 400])).unwrap();
+}
+
 #[test]
 fn numbers_out_of_turn_are_refused() {
     let mut journal =

@@ -126,7 +126,13 @@ impl Card {
     }
 
     /// Begins with an application: its identifier, its PDOL with header, and the values sent for it.
-    pub(crate) fn begin(&mut self, aid: Aid, pdol_tlv: &[u8], pdol_len: usize, values: &[u8]) -> Result<(), CardError> {
+    pub(crate) fn begin(
+        &mut self,
+        aid: Aid,
+        pdol_tlv: &[u8],
+        pdol_len: usize,
+        values: &[u8],
+    ) -> Result<(), CardError> {
         self.clear();
         self.aid = Some(aid);
         self.pdol = self.keep(pdol_tlv)?;

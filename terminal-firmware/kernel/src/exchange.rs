@@ -114,7 +114,14 @@ impl Exchange {
     }
 
     /// Takes one answer of the card.
-    pub(crate) fn answer(&mut self, config: &Config, card: &mut Card, inbox: &mut Inbox, answer: &[u8], now_us: u64) {
+    pub(crate) fn answer(
+        &mut self,
+        config: &Config,
+        card: &mut Card,
+        inbox: &mut Inbox,
+        answer: &[u8],
+        now_us: u64,
+    ) {
         if self.phase == Phase::Over {
             return;
         }
@@ -202,14 +209,21 @@ impl Exchange {
         self.send(&Command::select(choice.aid.as_slice()))
     }
 
-    fn application(&mut self, config: &Config, card: &mut Card, status: Status, data: &[u8]) -> Result<(), Stop> {
+    fn application(
+        &mut self,
+        config: &Config,
+        card: &mut Card,
+        status: Status,
+        data: &[u8],
+    ) -> Result<(), Stop> {
         // A blocked or absent application makes way for the next one (Book 1 section 12.4).
         if status != Status::Success {
             return self.next_application(config, Stop::Refuse(Reason::NoApplication));
         }
         let fci = Fci::parse(data).map_err(|_| CARD_ERROR)?;
         let aid = Aid::new(fci.df_name).ok_or(CARD_ERROR)?;
-        let asked = usize::from(self.tried).checked_sub(1).and_then(|i| self.choices.get(i)).ok_or(CARD_ERROR)?;
+        let asked =
+            usize::from(self.tried).checked_sub(1).and_then(|i| self.choices.get(i)).ok_or(CARD_ERROR)?;
         if !aid.starts_with(&asked.aid) {
             return Err(CARD_ERROR);
         }
@@ -252,7 +266,13 @@ impl Exchange {
     }
 
     /// Writes the values that the card asks for.
-    fn fill(&self, config: &Config, application: &AidConfig, pdol: &Dol<'_>, out: &mut [u8]) -> Result<(), Stop> {
+    fn fill(
+        &self,
+        config: &Config,
+        application: &AidConfig,
+        pdol: &Dol<'_>,
+        out: &mut [u8],
+    ) -> Result<(), Stop> {
         let tap = &self.tap;
         let amount = decimal_6(config.amount_fen);
         let country = config.country.to_be_bytes();
@@ -281,7 +301,10 @@ impl Exchange {
         match status {
             Status::Success => {}
             // The application withdraws; another may serve (Book 3 section 10.1).
-            Status::ConditionsNotSatisfied => return self.next_application(config, CARD_ERROR),
+            Status::ConditionsNotSatisfied => {
+                card.clear();
+                return self.next_application(config, CARD_ERROR);
+            }
             _ => return Err(CARD_ERROR),
         }
         if Tag::read(data).is_ok_and(|(tag, _)| tag == tags::RESPONSE_1) {

@@ -53,7 +53,8 @@ pub struct Facts<'a> {
 pub(crate) fn facts<'a>(exchange: &'a Exchange, card: &'a Card, oda: &Oda) -> Facts<'a> {
     let track2 = card.get(tags::TRACK2).unwrap_or_default();
     let on_track2 = track2::parse(track2);
-    let stated = card.array(tags::EXPIRY_DATE).and_then(|date| Date::from_yymmdd(date).ok()).map(Date::expiry);
+    let stated =
+        card.array(tags::EXPIRY_DATE).and_then(|date| Date::from_yymmdd(date).ok()).map(Date::expiry);
     let signed = card.signed(tags::EXPIRY_DATE).is_some();
     let claimed_token = card.get(tags::PAN).and_then(|pan| Token::from_bcd(pan).ok());
     let claimed = (

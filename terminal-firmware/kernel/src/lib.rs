@@ -22,6 +22,9 @@
 //! sources are in `docs/formats.md`.
 #![no_std]
 
+#[cfg(test)]
+extern crate std;
+
 mod card;
 mod config;
 mod decide;

@@ -20,4 +20,3 @@ pub const MAX_APPLICATIONS: usize = 8;
 
 /// The longest command: header, 255 bytes of data, Lc and Le.
 pub(crate) const MAX_COMMAND: usize = 4 + 1 + 255 + 1;
-

@@ -139,7 +139,10 @@ impl Oda {
             return false;
         }
         match exchange.stop() {
-            Some(Stop::Unproven(fault)) => self.outcome = Outcome::Failed(fault),
+            Some(Stop::Unproven(fault)) => {
+                self.outcome = Outcome::Failed(fault);
+                return false;
+            }
             // Nothing can open any more, so nothing is worth verifying.
             Some(Stop::Refuse(_)) => return false,
             None => {}
@@ -215,10 +218,8 @@ fn take_issuer<M: Method, E: Environment>(
         return Err(OdaFault::CaKeyExpired);
     }
     let part = |tag| cx.card.get(tag).unwrap_or_default();
-    let id = issuers::identity(
-        &[certificate, part(tags::ISSUER_REMAINDER), part(tags::ISSUER_EXPONENT)],
-        &ca,
-    );
+    let id =
+        issuers::identity(&[certificate, part(tags::ISSUER_REMAINDER), part(tags::ISSUER_EXPONENT)], &ca);
     let slot = match issuers.find(&id) {
         Some(slot) => slot,
         None => {

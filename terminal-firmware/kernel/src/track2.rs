@@ -32,7 +32,10 @@ mod tests {
     fn an_even_and_an_odd_number_of_digits_are_read() {
         let expiry = Expiry { year: 30, month: 12 };
         let even = [0x62, 0x12, 0x34, 0x56, 0x78, 0x90, 0x12, 0x34, 0xD3, 0x01, 0x22, 0x01];
-        assert_eq!(parse(&even), Some((Token::from_digits("6212345678901234").unwrap(), Expiry { year: 30, month: 12 })));
+        assert_eq!(
+            parse(&even),
+            Some((Token::from_digits("6212345678901234").unwrap(), Expiry { year: 30, month: 12 }))
+        );
         let odd = [0x62, 0x12, 0x34, 0x56, 0x78, 0x90, 0x12, 0x3D, 0x30, 0x12, 0x20, 0x1F];
         assert_eq!(parse(&odd), Some((Token::from_digits("621234567890123").unwrap(), expiry)));
     }

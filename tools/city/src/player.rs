@@ -4,7 +4,7 @@
 //! What came of a presentation is one line in the gate's folder. A city that was killed finds the lines and,
 //! for the presentation that was under way, asks the gate's own journal.
 
-use crate::cast::Field;
+use crate::field::Field;
 use crate::data::{DataError, Folder};
 use crate::world::{Card as Planned, Event, Expected, GatePlan, Kind};
 use serde::{Deserialize, Serialize};
@@ -159,6 +159,11 @@ impl Player {
         Ok(Self { plan, gate: Box::new(gate), events, played, log, connection: None })
     }
 
+    /// The gate's number.
+    pub fn id(&self) -> u32 {
+        self.plan.id
+    }
+
     /// What came of the presentations so far, in order, with what was planned.
     pub fn played(&self) -> impl Iterator<Item = (&Event, &Played)> {
         self.events.iter().zip(&self.played)
@@ -231,7 +236,6 @@ impl Player {
     }
 
     async fn passage(&mut self, event: &Event, of: u32) -> Result<(), PlayError> {
-        // Two seconds to walk through.
         let now = Now { time: UnixMs(event.time.0 + 200), quality: ClockQuality::Synchronised };
         // A gate that opens against the plan lets the rider through.
         let outcome = event.passage.unwrap_or(Outcome::Passed);

@@ -25,7 +25,9 @@ const fn card_fault(e: CertError) -> OdaFault {
 impl<V: Verifier> Method for Ecc<'_, V> {
     fn has_inputs(part: Part, card: &Card) -> bool {
         match part {
-            Part::Issuer => card.get(tags::CA_INDEX).is_some() && card.get(tags::ISSUER_CERTIFICATE).is_some(),
+            Part::Issuer => {
+                card.get(tags::CA_INDEX).is_some() && card.get(tags::ISSUER_CERTIFICATE).is_some()
+            }
             Part::Card => card.get(tags::CARD_CERTIFICATE).is_some(),
             Part::Dynamic => card.get(tags::SDAD).is_some(),
         }
@@ -62,8 +64,8 @@ impl<V: Verifier> Method for Ecc<'_, V> {
     fn dynamic(&mut self, cx: &Context<'_>, card: &Certified) -> Result<(), OdaFault> {
         let Certified::P256 { key, .. } = card else { return Err(OdaFault::Suite) };
         // The signature stands in the answer that it signs; in a record it could be of another tap's answer.
-        let (before, signature, after) = tlv::split_around(cx.card.response(), tags::SDAD)
-            .map_err(|_| OdaFault::Missing(tags::SDAD))?;
+        let (before, signature, after) =
+            tlv::split_around(cx.card.response(), tags::SDAD).map_err(|_| OdaFault::Missing(tags::SDAD))?;
         verify_dynamic(self.0, key, cx.card.pdol_values(), &[before, after], signature)
             .map_err(|e| OdaFault::DynamicSignature(SuiteError::Ecc(e)))
     }

@@ -14,7 +14,10 @@ use wavepass_protocol::token::Token;
 
 /// An issuer's public key.
 #[derive(Clone)]
-#[expect(clippy::large_enum_variant, reason = "a slot is as large as its largest key; there is no heap to box into")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a slot is as large as its largest key; there is no heap to box into"
+)]
 pub(crate) enum IssuerKey {
     P256(PublicKey),
     Rsa { modulus: heapless::Vec<u8, MAX_MODULUS>, exponent: Exponent },
@@ -102,7 +105,8 @@ impl Issuers {
             Ok(()) => (self.slots.len() - 1) as u8,
             Err(slot) => {
                 let age = |slot: &Slot| clock.wrapping_sub(slot.used);
-                let oldest = self.slots.iter().enumerate().max_by_key(|(_, slot)| age(slot)).map_or(0, |(i, _)| i);
+                let oldest =
+                    self.slots.iter().enumerate().max_by_key(|(_, slot)| age(slot)).map_or(0, |(i, _)| i);
                 self.slots[oldest] = slot;
                 oldest as u8
             }

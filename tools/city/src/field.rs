@@ -1,22 +1,10 @@
-//! The cards themselves: each planted kind made for real, and the field they are held into.
+//! The field a card is held into.
 
-use crate::world::{Card as Planned, Kind, World};
-use rand::{RngExt, SeedableRng};
-use rand_chacha::ChaCha12Rng;
+use crate::world::Kind;
 use std::time::Instant;
 use wavepass_gate::Contact;
 use wavepass_hce::card::{Card, CardFault};
-use wavepass_hce::faults::{Broken, Fault};
-use wavepass_hce::issue::{
-    AuthorityOrder, Domain, HouseAuthority, HouseOrder, RSA_DEBIT_AID, RsaAuthority, RsaKeyPool, RsaOrder,
-};
-use wavepass_hce::phone::PhoneFile;
 use wavepass_kernel::Lost;
-use wavepass_protocol::time::Date;
-use wavepass_protocol::token::{Expiry, Token};
-
-/// How long the slow card takes for each answer, µs.
-const SLOW_US: u64 = 900_000;
 
 /// A card held to a gate's reader, in process. Its modelled delays count as time; nobody waits for them.
 pub struct Field<'c> {

@@ -1,0 +1,96 @@
+//! City's way to the gateway's administration: HTTP with the token that the gateway left in the data folder.
+
+use crate::data::Folder;
+use serde::Serialize;
+use serde_json::Value;
+use std::net::SocketAddr;
+use std::time::Duration;
+use wavepass_protocol::lists::Version;
+use wavepass_protocol::time::UnixMs;
+
+/// Closing a large day takes its time.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+/// Why a request failed.
+#[derive(Debug, thiserror::Error)]
+pub enum AdminError {
+    /// No answer: the gateway may have died.
+    #[error("{path}: {why}")]
+    NoAnswer {
+        /// What was asked.
+        path: String,
+        /// Why.
+        why: String,
+    },
+    /// It refused.
+    #[error("{path}: status {status}: {body}")]
+    Refused {
+        /// What was asked.
+        path: String,
+        /// HTTP status.
+        status: u16,
+        /// What it said.
+        body: String,
+    },
+}
+
+/// A client for one gateway.
+pub struct Admin {
+    agent: ureq::Agent,
+    token: String,
+}
+
+impl Admin {
+    /// Reads the token from the folder.
+    pub fn new(folder: &Folder) -> Result<Self, crate::data::DataError> {
+        let path = folder.admin_token();
+        let token = std::fs::read_to_string(&path).map_err(crate::data::DataError::at(&path))?;
+        let config =
+            ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(PATIENCE)).build();
+        Ok(Self { agent: config.into(), token: token.trim().to_owned() })
+    }
+
+    fn answer(path: &str, got: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Result<Value, AdminError> {
+        let no_answer = |why: String| AdminError::NoAnswer { path: path.to_owned(), why };
+        let mut response = got.map_err(|e| no_answer(e.to_string()))?;
+        let status = response.status().as_u16();
+        let body = response.body_mut().read_to_string().map_err(|e| no_answer(e.to_string()))?;
+        if !(200..300).contains(&status) {
+            return Err(AdminError::Refused { path: path.to_owned(), status, body });
+        }
+        if body.is_empty() {
+            return Ok(Value::Null);
+        }
+        serde_json::from_str(&body).map_err(|e| no_answer(e.to_string()))
+    }
+
+    /// Sends a command.
+    pub fn post(&self, at: SocketAddr, path: &str, body: &impl Serialize) -> Result<Value, AdminError> {
+        let request = self.agent.post(format!("http://{at}{path}"));
+        let request = request.header("authorization", &format!("Bearer {}", self.token)).header("x-wavepass-user", "city");
+        Self::answer(path, request.send_json(body))
+    }
+
+    /// Reads something.
+    pub fn get(&self, at: SocketAddr, path: &str) -> Result<Value, AdminError> {
+        let request = self.agent.get(format!("http://{at}{path}"));
+        Self::answer(path, request.header("authorization", &format!("Bearer {}", self.token)).call())
+    }
+
+    /// The end of a step: sets the clock, looks for clones, publishes the lists; gives the versions that gates
+    /// should have.
+    pub fn end_step(&self, at: SocketAddr, now: UnixMs) -> Result<[Version; 4], AdminError> {
+        self.post(at, "/v1/clock", &serde_json::json!({ "now_ms": now.0 }))?;
+        self.post(at, "/v1/risk/run", &serde_json::json!({}))?;
+        self.post(at, "/v1/lists/publish", &serde_json::json!({}))?;
+        let lists = self.get(at, "/v1/lists")?;
+        let mut versions = [Version::default(); 4];
+        for (slot, kind) in versions.iter_mut().zip(wavepass_protocol::lists::Kind::ALL) {
+            if let Some(list) = lists.get(kind.word()) {
+                let number = |name: &str| list.get(name).and_then(Value::as_u64).unwrap_or(0) as u32;
+                *slot = Version { epoch: number("epoch"), version: number("version") };
+            }
+        }
+        Ok(versions)
+    }
+}
