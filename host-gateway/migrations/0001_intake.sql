@@ -41,7 +41,7 @@ CREATE TABLE taps (
 
 -- Risk and pricing read one token's taps in order of time; the ATC is compared within them.
 CREATE INDEX taps_token ON taps (token_key, time_ms) WHERE opened = 1;
-CREATE INDEX taps_atc ON taps (token_key, atc) WHERE opened = 1;
+CREATE INDEX taps_atc ON taps (token_key, atc, time_ms) WHERE opened = 1;
 CREATE INDEX taps_day ON taps (service_day) WHERE opened = 1;
 CREATE INDEX taps_unchecked ON taps (token_key) WHERE checked = 0 AND opened = 1;
 

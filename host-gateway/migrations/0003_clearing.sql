@@ -5,6 +5,13 @@
 -- The opened taps of a UTC day by token: how clearing reads a day in token order with bounded memory.
 CREATE INDEX taps_by_utc_day ON taps (time_ms / 86400000, token_key) WHERE opened = 1;
 
+-- The published tariffs, each in force from a date until the next; the text is the file as it was checked.
+CREATE TABLE tariffs (
+    effective_from INTEGER NOT NULL PRIMARY KEY,
+    version        TEXT    NOT NULL,
+    text           TEXT    NOT NULL
+) STRICT;
+
 CREATE TABLE journeys (
     service_day    INTEGER NOT NULL,
     token_key      BLOB    NOT NULL,
@@ -22,7 +29,7 @@ CREATE TABLE journeys (
     status         TEXT    NOT NULL,
     superseded_by  INTEGER,                    -- the later part that replaced it; NULL: it stands
     PRIMARY KEY (service_day, token_key, first_key, first_sequence, part)
-) WITHOUT ROWID;
+) STRICT, WITHOUT ROWID;
 
 CREATE TABLE adjustments (
     service_day INTEGER NOT NULL,
@@ -32,7 +39,7 @@ CREATE TABLE adjustments (
     kind        TEXT    NOT NULL,
     amount_fen  INTEGER NOT NULL,
     PRIMARY KEY (service_day, token_key, part, rank)
-) WITHOUT ROWID;
+) STRICT, WITHOUT ROWID;
 
 CREATE TABLE charges (
     service_day INTEGER NOT NULL,
@@ -43,7 +50,7 @@ CREATE TABLE charges (
     state       TEXT    NOT NULL CHECK (state IN ('open', 'sent', 'in_doubt', 'deducted', 'declined', 'waived')),
     attempts    INTEGER NOT NULL DEFAULT 0,    -- the number of the last attempt
     PRIMARY KEY (service_day, token_key, part)
-) WITHOUT ROWID;
+) STRICT, WITHOUT ROWID;
 -- What still has to be asked or resolved, in the order in which it is asked.
 CREATE INDEX charges_unfinished ON charges (service_day, state, token_key, part)
     WHERE state IN ('open', 'sent', 'in_doubt', 'declined');
@@ -56,7 +63,7 @@ CREATE TABLE day_close (
     cursor      BLOB    NOT NULL,              -- the last token priced
     forced      INTEGER NOT NULL,
     PRIMARY KEY (service_day, rank)
-) WITHOUT ROWID;
+) STRICT, WITHOUT ROWID;
 
 CREATE TABLE batches (
     service_day   INTEGER NOT NULL,
@@ -67,7 +74,7 @@ CREATE TABLE batches (
     previous_hash BLOB    NOT NULL,
     hash          BLOB    NOT NULL,            -- SHA-256, see clearing::batch
     PRIMARY KEY (service_day, rank)
-) WITHOUT ROWID;
+) STRICT, WITHOUT ROWID;
 
 CREATE TABLE attempts (
     service_day INTEGER NOT NULL,
@@ -79,7 +86,7 @@ CREATE TABLE attempts (
     state       TEXT    NOT NULL CHECK (state IN ('sent', 'in_doubt', 'approved', 'declined', 'reversed')),
     reason      TEXT,                          -- of a decline
     PRIMARY KEY (service_day, token_key, part, attempt_no)
-) WITHOUT ROWID;
+) STRICT, WITHOUT ROWID;
 -- A charge is deducted at most once and has one attempt open at a time: the database itself refuses another.
 CREATE UNIQUE INDEX attempts_one_open ON attempts (service_day, token_key, part)
     WHERE state IN ('sent', 'in_doubt', 'approved');
@@ -92,7 +99,7 @@ CREATE TABLE debts (
     reason      TEXT    NOT NULL,
     state       TEXT    NOT NULL CHECK (state IN ('open', 'recovered', 'waived')),
     PRIMARY KEY (token_key, service_day, part)
-) WITHOUT ROWID;
+) STRICT, WITHOUT ROWID;
 
 -- The ledger. A transaction's name derives from what it books, so that nothing can be booked twice.
 CREATE TABLE ledger_transactions (
@@ -103,7 +110,7 @@ CREATE TABLE ledger_transactions (
     kind        TEXT    NOT NULL,
     at_ms       INTEGER NOT NULL,              -- the end of the service day: never the wall clock
     PRIMARY KEY (service_day, shard, part, event)
-) WITHOUT ROWID;
+) STRICT, WITHOUT ROWID;
 CREATE TABLE ledger_postings (
     service_day INTEGER NOT NULL,
     shard       BLOB    NOT NULL,
@@ -113,7 +120,7 @@ CREATE TABLE ledger_postings (
     account     TEXT    NOT NULL,
     amount_fen  INTEGER NOT NULL,              -- debit positive, credit negative
     PRIMARY KEY (service_day, shard, part, event, line)
-) WITHOUT ROWID;
+) STRICT, WITHOUT ROWID;
 CREATE TRIGGER ledger_transactions_stay BEFORE UPDATE ON ledger_transactions
     BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END;
 CREATE TRIGGER ledger_transactions_are_kept BEFORE DELETE ON ledger_transactions
@@ -133,7 +140,7 @@ CREATE TABLE settlements (
     fees_fen      INTEGER NOT NULL,
     settled_fen   INTEGER NOT NULL,
     PRIMARY KEY (operator, service_day, rank)
-) WITHOUT ROWID;
+) STRICT, WITHOUT ROWID;
 
 -- Differences that somebody must look at; the id derives from content, so that one difference is one row.
 CREATE TABLE breaks (
@@ -144,7 +151,7 @@ CREATE TABLE breaks (
     detail      TEXT    NOT NULL,
     opened_ms   INTEGER NOT NULL,
     closed_ms   INTEGER
-);
+) STRICT;
 CREATE INDEX breaks_open ON breaks (service_day, kind) WHERE closed_ms IS NULL;
 
 -- The embedded bank: a party of its own, reached only through bank::BankConnector.
@@ -157,7 +164,7 @@ CREATE TABLE bank_accounts (
     day_spent_fen INTEGER NOT NULL DEFAULT 0,
     spent_in      INTEGER NOT NULL DEFAULT 0,  -- the calendar year that year_spent_fen counts
     year_spent_fen INTEGER NOT NULL DEFAULT 0
-) WITHOUT ROWID;
+) STRICT, WITHOUT ROWID;
 CREATE TABLE bank_postings (
     account_id TEXT    NOT NULL,
     entry      BLOB    NOT NULL,               -- the attempt, or the caller's key of a deposit
@@ -166,7 +173,7 @@ CREATE TABLE bank_postings (
     amount_fen INTEGER NOT NULL,               -- credit positive: what the bank owes grows
     at_ms      INTEGER NOT NULL,
     PRIMARY KEY (account_id, entry, line)
-) WITHOUT ROWID;
+) STRICT, WITHOUT ROWID;
 CREATE TRIGGER bank_postings_stay BEFORE UPDATE ON bank_postings
     BEGIN SELECT RAISE(ABORT, 'the bank''s postings are append-only'); END;
 CREATE TRIGGER bank_postings_are_kept BEFORE DELETE ON bank_postings
@@ -178,6 +185,6 @@ CREATE TABLE bank_answers (
     amount_fen  INTEGER NOT NULL,
     answer      TEXT    NOT NULL,              -- 'approved', or the decline's reason
     PRIMARY KEY (account_id, entry)
-) WITHOUT ROWID;
+) STRICT, WITHOUT ROWID;
 -- The statement of a day, in the order of attempts.
 CREATE INDEX bank_answers_by_day ON bank_answers (service_day, entry) WHERE answer = 'approved';

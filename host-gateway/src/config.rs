@@ -66,6 +66,9 @@ pub struct File {
     pub database: Option<String>,
     /// The folder of the key files, if not `keys` in the data folder.
     pub keys: Option<PathBuf>,
+    /// File whose first line is the passphrase of the key files; else `--passphrase-file`, the variable
+    /// WAVEPASS_PASSPHRASE, or the terminal.
+    pub passphrase_file: Option<PathBuf>,
     /// The service day.
     pub day: DaySection,
     /// The link to the gates.

@@ -20,4 +20,6 @@ pub mod risk;
 pub mod serve;
 pub mod settlement;
 pub mod store;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod tokens;

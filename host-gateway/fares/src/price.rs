@@ -243,11 +243,9 @@ impl Pairing<'_> {
             let open = before.filter(|(_, t)| t.kind == Kind::Entry);
             match (tap.kind, open) {
                 (Kind::Entry, Some((at, entry))) if !self.again(entry, tap)? => self.incomplete(at, entry)?,
-                (Kind::Exit, Some((at, entry))) => {
-                    if !self.complete(at, entry, tap)? {
-                        self.incomplete(at, entry)?;
-                        self.incomplete(i, tap)?;
-                    }
+                (Kind::Exit, Some((at, entry))) if !self.complete(at, entry, tap)? => {
+                    self.incomplete(at, entry)?;
+                    self.incomplete(i, tap)?;
                 }
                 (Kind::Exit, None) => {
                     let again = match before {

@@ -1,5 +1,7 @@
 //! How journeys are paired and priced, on the city's own tariff and on small ones made for a question.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use proptest::prelude::*;
 use wavepass_fares::{
     Fen, Kind, Passage, Priced, ServiceDay, Status, Tap, TapId, Tariff, Tariffs, Window, price,

@@ -1,5 +1,7 @@
 //! A tariff file that breaks a rule is refused with the fault's name and its line.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use wavepass_fares::{Fault, Tariff, TariffError, Tariffs};
 
 const CITY: &str = include_str!("../../tariffs/wavepass-city.toml");

@@ -1,1 +1,185 @@
 //! Clearing: from taps to deducted charges.
+//!
+//! A service day is closed once, after its end plus the maximum journey time: taps are priced in token order
+//! ([`close`]), the charges sealed into a batch ([`batch`]) and deducted through the bank's connector ([`deduct`]). What
+//! comes late is priced again and closed as a further batch of the day. Each step commits in pieces and goes on where
+//! a crash left it. Nothing here reads the wall clock: times of money are the end of the service day. Rules: design.md, 3 to 8.
+
+pub mod api;
+pub mod app;
+pub mod batch;
+pub mod cli;
+pub mod close;
+pub mod deduct;
+pub mod deny;
+pub mod price_file;
+pub mod report;
+mod taps;
+pub mod tariffs;
+
+use std::sync::Arc;
+
+use wavepass_fares::{Overflow, PriceError, ServiceDay, Tariffs};
+
+use crate::bank::{BankConnector, BankError};
+use crate::keys::TokenKey;
+use crate::ledger::LedgerError;
+use crate::store::{Store, StoreError};
+
+pub use batch::{Batch, verify_batches};
+pub use close::{CloseOptions, CloseSummary};
+pub use deduct::{DeductOptions, DeductSummary};
+pub use deny::{Debtors, DebtorsError};
+pub use report::{Report, report};
+
+/// Why clearing stops. Nothing is half done: what was committed stands, and the same call goes on from there.
+#[derive(Debug, thiserror::Error)]
+pub enum ClearingError {
+    /// The day may still get journeys.
+    #[error(
+        "service day {day} can be closed from {from} on, its end plus the maximum journey time; force it to close now"
+    )]
+    TooEarly {
+        /// The day.
+        day: ServiceDay,
+        /// The instant, in the operator's time.
+        from: String,
+    },
+    /// Risk has not yet looked at every tap of the day.
+    #[error("service day {day} has taps that risk has not checked yet")]
+    Unchecked {
+        /// The day.
+        day: ServiceDay,
+    },
+    /// The day is not closed.
+    #[error("service day {day} is not closed")]
+    NotClosed {
+        /// The day.
+        day: ServiceDay,
+    },
+    /// Somebody else closes the same day right now.
+    #[error("service day {day} is being closed by somebody else")]
+    Busy {
+        /// The day.
+        day: ServiceDay,
+    },
+    /// One token has more taps in a day than a person can make.
+    #[error("token {token_key} has more than {limit} taps around service day {day}")]
+    TooManyTaps {
+        /// Its key.
+        token_key: TokenKey,
+        /// The day.
+        day: ServiceDay,
+        /// The limit.
+        limit: usize,
+    },
+    /// The tariffs have another time zone or start of the service day than the gateway's configuration.
+    #[error(
+        "the published tariffs have another time zone or start of the service day than the configuration"
+    )]
+    OtherDay,
+    /// A part of the gateway that clearing works with fails.
+    #[error("{what}: {source}")]
+    Outside {
+        /// Which.
+        what: &'static str,
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// No tariff is published.
+    #[error("no tariff is published: publish one first")]
+    NoTariff,
+    /// A tariff would change the price of days that are closed.
+    #[error("a tariff from {from} would change closed days; the last is {closed}")]
+    ClosedDays {
+        /// From when it would be in force.
+        from: ServiceDay,
+        /// The last day that is closed, or being closed.
+        closed: ServiceDay,
+    },
+    /// A published tariff does not compile.
+    #[error(transparent)]
+    Tariff(#[from] wavepass_fares::TariffError),
+    /// A token's taps cannot be priced.
+    #[error("token {token_key}: {error}")]
+    Price {
+        /// Its key.
+        token_key: TokenKey,
+        /// Why.
+        error: PriceError,
+    },
+    /// A sum is beyond 64 bits.
+    #[error(transparent)]
+    Overflow(#[from] Overflow),
+    /// The ledger refuses.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// The bank breaks its own rules; that it does not answer is no error here, but an attempt in doubt.
+    #[error("the bank answered {answers} of {requests} requests")]
+    Answers {
+        /// Answers.
+        answers: usize,
+        /// Requests.
+        requests: usize,
+    },
+    /// The bank's statement cannot be had.
+    #[error(transparent)]
+    Bank(#[from] BankError),
+    /// The deny list refuses a debtor.
+    #[error(transparent)]
+    Debtors(#[from] DebtorsError),
+    /// A worker thread died.
+    #[error("a pricing thread died")]
+    Worker,
+    /// The store fails, or holds what clearing never wrote.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<sqlx::Error> for ClearingError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Store(error.into())
+    }
+}
+
+impl ClearingError {
+    pub(crate) const fn damaged(what: &'static str) -> Self {
+        Self::Store(StoreError::Damaged { what })
+    }
+}
+
+/// What clearing works with.
+#[derive(Clone)]
+pub struct Clearing {
+    /// The store.
+    pub store: Store,
+    /// The tariffs in force.
+    pub tariffs: Arc<Tariffs>,
+    /// The bank.
+    pub bank: Arc<dyn BankConnector>,
+    /// Who keeps debtors off the gates.
+    pub debtors: Arc<dyn Debtors>,
+}
+
+impl Clearing {
+    /// The instant that rows of money of a day carry: its end.
+    pub(crate) fn value_ms(&self, day: ServiceDay) -> i64 {
+        self.tariffs.clock().end_ms(day)
+    }
+}
+
+/// A token's key as a column of the store has it.
+pub(crate) fn token_key(bytes: &[u8]) -> Result<TokenKey, ClearingError> {
+    TokenKey::from_slice(bytes).ok_or_else(|| ClearingError::damaged("a token key"))
+}
+
+/// A service day as 32 bits, as attempts carry it.
+pub(crate) fn day_number(day: ServiceDay) -> i32 {
+    // Days lie within the years 1900 to 2999.
+    i32::try_from(day.number()).unwrap_or(0)
+}
+
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;

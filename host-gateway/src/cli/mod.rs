@@ -1,1 +1,257 @@
-//! (module to come)
+//! The command line: `wavepass-gateway serve | keys | gate | token | deny | import | …`.
+//!
+//! A command that needs the store takes the data folder itself, or, where a gateway runs on it, has that gateway run
+//! the command and prints what it answers. Files are written here, by the caller, never by the gateway.
+
+mod app;
+mod import;
+mod remote;
+
+pub use app::{App, AppError};
+
+use crate::config::{Config, ConfigError, Overrides};
+use crate::keys::{self, Passphrase, PassphraseArgs, Role};
+use crate::store::{Store, StoreError};
+use crate::{clearing, gates, lists, serve, tokens};
+use clap::{Args, Parser, Subcommand};
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use zeroize::Zeroizing;
+
+/// Why a command failed, for the person who gave it.
+pub type CommandError = Box<dyn std::error::Error + Send + Sync>;
+
+/// What a command has to say, and the files it makes.
+#[derive(Default)]
+pub struct Output {
+    /// Printed to standard output.
+    pub text: String,
+    /// Written, readable by their owner only.
+    pub files: Vec<OutFile>,
+}
+
+/// A file that a command makes.
+pub struct OutFile {
+    /// Where.
+    pub path: PathBuf,
+    /// What.
+    pub bytes: Zeroizing<Vec<u8>>,
+}
+
+impl Output {
+    /// Something to print.
+    pub fn text(text: impl Into<String>) -> Self {
+        Self { text: text.into(), files: Vec::new() }
+    }
+
+    /// And a file to write.
+    #[must_use]
+    pub fn file(mut self, path: impl Into<PathBuf>, bytes: Zeroizing<Vec<u8>>) -> Self {
+        self.files.push(OutFile { path: path.into(), bytes });
+        self
+    }
+
+    fn deliver(self) -> Result<(), CommandError> {
+        for file in &self.files {
+            crate::api::write_private(&file.path, &file.bytes)
+                .map_err(|e| format!("{}: {e}", file.path.display()))?;
+        }
+        if !self.text.is_empty() {
+            use std::io::Write;
+            // A reader that closed early has seen what it wanted.
+            let _ = writeln!(std::io::stdout(), "{}", self.text.trim_end_matches('\n'));
+        }
+        Ok(())
+    }
+}
+
+/// The Wavepass host.
+#[derive(Parser)]
+#[command(name = "wavepass-gateway", version, about)]
+struct Cli {
+    #[command(flatten)]
+    common: Common,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What every command that touches the data folder takes.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Common {
+    /// Configuration file (TOML).
+    #[arg(long, global = true, env = "WAVEPASS_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Data folder [default: ./wavepass-data].
+    #[arg(long, global = true, env = "WAVEPASS_DATA", value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Database: `sqlite:PATH` or a path [default: wavepass.db in the data folder].
+    #[arg(long, global = true, env = "WAVEPASS_DATABASE", value_name = "URL")]
+    database: Option<String>,
+    /// Folder of the key files [default: keys in the data folder].
+    #[arg(long, global = true, env = "WAVEPASS_KEYS", value_name = "DIR")]
+    keys: Option<PathBuf>,
+    /// Who acts, for the audit log.
+    #[arg(long, global = true, env = "WAVEPASS_USER", default_value = "operator", value_name = "NAME")]
+    user: String,
+}
+
+impl Common {
+    pub(crate) fn load(&self) -> Result<Config, ConfigError> {
+        Config::load(&Overrides {
+            config: self.config.clone(),
+            data: self.data.clone(),
+            database: self.database.clone(),
+            keys: self.keys.clone(),
+        })
+    }
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the gateway.
+    Serve(serve::ServeArgs),
+    /// Make and inspect key files.
+    Keys(keys::cli::KeysArgs),
+    /// Hand in a file of sealed entries.
+    Import(import::ImportArgs),
+    /// Price taps by a tariff, without a database.
+    Price(clearing::cli::PriceArgs),
+    #[command(flatten)]
+    Store(StoreCommand),
+}
+
+/// Commands that work on the store, here or in the gateway that owns it.
+#[derive(Subcommand)]
+pub(crate) enum StoreCommand {
+    /// Commission, list and retire gates.
+    Gate(gates::cli::GateArgs),
+    /// Issue, show and change tokens.
+    Token(tokens::cli::TokenArgs),
+    /// Look at and change the deny list.
+    Deny(lists::cli::DenyArgs),
+    /// Close a service day: charges, sealed into a batch.
+    CloseDay(clearing::cli::CloseDayArgs),
+    /// Deduct the charges of a closed day from the e-accounts.
+    Deduct(clearing::cli::DeductArgs),
+    /// Settle a closed day with the operators.
+    Settle(clearing::cli::SettleArgs),
+    /// Compare taps, charges, deductions and ledger of a day.
+    Reconcile(clearing::cli::ReconcileArgs),
+    /// Report a service day.
+    Report(clearing::cli::ReportArgs),
+}
+
+/// Runs one command line (the first argument is the program's name); gives its exit code: 0 done, 1 failed, 2 misused.
+///
+/// Callable in any process: it starts its own runtime and ends nothing but itself.
+pub fn main_from(args: impl Iterator<Item = OsString>) -> ExitCode {
+    let args: Vec<OsString> = args.collect();
+    let cli = match Cli::try_parse_from(&args) {
+        Ok(cli) => cli,
+        Err(e) => {
+            let misused = e.use_stderr();
+            // Help goes to standard output, a fault to standard error; where neither takes it, the code still says.
+            let _ = e.print();
+            return if misused { ExitCode::from(2) } else { ExitCode::SUCCESS };
+        }
+    };
+    match run(cli, &args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("error: {e}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli, args: &[OsString]) -> Result<(), CommandError> {
+    // These two need neither store nor configuration.
+    let command = match cli.command {
+        Command::Keys(args) => return keys::cli::run(args)?.deliver(),
+        Command::Price(args) => return clearing::cli::price(args)?.deliver(),
+        command => command,
+    };
+    let config = cli.common.load()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let outcome = match command {
+        Command::Keys(_) | Command::Price(_) => return Ok(()),
+        Command::Serve(args) => runtime.block_on(serve::run(args, config)).map(|()| Output::default()),
+        Command::Import(args) => runtime.block_on(import::run(args, config)),
+        Command::Store(command) => runtime.block_on(on_store(command, config, &cli.common.user, args)),
+    };
+    // Blocking work that still runs (a read of standard input) must not hold the process.
+    runtime.shutdown_background();
+    outcome?.deliver()
+}
+
+async fn on_store(
+    command: StoreCommand,
+    config: Config,
+    user: &str,
+    args: &[OsString],
+) -> Result<Output, CommandError> {
+    let Some(app) = open_here(&config, &PassphraseArgs::default()).await? else {
+        return remote::command(&config, args, user).await;
+    };
+    let outcome = run_store_command(command, &app, user).await;
+    app.store.close().await;
+    outcome
+}
+
+/// Opens the application on the data folder; `None` where another process owns it.
+pub(crate) async fn open_here(config: &Config, passphrase: &PassphraseArgs) -> Result<Option<App>, CommandError> {
+    let store = match Store::open(&config.database, &config.data).await {
+        Ok(store) => store,
+        Err(StoreError::Locked { .. }) => return Ok(None),
+        Err(e) => return Err(e.into()),
+    };
+    open_with(store, config, passphrase, Arc::new(crate::clock::System)).await.map(Some)
+}
+
+/// Opens the keys and puts the application together over an open store.
+pub(crate) async fn open_with(
+    store: Store,
+    config: &Config,
+    passphrase: &PassphraseArgs,
+    clock: Arc<dyn crate::clock::Clock>,
+) -> Result<App, CommandError> {
+    let file = passphrase.passphrase_file.clone().or_else(|| config.file.passphrase_file.clone());
+    let passphrase = Passphrase::from_args(&PassphraseArgs { passphrase_file: file })?;
+    let folder = config.keys.clone();
+    // Argon2 takes a tenth of a second and 64 MiB for each file: not on the runtime's threads.
+    let keys = tokio::task::spawn_blocking(move || {
+        let clearing = keys::open_clearing(&Role::Clearing.path(&folder), &passphrase)?;
+        let bank = keys::open_bank(&Role::Bank.path(&folder), &passphrase)?;
+        Ok::<_, keys::KeysError>((clearing, bank))
+    });
+    let (clearing, bank) = keys.await??;
+    Ok(App::start(store, clearing, bank, config.clone(), clock).await?)
+}
+
+/// Reads a store command that another process sent.
+pub(crate) fn parse_store_command(args: &[String]) -> Result<StoreCommand, String> {
+    let args = std::iter::once("wavepass-gateway").chain(args.iter().map(String::as_str));
+    match Cli::try_parse_from(args).map_err(|e| e.to_string())?.command {
+        Command::Store(command) => Ok(command),
+        _ => Err("not a command of the store".into()),
+    }
+}
+
+/// Runs a store command in the process that owns the data folder.
+pub(crate) async fn run_store_command(command: StoreCommand, app: &App, user: &str) -> Result<Output, CommandError> {
+    let output = match command {
+        StoreCommand::Gate(args) => gates::cli::run(args, app, user).await?,
+        StoreCommand::Token(args) => tokens::cli::run(args, app, user).await?,
+        StoreCommand::Deny(args) => lists::cli::run(args, app, user).await?,
+        StoreCommand::CloseDay(args) => clearing::cli::close_day(args, app, user).await?,
+        StoreCommand::Deduct(args) => clearing::cli::deduct(args, app, user).await?,
+        StoreCommand::Settle(args) => clearing::cli::settle(args, app, user).await?,
+        StoreCommand::Reconcile(args) => clearing::cli::reconcile(args, app, user).await?,
+        StoreCommand::Report(args) => clearing::cli::report(args, app, user).await?,
+    };
+    // A gate may have been added or retired.
+    app.directory.refresh(&app.store).await?;
+    Ok(output)
+}

@@ -24,6 +24,9 @@ enum Command {
         #[arg(long)]
         all: bool,
     },
+    /// After the database was restored from a backup: begin a new epoch, so that gates take its lists although they
+    /// may hold later versions.
+    ReissueLists,
     /// Take a gate out of service.
     Retire {
         /// The gate's number.
@@ -85,7 +88,8 @@ pub async fn run(args: GateArgs, app: &App, user: &str) -> Result<Output, Comman
                 network: args.network,
             };
             let mut tx = app.store.begin().await?;
-            let (gate, file) = super::add_in(&mut tx, app.clearing.as_ref(), &new, user, app.clock.now()).await?;
+            let (gate, file) =
+                super::add_in(&mut tx, app.clearing.as_ref(), &new, user, app.clock.now()).await?;
             tx.commit().await?;
             let text = format!(
                 "gate {} commissioned, generation {}; {} holds its keys",
@@ -100,6 +104,13 @@ pub async fn run(args: GateArgs, app: &App, user: &str) -> Result<Output, Comman
             let gates = super::all_in(&mut conn).await?;
             Ok(Output::text(table(gates.iter().filter(|gate| all || gate.retired.is_none()))))
         }
+        Command::ReissueLists => {
+            let mut tx = app.store.begin().await?;
+            let epoch = crate::lists::begin_epoch_in(&mut tx, user, app.clock.now()).await?;
+            tx.commit().await?;
+            app.publish_lists().await?;
+            Ok(Output::text(format!("every list is issued anew, in epoch {epoch}")))
+        }
         Command::Retire { id } => {
             let mut tx = app.store.begin().await?;
             let gate = super::retire_in(&mut tx, id, user, app.clock.now()).await?;
@@ -110,7 +121,10 @@ pub async fn run(args: GateArgs, app: &App, user: &str) -> Result<Output, Comman
 }
 
 fn table<'a>(gates: impl Iterator<Item = &'a Gate>) -> String {
-    let mut out = format!("{:>10} {:<16} {:<6} {:>8} {:<7} {:>10} state", "gate", "station", "way", "operator", "network", "generation");
+    let mut out = format!(
+        "{:>10} {:<16} {:<6} {:>8} {:<7} {:>10} state",
+        "gate", "station", "way", "operator", "network", "generation"
+    );
     for gate in gates {
         let way = match gate.direction {
             Direction::Entry => "entry",

@@ -155,13 +155,19 @@ pub async fn add_in(
 }
 
 /// Takes a gate out of service. What it sealed before still opens and counts; it is not served any more.
-pub async fn retire_in(conn: &mut SqliteConnection, gate_id: u32, by: &str, now: UnixMs) -> Result<Gate, GatesError> {
-    let row = sqlx::query("UPDATE gates SET retired_ms = ? WHERE gate_id = ? AND retired_ms IS NULL RETURNING *")
-        .bind(sql::ms(now))
-        .bind(gate_id)
-        .fetch_optional(&mut *conn)
-        .await?
-        .ok_or(GatesError::Unknown(gate_id))?;
+pub async fn retire_in(
+    conn: &mut SqliteConnection,
+    gate_id: u32,
+    by: &str,
+    now: UnixMs,
+) -> Result<Gate, GatesError> {
+    let row =
+        sqlx::query("UPDATE gates SET retired_ms = ? WHERE gate_id = ? AND retired_ms IS NULL RETURNING *")
+            .bind(sql::ms(now))
+            .bind(gate_id)
+            .fetch_optional(&mut *conn)
+            .await?
+            .ok_or(GatesError::Unknown(gate_id))?;
     let gate = gate_of(&row)?;
     audit(conn, "gate.retire", &gate, by, now).await?;
     Ok(gate)
@@ -174,7 +180,8 @@ async fn audit(
     by: &str,
     at: UnixMs,
 ) -> Result<(), StoreError> {
-    let detail = format!("station {} generation {} operator {}", gate.station, gate.generation, gate.operator);
+    let detail =
+        format!("station {} generation {} operator {}", gate.station, gate.generation, gate.operator);
     audit_in(conn, &Audit { at, user: by, action, subject: &gate.gate_id.to_string(), detail: &detail }).await
 }
 

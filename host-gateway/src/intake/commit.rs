@@ -5,7 +5,7 @@
 //! arrives after all is accepted late.
 
 use super::prepare::{Body, Content, Group, Prepared, TapRow};
-use super::{IntakeError, Item, Parts, Receipt, Source, Verdict};
+use super::{Gap, IntakeError, Item, Parts, Receipt, Source, Verdict};
 use crate::gates;
 use crate::store::{Break, Store, StoreError, content_id, raise_break_in, sql};
 use sqlx::{AssertSqlSafe, Row, SqliteConnection};
@@ -90,7 +90,13 @@ async fn write(
     for job in jobs {
         let mut receipt = Receipt::default();
         for (item, content) in job.items.iter().zip(&job.contents) {
-            receipt.verdicts.push(walk.take(&mut tx, job.source, item, content).await?);
+            let verdict = walk.take(&mut tx, job.source, item, content).await?;
+            if let Verdict::Gap { due } = verdict
+                && receipt.gap.is_none()
+            {
+                receipt.gap = Some(Gap { due, instead: item.sealed().into() });
+            }
+            receipt.verdicts.push(verdict);
         }
         receipts.push(receipt);
     }

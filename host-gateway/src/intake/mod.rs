@@ -10,14 +10,17 @@ pub mod board;
 mod commit;
 pub mod link;
 mod prepare;
+pub mod sealer;
 mod session;
+#[cfg(test)]
+mod link_tests;
 #[cfg(test)]
 mod tests;
 
 pub use board::Board;
 
 use crate::clock::Clock;
-use crate::gates;
+use crate::gates::{self, GatesError};
 use crate::keys::{BankKeys, ClearingKeys};
 use crate::store::{Store, StoreError};
 use std::collections::BTreeMap;
@@ -115,6 +118,17 @@ pub struct Receipt {
     pub verdicts: Vec<Verdict>,
     /// For each key id in the batch: every number up to this one is durable.
     pub acknowledged: BTreeMap<KeyId, u32>,
+    /// The first entry that came before its turn.
+    pub gap: Option<Gap>,
+}
+
+/// A number is missing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gap {
+    /// The number that is due.
+    pub due: u32,
+    /// The sealed entry that came instead.
+    pub instead: Vec<u8>,
 }
 
 impl Receipt {
@@ -197,12 +211,12 @@ pub struct Directory {
 
 impl Directory {
     /// Reads them.
-    pub async fn load(store: &Store) -> Result<Self, StoreError> {
+    pub async fn load(store: &Store) -> Result<Self, GatesError> {
         Ok(Self { current: RwLock::new(Arc::new(read(store).await?)) })
     }
 
     /// Reads them again.
-    pub async fn refresh(&self, store: &Store) -> Result<(), StoreError> {
+    pub async fn refresh(&self, store: &Store) -> Result<(), GatesError> {
         let fresh = Arc::new(read(store).await?);
         *self.current.write().unwrap_or_else(std::sync::PoisonError::into_inner) = fresh;
         Ok(())
@@ -214,7 +228,7 @@ impl Directory {
     }
 }
 
-async fn read(store: &Store) -> Result<gates::Directory, StoreError> {
-    let mut conn = store.pool().acquire().await?;
+async fn read(store: &Store) -> Result<gates::Directory, GatesError> {
+    let mut conn = store.pool().acquire().await.map_err(StoreError::from)?;
     gates::Directory::load(&mut conn).await
 }

@@ -125,6 +125,13 @@ pub(super) struct BankSecrets {
     rsa_authority: Option<String>,
 }
 
+#[cfg(test)]
+impl BankSecrets {
+    pub(super) fn card_master(&self) -> &[u8; 16] {
+        &self.card_master
+    }
+}
+
 /// What a bank key file says without its passphrase.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct BankPublic {
@@ -274,7 +281,14 @@ impl BankKeys for Bank {
             let ca = authority.ca_key();
             let exponent = ca.exponent.to_be_bytes();
             let leading = exponent.iter().take_while(|b| **b == 0).count();
-            keys.push(OwnedCaKey::new(ca.rid, ca.index, Suite::Rsa, *expiry, &ca.modulus, &exponent[leading..]));
+            keys.push(OwnedCaKey::new(
+                ca.rid,
+                ca.index,
+                Suite::Rsa,
+                *expiry,
+                &ca.modulus,
+                &exponent[leading..],
+            ));
         }
         keys
     }
@@ -299,7 +313,8 @@ impl BankKeys for Bank {
             digits.push(b'0' + (number % 10) as u8);
             number /= 10;
         }
-        digits.push(b'0' + luhn(&digits));
+        let check_digit = b'0' + luhn(&digits);
+        digits.push(check_digit);
         let text = std::str::from_utf8(&digits).unwrap_or_default();
         // 19 decimal digits are a token.
         Token::from_digits(text).expect("19 decimal digits")
@@ -311,7 +326,7 @@ impl BankKeys for Bank {
         let seed = hmac(self.card_seed.as_slice(), &name);
         let mut serial = [0; 6];
         serial.copy_from_slice(&hmac(self.card_seed.as_slice(), &[b"serial", seed.as_slice()])[..6]);
-        let mut order = HouseOrder {
+        let order = HouseOrder {
             token: order.token,
             expiry: order.expiry,
             effective: order.effective,
@@ -321,17 +336,15 @@ impl BankKeys for Bank {
             card_key: *seed,
             master_key: master_key_option_c(&self.card_master, &order.token, order.psn),
         };
-        let file = self.issuer.personalise(&order, &|message| self.issuer_key.sign(message, [0; 32]));
-        order.card_key.zeroize();
-        order.master_key.zeroize();
-        file
+        // The certificate's multiplier derives from issuer key and message: the same order makes the same phone.
+        self.issuer.personalise(&order, &|message| self.issuer_key.sign(message, [0; 32]))
     }
 
     fn issue_card(&self, order: &CardOrder<'_>) -> Option<Result<PhoneFile, IssueError>> {
         let (_, authority, _) = self.rsa.as_ref()?;
         let mut serial = [0; 3];
         serial.copy_from_slice(&hmac(self.card_seed.as_slice(), &[b"rsa serial", order.token.bcd()])[..3]);
-        let mut rsa_order = RsaOrder {
+        let order_with_keys = RsaOrder {
             token: order.token,
             expiry: order.expiry,
             effective: order.effective,
@@ -340,9 +353,7 @@ impl BankKeys for Bank {
             serial,
             master_key: master_key_option_c(&self.card_master, &order.token, order.psn),
         };
-        let file = authority.issue(&rsa_order, order.key);
-        rsa_order.master_key.zeroize();
-        Some(file)
+        Some(authority.issue(&order_with_keys, order.key))
     }
 }
 

@@ -129,7 +129,9 @@ fn init(args: &InitArgs) -> Result<String, KeysError> {
             };
             Some(Root::open(root, &passphrase)?)
         }
-        (Some(_), role) => return Err(KeysError::Option(format!("--root is for role clearing, not {}", role.word()))),
+        (Some(_), role) => {
+            return Err(KeysError::Option(format!("--root is for role clearing, not {}", role.word())));
+        }
         (None, _) => None,
     };
     let passphrase = Passphrase::from_args_new(&args.passphrase)?;
@@ -185,7 +187,11 @@ fn sign_list_key(dir: &Path, request: &Path, passphrase: &PassphraseArgs) -> Res
     }))
 }
 
-fn install_list_key(dir: &Path, certificate: &Path, passphrase: &PassphraseArgs) -> Result<String, KeysError> {
+fn install_list_key(
+    dir: &Path,
+    certificate: &Path,
+    passphrase: &PassphraseArgs,
+) -> Result<String, KeysError> {
     let path = Role::Clearing.path(dir);
     let not_one = || KeysError::ListKeyFile(certificate.to_owned());
     let certificate: ListKeyCertificate = serde_json::from_str(&read(certificate)?).map_err(|_| not_one())?;

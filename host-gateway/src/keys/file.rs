@@ -319,7 +319,8 @@ fn read(path: &Path) -> Result<Envelope, KeysError> {
         std::io::ErrorKind::InvalidData => damaged("not text"),
         _ => io(path, source),
     })?;
-    let envelope: Envelope = serde_json::from_str(&text).map_err(|_| damaged("not the JSON of a key file"))?;
+    let envelope: Envelope =
+        serde_json::from_str(&text).map_err(|_| damaged("not the JSON of a key file"))?;
     if envelope.format != FORMAT {
         return Err(damaged("another format"));
     }
@@ -333,7 +334,8 @@ fn read(path: &Path) -> Result<Envelope, KeysError> {
 }
 
 fn stretch(kdf: &Kdf, passphrase: &Passphrase) -> Option<Zeroizing<[u8; 64]>> {
-    if kdf.name != "argon2id" || kdf.memory_kib > MAX_MEMORY_KIB || kdf.passes > MAX_PASSES || kdf.lanes != 1 {
+    if kdf.name != "argon2id" || kdf.memory_kib > MAX_MEMORY_KIB || kdf.passes > MAX_PASSES || kdf.lanes != 1
+    {
         return None;
     }
     let salt = hex::array::<16>(&kdf.salt)?;
@@ -360,7 +362,9 @@ fn cipher(keys: &[u8; 64]) -> Aes256Gcm {
 pub(crate) fn write_new(path: &Path, bytes: &[u8]) -> Result<(), KeysError> {
     let mut file = match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
         Ok(file) => file,
-        Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => return Err(KeysError::Exists(path.to_owned())),
+        Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {
+            return Err(KeysError::Exists(path.to_owned()));
+        }
         Err(source) => return Err(io(path, source)),
     };
     if let Err(source) = file.write_all(bytes).and_then(|()| file.sync_all()) {

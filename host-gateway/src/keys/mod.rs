@@ -24,8 +24,8 @@ use wavepass_protocol::dukpt::KeyId;
 use wavepass_protocol::link::LinkKey;
 use wavepass_protocol::lists::ListKey;
 use wavepass_protocol::provisioning::ProvisioningError;
-use wavepass_protocol::seal::{Header, MAX_BODY, SealError, Sealed};
-use wavepass_protocol::tap::{Direction, Entry, Tap};
+use wavepass_protocol::seal::{Header, SealError, Sealed};
+use wavepass_protocol::tap::{Direction, Entry, MAX_BODY, Tap};
 use wavepass_protocol::token::{Expiry, Token, TokenError};
 use zeroize::{Zeroize, Zeroizing};
 

@@ -168,7 +168,8 @@ impl KeySet {
         rng: &mut impl CryptoRng,
     ) -> Result<(), KeysError> {
         make_folder(dir)?;
-        if let Some(path) = [Role::Root, Role::Bank, Role::Clearing].map(|r| r.path(dir)).into_iter().find(|p| p.exists())
+        if let Some(path) =
+            [Role::Root, Role::Bank, Role::Clearing].map(|r| r.path(dir)).into_iter().find(|p| p.exists())
         {
             return Err(KeysError::Exists(path));
         }
@@ -281,7 +282,10 @@ fn parse_secret<T: DeserializeOwned>(path: &Path, contents: &Contents) -> Result
     postcard::from_bytes(&contents.secret).map_err(|_| unlike(path))
 }
 
-pub(super) fn parse_public<T: DeserializeOwned>(path: &Path, public: &serde_json::Value) -> Result<T, KeysError> {
+pub(super) fn parse_public<T: DeserializeOwned>(
+    path: &Path,
+    public: &serde_json::Value,
+) -> Result<T, KeysError> {
     T::deserialize(public).map_err(|_| unlike(path))
 }
 

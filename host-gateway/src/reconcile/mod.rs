@@ -1,1 +1,393 @@
-//! Reconciliation: every difference is a break.
+//! Reconciliation: taps against journeys, journeys against charges, charges against deductions, deductions against the
+//! ledger and the bank's statement, debts against the deny list. Every difference is a break.
+//!
+//! It prices the day again from its taps and reads everything else from the tables, so that a mistake of any one step shows
+//! against its neighbours. It changes nothing but breaks: what is found is opened, what is no longer there is closed.
+
+mod checks;
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use sqlx::{AssertSqlSafe, Row};
+use wavepass_fares::{Fen, ServiceDay};
+use wavepass_protocol::time::UnixMs;
+
+use crate::bank::{AttemptId, StatementLine};
+use crate::clearing::close::{JourneyRow, journey_rows};
+use crate::clearing::{Clearing, ClearingError, day_number, verify_batches};
+use crate::keys::TokenKey;
+use crate::ledger::{Account, balances_in};
+use crate::store::{Break, raise_break_in, sql};
+
+/// The most differences of one kind that become breaks of a day; more of them have one cause, and a sum is enough.
+pub const MAX_OF_A_KIND: usize = 1_000;
+/// Lines of the bank's statement read at a time.
+const PAGE: u32 = 5_000;
+
+/// What was found for a day.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub struct Reconciliation {
+    /// The day.
+    #[schema(value_type = String)]
+    pub service_day: ServiceDay,
+    /// Differences by kind; empty where everything agrees.
+    #[schema(value_type = std::collections::BTreeMap<String, i64>)]
+    pub differences: BTreeMap<&'static str, usize>,
+    /// Breaks of earlier runs that are gone now.
+    pub closed: u64,
+}
+
+struct Difference {
+    kind: &'static str,
+    subject: String,
+    detail: String,
+}
+
+/// Differences so far, at most [`MAX_OF_A_KIND`] of each kind kept.
+#[derive(Default)]
+struct Found {
+    counts: BTreeMap<&'static str, usize>,
+    kept: Vec<Difference>,
+}
+
+impl Found {
+    fn add(&mut self, kind: &'static str, subject: impl Into<String>, detail: impl Into<String>) {
+        let count = self.counts.entry(kind).or_default();
+        *count += 1;
+        if *count <= MAX_OF_A_KIND {
+            self.kept.push(Difference { kind, subject: subject.into(), detail: detail.into() });
+        }
+    }
+}
+
+/// Every kind of difference that a reconciliation opens and closes.
+const KINDS: [&str; 23] = [
+    "journey_missing",
+    "journey_extra",
+    "journey_differs",
+    "charge_differs",
+    "deduction_missing",
+    "deduction_extra",
+    "deduction_amount",
+    "state_differs",
+    "ledger_differs",
+    "ledger_extra",
+    "ledger_unbalanced",
+    "bank_missing_theirs",
+    "bank_missing_ours",
+    "bank_amount",
+    "bank_duplicate",
+    "bank_books",
+    "batch_altered",
+    "settlement_differs",
+    "rule_6",
+    "debt_missing",
+    "debt_extra",
+    "debtor_not_denied",
+    "denied_without_debt",
+];
+
+/// Reconciles a closed day. `now_ms` says when breaks were opened or closed; it is no part of what they are.
+pub async fn reconcile_day(
+    clearing: &Clearing,
+    day: ServiceDay,
+    now_ms: i64,
+) -> Result<Reconciliation, ClearingError> {
+    let sealed: i64 = sqlx::query_scalar("SELECT count(*) FROM batches WHERE service_day = ?")
+        .bind(day.number())
+        .fetch_one(clearing.store.pool())
+        .await?;
+    if sealed == 0 {
+        return Err(ClearingError::NotClosed { day });
+    }
+    let mut found = Found::default();
+    taps_against_journeys(clearing, day, &mut found).await?;
+    for (kind, text) in checks::BY_DAY {
+        let rows = sqlx::query(text).bind(day.number()).fetch_all(clearing.store.pool()).await?;
+        for row in &rows {
+            found.add(kind, row.try_get::<String, _>(0)?, row.try_get::<String, _>(1)?);
+        }
+    }
+    attempts_against_statement(clearing, day, &mut found).await?;
+    for line in clearing.bank.own_differences().await? {
+        found.add("bank_books", "bank", line);
+    }
+    for line in verify_batches(clearing.store.pool(), day).await? {
+        found.add("batch_altered", day.to_string(), line);
+    }
+    sums(clearing, day, &mut found).await?;
+    record(clearing, day, now_ms, found).await
+}
+
+/// Opens what was found, closes what is gone.
+async fn record(
+    clearing: &Clearing,
+    day: ServiceDay,
+    now_ms: i64,
+    mut found: Found,
+) -> Result<Reconciliation, ClearingError> {
+    let at = UnixMs(u64::try_from(now_ms).unwrap_or(0));
+    for (&kind, &count) in &found.counts {
+        if count > MAX_OF_A_KIND {
+            let detail = format!("{count} differences, of which {MAX_OF_A_KIND} are listed");
+            found.kept.push(Difference { kind, subject: "all".into(), detail });
+        }
+    }
+    let mut tx = clearing.store.begin().await?;
+    let text = format!(
+        "SELECT id, kind, subject, detail FROM breaks WHERE service_day = ? AND closed_ms IS NULL AND kind IN ({})",
+        sql::marks(KINDS.len())
+    );
+    let mut query = sqlx::query(AssertSqlSafe(text)).bind(day.number());
+    for kind in KINDS {
+        query = query.bind(kind);
+    }
+    let mut open: BTreeMap<(String, String, String), String> = BTreeMap::new();
+    for row in query.fetch_all(&mut *tx).await? {
+        open.insert((row.try_get(1)?, row.try_get(2)?, row.try_get(3)?), row.try_get(0)?);
+    }
+    for d in &found.kept {
+        if open.remove(&(d.kind.to_owned(), d.subject.clone(), d.detail.clone())).is_some() {
+            continue;
+        }
+        let service_day = Some(day.number());
+        let new = Break { kind: d.kind, subject: &d.subject, service_day, detail: &d.detail, at };
+        if !raise_break_in(&mut tx, &new).await? {
+            // It was there before, closed, and is back.
+            sqlx::query(
+                "UPDATE breaks SET closed_ms = NULL WHERE service_day = ? AND kind = ? AND subject = ? AND detail = ?",
+            )
+            .bind(service_day)
+            .bind(d.kind)
+            .bind(&d.subject)
+            .bind(&d.detail)
+            .execute(&mut *tx)
+            .await?;
+        }
+    }
+    let closed = open.len() as u64;
+    for id in open.into_values() {
+        sqlx::query("UPDATE breaks SET closed_ms = ? WHERE id = ?")
+            .bind(now_ms)
+            .bind(id)
+            .execute(&mut *tx)
+            .await?;
+    }
+    tx.commit().await?;
+    Ok(Reconciliation { service_day: day, differences: found.counts, closed })
+}
+
+/// Prices the day again, and compares with the journeys that stand and the charges there are.
+async fn taps_against_journeys(
+    clearing: &Clearing,
+    day: ServiceDay,
+    found: &mut Found,
+) -> Result<(), ClearingError> {
+    let mut cursor = Vec::new();
+    loop {
+        let chunk = clearing.read_taps(day, &cursor).await?;
+        let up_to = chunk.up_to;
+        let priced = clearing.price_tokens(day, chunk.tokens).await?;
+        let mut booked = clearing.booked(day, &cursor, up_to).await?;
+        for (key, priced) in &priced {
+            let booked = booked.remove(key).unwrap_or_default();
+            let charged = Fen::sum(priced.days.iter().map(|d| d.charge))?;
+            compare_journeys(found, *key, journey_rows(&clearing.tariffs, priced), &booked.journeys);
+            compare_charge(found, *key, &booked.journeys, charged, booked.amount)?;
+        }
+        for (key, booked) in booked {
+            compare_journeys(found, key, Vec::new(), &booked.journeys);
+            compare_charge(found, key, &booked.journeys, Fen::ZERO, booked.amount)?;
+        }
+        match up_to {
+            Some(key) => cursor = key.as_slice().to_vec(),
+            None => return Ok(()),
+        }
+    }
+}
+
+fn compare_journeys(found: &mut Found, key: TokenKey, expected: Vec<JourneyRow>, standing: &[JourneyRow]) {
+    let mut standing: BTreeMap<_, &JourneyRow> = standing.iter().map(|row| (row.name(), row)).collect();
+    for row in &expected {
+        match standing.remove(&row.name()) {
+            Some(there) if there == row => {}
+            Some(_) => found.add("journey_differs", key.to_hex(), format!("journey {}", row.name())),
+            None => found.add("journey_missing", key.to_hex(), format!("journey {}", row.name())),
+        }
+    }
+    for name in standing.into_keys() {
+        found.add("journey_extra", key.to_hex(), format!("journey {name}"));
+    }
+}
+
+fn compare_charge(
+    found: &mut Found,
+    key: TokenKey,
+    standing: &[JourneyRow],
+    from_taps: Fen,
+    charged: Fen,
+) -> Result<(), ClearingError> {
+    let from_journeys = Fen::sum(standing.iter().map(JourneyRow::charged))?;
+    // Where the journeys themselves differ from the taps, that is the break; here it is journeys against charges.
+    if from_journeys != charged {
+        let detail =
+            format!("journeys {} fen, charges {} fen, taps {} fen", from_journeys.0, charged.0, from_taps.0);
+        found.add("charge_differs", key.to_hex(), detail);
+    }
+    Ok(())
+}
+
+/// Our approved attempts against the bank's statement, both in the order of attempts.
+async fn attempts_against_statement(
+    clearing: &Clearing,
+    day: ServiceDay,
+    found: &mut Found,
+) -> Result<(), ClearingError> {
+    let number = day_number(day);
+    let (mut ours, mut theirs) =
+        (Ours::new(clearing, day), Theirs { page: Vec::new().into_iter(), last: None, done: false });
+    let (mut our, mut their) = (ours.next().await?, theirs.next(clearing, number).await?);
+    let mut before: Option<StatementLine> = None;
+    let subject = |id: AttemptId| format!("{}-{}-{}", TokenKey(id.token_key).to_hex(), id.part, id.attempt);
+    loop {
+        if let Some(line) = &their
+            && let Some(last) = &before
+            && (last.id.token_key, last.id.part) == (line.id.token_key, line.id.part)
+            && last.id != line.id
+        {
+            found.add("bank_duplicate", subject(line.id), "the bank did two attempts of one charge");
+        }
+        match (&our, &their) {
+            (None, None) => return Ok(()),
+            (Some(o), Some(t)) if o.id == t.id => {
+                if o.amount != t.amount {
+                    let detail = format!("ours {} fen, theirs {} fen", o.amount.0, t.amount.0);
+                    found.add("bank_amount", subject(o.id), detail);
+                }
+                our = ours.next().await?;
+                before = their.take();
+                their = theirs.next(clearing, number).await?;
+            }
+            (Some(o), other) if other.as_ref().is_none_or(|t| o.id < t.id) => {
+                found.add("bank_missing_theirs", subject(o.id), format!("{} fen", o.amount.0));
+                our = ours.next().await?;
+            }
+            (_, Some(t)) => {
+                found.add("bank_missing_ours", subject(t.id), format!("{} fen", t.amount.0));
+                before = their.take();
+                their = theirs.next(clearing, number).await?;
+            }
+            // `other` was none, and then the guard above held.
+            (Some(_), None) => return Ok(()),
+        }
+    }
+}
+
+/// The bank's statement, page by page.
+struct Theirs {
+    page: std::vec::IntoIter<StatementLine>,
+    last: Option<AttemptId>,
+    done: bool,
+}
+
+impl Theirs {
+    async fn next(&mut self, clearing: &Clearing, day: i32) -> Result<Option<StatementLine>, ClearingError> {
+        if let Some(line) = self.page.next() {
+            return Ok(Some(line));
+        }
+        if self.done {
+            return Ok(None);
+        }
+        let page = clearing.bank.statement(day, self.last, PAGE).await?;
+        self.done = page.len() < PAGE as usize;
+        self.last = page.last().map(|line| line.id).or(self.last);
+        self.page = page.into_iter();
+        Ok(self.page.next())
+    }
+}
+
+/// Our approved attempts, page by page.
+struct Ours<'a> {
+    clearing: &'a Clearing,
+    day: ServiceDay,
+    page: std::vec::IntoIter<StatementLine>,
+    after: (Vec<u8>, i64, i64),
+    done: bool,
+}
+
+impl<'a> Ours<'a> {
+    fn new(clearing: &'a Clearing, day: ServiceDay) -> Self {
+        Self { clearing, day, page: Vec::new().into_iter(), after: (Vec::new(), 0, 0), done: false }
+    }
+
+    async fn next(&mut self) -> Result<Option<StatementLine>, ClearingError> {
+        if let Some(line) = self.page.next() {
+            return Ok(Some(line));
+        }
+        if self.done {
+            return Ok(None);
+        }
+        let rows = sqlx::query(
+            "SELECT token_key, part, attempt_no, amount_fen FROM attempts WHERE service_day = ? AND state = 'approved' \
+             AND (token_key, part, attempt_no) > (?, ?, ?) ORDER BY token_key, part, attempt_no LIMIT ?",
+        )
+        .bind(self.day.number())
+        .bind(&self.after.0)
+        .bind(self.after.1)
+        .bind(self.after.2)
+        .bind(PAGE)
+        .fetch_all(self.clearing.store.pool())
+        .await?;
+        self.done = rows.len() < PAGE as usize;
+        let mut page = Vec::with_capacity(rows.len());
+        for row in &rows {
+            let token_key = crate::clearing::token_key(row.try_get(0)?)?.0;
+            let (part, attempt) = (row.try_get(1)?, row.try_get(2)?);
+            let id = AttemptId { service_day: day_number(self.day), token_key, part, attempt };
+            page.push(StatementLine { id, amount: Fen(row.try_get(3)?) });
+            self.after = (token_key.to_vec(), i64::from(part), i64::from(attempt));
+        }
+        self.page = page.into_iter();
+        Ok(self.page.next())
+    }
+}
+
+/// Rule 6 from the tables and from the ledger, and the settlements against both.
+async fn sums(clearing: &Clearing, day: ServiceDay, found: &mut Found) -> Result<(), ClearingError> {
+    let mut snapshot = clearing.store.pool().begin().await?;
+    let balances = balances_in(&mut snapshot, Some(day.number())).await?;
+    let row = sqlx::query(checks::SUMS).bind(day.number()).fetch_one(&mut *snapshot).await?;
+    drop(snapshot);
+    let column = |i: usize| -> Result<Fen, ClearingError> { Ok(Fen(row.try_get(i)?)) };
+    let (charged, deducted, in_doubt, owed) = (column(0)?, column(1)?, column(2)?, column(3)?);
+    let subject = day.to_string();
+    let mut compare = |kind, what: &str, tables: Fen, ledger: Fen| {
+        if tables != ledger {
+            found.add(kind, &subject, format!("{what}: tables {} fen, ledger {} fen", tables.0, ledger.0));
+        }
+    };
+    compare("rule_6", "charged", charged, balances.charged()?);
+    compare("rule_6", "deducted", deducted, balances.of(Account::Deducted));
+    compare("rule_6", "in doubt", in_doubt, balances.of(Account::InDoubt));
+    compare("rule_6", "owed", owed, balances.of(Account::Owed));
+    compare("rule_6", "charged less its parts", Fen::ZERO, balances.charged_gap()?);
+    compare("rule_6", "sum of all accounts", Fen::ZERO, balances.sum()?);
+    let settlements: i64 = row.try_get(4)?;
+    if settlements > 0 {
+        let due =
+            Fen::sum([Account::Deducted, Account::Sponsored, Account::Covered].map(|a| balances.of(a)))?;
+        compare(
+            "settlement_differs",
+            "settled and fees against what is due",
+            column(5)?.plus(column(6)?)?,
+            due,
+        );
+        compare("settlement_differs", "settled", column(5)?, balances.of(Account::Settled).negated()?);
+        compare("settlement_differs", "fees", column(6)?, balances.of(Account::Fees).negated()?);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,324 @@
-//! (module to come)
+//! Risk: what a token's taps say together that no single tap says.
+//!
+//! [`run`] looks at every token with taps that it has not seen, and works on all of the token's taps near them, so
+//! that its findings depend on what was tapped and not on the order of arrival. Alerts are named by their
+//! content: found again, they are the same alerts.
+//!
+//! The rules:
+//! - one ATC is used once. Opened twice with different data, there are two cards (`clone`); with the same data
+//!   under two KSNs, one tap was sealed twice (`resealed`). The earliest tap counts, the others do not;
+//! - ATCs rise with time. A tap with a lower ATC than an earlier one, by more than the clocks can be off, tells of
+//!   two cards (`clone_order`);
+//! - a cryptogram that the bank's keys refute (`invalid_cryptogram`): the tap does not count;
+//! - a token that nobody issued (`unknown_token`): the tap is kept and waits.
+
+mod rules;
+#[cfg(test)]
+mod tests;
+
+use crate::cli::App;
+use crate::keys::TokenKey;
+use crate::lists::deny::{self, Addition, Cause, DenyError};
+use crate::store::{StoreError, sql};
+use rules::{Finding, Seen};
+use serde::Serialize;
+use sqlx::{AssertSqlSafe, Row, SqliteConnection};
+use std::collections::{BTreeMap, BTreeSet};
+use wavepass_protocol::dukpt::KeyId;
+use wavepass_protocol::seal::SealError;
+use wavepass_protocol::tap::Entry;
+
+pub use rules::{Policy, Tolerance};
+
+/// Tokens in one transaction: some thousands of taps, a tenth of a second, so that intake never waits long.
+const MAX_TOKENS: usize = 1_000;
+/// The same ATC is found at any distance in time; the order of ATCs is looked at within this. Clocks and phones are
+/// repaired and replaced over longer times.
+const ORDER_WINDOW_MS: i64 = 3 * 86_400_000;
+
+/// Why risk could not run.
+#[derive(Debug, thiserror::Error)]
+pub enum RiskError {
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The deny list.
+    #[error(transparent)]
+    Deny(#[from] DenyError),
+    /// A stored entry no longer opens.
+    #[error("a stored entry does not open: {0}")]
+    Entry(SealError),
+}
+
+impl From<sqlx::Error> for RiskError {
+    fn from(e: sqlx::Error) -> Self {
+        Self::Store(e.into())
+    }
+}
+
+/// What a run found.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub struct Summary {
+    /// Tokens looked at.
+    pub tokens: usize,
+    /// Alerts that are new.
+    pub alerts: usize,
+    /// Taps that no longer count, or count again.
+    pub changed: usize,
+    /// Tokens newly on the deny list. It is not published by the run.
+    pub denied: usize,
+}
+
+/// Looks at every token with taps that were not looked at; safe to call at any time, and twice.
+pub async fn run(app: &App) -> Result<Summary, RiskError> {
+    let risk = &app.config.file.risk;
+    let policy = Policy {
+        tolerance: Tolerance { synchronised_ms: risk.synchronised_ms, free_ms: risk.free_ms },
+        deny_clones: risk.deny_clones,
+    };
+    let mut summary = Summary::default();
+    loop {
+        let mut tx = app.store.begin().await?;
+        let tokens = unchecked_in(&mut tx).await?;
+        if tokens.is_empty() {
+            break;
+        }
+        summary.tokens += tokens.len();
+        run_in(app, &mut tx, &tokens, &policy, &mut summary).await?;
+        tx.commit().await?;
+    }
+    without_token(app, &mut summary).await?;
+    metrics::counter!("wavepass_risk_alerts_total").increment(summary.alerts as u64);
+    if summary.alerts > 0 {
+        tracing::warn!(alerts = summary.alerts, denied = summary.denied, "risk");
+    }
+    Ok(summary)
+}
+
+async fn unchecked_in(conn: &mut SqliteConnection) -> Result<Vec<TokenKey>, RiskError> {
+    let rows = sqlx::query(
+        "SELECT DISTINCT token_key FROM taps INDEXED BY taps_unchecked \
+         WHERE checked = 0 AND opened = 1 AND token_key IS NOT NULL ORDER BY token_key LIMIT ?",
+    )
+    .bind(MAX_TOKENS as i64)
+    .fetch_all(conn)
+    .await?;
+    rows.iter().map(|row| token_key(row.try_get(0)?)).collect()
+}
+
+fn token_key(bytes: &[u8]) -> Result<TokenKey, RiskError> {
+    TokenKey::from_slice(bytes).ok_or(RiskError::Store(StoreError::Damaged { what: "token key" }))
+}
+
+async fn run_in(
+    app: &App,
+    conn: &mut SqliteConnection,
+    tokens: &[TokenKey],
+    policy: &Policy,
+    summary: &mut Summary,
+) -> Result<(), RiskError> {
+    let taps = taps_in(conn, tokens).await?;
+    let known = registered_in(conn, tokens).await?;
+    let mut findings = Vec::new();
+    let mut withheld = Vec::new();
+    for (token, taps) in &taps {
+        let verdict = rules::judge(taps, policy.tolerance);
+        findings.extend(verdict.findings.into_iter().map(|finding| (*token, finding)));
+        if !known.contains(token)
+            && let Some(first) = taps.iter().filter(|t| !t.checked).min_by_key(|t| t.order())
+        {
+            findings.push((*token, Finding::unknown_token(first)));
+        }
+        withheld.extend(verdict.withheld);
+    }
+    summary.changed += write_withheld(conn, &withheld).await?;
+    summary.alerts += write_alerts(conn, &findings, sql::ms(app.clock.now())).await?;
+    if policy.deny_clones {
+        let clones: BTreeSet<TokenKey> =
+            findings.iter().filter(|(_, f)| f.kind.is_clone()).map(|(token, _)| *token).collect();
+        summary.denied += deny_clones(app, conn, &clones, &known).await?;
+    }
+    mark_checked(conn, tokens).await
+}
+
+/// The taps of tokens that a run looks at: those near an unchecked one, and every other with the same ATC as one of
+/// them.
+async fn taps_in(
+    conn: &mut SqliteConnection,
+    tokens: &[TokenKey],
+) -> Result<BTreeMap<TokenKey, Vec<Seen>>, RiskError> {
+    // The join orders and indexes are given: over a table of months, a guess of the planner's would read all of it.
+    const COLUMNS: &str = "t.key_id, t.sequence, t.token_key, t.time_ms, t.clock, t.service_day, t.atc, \
+                           t.cryptogram, t.card_digest, t.withheld, t.checked";
+    let marks = sql::marks(tokens.len());
+    let near = format!(
+        "WITH near AS MATERIALIZED (SELECT token_key AS tk, min(time_ms) - {ORDER_WINDOW_MS} AS lo, \
+           max(time_ms) + {ORDER_WINDOW_MS} AS hi FROM taps INDEXED BY taps_unchecked \
+           WHERE token_key IN ({marks}) AND checked = 0 AND opened = 1 GROUP BY token_key)"
+    );
+    let around = format!(
+        "{near} SELECT {COLUMNS}, 1 FROM near CROSS JOIN taps t INDEXED BY taps_token \
+         WHERE t.token_key = tk AND t.opened = 1 AND t.time_ms BETWEEN lo AND hi"
+    );
+    let same_atc = format!(
+        "{near} SELECT DISTINCT {COLUMNS}, 0 FROM near CROSS JOIN taps a INDEXED BY taps_token \
+         CROSS JOIN taps t INDEXED BY taps_atc \
+         WHERE a.token_key = tk AND a.opened = 1 AND a.time_ms BETWEEN lo AND hi \
+         AND t.token_key = tk AND t.atc = a.atc AND t.opened = 1 AND t.time_ms NOT BETWEEN lo AND hi"
+    );
+    let mut taps: BTreeMap<TokenKey, Vec<Seen>> = BTreeMap::new();
+    let mut rows = Vec::new();
+    for text in [around, same_atc] {
+        let mut query = sqlx::query(AssertSqlSafe(text)).persistent(tokens.len() == MAX_TOKENS);
+        for token in tokens {
+            query = query.bind(token.as_slice());
+        }
+        rows.extend(query.fetch_all(&mut *conn).await?);
+    }
+    for row in rows {
+        let damaged = |what| RiskError::Store(StoreError::Damaged { what });
+        let seen = Seen {
+            key_id: KeyId(row.try_get::<&[u8], _>(0)?.try_into().map_err(|_| damaged("key id"))?),
+            sequence: row.try_get(1)?,
+            time_ms: row.try_get(3)?,
+            clock: row.try_get(4)?,
+            service_day: row.try_get(5)?,
+            atc: row.try_get(6)?,
+            cryptogram: row.try_get(7)?,
+            digest: row.try_get::<Option<Vec<u8>>, _>(8)?.unwrap_or_default(),
+            withheld: row.try_get(9)?,
+            checked: row.try_get(10)?,
+            near: row.try_get(11)?,
+        };
+        taps.entry(token_key(row.try_get(2)?)?).or_default().push(seen);
+    }
+    Ok(taps)
+}
+
+async fn registered_in(conn: &mut SqliteConnection, tokens: &[TokenKey]) -> Result<BTreeSet<TokenKey>, RiskError> {
+    let text = format!("SELECT token_key FROM tokens WHERE token_key IN ({})", sql::marks(tokens.len()));
+    let mut query = sqlx::query(AssertSqlSafe(text)).persistent(tokens.len() == MAX_TOKENS);
+    for token in tokens {
+        query = query.bind(token.as_slice());
+    }
+    query.fetch_all(conn).await?.iter().map(|row| token_key(row.try_get(0)?)).collect()
+}
+
+async fn write_withheld(
+    conn: &mut SqliteConnection,
+    changes: &[(KeyId, u32, u8)],
+) -> Result<usize, RiskError> {
+    for (key_id, sequence, withheld) in changes {
+        sqlx::query("UPDATE taps SET withheld = ? WHERE key_id = ? AND sequence = ?")
+            .bind(withheld)
+            .bind(&key_id.0[..])
+            .bind(sequence)
+            .execute(&mut *conn)
+            .await?;
+    }
+    Ok(changes.len())
+}
+
+/// Enters alerts; the earliest event of an alert stands, whichever run found it. Gives how many are new.
+async fn write_alerts(
+    conn: &mut SqliteConnection,
+    findings: &[(TokenKey, Finding)],
+    now_ms: i64,
+) -> Result<usize, RiskError> {
+    let mut new = 0;
+    for (token, finding) in findings {
+        let id = finding.id(token);
+        let known = sqlx::query("SELECT 1 FROM alerts WHERE id = ?").bind(&id).fetch_optional(&mut *conn).await?;
+        new += usize::from(known.is_none());
+        sqlx::query(
+            "INSERT INTO alerts (id, kind, token_key, key_id, sequence, event_ms, service_day, detail, raised_ms) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT (id) DO UPDATE SET key_id = excluded.key_id, \
+             sequence = excluded.sequence, event_ms = excluded.event_ms, service_day = excluded.service_day \
+             WHERE (excluded.event_ms, excluded.key_id, excluded.sequence) < (event_ms, key_id, sequence)",
+        )
+        .bind(&id)
+        .bind(finding.kind.word())
+        .bind(token.as_slice())
+        .bind(&finding.key_id.0[..])
+        .bind(finding.sequence)
+        .bind(finding.event_ms)
+        .bind(finding.service_day)
+        .bind(&finding.detail)
+        .bind(now_ms)
+        .execute(&mut *conn)
+        .await?;
+    }
+    Ok(new)
+}
+
+async fn deny_clones(
+    app: &App,
+    conn: &mut SqliteConnection,
+    clones: &BTreeSet<TokenKey>,
+    registered: &BTreeSet<TokenKey>,
+) -> Result<usize, RiskError> {
+    let mut additions = Vec::with_capacity(clones.len());
+    for token in clones {
+        let number = if registered.contains(token) { None } else { Some(number_in(app, conn, token).await?) };
+        additions.push(Addition { token_key: *token, number, cause: Cause::Clone, note: "risk: clone alert".into() });
+    }
+    Ok(deny::add_in(conn, &*app.clearing, &additions, "risk", app.clock.now()).await?)
+}
+
+/// The number of a card that nobody registered, out of the sealed entry of one of its taps.
+async fn number_in(
+    app: &App,
+    conn: &mut SqliteConnection,
+    token: &TokenKey,
+) -> Result<(wavepass_protocol::token::Token, wavepass_protocol::token::Expiry), RiskError> {
+    let sealed: Vec<u8> = sqlx::query_scalar(
+        "SELECT e.sealed FROM taps t JOIN entries e ON (e.key_id, e.sequence) = (t.key_id, t.sequence) \
+         WHERE t.token_key = ? AND t.opened = 1 LIMIT 1",
+    )
+    .bind(token.as_slice())
+    .fetch_one(conn)
+    .await?;
+    let opened = app.clearing.unseal(&[&sealed]).pop().unwrap_or(Err(SealError::Body)).map_err(RiskError::Entry)?;
+    match opened.entry() {
+        Entry::Tap(tap) => tap.token.zip(tap.expiry).ok_or(RiskError::Entry(SealError::Body)),
+        Entry::Passage(_) => Err(RiskError::Entry(SealError::Body)),
+    }
+}
+
+async fn mark_checked(conn: &mut SqliteConnection, tokens: &[TokenKey]) -> Result<(), RiskError> {
+    let text = format!(
+        "UPDATE taps INDEXED BY taps_unchecked SET checked = 1 \
+         WHERE opened = 1 AND checked = 0 AND token_key IN ({})",
+        sql::marks(tokens.len())
+    );
+    let mut query = sqlx::query(AssertSqlSafe(text)).persistent(tokens.len() == MAX_TOKENS);
+    for token in tokens {
+        query = query.bind(token.as_slice());
+    }
+    query.execute(conn).await?;
+    Ok(())
+}
+
+/// Opened taps without a token: no gate of ours makes them, and nobody can be charged for them.
+async fn without_token(app: &App, summary: &mut Summary) -> Result<(), RiskError> {
+    let mut tx = app.store.begin().await?;
+    let rows = sqlx::query(
+        "UPDATE taps INDEXED BY taps_unchecked SET checked = 1, withheld = withheld | 8 \
+         WHERE opened = 1 AND checked = 0 AND token_key IS NULL RETURNING key_id, sequence, service_day",
+    )
+    .fetch_all(&mut *tx)
+    .await?;
+    for row in &rows {
+        let found = crate::store::Break {
+            kind: "no_token",
+            subject: &sql::hex(row.try_get(0)?),
+            service_day: row.try_get(2)?,
+            detail: &row.try_get::<i64, _>(1)?.to_string(),
+            at: app.clock.now(),
+        };
+        crate::store::raise_break_in(&mut tx, &found).await?;
+    }
+    summary.changed += rows.len();
+    tx.commit().await?;
+    Ok(())
+}

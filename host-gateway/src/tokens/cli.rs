@@ -78,8 +78,8 @@ struct IssueArgs {
 #[derive(Args)]
 struct RegisterArgs {
     /// The card's number.
-    #[arg(long, value_parser = parse_token)]
-    number: Token,
+    #[arg(long, value_name = "DIGITS")]
+    number: String,
     /// Its last month, YYYY-MM.
     #[arg(long, value_parser = parse_month)]
     expiry: Expiry,
@@ -94,9 +94,10 @@ struct RegisterArgs {
     category: String,
 }
 
+// Without the number.
 impl std::fmt::Debug for RegisterArgs {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("RegisterArgs").field("number", &self.number).finish_non_exhaustive()
+        f.debug_struct("RegisterArgs").finish_non_exhaustive()
     }
 }
 
@@ -117,15 +118,11 @@ pub(crate) fn parse_key(text: &str) -> Result<TokenKey, String> {
     TokenKey::from_hex(text).ok_or_else(|| "a token key has 32 hexadecimal digits".to_owned())
 }
 
-// The message never repeats what was typed: it may be a card number.
-pub(crate) fn parse_token(text: &str) -> Result<Token, String> {
-    Token::from_digits(text).map_err(|e| e.to_string())
-}
-
 pub(crate) fn parse_month(text: &str) -> Result<Expiry, String> {
     let form = || "a month is YYYY-MM, from 2000 to 2099".to_owned();
     let (year, month) = text.split_once('-').ok_or_else(form)?;
-    let year: u8 = year.strip_prefix("20").filter(|y| y.len() == 2).and_then(|y| y.parse().ok()).ok_or_else(form)?;
+    let year: u8 =
+        year.strip_prefix("20").filter(|y| y.len() == 2).and_then(|y| y.parse().ok()).ok_or_else(form)?;
     Expiry::new(year, month.parse().map_err(|_| form())?).map_err(|e| e.to_string())
 }
 
@@ -145,14 +142,16 @@ pub async fn run(args: TokenArgs, app: &App, user: &str) -> Result<Output, Comma
         Command::Issue(args) => issue(args, app, user).await,
         Command::Register(args) => {
             let card = Registration {
-                token: args.number,
+                // Read here and not by clap, whose errors repeat what was typed.
+                token: Token::from_digits(&args.number)?,
                 expiry: args.expiry,
                 psn: args.psn,
                 account_id: args.account,
                 category: args.category,
             };
             let mut tx = app.store.begin().await?;
-            let keys = super::register_in(&mut tx, app.clearing.as_ref(), &[card], user, app.clock.now()).await?;
+            let keys =
+                super::register_in(&mut tx, app.clearing.as_ref(), &[card], user, app.clock.now()).await?;
             tx.commit().await?;
             Ok(Output::text(format!("registered as {}", keys[0])))
         }
@@ -181,10 +180,8 @@ async fn issue(args: IssueArgs, app: &App, user: &str) -> Result<Output, Command
         network: args.network,
         operator: args.operator,
     };
-    let mut tx = app.store.begin().await?;
-    let issued =
-        super::issue_many_in(&mut tx, app.clearing.as_ref(), app.bank.as_ref(), &[request], user, now).await?;
-    tx.commit().await?;
+    let (clearing, bank) = (app.clearing.as_ref(), app.bank.as_ref());
+    let issued = super::issue_many(&app.store, clearing, bank, &[request], user, now).await?;
     let [issued] = issued.try_into().map_err(|_| "one token was asked for")?;
     let text = format!("token {} ending {} is in {}", issued.token_key, issued.last_four, args.out.display());
     let file = Zeroizing::new(issued.phone.to_json().as_bytes().to_vec());
@@ -200,7 +197,10 @@ async fn change(app: &App, key: TokenKey, state: State, user: &str) -> Result<Ou
 }
 
 fn table(rows: &[TokenRow]) -> String {
-    let mut out = format!("{:<32} {:<4} {:<7} {:<9} {:<5} {:<12} account", "token", "last", "expiry", "state", "on", "category");
+    let mut out = format!(
+        "{:<32} {:<4} {:<7} {:<9} {:<5} {:<12} account",
+        "token", "last", "expiry", "state", "on", "category"
+    );
     for row in rows {
         // Writing to a string cannot fail.
         let _ = write!(

@@ -8,7 +8,7 @@ pub mod cli;
 
 use crate::keys::{AtRestError, BankKeys, ClearingKeys, PhoneOrder, TokenKey};
 use crate::lists::deny::{self, Addition, Cause, DenyError};
-use crate::store::{Audit, StoreError, audit_in, sql};
+use crate::store::{Audit, Store, StoreError, audit_in, sql};
 use rayon::prelude::*;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{AssertSqlSafe, Row, SqliteConnection};
@@ -22,6 +22,8 @@ use wavepass_protocol::token::{Expiry, Token};
 pub const MAX_PER_ACCOUNT: u32 = 1_000;
 /// How often a taken number gives way to the next before the range is called full.
 const MAX_ATTEMPTS: u32 = 64;
+/// How often a batch is planned anew because another came between, before it takes the writer for its whole time.
+const MAX_REPLANS: u32 = 2;
 /// The longest name of an account or a category, bytes.
 const MAX_NAME: usize = 64;
 
@@ -178,8 +180,8 @@ pub struct Registration {
     pub category: String,
 }
 
-/// Tokens with their numbers, decided and not yet stored. Made without the writer, so that nothing waits for the
-/// public-key work of personalisation.
+/// A token whose number is decided and that is not yet stored.
+#[derive(PartialEq, Eq)]
 struct NewToken<'a> {
     token_key: TokenKey,
     token: Token,
@@ -199,7 +201,35 @@ pub(crate) fn last_four(token: &Token) -> String {
 /// Issues tokens: each gets a number of the bank's range, is personalised and entered. All or none.
 ///
 /// The same requests on the same registry with the same keys give the same tokens and phone files. Signatures are
-/// computed on all cores: a few thousand phones take a second or two.
+/// computed on all cores: a few thousand phones take a second or two, in which the writer is free for others.
+pub async fn issue_many(
+    store: &Store,
+    clearing: &dyn ClearingKeys,
+    bank: &dyn BankKeys,
+    requests: &[IssueRequest],
+    by: &str,
+    now: UnixMs,
+) -> Result<Vec<Issued>, TokensError> {
+    let mut conn = store.pool().acquire().await.map_err(StoreError::from)?;
+    for _ in 0..MAX_REPLANS {
+        let planned = plan_in(&mut conn, clearing, bank, requests).await?;
+        let phones = personalise(bank, &planned, requests)?;
+        let mut tx = store.begin().await?;
+        // Another issue may have come between: then the plan does not hold, and a new one is made.
+        let holds = plan_in(&mut tx, clearing, bank, requests).await? == planned;
+        if holds {
+            enter(&mut tx, clearing, &planned, by, now).await?;
+            tx.commit().await?;
+            return Ok(issued(&planned, phones));
+        }
+    }
+    let mut tx = store.begin().await?;
+    let issued = issue_many_in(&mut tx, clearing, bank, requests, by, now).await?;
+    tx.commit().await?;
+    Ok(issued)
+}
+
+/// The same in the caller's transaction, which the writer is held for.
 pub async fn issue_many_in(
     conn: &mut SqliteConnection,
     clearing: &dyn ClearingKeys,
@@ -208,12 +238,24 @@ pub async fn issue_many_in(
     by: &str,
     now: UnixMs,
 ) -> Result<Vec<Issued>, TokensError> {
+    let planned = plan_in(conn, clearing, bank, requests).await?;
+    let phones = personalise(bank, &planned, requests)?;
+    enter(conn, clearing, &planned, by, now).await?;
+    Ok(issued(&planned, phones))
+}
+
+async fn plan_in<'a>(
+    conn: &mut SqliteConnection,
+    clearing: &dyn ClearingKeys,
+    bank: &dyn BankKeys,
+    requests: &'a [IssueRequest],
+) -> Result<Vec<NewToken<'a>>, TokensError> {
     for request in requests {
         check_name("an account's name", &request.account_id)?;
         check_name("a category's name", &request.category)?;
     }
     let mut ranks = ranks_in(conn, requests.iter().map(|request| request.account_id.as_str())).await?;
-    let mut tokens: Vec<NewToken<'_>> = Vec::with_capacity(requests.len());
+    let mut tokens = Vec::with_capacity(requests.len());
     for request in requests {
         let rank = next_rank(&mut ranks, &request.account_id)?;
         let token = bank.token_number(&request.account_id, rank, 0);
@@ -229,6 +271,14 @@ pub async fn issue_many_in(
         });
     }
     renumber_taken(conn, clearing, bank, &mut tokens).await?;
+    Ok(tokens)
+}
+
+fn personalise(
+    bank: &dyn BankKeys,
+    tokens: &[NewToken<'_>],
+    requests: &[IssueRequest],
+) -> Result<Vec<PhoneFile>, IssueError> {
     let orders: Vec<PhoneOrder> = tokens
         .iter()
         .zip(requests)
@@ -241,14 +291,30 @@ pub async fn issue_many_in(
             operator: request.operator,
         })
         .collect();
-    let phones = orders.par_iter().map(|order| bank.personalise(order)).collect::<Result<Vec<_>, _>>()?;
-    insert(conn, clearing, &tokens, now).await?;
-    audit_batch(conn, "token.issue", tokens.iter().map(|t| (t.token_key, t.account_id)), by, now).await?;
-    Ok(tokens
-        .iter()
-        .zip(phones)
-        .map(|(token, phone)| Issued { token_key: token.token_key, last_four: last_four(&token.token), phone })
-        .collect())
+    orders.par_iter().map(|order| bank.personalise(order)).collect()
+}
+
+async fn enter(
+    conn: &mut SqliteConnection,
+    clearing: &dyn ClearingKeys,
+    tokens: &[NewToken<'_>],
+    by: &str,
+    now: UnixMs,
+) -> Result<(), TokensError> {
+    insert(conn, clearing, tokens, now).await?;
+    let names: Vec<_> = tokens.iter().map(|token| (token.token_key, token.account_id)).collect();
+    Ok(audit_batch(conn, "token.issue", &names, by, now).await?)
+}
+
+fn issued(tokens: &[NewToken<'_>], phones: Vec<PhoneFile>) -> Vec<Issued> {
+    let pairs = tokens.iter().zip(phones);
+    pairs
+        .map(|(token, phone)| Issued {
+            token_key: token.token_key,
+            last_four: last_four(&token.token),
+            phone,
+        })
+        .collect()
 }
 
 /// Registers plastic cards as tokens. All or none.
@@ -284,7 +350,8 @@ pub async fn register_in(
         return Err(TokensError::Registered(last_four(&token.token)));
     }
     insert(conn, clearing, &tokens, now).await?;
-    audit_batch(conn, "token.register", tokens.iter().map(|t| (t.token_key, t.account_id)), by, now).await?;
+    let names: Vec<_> = tokens.iter().map(|token| (token.token_key, token.account_id)).collect();
+    audit_batch(conn, "token.register", &names, by, now).await?;
     Ok(keys)
 }
 
@@ -393,7 +460,7 @@ async fn insert(
 async fn audit_batch(
     conn: &mut SqliteConnection,
     action: &str,
-    tokens: impl ExactSizeIterator<Item = (TokenKey, &str)>,
+    tokens: &[(TokenKey, &str)],
     by: &str,
     at: UnixMs,
 ) -> Result<(), StoreError> {
@@ -431,7 +498,10 @@ pub async fn find_in(
 }
 
 /// The tokens of an account, by rank.
-pub async fn of_account_in(conn: &mut SqliteConnection, account_id: &str) -> Result<Vec<TokenRow>, TokensError> {
+pub async fn of_account_in(
+    conn: &mut SqliteConnection,
+    account_id: &str,
+) -> Result<Vec<TokenRow>, TokensError> {
     let rows = sqlx::query("SELECT * FROM tokens WHERE account_id = ? ORDER BY rank")
         .bind(account_id)
         .fetch_all(conn)
@@ -463,7 +533,8 @@ pub async fn set_state_in(
     by: &str,
     now: UnixMs,
 ) -> Result<TokenRow, TokensError> {
-    let mut row = find_in(conn, &[key]).await?.into_iter().flatten().next().ok_or(TokensError::Unknown(key))?;
+    let mut row =
+        find_in(conn, &[key]).await?.into_iter().flatten().next().ok_or(TokensError::Unknown(key))?;
     if row.state == state {
         return Ok(row);
     }

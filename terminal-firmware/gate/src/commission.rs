@@ -62,7 +62,11 @@ impl<F: NorFlash> Areas<F> {
             return Err(CommissionError::Already);
         }
         let log = KeyLog::open(self.keys).await.map_err(CommissionError::store)?;
-        if log.counter() != 0 {
+        // Entries of an earlier life would be sent under the new key id, whose numbers begin at 1.
+        let journal = Journal::open(self.journal, Limits::default(), |_, _, _| {})
+            .await
+            .map_err(CommissionError::store)?;
+        if log.counter() != 0 || journal.next_sequence() != 1 {
             return Err(CommissionError::Already);
         }
         let initial = Key::new(provisioning.initial_key);

@@ -140,7 +140,7 @@ impl<F: embedded_storage_async::nor_flash::NorFlash, V: Verifier, const N: usize
         self.uncounted_refusals
     }
 
-    /// The time of a new entry: never behind the newest one in the journal.
+    /// The time of a new entry: never behind the newest tap in the journal.
     fn time(&self, now: Now) -> UnixMs {
         self.last.map_or(now.time, |last| last.time.max(now.time))
     }

@@ -48,8 +48,12 @@ pub struct Link {
     /// The highest entry sent on this link.
     sent: u32,
     status_due: bool,
+    /// The next number as the last status told it: what lies beyond is announced before it is sent.
+    told_next: u32,
     notices: Deque<Notice, NOTICES>,
     host_time: Option<UnixMs>,
+    /// Why it ended; nothing that comes or goes afterwards counts.
+    ended: Option<LinkError>,
 }
 
 impl Link {
@@ -80,29 +84,38 @@ impl<F: NorFlash, V: Verifier, const N: usize> Gate<F, V, N> {
             cursor: self.journal.acknowledged().saturating_add(1),
             sent: 0,
             status_due: true,
+            told_next: 0,
             notices: Deque::new(),
             host_time: None,
+            ended: None,
         };
         Ok((link, send_clear(&hello, out)?))
     }
 
-    /// Takes bytes from the host. A link error ends the link: the board closes the line and begins anew.
+    /// Takes bytes from the host. A link error ends the link, for good: every later call gives it again, and
+    /// the board closes the line and begins anew.
     pub async fn link_receive(
         &mut self,
         link: &mut Link,
         bytes: &[u8],
     ) -> Result<Result<(), LinkError>, GateError<F::Error>> {
+        if let Some(why) = link.ended {
+            return Ok(Err(why));
+        }
         let mut raw = [0; MAX_FRAME];
         for &byte in bytes {
-            let len = match link.reader.push(byte) {
+            let taken = match link.reader.push(byte) {
                 None => continue,
-                Some(Err(why)) => return Ok(Err(why)),
+                Some(Err(why)) => Err(why),
                 Some(Ok(frame)) => {
-                    raw[..frame.len()].copy_from_slice(frame);
-                    frame.len()
+                    let len = frame.len();
+                    raw[..len].copy_from_slice(frame);
+                    self.frame(link, &raw[..len]).await?
                 }
             };
-            if let Err(why) = self.frame(link, &raw[..len]).await? {
+            if let Err(why) = taken {
+                link.ended = Some(why);
+                link.session = None;
                 return Ok(Err(why));
             }
         }
@@ -186,7 +199,11 @@ impl<F: NorFlash, V: Verifier, const N: usize> Gate<F, V, N> {
         out: &'b mut [u8; MAX_FRAME],
     ) -> Result<Option<&'b [u8]>, GateError<F::Error>> {
         let Some(session) = link.session.as_mut() else { return Ok(None) };
+        if link.cursor >= link.told_next && link.cursor < self.journal.next_sequence() {
+            link.status_due = true;
+        }
         if core::mem::take(&mut link.status_due) {
+            link.told_next = self.journal.next_sequence();
             let status = FromGate::Status {
                 key_id: self.identity.key_id,
                 oldest: self.journal.oldest(),

@@ -1,16 +1,18 @@
 //! The signed lists in force, and a new one while its parts arrive.
 //!
-//! A list is gathered in memory, verified, stored whole in its own cell and only then put in force: a cut
-//! leaves the old list or the new one. At start the stored lists are verified again.
+//! A list is gathered in memory, checked, stored whole in its own cell and only then put in force: a cut
+//! leaves the old list or the new one, and what is refused changes nothing. At start the stored lists are
+//! checked again.
 
 use crate::GateError;
+use core::ops::Range;
 use embedded_storage_async::nor_flash::NorFlash;
 use heapless::Vec;
 use wavepass_journal::cells::Cell;
 use wavepass_protocol::ecc::{PublicKey, Verifier};
 use wavepass_protocol::lists::{
-    self, CaKey, DenyList, GateConfig, Kind, ListError, PREFIX, Revocation, SUFFIX, SignedList, Suite,
-    Version,
+    self, CaKey, DenyList, GateConfig, Header, Kind, ListError, PREFIX, Revocation, SUFFIX, SignedList,
+    Suite, Version,
 };
 use wavepass_protocol::time::UnixMs;
 use wavepass_protocol::token::{Expiry, Token};
@@ -40,6 +42,20 @@ pub(crate) struct Lists<F, const N: usize> {
     config: Option<GateConfig>,
     buffer: [u8; N],
     arriving: Option<Arriving>,
+}
+
+/// A list that may be put in force: everything about it has been checked.
+struct Checked {
+    header: Header,
+    content: Content,
+}
+
+/// The content of a checked list; deny list and CA keys stay in the buffer, at this place.
+enum Content {
+    Deny(Range<usize>),
+    CaKeys(Range<usize>),
+    Revocations(Vec<Revocation, REVOCATIONS>),
+    Config(GateConfig),
 }
 
 /// What a part of a list led to.
@@ -73,11 +89,15 @@ impl<F: NorFlash, const N: usize> Lists<F, N> {
             arriving: None,
         };
         for kind in Kind::ALL {
-            let stored = lists.cells[kind as usize - 1].load(&mut lists.buffer).await;
-            let Ok(Some(len)) = stored else { continue };
+            let len = match lists.cells[kind as usize - 1].load(&mut lists.buffer).await {
+                Ok(Some(len)) => len,
+                // Stored by a gate with more room.
+                Ok(None) | Err(wavepass_journal::Error::TooLong) => continue,
+                Err(why) => return Err(why.into()),
+            };
             // A list that no longer verifies is as good as none: the host sends it again.
-            if lists.put_in_force(kind, len, root, verifier).is_err() {
-                lists.versions[kind as usize - 1] = Version::default();
+            if let Ok(checked) = lists.check(kind, len, root, verifier) {
+                lists.put_in_force(checked);
             }
         }
         Ok(lists)
@@ -131,7 +151,7 @@ impl<F: NorFlash, const N: usize> Lists<F, N> {
             if version <= self.version(kind) {
                 return Ok(Taken::Refused(ListError::Older));
             }
-            if total > N {
+            if total > N || total > self.cells[kind as usize - 1].room() {
                 return Ok(Taken::Refused(ListError::TooLarge));
             }
             self.arriving = Some(Arriving { kind, version, total, received: 0 });
@@ -150,55 +170,79 @@ impl<F: NorFlash, const N: usize> Lists<F, N> {
             return Ok(Taken::More);
         }
         self.arriving = None;
-        if let Err(why) = self.put_in_force(kind, total, root, verifier) {
-            return Ok(Taken::Refused(why));
-        }
+        let checked = match self.check(kind, total, root, verifier) {
+            Ok(checked) => checked,
+            Err(why) => return Ok(Taken::Refused(why)),
+        };
         self.cells[kind as usize - 1].store(&self.buffer[..total]).await?;
+        self.put_in_force(checked);
         Ok(Taken::InForce(kind))
     }
 
-    /// Verifies the gathered list and takes its content over; all of it, or nothing.
-    fn put_in_force<V: Verifier>(
-        &mut self,
+    /// Checks the list in the buffer wholly: signatures, version, content, room.
+    fn check<V: Verifier>(
+        &self,
         kind: Kind,
         len: usize,
         root: &PublicKey,
         verifier: &mut V,
-    ) -> Result<(), ListError> {
+    ) -> Result<Checked, ListError> {
         let bytes = self.buffer.get(..len).ok_or(ListError::TooLarge)?;
         let SignedList { header, content } = SignedList::verify(bytes, root, verifier)?;
         if header.kind != kind {
             return Err(ListError::Format);
         }
-        if header.version <= self.versions[kind as usize - 1] {
+        if header.version <= self.version(kind) {
             return Err(ListError::Older);
         }
         if header.base != 0 {
             return Err(ListError::Base);
         }
-        match kind {
+        let place = PREFIX..PREFIX + content.len();
+        let content = match kind {
             Kind::Deny => {
                 DenyList::parse(content)?;
-                self.deny[..content.len()].copy_from_slice(content);
-                self.deny_len = content.len();
-                self.deny_issued = header.issued;
+                Content::Deny(place)
             }
+            Kind::CaKeys if content.len() > CA_BYTES => return Err(ListError::TooLarge),
             Kind::CaKeys => {
                 lists::check_ca_keys(content)?;
-                self.ca.get_mut(..content.len()).ok_or(ListError::TooLarge)?.copy_from_slice(content);
-                self.ca_len = content.len();
+                Content::CaKeys(place)
             }
             Kind::Revocations => {
                 let mut revocations = Vec::new();
                 for revocation in lists::revocations(content) {
                     revocations.push(revocation?).map_err(|_| ListError::TooLarge)?;
                 }
-                self.revocations = revocations;
+                Content::Revocations(revocations)
             }
-            Kind::Config => self.config = Some(GateConfig::parse(content)?),
+            Kind::Config => {
+                let config = GateConfig::parse(content)?;
+                // One that the kernel cannot work by must not replace one that it can. Network and operator
+                // are the gate's own and not in question here.
+                wavepass_kernel::Config::new(&config, [0; 4], 0).map_err(|_| ListError::Content)?;
+                Content::Config(config)
+            }
+        };
+        Ok(Checked { header, content })
+    }
+
+    /// Takes a checked list over.
+    fn put_in_force(&mut self, Checked { header, content }: Checked) {
+        match content {
+            Content::Deny(place) => {
+                self.deny_len = place.len();
+                self.deny[..place.len()].copy_from_slice(&self.buffer[place]);
+                self.deny_issued = header.issued;
+            }
+            Content::CaKeys(place) => {
+                self.ca_len = place.len();
+                self.ca[..place.len()].copy_from_slice(&self.buffer[place]);
+            }
+            Content::Revocations(revocations) => self.revocations = revocations,
+            Content::Config(config) => self.config = Some(config),
         }
-        self.versions[kind as usize - 1] = header.version;
-        Ok(())
+        self.versions[header.kind as usize - 1] = header.version;
     }
 }
 

@@ -208,7 +208,8 @@ impl<F: NorFlash, V: Verifier, const N: usize> Gate<F, V, N> {
     }
 
     /// Journals what the barrier's sensors saw after the opening of tap `of`. Gives its sequence number, or
-    /// none where the journal is full: then the host counts the tap as passed.
+    /// none where the journal is full: then the host counts the tap as passed, and the gate remembers the
+    /// passage in memory, so that the token does not open it for the next rider.
     pub async fn passage(
         &mut self,
         of: u32,
@@ -222,16 +223,16 @@ impl<F: NorFlash, V: Verifier, const N: usize> Gate<F, V, N> {
         let entry = Entry::Passage(Passage { time, of, outcome });
         let sealed = seal(&key, Header { ksn, sequence }, &entry, &mut out).map_err(|_| GateError::Seal)?;
         let local = Local::Passage { time, of, outcome }.to_bytes();
-        match self.journal.append(sequence, Class::Passage, &local, sealed).await {
-            Ok(()) => {}
-            Err(wavepass_journal::Error::Full) => return Ok(None),
+        let written = match self.journal.append(sequence, Class::Passage, &local, sealed).await {
+            Ok(()) => Some(sequence),
+            Err(wavepass_journal::Error::Full) => None,
             Err(why) => return Err(why.into()),
-        }
+        };
         self.passback.passage(of, outcome);
         if let Some(last) = self.last.as_mut().filter(|l| l.sequence == of) {
             last.outcome = Some(outcome);
         }
-        Ok(Some(sequence))
+        Ok(written)
     }
 }
 

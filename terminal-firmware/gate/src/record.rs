@@ -19,7 +19,7 @@ pub struct Last {
     pub sequence: u32,
     /// What the gate decided.
     pub decision: Decision,
-    /// What the barrier saw afterwards, as far as it has been journaled.
+    /// What the barrier saw afterwards.
     pub outcome: Option<Outcome>,
 }
 

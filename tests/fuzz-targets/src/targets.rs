@@ -96,7 +96,7 @@ pub(crate) fn rsa_certificate(data: &[u8]) {
     let mut out = [0; rsa::BUFFER];
     black_box(rsa::recover(&key, block, &mut out).is_ok());
     black_box(IssuerCert::recover(&key, block, remainder, &[3], &mut out).is_ok());
-    black_box(IccCert::recover(&key, block, remainder, &[3], static_data, &mut out).is_ok());
+    black_box(IccCert::recover(&key, block, remainder, &[3], &[static_data], &mut out).is_ok());
 }
 
 pub(crate) fn sealed(data: &[u8]) {

@@ -1,11 +1,11 @@
 //! City's way to the gateway's administration: HTTP with the token that the gateway left in the data folder.
 
 use crate::data::Folder;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::net::SocketAddr;
 use std::time::Duration;
-use wavepass_protocol::lists::Version;
+use wavepass_protocol::lists::{Kind, Version};
 use wavepass_protocol::time::UnixMs;
 
 /// Closing a large day takes its time.
@@ -32,6 +32,18 @@ pub enum AdminError {
         /// What it said.
         body: String,
     },
+}
+
+#[derive(Deserialize)]
+struct Lists {
+    current: Vec<ListVersion>,
+}
+
+#[derive(Deserialize)]
+struct ListVersion {
+    kind: String,
+    epoch: u32,
+    version: u32,
 }
 
 /// A client for one gateway.
@@ -82,13 +94,15 @@ impl Admin {
     pub fn end_step(&self, at: SocketAddr, now: UnixMs) -> Result<[Version; 4], AdminError> {
         self.post(at, "/v1/clock", &serde_json::json!({ "now_ms": now.0 }))?;
         self.post(at, "/v1/risk/run", &serde_json::json!({}))?;
-        self.post(at, "/v1/lists/publish", &serde_json::json!({}))?;
-        let lists = self.get(at, "/v1/lists")?;
+        let path = "/v1/lists/publish";
+        let answer = self.post(at, path, &serde_json::json!({}))?;
+        let lists: Lists = serde_json::from_value(answer)
+            .map_err(|e| AdminError::NoAnswer { path: path.to_owned(), why: e.to_string() })?;
         let mut versions = [Version::default(); 4];
-        for (slot, kind) in versions.iter_mut().zip(wavepass_protocol::lists::Kind::ALL) {
-            if let Some(list) = lists.get(kind.word()) {
-                let number = |name: &str| list.get(name).and_then(Value::as_u64).unwrap_or(0) as u32;
-                *slot = Version { epoch: number("epoch"), version: number("version") };
+        for (slot, kind) in versions.iter_mut().zip(Kind::ALL) {
+            // A kind that was never published is at version 0, which every gate has.
+            if let Some(list) = lists.current.iter().find(|l| l.kind == kind.word()) {
+                *slot = Version { epoch: list.epoch, version: list.version };
             }
         }
         Ok(versions)

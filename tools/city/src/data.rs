@@ -126,11 +126,6 @@ impl Folder {
         self.root.join("keys")
     }
 
-    /// The tariff of the day.
-    pub fn tariff(&self) -> PathBuf {
-        self.root.join("tariff.toml")
-    }
-
     /// The key files' passphrase.
     pub fn passphrase(&self) -> PathBuf {
         self.root.join("passphrase")

@@ -3,7 +3,7 @@
 use crate::world::Kind;
 use std::time::Instant;
 use wavepass_gate::Contact;
-use wavepass_hce::card::{Card, CardFault};
+use wavepass_hce::card::Card;
 use wavepass_kernel::Lost;
 
 /// A card held to a gate's reader, in process. Its modelled delays count as time; nobody waits for them.
@@ -34,7 +34,8 @@ impl Contact for Field<'_> {
                 room.copy_from_slice(&got.data);
                 Ok(got.data.len())
             }
-            Err(CardFault::Removed | CardFault::Link(_) | CardFault::State(_)) => Err(Lost::Removed),
+            // A card that cannot answer is, to the gate, a card that left.
+            Err(_) => Err(Lost::Removed),
         }
     }
 

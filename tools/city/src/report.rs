@@ -83,9 +83,8 @@ pub struct Report {
 #[derive(Debug, Clone, Deserialize)]
 pub struct HostReport {
     /// Opened taps that the host has, each once.
-    pub taps_opened: u64,
-    /// Refused ones.
-    pub taps_refused: u64,
+    #[serde(default)]
+    pub taps_opened: Option<u64>,
     /// See [`Report`]; the same names.
     pub journeys: u64,
     /// See [`Report`].

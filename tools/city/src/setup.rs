@@ -3,7 +3,7 @@
 //! It is made through the gateway's own library, the way its commands do, before the gateway runs. A set-up
 //! that was cut short is cleared away and made again.
 
-use crate::data::{DataError, Folder, replace};
+use crate::data::{DataError, Folder};
 use crate::player::commission;
 use crate::world::{Kind, World};
 use rand::{Rng, RngExt, SeedableRng};
@@ -12,7 +12,8 @@ use std::fmt::Write;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::PathBuf;
 use wavepass_fares::{Fen, StationId};
-use wavepass_gateway::bank::embedded::{Class, Deposit, NewAccount, deposit_in, open_in};
+use wavepass_gateway::bank::embedded::{Class, Deposit, Limits, NewAccount, deposit_in, open_in};
+use wavepass_gateway::clearing::tariffs;
 use wavepass_gateway::gates::{self, NewGate};
 use wavepass_gateway::keys::{BankKeys, CardOrder, Cost, KeyOptions, KeySet, Passphrase, TokenKey};
 use wavepass_gateway::lists::{self, deny};
@@ -56,7 +57,6 @@ pub async fn make(
     folder.clear()?;
     let mut rng = ChaCha12Rng::seed_from_u64(seed ^ 0x5E7_0000);
     let passphrase = passphrase(folder)?;
-    replace(&folder.tariff(), tariff.as_bytes())?;
     let keys = KeySet::generate(&mut rng, &KeyOptions::house(2040).with_rsa())?;
     keys.write(&folder.keys(), &passphrase, Cost::Test, &mut rng)?;
     let (bank, clearing) = (keys.bank(), keys.clearing());
@@ -66,9 +66,10 @@ pub async fn make(
     let mut tx = store.begin().await?;
     lists::set_ca_keys_in(&mut tx, &bank.ca_keys()).await?;
     lists::set_config_in(&mut tx, &lists::default_config()).await?;
+    tariffs::publish_in(&mut tx, "wavepass-city.toml", tariff).await?;
     let accounts = accounts(world);
     open_in(&mut tx, &accounts).await?;
-    deposit_in(&mut tx, &deposits(world)).await?;
+    deposit_in(&mut tx, &Limits::default(), &deposits(world)).await?;
     let mut cast = Cast::new(&mut rng, bank.as_ref(), now)?;
     let issue = cast.requests(world);
     let issued = tokens::issue_many_in(&mut tx, clearing.as_ref(), bank.as_ref(), &issue, USER, now).await?;
@@ -156,7 +157,7 @@ fn originals(world: &World) -> impl Iterator<Item = (usize, &crate::world::Card)
 }
 
 fn accounts(world: &World) -> Vec<NewAccount> {
-    let class = |card: usize| if card.is_multiple_of(2) { Class::II } else { Class::III };
+    let class = |card: usize| if card.is_multiple_of(2) { Class::Ii } else { Class::Iii };
     originals(world).map(|(card, _)| NewAccount { account_id: account(card), class: class(card) }).collect()
 }
 
@@ -208,7 +209,7 @@ impl<'b> Cast<'b> {
             expiry,
             serial: [9; 3],
         };
-        let foreign = HouseAuthority::generate(rng, order)?;
+        let foreign = HouseAuthority::generate(rng, order);
         let order = RsaAuthorityOrder {
             rid: [0xA0, 0, 0, 0, 4],
             ca_index: 1,
@@ -258,7 +259,7 @@ impl<'b> Cast<'b> {
             | Kind::HandedBack => phone,
             Kind::ForgedSignature => phone.with_fault(Fault::ForgedSignature),
             Kind::Unused => phone.with_fault(Fault::Unused),
-            Kind::Broken => phone.with_fault(Fault::Broken { kind: Broken::Garbage }),
+            Kind::Broken => phone.with_fault(Fault::Broken { kind: Broken::Noise }),
             Kind::Slow => phone.with_fault(Fault::Slow { delay_us: SLOW_US }),
             Kind::NoCryptogram => phone.with_fault(Fault::NoCryptogram),
             Kind::Removed => phone.with_fault(Fault::FieldLost { after: 3 }),
@@ -266,7 +267,7 @@ impl<'b> Cast<'b> {
                 let mut seed = [0; 32];
                 self.rng.fill_bytes(&mut seed);
                 let mut genuine = Phone::new(&phone, Counters::memory(), seed)?;
-                let stolen = recording(&mut genuine, &Values::gate(self.today))?;
+                let stolen = recording(&mut genuine, &Values::gate(self.today, [0x5A; 4]))?;
                 phone.with_fault(stolen)
             }
             Kind::ForeignAuthority => {
@@ -284,7 +285,7 @@ impl<'b> Cast<'b> {
             }
             Kind::Stranger => {
                 let order = self.rsa_order(card, 5_400_000_000_000_000, vec![0xA0, 0, 0, 0, 4, 0x10, 0x10])?;
-                self.stranger.issue(&order, self.plastic.get(0))?
+                self.stranger.issue(&order, self.plastic.get(0).ok_or("no RSA keys")?)?
             }
             Kind::Plastic => self.plastic(card)?,
         })
@@ -311,7 +312,7 @@ impl<'b> Cast<'b> {
             effective: Date { year: 2026, month: 1, day: 1 },
             psn: 0,
             aid: &RSA_DEBIT_AID,
-            key: self.plastic.get(card % PLASTIC_KEYS),
+            key: self.plastic.get(card % PLASTIC_KEYS).ok_or("no RSA keys")?,
         };
         let file = self.bank.issue_card(&order).ok_or("the bank's keys have no RSA authority")??;
         self.registrations.push(Registration {

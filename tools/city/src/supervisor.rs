@@ -106,8 +106,6 @@ fn spawn(folder: &Folder, database: &str) -> Result<(Child, Addresses), GatewayE
         .arg(folder.root())
         .arg("--keys")
         .arg(folder.keys())
-        .arg("--tariff")
-        .arg(folder.tariff())
         .arg("--passphrase-file")
         .arg(folder.passphrase())
         .arg("--ready-file")

@@ -244,7 +244,8 @@ impl World {
     }
 
     /// The step, from 0, in which an instant falls.
-    pub fn step_of(&self, time: UnixMs) -> u64 {
+    #[cfg(test)]
+    fn step_of(&self, time: UnixMs) -> u64 {
         (time.0 - self.start.0) / STEP_MS
     }
 

@@ -1,0 +1,59 @@
+//! `phone`: makes phones, shows them, and serves one to a reader.
+
+mod authorities;
+mod issue;
+mod serve;
+mod show;
+
+use anstyle::{AnsiColor, Style};
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// How errors begin on a terminal.
+const ERROR: Style = AnsiColor::Red.on_default().bold();
+/// What is not the point of a line.
+const DIM: Style = Style::new().dimmed();
+/// What is.
+const BOLD: Style = Style::new().bold();
+
+#[derive(Parser)]
+#[command(
+    name = "phone",
+    version,
+    about = "A contactless payment phone in software: make one, look at it, hold it to a reader",
+    after_help = "Exit codes: 0 done, 1 it failed (the message says what to do), 2 wrong usage.\n\n\
+        Examples:\n  \
+        phone issue --out anna.json\n  \
+        phone issue --out bad.json --fault forged-signature\n  \
+        phone list .\n  \
+        phone serve anna.json --tcp 127.0.0.1:35000\n\n\
+        A phone's file holds its keys in the clear and only its owner may read it: it is a test instrument."
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Action,
+}
+
+#[derive(Subcommand)]
+enum Action {
+    Issue(issue::Args),
+    List(show::ListArgs),
+    Show(show::ShowArgs),
+    Serve(serve::Args),
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Action::Issue(args) => issue::run(&args),
+        Action::List(args) => show::list(&args),
+        Action::Show(args) => show::show(&args),
+        Action::Serve(args) => serve::run(&args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            anstream::eprintln!("{ERROR}error:{ERROR:#} {message}");
+            ExitCode::FAILURE
+        }
+    }
+}

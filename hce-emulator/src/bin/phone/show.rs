@@ -1,0 +1,194 @@
+//! `phone show` and `phone list`.
+
+use crate::{BOLD, DIM};
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+use wavepass_hce::phone::{ApplicationFile, FileError, PhoneFile, state_path};
+use wavepass_hce::state;
+use wavepass_protocol::time::Date;
+use wavepass_protocol::token::MAX_DIGITS;
+
+/// The most files that a list looks at.
+const MAX_FILES: usize = 10_000;
+
+/// Shows a phone
+///
+/// Of tokens the last four digits, unless --reveal is given; never a key.
+#[derive(clap::Args)]
+pub(crate) struct ShowArgs {
+    /// The phone's file
+    file: PathBuf,
+    /// Show tokens whole
+    #[arg(long)]
+    reveal: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Lists the phones of a folder
+#[derive(clap::Args)]
+pub(crate) struct ListArgs {
+    /// The folder
+    #[arg(default_value = ".")]
+    folder: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn show(args: &ShowArgs) -> Result<(), String> {
+    let phone = load(&args.file)?;
+    if args.json {
+        return print_json(&args.file, &phone, args.reveal);
+    }
+    let described = describe(&args.file, &phone, args.reveal)?;
+    anstream::println!("{BOLD}{}{BOLD:#}", args.file.display());
+    for application in described["applications"].as_array().into_iter().flatten() {
+        anstream::println!("{BOLD}{}{BOLD:#} {}", text(application, "label"), text(application, "aid"));
+        for (name, key) in [
+            ("profile", "profile"),
+            ("token", "token"),
+            ("good from", "effective"),
+            ("good until", "expiry"),
+            ("sequence", "psn"),
+            ("domain", "domain"),
+            ("counter", "atc"),
+            ("priority", "priority"),
+        ] {
+            anstream::println!("  {DIM}{name:<11}{DIM:#}{}", text(application, key));
+        }
+    }
+    if !phone.faults.is_empty() {
+        anstream::println!("{BOLD}faults{BOLD:#} {}", faults(&phone));
+    }
+    Ok(())
+}
+
+pub(crate) fn list(args: &ListArgs) -> Result<(), String> {
+    let entries = std::fs::read_dir(&args.folder).map_err(|e| format!("{}: {e}", args.folder.display()))?;
+    let mut paths: Vec<PathBuf> = entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.extension().is_some_and(|e| e == "json"))
+        .collect();
+    if paths.len() > MAX_FILES {
+        return Err(format!(
+            "{} holds {} files; a list has at most {MAX_FILES}",
+            args.folder.display(),
+            paths.len()
+        ));
+    }
+    paths.sort();
+    let mut phones = Vec::new();
+    for path in paths {
+        match PhoneFile::load(&path) {
+            Ok(phone) => phones.push((describe(&path, &phone, false)?, phone, path)),
+            // Other JSON lies in folders too.
+            Err(FileError::Json { .. }) => {}
+            Err(e) => anstream::eprintln!("{DIM}{}: {e}{DIM:#}", path.display()),
+        }
+    }
+    if args.json {
+        println!("{:#}", Value::from_iter(phones.into_iter().map(|(described, ..)| described)));
+        return Ok(());
+    }
+    if phones.is_empty() {
+        anstream::println!("no phones in {}; `phone issue --out FILE` makes one", args.folder.display());
+        return Ok(());
+    }
+    anstream::println!(
+        "{DIM}{:<24} {:<8} {:<7} {:<12} {:>7}  faults{DIM:#}",
+        "file",
+        "profile",
+        "token",
+        "good until",
+        "counter"
+    );
+    for (described, phone, path) in phones {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        for application in described["applications"].as_array().into_iter().flatten() {
+            let [profile, token, expiry, atc] =
+                ["profile", "token", "expiry", "atc"].map(|key| text(application, key));
+            anstream::println!(
+                "{name:<24} {profile:<8} {token:<7} {expiry:<12} {atc:>7}  {}",
+                faults(&phone)
+            );
+        }
+    }
+    Ok(())
+}
+
+pub(crate) fn load(path: &Path) -> Result<PhoneFile, String> {
+    PhoneFile::load(path).map_err(|e| match e {
+        FileError::Io { .. } => e.to_string(),
+        other => format!("{}: {other}", path.display()),
+    })
+}
+
+/// What is shown of a phone, as JSON.
+pub(crate) fn print_json(path: &Path, phone: &PhoneFile, reveal: bool) -> Result<(), String> {
+    println!("{:#}", describe(path, phone, reveal)?);
+    Ok(())
+}
+
+fn describe(path: &Path, phone: &PhoneFile, reveal: bool) -> Result<Value, String> {
+    let atc = state::peek(&state_path(path)).map_err(|e| e.to_string())?;
+    let applications = phone.applications.iter().zip(atc).map(|(application, atc)| {
+        let card = application.card();
+        let (profile, domain) = match application {
+            ApplicationFile::House(file) => ("house", domain(&file.domain)),
+            ApplicationFile::Rsa(_) => ("rsa", Value::Null),
+        };
+        let token = if reveal {
+            card.token.write_digits(&mut [0; MAX_DIGITS]).to_owned()
+        } else {
+            card.token.last_four().to_string()
+        };
+        json!({
+            "profile": profile,
+            "aid": card.aid.to_string(),
+            "label": card.label,
+            "priority": card.priority,
+            "token": token,
+            "effective": date(card.effective),
+            "expiry": date(card.expiry),
+            "psn": card.psn,
+            "domain": domain,
+            "atc": atc,
+        })
+    });
+    let faults: Vec<String> = phone.faults.iter().map(ToString::to_string).collect();
+    Ok(json!({
+        "file": path.to_string_lossy(),
+        "applications": applications.collect::<Vec<_>>(),
+        "faults": faults,
+    }))
+}
+
+/// Network and operator of a domain record.
+fn domain(value: &[u8]) -> Value {
+    match value {
+        [] => Value::Null,
+        [0x01, 0x01, network @ .., high, low] if network.len() == 4 => {
+            let operator = u16::from_be_bytes([*high, *low]);
+            json!(format!("{} operator {operator}", network.escape_ascii()))
+        }
+        other => json!(wavepass_hce::hex::encode(other)),
+    }
+}
+
+fn date(date: Date) -> String {
+    format!("{:04}-{:02}-{:02}", date.year, date.month, date.day)
+}
+
+fn faults(phone: &PhoneFile) -> String {
+    phone.faults.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+}
+
+fn text(value: &Value, key: &str) -> String {
+    match &value[key] {
+        Value::String(text) => text.clone(),
+        Value::Null => "-".to_owned(),
+        other => other.to_string(),
+    }
+}

@@ -1,0 +1,185 @@
+//! The command `phone`, as a person and a script use it.
+
+use crate::cast::{TODAY, gate};
+use serde_json::Value;
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
+use wavepass_hce::phone::{PhoneFile, state_path};
+use wavepass_hce::reader::{Values, read};
+use wavepass_hce::state;
+use wavepass_hce::tcp::TcpCard;
+use wavepass_protocol::tags;
+use wavepass_protocol::token::MAX_DIGITS;
+
+fn command(folder: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_phone"));
+    command.args(args).current_dir(folder);
+    command
+}
+
+fn run(folder: &Path, args: &[&str]) -> Output {
+    command(folder, args).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap()
+}
+
+struct Served {
+    child: Child,
+    address: SocketAddr,
+}
+
+fn serve(folder: &Path, file: &str) -> Served {
+    let args = ["serve", file, "--tcp", "127.0.0.1:0", "--json", "--quiet"];
+    let mut child = command(folder, &args).stdout(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let said: Value = serde_json::from_str(&line).unwrap();
+    Served { child, address: said["listening"].as_str().unwrap().parse().unwrap() }
+}
+
+#[test]
+fn a_phone_is_made_shown_and_listed() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let made = run(folder, &["issue", "--out", "anna.json", "--fault", "slow=5"]);
+    assert_eq!((made.status.code(), text(&made.stderr)), (Some(0), ""));
+    assert!(!text(&made.stdout).contains('\u{1b}'), "colours only on a terminal");
+    let file = PhoneFile::load(&folder.join("anna.json")).unwrap();
+    let digits = file.token().write_digits(&mut [0; MAX_DIGITS]).to_owned();
+
+    let shown = run(folder, &["show", "anna.json"]);
+    assert!(text(&shown.stdout).contains(&digits[digits.len() - 4..]));
+    assert!(!text(&shown.stdout).contains(&digits));
+    let revealed = run(folder, &["show", "anna.json", "--reveal", "--json"]);
+    let revealed: Value = serde_json::from_slice(&revealed.stdout).unwrap();
+    assert_eq!(revealed["applications"][0]["token"], digits);
+    assert_eq!(revealed["faults"][0], "slow=5");
+    let listed: Value = serde_json::from_slice(&run(folder, &["list", "--json"]).stdout).unwrap();
+    assert_eq!(listed.as_array().unwrap().len(), 1);
+    assert_eq!(listed[0]["applications"][0]["atc"], 0);
+    let keys = std::fs::read_to_string(folder.join("wavepass-authorities/ca-keys.json")).unwrap();
+    let keys: Value = serde_json::from_str(&keys).unwrap();
+    assert_eq!(
+        (&keys["ca_keys"][0]["suite"], keys["ca_keys"][0]["x"].as_str().unwrap().len()),
+        (&"10".into(), 64)
+    );
+}
+
+#[test]
+fn a_second_application_is_added_and_nothing_is_overwritten_unasked() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    assert!(run(folder, &["issue", "--out", "a.json"]).status.success());
+    let refused = run(folder, &["issue", "--out", "a.json"]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(text(&refused.stderr).contains("give --add or --force"));
+    assert!(run(folder, &["issue", "--out", "a.json", "--add", "--profile", "rsa"]).status.success());
+    let file = PhoneFile::load(&folder.join("a.json")).unwrap();
+    assert_eq!(file.applications.len(), 2);
+    let twice = run(folder, &["issue", "--out", "a.json", "--add"]);
+    assert!(text(&twice.stderr).contains("there twice"));
+    assert!(run(folder, &["issue", "--out", "a.json", "--force"]).status.success());
+}
+
+#[test]
+fn wrong_usage_and_failure_have_their_own_codes_and_say_what_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    for args in [
+        &["issue", "--out", "a.json", "--fault", "glass"][..],
+        &["issue", "--out", "a.json", "--expiry", "2030"],
+        &["issue", "--out", "a.json", "--network", "TOOLONG"],
+        &["serve", "a.json"],
+        &["apdu"],
+    ] {
+        assert_eq!(run(folder, args).status.code(), Some(2), "{args:?}");
+    }
+    let other = run(folder, &["issue", "--out", "a.json", "--token", "4111111111111111"]);
+    assert_eq!(other.status.code(), Some(1));
+    assert!(text(&other.stderr).contains("tokens of this issuer begin with 62990009"));
+    assert!(!text(&other.stderr).contains("4111"));
+    assert_eq!(run(folder, &["show", "nobody.json"]).status.code(), Some(1));
+    let help = run(folder, &["--help"]);
+    assert!(
+        text(&help.stdout).contains("Exit codes") && text(&help.stdout).contains("phone serve anna.json")
+    );
+}
+
+#[test]
+fn a_reader_taps_a_served_phone_and_the_log_names_what_it_saw() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    assert!(run(folder, &["issue", "--out", "a.json"]).status.success());
+    let args = ["serve", "a.json", "--tcp", "127.0.0.1:0", "--json"];
+    let mut child = command(folder, &args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let said: Value = serde_json::from_str(&line).unwrap();
+    let address = said["listening"].as_str().unwrap().parse().unwrap();
+    let mut card = TcpCard::connect(address, Duration::from_secs(5)).unwrap();
+    for tap in 1..=2 {
+        assert_eq!(read(&mut card, &gate(1)).unwrap().value(tags::ATC).unwrap(), [0, tap]);
+    }
+    let busy = run(folder, &["serve", "a.json", "--tcp", "127.0.0.1:0"]);
+    assert_eq!(busy.status.code(), Some(1));
+    assert!(text(&busy.stderr).contains("in use"), "{}", text(&busy.stderr));
+    let shown: Value = serde_json::from_slice(&run(folder, &["show", "a.json", "--json"]).stdout).unwrap();
+    assert_eq!(shown["applications"][0]["atc"], 2, "also while it is served");
+
+    end_gracefully(&child);
+    let ended = child.wait_with_output().unwrap();
+    assert_eq!(ended.status.code(), Some(0));
+    let log = text(&ended.stderr);
+    for seen in
+        ["SELECT 2PAY.SYS.DDF01", "READ RECORD 1 of file 2", "5A token: …", "9F36 transaction counter: 0002"]
+    {
+        assert!(log.contains(seen), "{seen} is not in\n{log}");
+    }
+    let digits = PhoneFile::load(&folder.join("a.json"))
+        .unwrap()
+        .token()
+        .write_digits(&mut [0; MAX_DIGITS])
+        .to_owned();
+    assert!(!log.contains(&digits));
+}
+
+#[cfg(unix)]
+fn end_gracefully(child: &Child) {
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+}
+
+/// Killed at any moment, the phone never answers twice with one counter.
+#[test]
+fn a_phone_that_is_killed_never_repeats_a_counter() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    assert!(run(folder, &["issue", "--out", "a.json"]).status.success());
+    let mut last = 0;
+    for round in 0..10 {
+        let mut served = serve(folder, "a.json");
+        let killer = std::thread::spawn({
+            let delay = Duration::from_micros(700 * (round % 5) + 300);
+            move || {
+                std::thread::sleep(delay);
+                served.child.kill().unwrap();
+                served.child.wait().unwrap();
+            }
+        });
+        if let Ok(mut card) = TcpCard::connect(served.address, Duration::from_secs(5)) {
+            while let Ok(reading) = read(&mut card, &Values::gate(TODAY, [round as u8; 4])) {
+                let atc = u16::from_be_bytes(reading.value(tags::ATC).unwrap().try_into().unwrap());
+                assert!(atc > last, "{atc} after {last}");
+                last = atc;
+            }
+        }
+        killer.join().unwrap();
+        let kept = state::peek(&state_path(&folder.join("a.json"))).unwrap()[0];
+        assert!(kept >= last && kept <= last + 1, "{kept} kept, {last} answered");
+        last = kept;
+    }
+}

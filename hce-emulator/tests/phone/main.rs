@@ -1,0 +1,9 @@
+//! The phone as a reader, an independent implementation and a thief see it.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod apdus;
+mod cast;
+mod command;
+mod faults;
+mod files;
+mod oracle;

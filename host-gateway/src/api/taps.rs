@@ -1,0 +1,81 @@
+//! Taps handed in over HTTP: a concentrator's batch, through the same intake as a gate's link.
+
+use super::{ApiError, codec};
+use crate::cli::App;
+use crate::intake::{IntakeError, MAX_BATCH, Verdict};
+use crate::store::sql::hex;
+use axum::extract::State;
+use axum::routing::post;
+use axum::{Json, Router};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// A batch of sealed entries, of one gate or of many; each gate's in the order of their sequence numbers.
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Batch {
+    /// Sealed entries as gates made them, hexadecimal or base64; at most 4096.
+    pub entries: Vec<String>,
+}
+
+/// What became of a batch. Everything in it that is not `gap` is durable.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct BatchAnswer {
+    /// For each key id (hexadecimal): every number up to this one is durable.
+    pub acknowledged: BTreeMap<String, u32>,
+    /// One for each entry, in order.
+    pub verdicts: Vec<EntryVerdict>,
+}
+
+/// What became of an entry.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct EntryVerdict {
+    /// `accepted`, `repeated`, `set_aside` or `gap`.
+    pub verdict: &'static str,
+    /// Why it was set aside.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why: Option<&'static str>,
+    /// With `gap`: the number that must come first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub due: Option<u32>,
+}
+
+impl From<Verdict> for EntryVerdict {
+    fn from(verdict: Verdict) -> Self {
+        let (why, due) = match verdict {
+            Verdict::SetAside(why) => (Some(why), None),
+            Verdict::Gap { due } => (None, Some(due)),
+            _ => (None, None),
+        };
+        Self { verdict: verdict.word(), why, due }
+    }
+}
+
+pub(super) fn routes() -> Router<App> {
+    Router::new().route("/v1/taps/batches", post(hand_in))
+}
+
+/// Hand in sealed taps. Idempotent: what is there already is `repeated`.
+#[utoipa::path(post, path = "/v1/taps/batches", request_body = Batch, responses(
+    (status = 200, body = BatchAnswer), (status = 400, body = super::ErrorBody), (status = 401, body = super::ErrorBody)))]
+pub(super) async fn hand_in(State(app): State<App>, Json(batch): Json<Batch>) -> Result<Json<BatchAnswer>, ApiError> {
+    if batch.entries.len() > MAX_BATCH {
+        let message = format!("a batch has at most {MAX_BATCH} entries, not {}", batch.entries.len());
+        return Err(ApiError::bad_request("batch_too_large", message));
+    }
+    let mut entries = Vec::with_capacity(batch.entries.len());
+    for (i, text) in batch.entries.iter().enumerate() {
+        let entry = codec::bytes(text).ok_or_else(|| {
+            ApiError::bad_request("entry_encoding", format!("entry {i} is neither hexadecimal nor base64"))
+        })?;
+        entries.push(entry);
+    }
+    let receipt = app.intake.ingest(entries).await.map_err(|e| match e {
+        IntakeError::Stopped => ApiError::unavailable("the gateway is stopping"),
+        other => ApiError::internal(&other),
+    })?;
+    Ok(Json(BatchAnswer {
+        acknowledged: receipt.acknowledged.iter().map(|(key_id, upto)| (hex(&key_id.0), *upto)).collect(),
+        verdicts: receipt.verdicts.into_iter().map(EntryVerdict::from).collect(),
+    }))
+}

@@ -1,0 +1,341 @@
+//! HTTP: days, charges, settlements and breaks.
+
+use axum::extract::{Path, Query, State};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde::{Deserialize, Serialize};
+use sqlx::Row;
+use utoipa::{IntoParams, ToSchema};
+use wavepass_fares::{Fen, ServiceDay};
+
+use super::app::{self, Closed};
+use super::{ClearingError, DeductOptions, DeductSummary, Report, token_key};
+use crate::api::{ApiError, ErrorBody, User};
+use crate::cli::App;
+use crate::keys::TokenKey;
+use crate::reconcile::Reconciliation;
+use crate::settlement::{self, Settlement, SettlementError};
+
+/// The most rows on a page.
+const MAX_PAGE: u32 = 1_000;
+const PAGE: u32 = 100;
+
+impl From<ClearingError> for ApiError {
+    fn from(error: ClearingError) -> Self {
+        let code = match &error {
+            ClearingError::TooEarly { .. } => "too_early",
+            ClearingError::Unchecked { .. } => "unchecked_taps",
+            ClearingError::NotClosed { .. } => "not_closed",
+            ClearingError::Busy { .. } => "busy",
+            ClearingError::NoTariff => "no_tariff",
+            ClearingError::OtherDay => "other_day",
+            _ => return Self::internal(&error),
+        };
+        Self::conflict(code, error.to_string())
+    }
+}
+
+impl From<SettlementError> for ApiError {
+    fn from(error: SettlementError) -> Self {
+        match error {
+            SettlementError::Clearing(error) => error.into(),
+            other => Self::conflict("settlement_configuration", other.to_string()),
+        }
+    }
+}
+
+/// The routes of money.
+pub fn routes() -> Router<App> {
+    Router::new()
+        .route("/v1/days/{day}", get(day_report))
+        .route("/v1/days/{day}/report", get(day_report))
+        .route("/v1/days/{day}/close", post(close))
+        .route("/v1/days/{day}/deduct", post(deduct))
+        .route("/v1/days/{day}/settle", post(settle))
+        .route("/v1/days/{day}/reconcile", post(reconcile))
+        .route("/v1/report", get(whole_report))
+        .route("/v1/charges", get(charges))
+        .route("/v1/settlements", get(settlements))
+        .route("/v1/breaks", get(breaks))
+}
+
+/// This module's part of the OpenAPI document.
+#[derive(utoipa::OpenApi)]
+#[openapi(paths(day_report, close, deduct, settle, reconcile, whole_report, charges, settlements, breaks))]
+pub struct Doc;
+
+/// How to close.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct CloseBody {
+    /// Close although journeys may still come or taps are not checked.
+    pub force: bool,
+    /// The day is closed: close what came late as a further batch.
+    pub late: bool,
+}
+
+/// What to deduct.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct DeductBody {
+    /// Make new attempts for what the bank declined.
+    pub retry_declined: bool,
+}
+
+/// A charge.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ChargeRow {
+    /// The day.
+    #[schema(value_type = String)]
+    pub service_day: ServiceDay,
+    /// The token's key, 32 hexadecimal digits.
+    pub token_key: String,
+    /// 1, then what came late.
+    pub part: i64,
+    /// How much; negative: a refund.
+    #[schema(value_type = i64)]
+    pub amount_fen: Fen,
+    /// `open`, `sent`, `in_doubt`, `deducted`, `declined` or `waived`.
+    pub state: String,
+    /// Attempts to deduct it.
+    pub attempts: i64,
+    /// Why the last attempt was declined.
+    pub reason: Option<String>,
+}
+
+/// Charges, the latest day first.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Charges {
+    /// The charges.
+    pub charges: Vec<ChargeRow>,
+}
+
+/// Which charges.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub struct ChargesQuery {
+    /// The token's key, 32 hexadecimal digits.
+    token_key: String,
+    /// Only days before this one: the next page.
+    before: Option<String>,
+    /// At most so many, 1 to 1,000.
+    limit: Option<u32>,
+}
+
+/// Which day.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub struct DayQuery {
+    /// The day, YYYY-MM-DD.
+    day: String,
+}
+
+/// Settlements of a day.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Settlements {
+    /// By operator and rank.
+    pub settlements: Vec<Settlement>,
+}
+
+/// A difference that somebody must look at.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct BreakRow {
+    /// Its id, from its content.
+    pub id: String,
+    /// Its kind.
+    pub kind: String,
+    /// What it is about.
+    pub subject: String,
+    /// Its day.
+    #[schema(value_type = Option<String>)]
+    pub service_day: Option<ServiceDay>,
+    /// What differs.
+    pub detail: String,
+    /// When it was opened, in milliseconds since 1970-01-01 UTC.
+    pub opened_ms: i64,
+    /// When it was closed.
+    pub closed_ms: Option<i64>,
+}
+
+/// Breaks, by id.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Breaks {
+    /// The breaks.
+    pub breaks: Vec<BreakRow>,
+}
+
+/// Which breaks.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub struct BreaksQuery {
+    /// Only this day's.
+    day: Option<String>,
+    /// Only of this kind.
+    kind: Option<String>,
+    /// Those that were closed, too.
+    #[serde(default)]
+    closed: bool,
+    /// Only those after this id: the next page.
+    after: Option<String>,
+    /// At most so many, 1 to 1,000.
+    limit: Option<u32>,
+}
+
+fn parse_day(text: &str) -> Result<ServiceDay, ApiError> {
+    text.parse().map_err(|e: wavepass_fares::DayError| ApiError::bad_request("day", e.to_string()))
+}
+
+fn parse_limit(limit: Option<u32>) -> Result<u32, ApiError> {
+    match limit {
+        None => Ok(PAGE),
+        Some(limit @ 1..=MAX_PAGE) => Ok(limit),
+        Some(limit) => {
+            Err(ApiError::bad_request("limit", format!("limit is {limit}; it must be 1 to {MAX_PAGE}")))
+        }
+    }
+}
+
+/// What a service day came to.
+#[utoipa::path(get, path = "/v1/days/{day}/report", params(("day" = String, Path)), responses(
+    (status = 200, body = Report), (status = 400, body = ErrorBody)))]
+async fn day_report(State(app): State<App>, Path(day): Path<String>) -> Result<Json<Report>, ApiError> {
+    Ok(Json(super::report(&app.store, Some(parse_day(&day)?)).await?))
+}
+
+/// What everything so far came to.
+#[utoipa::path(get, path = "/v1/report", responses((status = 200, body = Report)))]
+async fn whole_report(State(app): State<App>) -> Result<Json<Report>, ApiError> {
+    Ok(Json(super::report(&app.store, None).await?))
+}
+
+/// Let risk look at the day's taps, close the day and deduct it. A closed day stays as it is; what of it is not
+/// deducted is asked for again.
+#[utoipa::path(post, path = "/v1/days/{day}/close", params(("day" = String, Path)), request_body = Option<CloseBody>,
+    responses((status = 200, body = Closed), (status = 409, body = ErrorBody)))]
+async fn close(
+    State(app): State<App>,
+    User(user): User,
+    Path(day): Path<String>,
+    body: Option<Json<CloseBody>>,
+) -> Result<Json<Closed>, ApiError> {
+    let body = body.map(|Json(body)| body).unwrap_or_default();
+    Ok(Json(app::close(&app, &user, parse_day(&day)?, body.force, body.late).await?))
+}
+
+/// Deduct what of a closed day is not deducted.
+#[utoipa::path(post, path = "/v1/days/{day}/deduct", params(("day" = String, Path)), request_body = Option<DeductBody>,
+    responses((status = 200, body = DeductSummary), (status = 409, body = ErrorBody)))]
+async fn deduct(
+    State(app): State<App>,
+    User(user): User,
+    Path(day): Path<String>,
+    body: Option<Json<DeductBody>>,
+) -> Result<Json<DeductSummary>, ApiError> {
+    let retry_declined = body.is_some_and(|Json(body)| body.retry_declined);
+    Ok(Json(app::deduct(&app, &user, parse_day(&day)?, DeductOptions { retry_declined }).await?))
+}
+
+/// Settle a closed day: what is due and was not settled before.
+#[utoipa::path(post, path = "/v1/days/{day}/settle", params(("day" = String, Path)), responses(
+    (status = 200, body = Settlements), (status = 409, body = ErrorBody)))]
+async fn settle(
+    State(app): State<App>,
+    User(user): User,
+    Path(day): Path<String>,
+) -> Result<Json<Settlements>, ApiError> {
+    Ok(Json(Settlements { settlements: app::settle(&app, &user, parse_day(&day)?).await? }))
+}
+
+/// Reconcile a closed day; every difference becomes a break.
+#[utoipa::path(post, path = "/v1/days/{day}/reconcile", params(("day" = String, Path)), responses(
+    (status = 200, body = Reconciliation), (status = 409, body = ErrorBody)))]
+async fn reconcile(
+    State(app): State<App>,
+    User(user): User,
+    Path(day): Path<String>,
+) -> Result<Json<Reconciliation>, ApiError> {
+    Ok(Json(app::reconcile(&app, &user, parse_day(&day)?).await?))
+}
+
+/// A token's charges, the latest day first.
+#[utoipa::path(get, path = "/v1/charges", params(ChargesQuery), responses(
+    (status = 200, body = Charges), (status = 400, body = ErrorBody)))]
+async fn charges(
+    State(app): State<App>,
+    Query(query): Query<ChargesQuery>,
+) -> Result<Json<Charges>, ApiError> {
+    let key = TokenKey::from_hex(&query.token_key)
+        .ok_or_else(|| ApiError::bad_request("token_key", "a token key has 32 hexadecimal digits"))?;
+    let before = match &query.before {
+        Some(day) => parse_day(day)?.number(),
+        None => i64::MAX,
+    };
+    let rows = sqlx::query(
+        "SELECT c.service_day, c.token_key, c.part, c.amount_fen, c.state, c.attempts, a.reason \
+         FROM batches AS b CROSS JOIN charges AS c ON c.service_day = b.service_day AND c.token_key = ?1 AND c.rank = b.rank \
+         LEFT JOIN attempts AS a ON a.service_day = c.service_day AND a.token_key = c.token_key AND a.part = c.part \
+         AND a.attempt_no = c.attempts \
+         WHERE b.service_day < ?2 ORDER BY c.service_day DESC, c.part LIMIT ?3",
+    )
+    .bind(key.as_slice().to_vec())
+    .bind(before)
+    .bind(parse_limit(query.limit)?)
+    .fetch_all(app.store.pool())
+    .await?;
+    let charge = |row: &sqlx::sqlite::SqliteRow| -> Result<ChargeRow, ClearingError> {
+        Ok(ChargeRow {
+            service_day: ServiceDay::from_number(row.try_get(0)?)
+                .map_err(|_| ClearingError::damaged("a charge's service day"))?,
+            token_key: token_key(row.try_get(1)?)?.to_hex(),
+            part: row.try_get(2)?,
+            amount_fen: Fen(row.try_get(3)?),
+            state: row.try_get(4)?,
+            attempts: row.try_get(5)?,
+            reason: row.try_get(6)?,
+        })
+    };
+    Ok(Json(Charges { charges: rows.iter().map(charge).collect::<Result<_, _>>()? }))
+}
+
+/// A day's settlements.
+#[utoipa::path(get, path = "/v1/settlements", params(DayQuery), responses(
+    (status = 200, body = Settlements), (status = 400, body = ErrorBody)))]
+async fn settlements(
+    State(app): State<App>,
+    Query(query): Query<DayQuery>,
+) -> Result<Json<Settlements>, ApiError> {
+    let day = parse_day(&query.day)?;
+    Ok(Json(Settlements { settlements: settlement::of_day(&app.store, day).await? }))
+}
+
+/// Breaks, by id: the open ones, unless closed ones are asked for, too.
+#[utoipa::path(get, path = "/v1/breaks", params(BreaksQuery), responses(
+    (status = 200, body = Breaks), (status = 400, body = ErrorBody)))]
+async fn breaks(State(app): State<App>, Query(query): Query<BreaksQuery>) -> Result<Json<Breaks>, ApiError> {
+    let day = query.day.as_deref().map(parse_day).transpose()?;
+    let rows = sqlx::query(
+        "SELECT id, kind, subject, service_day, detail, opened_ms, closed_ms FROM breaks \
+         WHERE id > ?1 AND (?2 IS NULL OR service_day = ?2) AND (?3 IS NULL OR kind = ?3) \
+         AND (?4 OR closed_ms IS NULL) ORDER BY id LIMIT ?5",
+    )
+    .bind(query.after.unwrap_or_default())
+    .bind(day.map(ServiceDay::number))
+    .bind(query.kind)
+    .bind(query.closed)
+    .bind(parse_limit(query.limit)?)
+    .fetch_all(app.store.pool())
+    .await?;
+    let row = |row: &sqlx::sqlite::SqliteRow| -> Result<BreakRow, ClearingError> {
+        let service_day: Option<i64> = row.try_get(3)?;
+        Ok(BreakRow {
+            id: row.try_get(0)?,
+            kind: row.try_get(1)?,
+            subject: row.try_get(2)?,
+            service_day: service_day.and_then(|day| ServiceDay::from_number(day).ok()),
+            detail: row.try_get(4)?,
+            opened_ms: row.try_get(5)?,
+            closed_ms: row.try_get(6)?,
+        })
+    };
+    Ok(Json(Breaks { breaks: rows.iter().map(row).collect::<Result<_, _>>()? }))
+}

@@ -1,0 +1,225 @@
+//! Clearing inside the running gateway: with its clock, its deny list, its configuration and its audit log.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+use sqlx::SqliteConnection;
+use wavepass_fares::ServiceDay;
+use wavepass_protocol::time::UnixMs;
+
+use super::deny::Change;
+use super::{
+    Clearing, ClearingError, CloseOptions, CloseSummary, Debtors, DebtorsError, DeductOptions, DeductSummary,
+    tariffs,
+};
+use crate::bank::EmbeddedBank;
+use crate::bank::embedded::Limits;
+use crate::cli::App;
+use crate::keys::{ClearingKeys, TokenKey};
+use crate::lists::deny::{Addition, Cause, add_in, remove_in};
+use crate::reconcile::{Reconciliation, reconcile_day};
+use crate::settlement::{Settlement, SettlementConfig, SettlementError, settle_day};
+use crate::store::{Audit, Store, audit_in, sql};
+
+/// Whom the deny list's audit lines name for what a close does.
+const BY: &str = "clearing";
+
+/// What closing a day came to, deduction and all.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub struct Closed {
+    /// The close.
+    pub close: CloseSummary,
+    /// The deductions that were asked for now.
+    pub deduct: DeductSummary,
+}
+
+/// The gateway's deny list.
+struct DenyList {
+    keys: Arc<dyn ClearingKeys>,
+    now: UnixMs,
+}
+
+impl Debtors for DenyList {
+    fn deny<'a>(&'a self, conn: &'a mut SqliteConnection, tokens: &'a [TokenKey]) -> Change<'a> {
+        Box::pin(async move {
+            let addition =
+                |&token_key| Addition { token_key, number: None, cause: Cause::Debt, note: String::new() };
+            let additions: Vec<Addition> = tokens.iter().map(addition).collect();
+            add_in(conn, &*self.keys, &additions, BY, self.now).await.map_err(|e| DebtorsError(e.into()))?;
+            Ok(())
+        })
+    }
+
+    fn release<'a>(&'a self, conn: &'a mut SqliteConnection, tokens: &'a [TokenKey]) -> Change<'a> {
+        Box::pin(async move {
+            let entries: Vec<(TokenKey, Cause)> = tokens.iter().map(|&key| (key, Cause::Debt)).collect();
+            remove_in(conn, &entries, BY, "the debt is paid", self.now)
+                .await
+                .map_err(|e| DebtorsError(e.into()))?;
+            Ok(())
+        })
+    }
+}
+
+fn outside(what: &'static str) -> impl Fn(Box<dyn std::error::Error + Send + Sync>) -> ClearingError {
+    move |source| ClearingError::Outside { what, source }
+}
+
+impl Clearing {
+    /// Clearing over the gateway's parts: the published tariffs and the embedded bank.
+    pub async fn of(app: &App) -> Result<Self, ClearingError> {
+        let mut conn = app.store.pool().acquire().await?;
+        let tariffs = tariffs::load_in(&mut conn).await?;
+        drop(conn);
+        if tariffs.clock() != app.config.day_clock() {
+            return Err(ClearingError::OtherDay);
+        }
+        let limits: Limits = app.config.section("bank").map_err(|e| outside("configuration")(e.into()))?;
+        let bank = EmbeddedBank::new(app.store.clone(), limits)?;
+        let debtors = DenyList { keys: app.clearing.clone(), now: app.clock.now() };
+        Ok(Self { store: app.store.clone(), tariffs, bank: Arc::new(bank), debtors: Arc::new(debtors) })
+    }
+}
+
+/// Publishes a tariff file's text; the same text again changes nothing.
+pub async fn publish_tariff(store: &Store, file: &str, text: &str) -> Result<(), ClearingError> {
+    let mut tx = store.begin().await?;
+    tariffs::publish_in(&mut tx, file, text).await?;
+    tx.commit().await?;
+    Ok(())
+}
+
+/// Lets risk look at what came, closes a day, deducts it and publishes what that changed of the deny list.
+pub async fn close(
+    app: &App,
+    user: &str,
+    day: ServiceDay,
+    force: bool,
+    late: bool,
+) -> Result<Closed, ClearingError> {
+    crate::risk::run(app).await.map_err(|e| outside("risk")(e.into()))?;
+    let clearing = Clearing::of(app).await?;
+    let options = CloseOptions { now_ms: sql::ms(app.clock.now()), force, late };
+    let close = clearing.close_day(day, options).await?;
+    let deduct = clearing.deduct_day(day, DeductOptions::default()).await?;
+    app.publish_lists().await.map_err(|e| outside("lists")(e.into()))?;
+    let detail = format!(
+        "force {force}, late {late}, already closed {}, approved {}, declined {}, in doubt {}",
+        close.already_closed, deduct.approved, deduct.declined, deduct.in_doubt
+    );
+    audit(app, user, "day.close", day, &detail).await?;
+    Ok(Closed { close, deduct })
+}
+
+/// Deducts what of a closed day is not deducted, and publishes what that changed of the deny list.
+pub async fn deduct(
+    app: &App,
+    user: &str,
+    day: ServiceDay,
+    options: DeductOptions,
+) -> Result<DeductSummary, ClearingError> {
+    let summary = Clearing::of(app).await?.deduct_day(day, options).await?;
+    app.publish_lists().await.map_err(|e| outside("lists")(e.into()))?;
+    let detail = format!(
+        "retry {}, approved {}, declined {}, in doubt {}",
+        options.retry_declined, summary.approved, summary.declined, summary.in_doubt
+    );
+    audit(app, user, "day.deduct", day, &detail).await?;
+    Ok(summary)
+}
+
+/// Settles a closed day. Returns every settlement of the day, those of before and of now.
+pub async fn settle(app: &App, user: &str, day: ServiceDay) -> Result<Vec<Settlement>, SettlementError> {
+    let config: SettlementConfig =
+        app.config.section("settlement").map_err(|e| outside("configuration")(e.into()))?;
+    let new = settle_day(&Clearing::of(app).await?, day, &config).await?;
+    audit(app, user, "day.settle", day, &format!("{} settlements", new.len())).await?;
+    Ok(crate::settlement::of_day(&app.store, day).await?)
+}
+
+/// Reconciles a closed day.
+pub async fn reconcile(app: &App, user: &str, day: ServiceDay) -> Result<Reconciliation, ClearingError> {
+    let found = reconcile_day(&Clearing::of(app).await?, day, sql::ms(app.clock.now())).await?;
+    let count: usize = found.differences.values().sum();
+    audit(app, user, "day.reconcile", day, &format!("{count} differences, {} closed", found.closed)).await?;
+    Ok(found)
+}
+
+async fn audit(
+    app: &App,
+    user: &str,
+    action: &str,
+    day: ServiceDay,
+    detail: &str,
+) -> Result<(), ClearingError> {
+    let mut tx = app.store.begin().await?;
+    let line = Audit { at: app.clock.now(), user, action, subject: &day.to_string(), detail };
+    audit_in(&mut tx, &line).await?;
+    tx.commit().await?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use wavepass_fares::Fen;
+
+    use super::*;
+    use crate::bank::embedded::{Class, Deposit, NewAccount, deposit_in, open_in};
+    use crate::testing::{Card, House, MORNING};
+
+    /// The city's tariff with the test house's station in it.
+    fn tariff() -> String {
+        crate::clearing::testing::CITY.replace("\"HB\"", "\"A1\"")
+    }
+
+    fn day() -> ServiceDay {
+        "2026-11-23".parse().unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_sealed_tap_becomes_a_debt_on_the_published_deny_list_and_leaves_it_when_paid() {
+        let house = House::new().await;
+        let app = &house.app;
+        let refused = close(app, "anna", day(), true, false).await.unwrap_err();
+        assert!(matches!(refused, ClearingError::NoTariff));
+        publish_tariff(&app.store, "t.toml", &tariff()).await.unwrap();
+        let card = Card::new(1);
+        house.register(&card).await;
+        let account_id = house.texts("SELECT account_id FROM tokens").await.remove(0);
+        let mut tx = app.store.begin().await.unwrap();
+        open_in(&mut tx, &[NewAccount { account_id: account_id.clone(), class: Class::Ii }]).await.unwrap();
+        tx.commit().await.unwrap();
+        let mut gate = house.gate(1).await;
+        house.ingest(&[card.tap(0, 1).seal(&mut gate)]).await;
+
+        assert!(matches!(close(app, "anna", day(), false, false).await, Err(ClearingError::TooEarly { .. })));
+        app.clock.driven().unwrap().set(UnixMs(MORNING + 24 * 3_600_000)).unwrap();
+        let closed = close(app, "anna", day(), false, false).await.unwrap();
+        assert_eq!((closed.deduct.declined, closed.deduct.approved), (1, 0));
+        assert!(app.lists.denies(&card.token, Some(card.expiry)));
+        let report = crate::clearing::report(&app.store, Some(day())).await.unwrap();
+        assert_eq!((report.owed_fen, report.taps_counted, report.deny_list), (Fen(900), 1, 1));
+
+        let mut tx = app.store.begin().await.unwrap();
+        let deposit = Deposit { account_id, name: "pay day".into(), amount: Fen(900), at_ms: 0 };
+        deposit_in(&mut tx, &Limits::default(), &[deposit]).await.unwrap();
+        tx.commit().await.unwrap();
+        let retry = DeductOptions { retry_declined: true };
+        assert_eq!(deduct(app, "anna", day(), retry).await.unwrap().approved, 1);
+        assert!(!app.lists.denies(&card.token, Some(card.expiry)));
+        assert_eq!(settle(app, "anna", day()).await.unwrap()[0].settled_fen, Fen(898));
+        let found = reconcile(app, "anna", day()).await.unwrap();
+        assert!(found.differences.is_empty(), "{found:?}");
+        assert!(crate::clearing::report(&app.store, None).await.unwrap().balances().unwrap());
+        let actions =
+            house.texts("SELECT DISTINCT action FROM audit_log WHERE user = 'anna' ORDER BY action").await;
+        assert_eq!(actions, ["day.close", "day.deduct", "day.reconcile", "day.settle"]);
+    }
+
+    #[tokio::test]
+    async fn a_tariff_with_another_start_of_the_day_than_the_gateways_closes_nothing() {
+        let house = House::new().await;
+        publish_tariff(&house.app.store, "t.toml", &tariff().replace("04:00", "03:00")).await.unwrap();
+        assert!(matches!(close(&house.app, "anna", day(), true, false).await, Err(ClearingError::OtherDay)));
+    }
+}

@@ -1,0 +1,462 @@
+//! Closes a service day: prices its taps in token order, books the charges and seals the batch.
+//!
+//! The first close has rank 0. A further one (`late`) prices the whole day again and books only what differs from the
+//! charges there are: new parts, positive or negative. Every chunk is one transaction that also moves the day's cursor,
+//! so that a crash loses at most the chunk that was not committed, and nothing is booked twice.
+
+use std::collections::BTreeMap;
+
+use rayon::prelude::*;
+use serde::Serialize;
+use sqlx::{AssertSqlSafe, Row, SqliteConnection};
+use wavepass_fares::{Fen, Journey, Priced, ServiceDay, Status, TapId, Tariffs, Window, price};
+use wavepass_protocol::time::UnixMs;
+
+use super::taps::{Chunk, TokenTaps, UnknownStation, read_chunk};
+use super::{Batch, Clearing, ClearingError, batch, token_key};
+use crate::keys::TokenKey;
+use crate::ledger::{Account, Entries, Event, Name};
+use crate::store::{Break, StoreError, raise_break_in, sql};
+
+/// How to close.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct CloseOptions {
+    /// The present time, in milliseconds since 1970-01-01 UTC: only to refuse a day that is not over.
+    pub now_ms: i64,
+    /// Close although journeys may still come, or taps are not checked.
+    pub force: bool,
+    /// The day is closed: price it again and close what came late.
+    pub late: bool,
+}
+
+/// What a close did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub struct CloseSummary {
+    /// The day.
+    #[schema(value_type = String)]
+    pub service_day: ServiceDay,
+    /// True if the day was closed already and nothing was to be done.
+    pub already_closed: bool,
+    /// The batch that was sealed, or that there is.
+    pub batch: Option<Batch>,
+}
+
+/// What a day's books say of one token before a chunk is written.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Booked {
+    pub(crate) amount: Fen,
+    parts: i64,
+    pub(crate) journeys: Vec<JourneyRow>,
+}
+
+/// One row of `journeys`, without day, token, part and supersession.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct JourneyRow {
+    first: ([u8; 8], i64),
+    second: Option<([u8; 8], i64)>,
+    from: Option<String>,
+    entered_ms: Option<i64>,
+    to: Option<String>,
+    left_ms: Option<i64>,
+    nominal: Fen,
+    charged: Fen,
+    status: String,
+}
+
+impl JourneyRow {
+    /// The journey's name: its first tap.
+    pub(crate) fn name(&self) -> String {
+        format!("{}-{}", sql::hex(&self.first.0), self.first.1)
+    }
+
+    /// What it is charged.
+    pub(crate) const fn charged(&self) -> Fen {
+        self.charged
+    }
+
+    fn new(tariffs: &Tariffs, journey: &Journey) -> Self {
+        let id = |tap: TapId| (tap.key, i64::from(tap.sequence));
+        let code = |place: Option<(wavepass_fares::StationIndex, i64)>| {
+            place.map(|(station, _)| tariffs.code(station).as_str().to_owned())
+        };
+        Self {
+            first: id(journey.first),
+            second: journey.second.map(id),
+            from: code(journey.entered),
+            entered_ms: journey.entered.map(|e| e.1),
+            to: code(journey.left),
+            left_ms: journey.left.map(|l| l.1),
+            nominal: journey.nominal,
+            charged: journey.charged,
+            status: journey.status.as_str().to_owned(),
+        }
+    }
+}
+
+/// What the books of one token must become.
+struct Change {
+    key: TokenKey,
+    part: i64,
+    amount: Fen,
+    journeys: Vec<JourneyRow>,
+    superseded: Vec<([u8; 8], i64)>,
+}
+
+impl Clearing {
+    /// Closes a day, or goes on with a close that was interrupted. A closed day stays as it is unless `late` is asked.
+    pub async fn close_day(
+        &self,
+        day: ServiceDay,
+        options: CloseOptions,
+    ) -> Result<CloseSummary, ClearingError> {
+        let clock = self.tariffs.clock();
+        let from_ms = clock.end_ms(day) + self.tariffs.maximum_journey_ms();
+        if options.now_ms < from_ms && !options.force {
+            return Err(ClearingError::TooEarly { day, from: clock.rfc3339(from_ms) });
+        }
+        let (rank, mut cursor) = match self.begin(day, options).await? {
+            Begun::Closed(batch) => {
+                return Ok(CloseSummary { service_day: day, already_closed: true, batch: Some(batch) });
+            }
+            Begun::Open { rank, cursor } => (rank, cursor),
+        };
+        loop {
+            let chunk = self.read_taps(day, &cursor).await?;
+            if chunk.unchecked && !options.force {
+                return Err(ClearingError::Unchecked { day });
+            }
+            let up_to = chunk.up_to;
+            let written = self.close_chunk(day, rank, &cursor, chunk).await?;
+            match up_to {
+                Some(_) => cursor = written,
+                None => break,
+            }
+        }
+        let batch = batch::seal(self, day, rank).await?;
+        Ok(CloseSummary { service_day: day, already_closed: false, batch })
+    }
+
+    /// Finds or makes the row that says how far the day's close has come.
+    async fn begin(&self, day: ServiceDay, options: CloseOptions) -> Result<Begun, ClearingError> {
+        let mut tx = self.store.begin().await?;
+        let last = sqlx::query(
+            "SELECT rank, state, cursor FROM day_close WHERE service_day = ? ORDER BY rank DESC LIMIT 1",
+        )
+        .bind(day.number())
+        .fetch_optional(&mut *tx)
+        .await?;
+        let rank = match last {
+            None => 0,
+            Some(row) => {
+                let rank: i64 = row.try_get(0)?;
+                if row.try_get::<&str, _>(1)? == "pricing" {
+                    return Ok(Begun::Open { rank, cursor: row.try_get(2)? });
+                }
+                if !options.late {
+                    let sealed = batch::find_in(&mut tx, day, rank).await?;
+                    return Ok(Begun::Closed(
+                        sealed.ok_or_else(|| ClearingError::damaged("a sealed batch"))?,
+                    ));
+                }
+                rank + 1
+            }
+        };
+        sqlx::query("INSERT INTO day_close (service_day, rank, state, cursor, forced) VALUES (?, ?, 'pricing', x'', ?)")
+            .bind(day.number())
+            .bind(rank)
+            .bind(options.force)
+            .execute(&mut *tx)
+            .await?;
+        tx.commit().await?;
+        Ok(Begun::Open { rank, cursor: Vec::new() })
+    }
+
+    /// Prices a chunk and books it in one transaction. Returns the cursor after it.
+    async fn close_chunk(
+        &self,
+        day: ServiceDay,
+        rank: i64,
+        cursor: &[u8],
+        chunk: Chunk,
+    ) -> Result<Vec<u8>, ClearingError> {
+        let Chunk { tokens, unknown, up_to, .. } = chunk;
+        let priced = self.price_tokens(day, tokens).await?;
+        let booked = if rank == 0 { BTreeMap::new() } else { self.booked(day, cursor, up_to).await? };
+        let changes = changes(&self.tariffs, priced, booked)?;
+        let value_ms = self.value_ms(day);
+        let mut entries = Entries::default();
+        for change in changes.iter().filter(|c| !c.amount.is_zero()) {
+            let name = Name {
+                service_day: day.number(),
+                shard: change.key.0,
+                part: change.part,
+                event: Event::Charged,
+                at_ms: value_ms,
+            };
+            entries.transfer(name, change.amount, Account::Fares, Account::Owed)?;
+        }
+        let after = up_to.map_or_else(|| vec![0xFF; 17], |key| key.as_slice().to_vec());
+
+        let mut tx = self.store.begin().await?;
+        let moved = sqlx::query(
+            "UPDATE day_close SET cursor = ? WHERE service_day = ? AND rank = ? AND state = 'pricing' AND cursor = ?",
+        )
+        .bind(&after)
+        .bind(day.number())
+        .bind(rank)
+        .bind(cursor)
+        .execute(&mut *tx)
+        .await?;
+        if moved.rows_affected() != 1 {
+            return Err(ClearingError::Busy { day });
+        }
+        write_charges_in(&mut tx, day, rank, &changes).await?;
+        write_journeys_in(&mut tx, day, &changes).await?;
+        entries.write_in(&mut tx).await?;
+        write_breaks_in(&mut tx, day, value_ms, &changes, &unknown).await?;
+        tx.commit().await?;
+        Ok(after)
+    }
+
+    /// Prices tokens on all cores, off the writer and off the runtime's threads.
+    pub(crate) async fn price_tokens(
+        &self,
+        day: ServiceDay,
+        mut tokens: Vec<TokenTaps>,
+    ) -> Result<Vec<(TokenKey, Priced)>, ClearingError> {
+        let tariffs = self.tariffs.clone();
+        let work = move || {
+            let one = |token: &mut TokenTaps| {
+                let window = Window { taps: &mut token.taps, days: day..=day };
+                match price(&tariffs, window) {
+                    Ok(priced) => Ok((token.key, priced)),
+                    Err(error) => Err(ClearingError::Price { token_key: token.key, error }),
+                }
+            };
+            tokens.par_iter_mut().with_min_len(64).map(one).collect::<Result<Vec<_>, _>>()
+        };
+        tokio::task::spawn_blocking(work).await.map_err(|_| ClearingError::Worker)?
+    }
+
+    /// Reads the taps of the tokens after `cursor` that bear on a day.
+    pub(crate) async fn read_taps(&self, day: ServiceDay, cursor: &[u8]) -> Result<Chunk, ClearingError> {
+        read_chunk(self.store.pool(), &self.tariffs, day, cursor).await
+    }
+
+    /// What the day's books say of the tokens after `cursor` up to `up_to`.
+    pub(crate) async fn booked(
+        &self,
+        day: ServiceDay,
+        cursor: &[u8],
+        up_to: Option<TokenKey>,
+    ) -> Result<BTreeMap<TokenKey, Booked>, ClearingError> {
+        let last = up_to.map_or_else(|| vec![0xFF; 17], |key| key.as_slice().to_vec());
+        let mut booked: BTreeMap<TokenKey, Booked> = BTreeMap::new();
+        let mut snapshot = self.store.pool().begin().await?;
+        let charges = sqlx::query(
+            "SELECT token_key, SUM(amount_fen), MAX(part) FROM charges \
+             WHERE service_day = ? AND token_key > ? AND token_key <= ? GROUP BY token_key",
+        )
+        .bind(day.number())
+        .bind(cursor)
+        .bind(&last)
+        .fetch_all(&mut *snapshot)
+        .await?;
+        for row in &charges {
+            let entry = booked.entry(token_key(row.try_get(0)?)?).or_default();
+            (entry.amount, entry.parts) = (Fen(row.try_get(1)?), row.try_get(2)?);
+        }
+        for (key, journey) in standing_journeys_in(&mut snapshot, day, cursor, &last).await? {
+            booked.entry(key).or_default().journeys.push(journey);
+        }
+        Ok(booked)
+    }
+}
+
+enum Begun {
+    Closed(Batch),
+    Open { rank: i64, cursor: Vec<u8> },
+}
+
+/// The journeys of a day that stand, for tokens after `cursor` up to `last`.
+pub(crate) async fn standing_journeys_in(
+    conn: &mut SqliteConnection,
+    day: ServiceDay,
+    cursor: &[u8],
+    last: &[u8],
+) -> Result<Vec<(TokenKey, JourneyRow)>, ClearingError> {
+    let rows = sqlx::query(
+        "SELECT token_key, first_key, first_sequence, second_key, second_sequence, from_station, entered_ms, \
+         to_station, left_ms, nominal_fen, charged_fen, status FROM journeys \
+         WHERE service_day = ? AND token_key > ? AND token_key <= ? AND superseded_by IS NULL",
+    )
+    .bind(day.number())
+    .bind(cursor)
+    .bind(last)
+    .fetch_all(conn)
+    .await?;
+    let key_id = |bytes: &[u8]| -> Result<[u8; 8], ClearingError> {
+        bytes.try_into().map_err(|_| ClearingError::damaged("a journey's tap"))
+    };
+    let mut journeys = Vec::with_capacity(rows.len());
+    for row in &rows {
+        let second = match (row.try_get::<Option<&[u8]>, _>(3)?, row.try_get::<Option<i64>, _>(4)?) {
+            (Some(key), Some(sequence)) => Some((key_id(key)?, sequence)),
+            _ => None,
+        };
+        let journey = JourneyRow {
+            first: (key_id(row.try_get(1)?)?, row.try_get(2)?),
+            second,
+            from: row.try_get(5)?,
+            entered_ms: row.try_get(6)?,
+            to: row.try_get(7)?,
+            left_ms: row.try_get(8)?,
+            nominal: Fen(row.try_get(9)?),
+            charged: Fen(row.try_get(10)?),
+            status: row.try_get(11)?,
+        };
+        journeys.push((token_key(row.try_get(0)?)?, journey));
+    }
+    Ok(journeys)
+}
+
+/// A priced token's journeys as rows, in the order of their names.
+pub(crate) fn journey_rows(tariffs: &Tariffs, priced: &Priced) -> Vec<JourneyRow> {
+    let mut rows: Vec<JourneyRow> = priced.journeys.iter().map(|j| JourneyRow::new(tariffs, j)).collect();
+    rows.sort_unstable();
+    rows
+}
+
+/// Compares what was priced with what is booked. A token whose journeys are booked as they are changes nothing.
+fn changes(
+    tariffs: &Tariffs,
+    priced: Vec<(TokenKey, Priced)>,
+    mut booked: BTreeMap<TokenKey, Booked>,
+) -> Result<Vec<Change>, ClearingError> {
+    let mut changes = Vec::with_capacity(priced.len());
+    let mut compare = |key: TokenKey, priced: &Priced, booked: Booked| -> Result<(), ClearingError> {
+        let total = Fen::sum(priced.days.iter().map(|d| d.charge))?;
+        let journeys = journey_rows(tariffs, priced);
+        let mut before = booked.journeys;
+        before.sort_unstable();
+        let amount = total.minus(booked.amount)?;
+        if journeys == before && amount.is_zero() {
+            return Ok(());
+        }
+        let superseded =
+            before.iter().filter(|row| journeys.binary_search(row).is_err()).map(|row| row.first).collect();
+        let journeys = journeys.into_iter().filter(|row| before.binary_search(row).is_err()).collect();
+        changes.push(Change { key, part: booked.parts + 1, amount, journeys, superseded });
+        Ok(())
+    };
+    for (key, priced) in &priced {
+        compare(*key, priced, booked.remove(key).unwrap_or_default())?;
+    }
+    // Tokens that have charges and no tap that counts any more.
+    for (key, booked) in booked {
+        compare(key, &Priced::default(), booked)?;
+    }
+    changes.sort_unstable_by_key(|change| change.key);
+    Ok(changes)
+}
+
+async fn write_charges_in(
+    conn: &mut SqliteConnection,
+    day: ServiceDay,
+    rank: i64,
+    changes: &[Change],
+) -> Result<(), StoreError> {
+    let full = sql::chunk(6);
+    for chunk in changes.chunks(full) {
+        let text = format!(
+            "INSERT INTO charges (service_day, token_key, part, rank, amount_fen, state) VALUES {}",
+            sql::rows(chunk.len(), 6)
+        );
+        let mut query = sqlx::query(AssertSqlSafe(text)).persistent(chunk.len() == full);
+        for c in chunk {
+            // Of nothing, nothing has to be deducted.
+            let state = if c.amount.is_zero() { "deducted" } else { "open" };
+            query = query
+                .bind(day.number())
+                .bind(c.key.as_slice())
+                .bind(c.part)
+                .bind(rank)
+                .bind(c.amount.0)
+                .bind(state);
+        }
+        query.execute(&mut *conn).await?;
+    }
+    Ok(())
+}
+
+async fn write_journeys_in(
+    conn: &mut SqliteConnection,
+    day: ServiceDay,
+    changes: &[Change],
+) -> Result<(), StoreError> {
+    for change in changes {
+        for (key, sequence) in &change.superseded {
+            sqlx::query(
+                "UPDATE journeys SET superseded_by = ? WHERE service_day = ? AND token_key = ? AND first_key = ? \
+                 AND first_sequence = ? AND superseded_by IS NULL",
+            )
+            .bind(change.part)
+            .bind(day.number())
+            .bind(change.key.as_slice())
+            .bind(&key[..])
+            .bind(sequence)
+            .execute(&mut *conn)
+            .await?;
+        }
+    }
+    let rows: Vec<(&Change, &JourneyRow)> =
+        changes.iter().flat_map(|c| c.journeys.iter().map(move |j| (c, j))).collect();
+    let full = sql::chunk(14);
+    for chunk in rows.chunks(full) {
+        let text = format!(
+            "INSERT INTO journeys (service_day, token_key, first_key, first_sequence, part, second_key, second_sequence, \
+             from_station, entered_ms, to_station, left_ms, nominal_fen, charged_fen, status) VALUES {}",
+            sql::rows(chunk.len(), 14)
+        );
+        let mut query = sqlx::query(AssertSqlSafe(text)).persistent(chunk.len() == full);
+        for (change, j) in chunk {
+            query = query.bind(day.number()).bind(change.key.as_slice()).bind(&j.first.0[..]).bind(j.first.1);
+            query =
+                query.bind(change.part).bind(j.second.as_ref().map(|s| &s.0[..])).bind(j.second.map(|s| s.1));
+            query = query.bind(j.from.as_deref()).bind(j.entered_ms).bind(j.to.as_deref()).bind(j.left_ms);
+            query = query.bind(j.nominal.0).bind(j.charged.0).bind(j.status.as_str());
+        }
+        query.execute(&mut *conn).await?;
+    }
+    Ok(())
+}
+
+/// Stations that the tariff lacks are the operator's to look at; the rider is not charged for them.
+async fn write_breaks_in(
+    conn: &mut SqliteConnection,
+    day: ServiceDay,
+    value_ms: i64,
+    changes: &[Change],
+    unknown: &[UnknownStation],
+) -> Result<(), StoreError> {
+    let at = UnixMs(u64::try_from(value_ms).unwrap_or(0));
+    let day = Some(day.number());
+    for tap in unknown {
+        let subject = format!("{}-{}", sql::hex(&tap.tap.key), tap.tap.sequence);
+        let detail = format!("a tap at station {}, which no tariff has", tap.station);
+        let found =
+            Break { kind: "unknown_station", subject: &subject, service_day: day, detail: &detail, at };
+        raise_break_in(conn, &found).await?;
+    }
+    let unpriced = |row: &&JourneyRow| row.status == Status::Unpriced.as_str();
+    for change in changes {
+        for row in change.journeys.iter().filter(unpriced) {
+            let subject = change.key.to_hex();
+            let detail = format!("the day's tariff lacks a station of journey {}", row.name());
+            let found =
+                Break { kind: "unpriced_journey", subject: &subject, service_day: day, detail: &detail, at };
+            raise_break_in(conn, &found).await?;
+        }
+    }
+    Ok(())
+}

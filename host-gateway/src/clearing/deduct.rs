@@ -1,0 +1,477 @@
+//! Deduction: asks the bank for a day's charges, at most once each.
+//!
+//! An attempt's number is durable before it is sent (rule 5). Attempts that a crash or a silent bank left without an answer
+//! are sent again under their own name first, and the bank replays what it answered; only a charge whose last attempt was
+//! finally declined gets a new one. The database itself refuses a second open or approved attempt of a charge. A decline
+//! makes a debt and puts the token on the deny list; a debt that is paid takes it off.
+
+use std::collections::{BTreeSet, HashMap};
+
+use serde::Serialize;
+use sqlx::{AssertSqlSafe, Row, SqliteConnection};
+use wavepass_fares::{Fen, ServiceDay};
+use wavepass_protocol::time::UnixMs;
+
+use super::{Clearing, ClearingError, day_number, token_key};
+use crate::bank::{Answer, AttemptId, Decline, DeductionRequest};
+use crate::keys::TokenKey;
+use crate::ledger::{Account, Entries, Event, Name};
+use crate::store::{Break, StoreError, raise_break_in, sql};
+
+/// Attempts in one call of the bank, and in one transaction here.
+const PAGE: i64 = 4_000;
+
+/// What to ask for.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct DeductOptions {
+    /// Make new attempts for what the bank declined before: the scheduled recovery of debts.
+    pub retry_declined: bool,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, utoipa::ToSchema)]
+pub struct DeductSummary {
+    /// Attempts answered with yes.
+    pub approved: u64,
+    /// Attempts answered with no.
+    pub declined: u64,
+    /// Attempts without an answer.
+    pub in_doubt: u64,
+}
+
+/// An attempt that was or will be sent.
+#[derive(Debug, Clone)]
+struct Attempt {
+    request: DeductionRequest,
+    /// True if the ledger has it in doubt.
+    in_doubt: bool,
+}
+
+/// Which charges a page takes.
+#[derive(Clone, Copy)]
+enum State {
+    Sent,
+    InDoubt,
+    Open,
+    Declined,
+}
+
+impl State {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Sent => "sent",
+            Self::InDoubt => "in_doubt",
+            Self::Open => "open",
+            Self::Declined => "declined",
+        }
+    }
+}
+
+/// Where a page ended: token and part.
+type Cursor = (Vec<u8>, i64);
+
+impl Clearing {
+    /// Deducts what of a closed day is sealed and not deducted. May be called again at any time, by anybody.
+    pub async fn deduct_day(
+        &self,
+        day: ServiceDay,
+        options: DeductOptions,
+    ) -> Result<DeductSummary, ClearingError> {
+        let mut summary = DeductSummary::default();
+        for state in [State::Sent, State::InDoubt] {
+            let mut after: Cursor = (Vec::new(), 0);
+            loop {
+                let attempts = self.unanswered(day, state, &after).await?;
+                let Some(last) = attempts.last() else { break };
+                after = (last.request.id.token_key.to_vec(), i64::from(last.request.id.part));
+                self.ask(day, attempts, &mut summary).await?;
+            }
+        }
+        let states: &[State] =
+            if options.retry_declined { &[State::Open, State::Declined] } else { &[State::Open] };
+        for &state in states {
+            let mut after: Cursor = (Vec::new(), 0);
+            loop {
+                let attempts = self.prepare(day, state, &after).await?;
+                let Some(last) = attempts.last() else { break };
+                after = (last.request.id.token_key.to_vec(), i64::from(last.request.id.part));
+                self.ask(day, attempts, &mut summary).await?;
+            }
+        }
+        Ok(summary)
+    }
+
+    /// The last attempts of charges that wait for an answer.
+    async fn unanswered(
+        &self,
+        day: ServiceDay,
+        state: State,
+        after: &Cursor,
+    ) -> Result<Vec<Attempt>, ClearingError> {
+        let rows = sqlx::query(
+            "SELECT c.token_key, c.part, a.attempt_no, a.account_id, a.amount_fen \
+             FROM charges AS c INDEXED BY charges_unfinished JOIN attempts AS a ON a.service_day = c.service_day \
+             AND a.token_key = c.token_key AND a.part = c.part AND a.attempt_no = c.attempts \
+             WHERE c.service_day = ? AND c.state = ? AND c.state IN ('open', 'sent', 'in_doubt', 'declined') \
+             AND (c.token_key, c.part) > (?, ?) ORDER BY c.token_key, c.part LIMIT ?",
+        )
+        .bind(day.number())
+        .bind(state.as_str())
+        .bind(&after.0)
+        .bind(after.1)
+        .bind(PAGE)
+        .fetch_all(self.store.pool())
+        .await?;
+        let attempt = |row: &sqlx::sqlite::SqliteRow| -> Result<Attempt, ClearingError> {
+            let id = AttemptId {
+                service_day: day_number(day),
+                token_key: token_key(row.try_get(0)?)?.0,
+                part: row.try_get(1)?,
+                attempt: row.try_get(2)?,
+            };
+            let amount = Fen(row.try_get(4)?);
+            let request =
+                DeductionRequest { id, account_id: row.try_get(3)?, amount, value_ms: self.value_ms(day) };
+            Ok(Attempt { request, in_doubt: matches!(state, State::InDoubt) })
+        };
+        rows.iter().map(attempt).collect()
+    }
+
+    /// Numbers new attempts and makes them durable, before anything is sent.
+    async fn prepare(
+        &self,
+        day: ServiceDay,
+        state: State,
+        after: &Cursor,
+    ) -> Result<Vec<Attempt>, ClearingError> {
+        let mut tx = self.store.begin().await?;
+        // Read inside the writer's transaction, so that two callers never number the same charge.
+        let rows = sqlx::query(
+            "SELECT c.token_key, c.part, c.attempts + 1, COALESCE(t.account_id, ''), c.amount_fen \
+             FROM charges AS c INDEXED BY charges_unfinished LEFT JOIN tokens AS t ON t.token_key = c.token_key \
+             WHERE c.service_day = ? AND c.state = ? AND c.state IN ('open', 'sent', 'in_doubt', 'declined') \
+             AND (c.token_key, c.part) > (?, ?) \
+             AND EXISTS (SELECT 1 FROM batches AS b WHERE b.service_day = c.service_day AND b.rank = c.rank) \
+             ORDER BY c.token_key, c.part LIMIT ?",
+        )
+        .bind(day.number())
+        .bind(state.as_str())
+        .bind(&after.0)
+        .bind(after.1)
+        .bind(PAGE)
+        .fetch_all(&mut *tx)
+        .await?;
+        let mut attempts = Vec::with_capacity(rows.len());
+        for row in &rows {
+            let id = AttemptId {
+                service_day: day_number(day),
+                token_key: token_key(row.try_get(0)?)?.0,
+                part: row.try_get(1)?,
+                attempt: row.try_get(2)?,
+            };
+            let amount = Fen(row.try_get(4)?);
+            let request =
+                DeductionRequest { id, account_id: row.try_get(3)?, amount, value_ms: self.value_ms(day) };
+            attempts.push(Attempt { request, in_doubt: false });
+        }
+        if attempts.is_empty() {
+            return Ok(attempts);
+        }
+        let full = sql::chunk(7);
+        for chunk in attempts.chunks(full) {
+            let text = format!(
+                "INSERT INTO attempts (service_day, token_key, part, attempt_no, account_id, amount_fen, state) VALUES {}",
+                sql::rows(chunk.len(), 7)
+            );
+            let mut query = sqlx::query(AssertSqlSafe(text)).persistent(chunk.len() == full);
+            for Attempt { request: r, .. } in chunk {
+                query = query.bind(day.number()).bind(&r.id.token_key[..]).bind(r.id.part).bind(r.id.attempt);
+                query = query.bind(&r.account_id).bind(r.amount.0).bind("sent");
+            }
+            query.execute(&mut *tx).await?;
+        }
+        let changed: Vec<Changed> = attempts.iter().map(|a| (a.request.id, "sent")).collect();
+        set_charges_in(&mut tx, &changed).await?;
+        tx.commit().await?;
+        Ok(attempts)
+    }
+
+    /// Sends attempts and records what came back.
+    async fn ask(
+        &self,
+        day: ServiceDay,
+        attempts: Vec<Attempt>,
+        summary: &mut DeductSummary,
+    ) -> Result<(), ClearingError> {
+        // A token that belongs to no e-account is nobody's to ask for.
+        let (known, unknown): (Vec<Attempt>, Vec<Attempt>) =
+            attempts.into_iter().partition(|a| !a.request.account_id.is_empty());
+        let mut answered: Vec<(Attempt, Answer)> =
+            unknown.into_iter().map(|a| (a, Answer::Declined(Decline::UnknownAccount))).collect();
+        if !known.is_empty() {
+            let requests: Vec<DeductionRequest> = known.iter().map(|a| a.request.clone()).collect();
+            let answers = match self.bank.deduct(&requests).await {
+                Ok(answers) if answers.len() == requests.len() => answers,
+                Ok(answers) => {
+                    let (answers, requests) = (answers.len(), requests.len());
+                    return Err(ClearingError::Answers { answers, requests });
+                }
+                Err(error) => {
+                    // No answer is in doubt, never a decline.
+                    tracing::warn!(%error, attempts = requests.len(), "attempts are in doubt");
+                    vec![Answer::NoAnswer; requests.len()]
+                }
+            };
+            answered.extend(known.into_iter().zip(answers));
+        }
+        self.record(day, answered, summary).await
+    }
+
+    /// Books answers in one transaction: attempts, charges, ledger, debts and deny list agree at every commit.
+    async fn record(
+        &self,
+        day: ServiceDay,
+        answered: Vec<(Attempt, Answer)>,
+        summary: &mut DeductSummary,
+    ) -> Result<(), ClearingError> {
+        let mut tx = self.store.begin().await?;
+        let waiting = waiting_in(&mut tx, day, answered.iter().map(|(a, _)| a.request.id)).await?;
+        let mut outcome = Outcome::default();
+        for (attempt, answer) in &answered {
+            // Somebody else may have asked under the same name meanwhile, and recorded the same answer.
+            let Some(&in_doubt) = waiting.get(&attempt.request.id) else { continue };
+            let attempt = Attempt { in_doubt, ..attempt.clone() };
+            outcome.add(day, self.value_ms(day), &attempt, *answer, summary)?;
+        }
+        set_attempts_in(&mut tx, &outcome.attempts).await?;
+        set_charges_in(&mut tx, &outcome.charges).await?;
+        outcome.entries.write_in(&mut tx).await?;
+        self.record_debts_in(&mut tx, day, &outcome).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
+    async fn record_debts_in(
+        &self,
+        tx: &mut SqliteConnection,
+        day: ServiceDay,
+        outcome: &Outcome,
+    ) -> Result<(), ClearingError> {
+        let full = sql::chunk(5);
+        for chunk in outcome.debts.chunks(full) {
+            let values = vec!["(?,?,?,?,?,'open')"; chunk.len()].join(",");
+            let text = format!(
+                "INSERT INTO debts (token_key, service_day, part, amount_fen, reason, state) VALUES {values} \
+                 ON CONFLICT DO UPDATE SET reason = excluded.reason"
+            );
+            let mut query = sqlx::query(AssertSqlSafe(text)).persistent(false);
+            for (id, amount, reason) in chunk {
+                query = query
+                    .bind(&id.token_key[..])
+                    .bind(day.number())
+                    .bind(id.part)
+                    .bind(amount.0)
+                    .bind(*reason);
+            }
+            query.execute(&mut *tx).await?;
+        }
+        // Nobody can be denied by a key alone that no token is registered under.
+        let at = UnixMs(u64::try_from(self.value_ms(day)).unwrap_or(0));
+        for key in &outcome.unregistered {
+            let (subject, service_day) = (key.to_hex(), Some(day.number()));
+            let detail = "a charge of a token that belongs to no e-account";
+            let found = Break { kind: "unregistered_token", subject: &subject, service_day, detail, at };
+            raise_break_in(tx, &found).await?;
+        }
+        let debtors: Vec<TokenKey> = outcome.debtors.iter().copied().collect();
+        if !debtors.is_empty() {
+            self.debtors.deny(tx, &debtors).await?;
+        }
+        let released = recover_in(tx, day, &outcome.recovered).await?;
+        if !released.is_empty() {
+            self.debtors.release(tx, &released).await?;
+        }
+        Ok(())
+    }
+}
+
+type Changed = (AttemptId, &'static str);
+
+/// What answers change.
+#[derive(Default)]
+struct Outcome {
+    attempts: Vec<(AttemptId, &'static str, Option<&'static str>)>,
+    charges: Vec<Changed>,
+    entries: Entries,
+    debts: Vec<(AttemptId, Fen, &'static str)>,
+    debtors: BTreeSet<TokenKey>,
+    unregistered: BTreeSet<TokenKey>,
+    /// Charges of second and later attempts that are paid now.
+    recovered: Vec<AttemptId>,
+}
+
+impl Outcome {
+    fn add(
+        &mut self,
+        day: ServiceDay,
+        at_ms: i64,
+        attempt: &Attempt,
+        answer: Answer,
+        summary: &mut DeductSummary,
+    ) -> Result<(), ClearingError> {
+        let DeductionRequest { id, amount, account_id, .. } = &attempt.request;
+        let (id, amount) = (*id, *amount);
+        let name = |event| Name {
+            service_day: day.number(),
+            shard: id.token_key,
+            part: i64::from(id.part),
+            event,
+            at_ms,
+        };
+        let from = if attempt.in_doubt { Account::InDoubt } else { Account::Owed };
+        match answer {
+            Answer::Approved => {
+                summary.approved += 1;
+                self.attempts.push((id, "approved", None));
+                self.charges.push((id, "deducted"));
+                self.entries.transfer(name(Event::Deducted(id.attempt)), amount, from, Account::Deducted)?;
+                if id.attempt > 1 {
+                    self.recovered.push(id);
+                }
+            }
+            Answer::Declined(decline) => {
+                summary.declined += 1;
+                self.attempts.push((id, "declined", Some(decline.as_str())));
+                self.charges.push((id, "declined"));
+                if attempt.in_doubt {
+                    let event = name(Event::Declined(id.attempt));
+                    self.entries.transfer(event, amount, Account::InDoubt, Account::Owed)?;
+                }
+                // A refund that the bank declined is owed to the rider: no debt.
+                if amount > Fen::ZERO {
+                    self.debts.push((id, amount, decline.as_str()));
+                    let list = if account_id.is_empty() { &mut self.unregistered } else { &mut self.debtors };
+                    list.insert(TokenKey(id.token_key));
+                }
+            }
+            Answer::NoAnswer => {
+                summary.in_doubt += 1;
+                if !attempt.in_doubt {
+                    self.attempts.push((id, "in_doubt", None));
+                    self.charges.push((id, "in_doubt"));
+                    self.entries.transfer(
+                        name(Event::InDoubt(id.attempt)),
+                        amount,
+                        Account::Owed,
+                        Account::InDoubt,
+                    )?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Which of these attempts still wait for an answer, and whether the ledger has them in doubt.
+async fn waiting_in(
+    conn: &mut SqliteConnection,
+    day: ServiceDay,
+    ids: impl Iterator<Item = AttemptId>,
+) -> Result<HashMap<AttemptId, bool>, ClearingError> {
+    let ids: Vec<AttemptId> = ids.collect();
+    let mut waiting = HashMap::with_capacity(ids.len());
+    let full = sql::chunk(4);
+    for chunk in ids.chunks(full) {
+        let text = format!(
+            "SELECT a.token_key, a.part, a.attempt_no, a.state FROM (VALUES {}) AS v CROSS JOIN attempts AS a \
+             ON a.service_day = v.column1 AND a.token_key = v.column2 AND a.part = v.column3 \
+             AND a.attempt_no = v.column4 WHERE a.state IN ('sent', 'in_doubt')",
+            sql::rows(chunk.len(), 4)
+        );
+        let mut query = sqlx::query(AssertSqlSafe(text)).persistent(chunk.len() == full);
+        for id in chunk {
+            query = query.bind(day.number()).bind(&id.token_key[..]).bind(id.part).bind(id.attempt);
+        }
+        for row in query.fetch_all(&mut *conn).await? {
+            let id = AttemptId {
+                service_day: day_number(day),
+                token_key: token_key(row.try_get(0)?)?.0,
+                part: row.try_get(1)?,
+                attempt: row.try_get(2)?,
+            };
+            waiting.insert(id, row.try_get::<&str, _>(3)? == "in_doubt");
+        }
+    }
+    Ok(waiting)
+}
+
+async fn set_attempts_in(
+    conn: &mut SqliteConnection,
+    attempts: &[(AttemptId, &'static str, Option<&'static str>)],
+) -> Result<(), StoreError> {
+    let full = sql::chunk(6);
+    for chunk in attempts.chunks(full) {
+        let text = format!(
+            "UPDATE attempts SET state = v.column5, reason = v.column6 FROM (VALUES {}) AS v \
+             WHERE service_day = v.column1 AND token_key = v.column2 AND part = v.column3 AND attempt_no = v.column4",
+            sql::rows(chunk.len(), 6)
+        );
+        let mut query = sqlx::query(AssertSqlSafe(text)).persistent(chunk.len() == full);
+        for (id, state, reason) in chunk {
+            query = query.bind(id.service_day).bind(&id.token_key[..]).bind(id.part).bind(id.attempt);
+            query = query.bind(*state).bind(*reason);
+        }
+        query.execute(&mut *conn).await?;
+    }
+    Ok(())
+}
+
+async fn set_charges_in(conn: &mut SqliteConnection, charges: &[Changed]) -> Result<(), StoreError> {
+    let full = sql::chunk(5);
+    for chunk in charges.chunks(full) {
+        let text = format!(
+            "UPDATE charges SET state = v.column4, attempts = v.column5 FROM (VALUES {}) AS v \
+             WHERE service_day = v.column1 AND token_key = v.column2 AND part = v.column3",
+            sql::rows(chunk.len(), 5)
+        );
+        let mut query = sqlx::query(AssertSqlSafe(text)).persistent(chunk.len() == full);
+        for (id, state) in chunk {
+            query = query
+                .bind(id.service_day)
+                .bind(&id.token_key[..])
+                .bind(id.part)
+                .bind(*state)
+                .bind(id.attempt);
+        }
+        query.execute(&mut *conn).await?;
+    }
+    Ok(())
+}
+
+/// Closes the debts of charges that are paid now. Returns the tokens that owe nothing any more.
+async fn recover_in(
+    conn: &mut SqliteConnection,
+    day: ServiceDay,
+    paid: &[AttemptId],
+) -> Result<Vec<TokenKey>, ClearingError> {
+    let mut released = BTreeSet::new();
+    for id in paid {
+        let done = sqlx::query(
+            "UPDATE debts SET state = 'recovered' WHERE token_key = ? AND service_day = ? AND part = ? AND state = 'open'",
+        )
+        .bind(&id.token_key[..])
+        .bind(day.number())
+        .bind(id.part)
+        .execute(&mut *conn)
+        .await?;
+        let left: i64 =
+            sqlx::query_scalar("SELECT count(*) FROM debts WHERE token_key = ? AND state = 'open'")
+                .bind(&id.token_key[..])
+                .fetch_one(&mut *conn)
+                .await?;
+        if done.rows_affected() > 0 && left == 0 {
+            released.insert(TokenKey(id.token_key));
+        }
+    }
+    Ok(released.into_iter().collect())
+}

@@ -1,0 +1,25 @@
+//! Debtors and the one deny list: clearing says who owes and who no longer does, the list's owner does the rest.
+
+use std::future::Future;
+use std::pin::Pin;
+
+use sqlx::SqliteConnection;
+
+use crate::keys::TokenKey;
+
+/// The deny list's owner failed.
+#[derive(Debug, thiserror::Error)]
+#[error("the deny list: {0}")]
+pub struct DebtorsError(#[source] pub Box<dyn std::error::Error + Send + Sync>);
+
+/// A change of the deny list in the caller's transaction.
+pub type Change<'a> = Pin<Box<dyn Future<Output = Result<(), DebtorsError>> + Send + 'a>>;
+
+/// Who keeps debtors off the gates. Both changes are idempotent.
+pub trait Debtors: Send + Sync {
+    /// Puts tokens on the list for their debts.
+    fn deny<'a>(&'a self, conn: &'a mut SqliteConnection, tokens: &'a [TokenKey]) -> Change<'a>;
+
+    /// Takes tokens off that owe nothing any more. Entries for other causes stay.
+    fn release<'a>(&'a self, conn: &'a mut SqliteConnection, tokens: &'a [TokenKey]) -> Change<'a>;
+}

@@ -1,0 +1,158 @@
+//! Reads a day's taps token by token: in the order of token keys, a bounded number of rows at a time.
+
+use sqlx::{Row, SqlitePool};
+use wavepass_fares::{Kind, Passage, ServiceDay, Tap, TapId, Tariffs};
+
+use super::{ClearingError, token_key};
+use crate::keys::TokenKey;
+
+/// Rows read at a time from each UTC day: about 4,000 tokens, a few megabytes.
+const ROWS: usize = 16_384;
+/// The most taps one token may have around a day: one every two seconds for a day.
+const MAX_TAPS: usize = 65_536;
+const UTC_DAY_MS: i64 = 86_400_000;
+
+/// One token's counted taps that bear on a day.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct TokenTaps {
+    pub(crate) key: TokenKey,
+    pub(crate) taps: Vec<Tap>,
+}
+
+/// A tap at a station that no tariff has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct UnknownStation {
+    pub(crate) tap: TapId,
+    pub(crate) time_ms: i64,
+    pub(crate) station: String,
+}
+
+/// A run of tokens, complete with their taps.
+#[derive(Debug)]
+pub(crate) struct Chunk {
+    /// In the order of their keys.
+    pub(crate) tokens: Vec<TokenTaps>,
+    pub(crate) unknown: Vec<UnknownStation>,
+    /// The last token this chunk speaks for; `None`: all the rest.
+    pub(crate) up_to: Option<TokenKey>,
+    /// True if risk has not looked at some of the taps.
+    pub(crate) unchecked: bool,
+}
+
+/// Reads the tokens after `cursor` (16 bytes, or none for the first).
+pub(crate) async fn read_chunk(
+    pool: &SqlitePool,
+    tariffs: &Tariffs,
+    day: ServiceDay,
+    cursor: &[u8],
+) -> Result<Chunk, ClearingError> {
+    let mut limit = ROWS;
+    loop {
+        let chunk = read(pool, tariffs, day, cursor, limit).await?;
+        if let Some(chunk) = chunk {
+            return Ok(chunk);
+        }
+        // One token alone has more taps than were read.
+        limit *= 2;
+        if limit > 4 * MAX_TAPS {
+            let first = sqlx::query_scalar::<_, Vec<u8>>(
+                "SELECT token_key FROM taps WHERE opened = 1 AND token_key > ? ORDER BY token_key LIMIT 1",
+            )
+            .bind(cursor)
+            .fetch_one(pool)
+            .await?;
+            return Err(ClearingError::TooManyTaps { token_key: token_key(&first)?, day, limit: MAX_TAPS });
+        }
+    }
+}
+
+async fn read(
+    pool: &SqlitePool,
+    tariffs: &Tariffs,
+    day: ServiceDay,
+    cursor: &[u8],
+    limit: usize,
+) -> Result<Option<Chunk>, ClearingError> {
+    let clock = tariffs.clock();
+    let span = clock.start_ms(day) - tariffs.reach_ms()..clock.end_ms(day) + tariffs.reach_ms();
+    let buckets = span.start.div_euclid(UTC_DAY_MS)..=(span.end - 1).div_euclid(UTC_DAY_MS);
+    let mut rows = Vec::new();
+    // The last token of every bucket that was not read to its end: its taps, and those of what follows, may be missing.
+    let mut broken_off: Option<TokenKey> = None;
+    let mut snapshot = pool.begin().await?;
+    for bucket in buckets {
+        let read = sqlx::query(
+            "SELECT token_key, key_id, sequence, time_ms, station, direction, passage, counted, checked \
+             FROM taps INDEXED BY taps_by_utc_day \
+             WHERE opened = 1 AND time_ms / 86400000 = ? AND token_key > ? ORDER BY token_key LIMIT ?",
+        )
+        .bind(bucket)
+        .bind(cursor)
+        .bind(limit as i64)
+        .fetch_all(&mut *snapshot)
+        .await?;
+        if read.len() == limit
+            && let Some(last) = read.last()
+        {
+            let last = token_key(last.try_get(0)?)?;
+            broken_off = Some(broken_off.map_or(last, |other| other.min(last)));
+        }
+        rows.extend(read);
+    }
+    drop(snapshot);
+
+    let mut found: Vec<(TokenKey, Tap)> = Vec::with_capacity(rows.len());
+    let mut chunk = Chunk { tokens: Vec::new(), unknown: Vec::new(), up_to: None, unchecked: false };
+    for row in &rows {
+        let key = token_key(row.try_get(0)?)?;
+        if broken_off.is_some_and(|end| key >= end) {
+            continue;
+        }
+        chunk.up_to = chunk.up_to.max(Some(key));
+        let time_ms: i64 = row.try_get(3)?;
+        if !span.contains(&time_ms) {
+            continue;
+        }
+        chunk.unchecked |= row.try_get::<i64, _>(8)? == 0;
+        if row.try_get::<i64, _>(7)? == 0 {
+            continue;
+        }
+        let id = TapId {
+            key: row
+                .try_get::<&[u8], _>(1)?
+                .try_into()
+                .map_err(|_| ClearingError::damaged("a tap's key id"))?,
+            sequence: row.try_get(2)?,
+        };
+        let station: &str = row.try_get(4)?;
+        let Some(station) = tariffs.station(station) else {
+            let station = station.chars().take(20).collect();
+            chunk.unknown.push(UnknownStation { tap: id, time_ms, station });
+            continue;
+        };
+        let kind = match row.try_get::<i64, _>(5)? {
+            0 => Kind::Entry,
+            1 => Kind::Exit,
+            2 => Kind::Single,
+            _ => return Err(ClearingError::damaged("a tap's direction")),
+        };
+        let passage = match row.try_get::<Option<i64>, _>(6)? {
+            Some(0) => Passage::NotPassed,
+            Some(1) => Passage::Passed,
+            _ => Passage::Unknown,
+        };
+        found.push((key, Tap { time_ms, station, kind, id, passage }));
+    }
+    if broken_off.is_some() && chunk.up_to.is_none() {
+        return Ok(None);
+    }
+    if broken_off.is_none() {
+        chunk.up_to = None;
+    }
+    // Each bucket came in token order; together they are so only after a sort.
+    found.sort_unstable();
+    for run in found.chunk_by(|a, b| a.0 == b.0) {
+        chunk.tokens.push(TokenTaps { key: run[0].0, taps: run.iter().map(|&(_, tap)| tap).collect() });
+    }
+    Ok(Some(chunk))
+}

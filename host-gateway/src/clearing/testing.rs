@@ -1,0 +1,253 @@
+//! A small world for tests of money: a store with taps, tokens and accounts, the city's tariff, and a bank that can fall silent.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+
+use sqlx::{AssertSqlSafe, SqliteConnection};
+use wavepass_fares::{Fen, ServiceDay, Tariff};
+
+use super::deny::{Change, Debtors, DebtorsError};
+use super::{Clearing, CloseOptions};
+use crate::bank::embedded::{Class, Deposit, Limits, NewAccount, deposit_in, open_in};
+use crate::bank::{
+    AttemptId, BankConnector, BankError, DeductionRequest, EmbeddedBank, Reply, StatementLine,
+};
+use crate::keys::TokenKey;
+use crate::store::sql;
+use crate::store::testing::{Scratch, scratch};
+
+pub(crate) const CITY: &str = include_str!("../../tariffs/wavepass-city.toml");
+
+/// How the bank behaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Mood {
+    Well = 0,
+    /// Requests do not reach it.
+    Deaf = 1,
+    /// It does what is asked, and its answer is lost.
+    Mute = 2,
+}
+
+/// The embedded bank behind a line that can fail.
+pub(crate) struct Line {
+    pub(crate) bank: EmbeddedBank,
+    mood: AtomicU8,
+    pub(crate) calls: AtomicUsize,
+}
+
+impl Line {
+    pub(crate) fn set(&self, mood: Mood) {
+        self.mood.store(mood as u8, Ordering::SeqCst);
+    }
+}
+
+impl BankConnector for Line {
+    fn deduct<'a>(&'a self, requests: &'a [DeductionRequest]) -> Reply<'a, Vec<crate::bank::Answer>> {
+        Box::pin(async move {
+            self.calls.fetch_add(1, Ordering::SeqCst);
+            match self.mood.load(Ordering::SeqCst) {
+                0 => self.bank.deduct(requests).await,
+                1 => Err(BankError("the line is down".into())),
+                _ => {
+                    self.bank.deduct(requests).await?;
+                    Err(BankError("the line broke".into()))
+                }
+            }
+        })
+    }
+
+    fn statement(
+        &self,
+        service_day: i32,
+        after: Option<AttemptId>,
+        limit: u32,
+    ) -> Reply<'_, Vec<StatementLine>> {
+        self.bank.statement(service_day, after, limit)
+    }
+
+    fn own_differences(&self) -> Reply<'_, Vec<String>> {
+        self.bank.own_differences()
+    }
+}
+
+/// Writes deny entries without the keys that the registry seals numbers with.
+struct PlainDebtors;
+
+impl Debtors for PlainDebtors {
+    fn deny<'a>(&'a self, conn: &'a mut SqliteConnection, tokens: &'a [TokenKey]) -> Change<'a> {
+        Box::pin(async move {
+            for key in tokens {
+                sqlx::query(
+                    "INSERT OR IGNORE INTO deny_entries (token_key, cause, sealed_token, last_four, expiry_yymm, since_ms, note, by) \
+                     VALUES (?, 'debt', x'', '0000', 3012, 0, '', 'test')",
+                )
+                .bind(key.as_slice())
+                .execute(&mut *conn)
+                .await
+                .map_err(|e| DebtorsError(e.into()))?;
+            }
+            Ok(())
+        })
+    }
+
+    fn release<'a>(&'a self, conn: &'a mut SqliteConnection, tokens: &'a [TokenKey]) -> Change<'a> {
+        Box::pin(async move {
+            for key in tokens {
+                sqlx::query("DELETE FROM deny_entries WHERE token_key = ? AND cause = 'debt'")
+                    .bind(key.as_slice())
+                    .execute(&mut *conn)
+                    .await
+                    .map_err(|e| DebtorsError(e.into()))?;
+            }
+            Ok(())
+        })
+    }
+}
+
+pub(crate) struct World {
+    pub(crate) scratch: Scratch,
+    pub(crate) clearing: Clearing,
+    pub(crate) line: Arc<Line>,
+}
+
+/// The service day of every test.
+pub(crate) fn day() -> ServiceDay {
+    "2026-11-23".parse().unwrap()
+}
+
+/// Milliseconds of a local time of that day; hours may go beyond 24.
+pub(crate) fn at(hours: i64, minutes: i64) -> i64 {
+    day().number() * 86_400_000 + ((hours - 8) * 60 + minutes) * 60_000
+}
+
+/// The key of the n-th token. Its account is `a<n>`.
+pub(crate) fn key(n: u32) -> TokenKey {
+    let mut key = [0; 16];
+    key[..4].copy_from_slice(&n.to_be_bytes());
+    TokenKey(key)
+}
+
+/// A tap: token, hour, minute, station, direction (0 entry, 1 exit, 2 single).
+pub(crate) type TapAt<'a> = (u32, i64, i64, &'a str, i64);
+
+impl World {
+    /// A world of tokens 0 to `tokens`, each with an account that holds `fen`.
+    pub(crate) async fn new(tokens: u32, fen: i64) -> Self {
+        let scratch = scratch().await;
+        let bank = EmbeddedBank::new(scratch.store.clone(), Limits::default()).unwrap();
+        let line = Arc::new(Line { bank, mood: AtomicU8::new(0), calls: AtomicUsize::new(0) });
+        let tariffs = Arc::new(Tariff::parse("city", CITY).unwrap().compile().unwrap());
+        let clearing = Clearing {
+            store: scratch.store.clone(),
+            tariffs,
+            bank: line.clone(),
+            debtors: Arc::new(PlainDebtors),
+        };
+        let mut tx = scratch.begin().await.unwrap();
+        let names: Vec<String> = (0..tokens).map(|n| format!("a{n}")).collect();
+        let accounts: Vec<NewAccount> =
+            names.iter().map(|name| NewAccount { account_id: name.clone(), class: Class::Ii }).collect();
+        open_in(&mut tx, &accounts).await.unwrap();
+        if fen > 0 {
+            let fill = |name: &String| Deposit {
+                account_id: name.clone(),
+                name: "first".into(),
+                amount: Fen(fen),
+                at_ms: 0,
+            };
+            let deposits: Vec<Deposit> = names.iter().map(fill).collect();
+            deposit_in(&mut tx, &Limits::default(), &deposits).await.unwrap();
+        }
+        for (n, name) in (0..).zip(&names) {
+            sqlx::query(
+                "INSERT INTO tokens (token_key, account_id, rank, sealed_token, last_four, expiry_yymm, psn, state, category, kind, issued_ms) \
+                 VALUES (?, ?, 0, x'', '0000', 3012, 0, 'active', 'adult', 'phone', 0)",
+            )
+            .bind(key(n).as_slice())
+            .bind(name)
+            .execute(&mut *tx)
+            .await
+            .unwrap();
+        }
+        tx.commit().await.unwrap();
+        Self { scratch, clearing, line }
+    }
+
+    /// Puts taps into the store as intake and risk leave them; sequence numbers go on from `first`.
+    pub(crate) async fn taps(&self, first: i64, taps: &[TapAt<'_>]) {
+        let mut tx = self.scratch.begin().await.unwrap();
+        for (chunk, start) in taps.chunks(500).zip((0..).step_by(500)) {
+            let values = vec!["(x'0102030405060708',?,?,?,2,?,?,?,1,1,1,1,1,1,100,0)"; chunk.len()].join(",");
+            let text = format!(
+                "INSERT INTO taps (key_id, sequence, token_key, time_ms, clock, service_day, station, direction, opened, \
+                 atc, cryptogram, oda, passage, checked, gate_us, received_ms) VALUES {values}"
+            );
+            let mut query = sqlx::query(AssertSqlSafe(text));
+            for (&(token, hours, minutes, station, direction), i) in chunk.iter().zip(0..) {
+                query = query
+                    .bind(first + start + i)
+                    .bind(key(token).as_slice().to_vec())
+                    .bind(at(hours, minutes));
+                query = query.bind(day().number()).bind(station.to_owned()).bind(direction);
+            }
+            query.execute(&mut *tx).await.unwrap();
+        }
+        tx.commit().await.unwrap();
+    }
+
+    /// Long after the day's end.
+    pub(crate) const fn options(late: bool) -> CloseOptions {
+        CloseOptions { now_ms: i64::MAX, force: false, late }
+    }
+
+    pub(crate) async fn one<T>(&self, text: &'static str) -> T
+    where
+        T: Send + Unpin + for<'r> sqlx::Decode<'r, sqlx::Sqlite> + sqlx::Type<sqlx::Sqlite>,
+    {
+        sqlx::query_scalar(text).fetch_one(self.scratch.pool()).await.unwrap()
+    }
+
+    /// Changes the store behind everybody's back.
+    pub(crate) async fn tamper(&self, text: &str) {
+        let mut tx = self.scratch.begin().await.unwrap();
+        for statement in text.split(';') {
+            sqlx::query(AssertSqlSafe(statement.to_owned())).execute(&mut *tx).await.unwrap();
+        }
+        tx.commit().await.unwrap();
+    }
+
+    pub(crate) async fn balance(&self, n: u32) -> i64 {
+        sqlx::query_scalar("SELECT balance_fen FROM bank_accounts WHERE account_id = ?")
+            .bind(format!("a{n}"))
+            .fetch_one(self.scratch.pool())
+            .await
+            .unwrap()
+    }
+
+    /// Every row of money, as text: what must be the same for the same taps.
+    pub(crate) async fn books(&self) -> Vec<String> {
+        let mut books = Vec::new();
+        for (table, columns) in [
+            (
+                "journeys",
+                "hex(token_key), hex(first_key), first_sequence, part, from_station, to_station, charged_fen, status",
+            ),
+            ("charges", "hex(token_key), part, rank, amount_fen, state, attempts"),
+            ("batches", "rank, number, charges, total_fen, hex(hash)"),
+            ("ledger_postings", "hex(shard), part, event, line, account, amount_fen"),
+            ("ledger_transactions", "hex(shard), part, event, kind, at_ms"),
+            ("bank_postings", "account_id, hex(entry), line, side, amount_fen, at_ms"),
+        ] {
+            let text = format!("SELECT concat_ws('|', '{table}', {columns}) FROM {table} ORDER BY 1");
+            let rows: Vec<String> =
+                sqlx::query_scalar(AssertSqlSafe(text)).fetch_all(self.scratch.pool()).await.unwrap();
+            books.extend(rows);
+        }
+        books
+    }
+
+    pub(crate) fn hex(n: u32) -> String {
+        sql::hex(key(n).as_slice())
+    }
+}

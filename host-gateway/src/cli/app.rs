@@ -1,0 +1,115 @@
+//! What every command and every route works with.
+
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::intake::{Board, Directory, Intake, Parts};
+use crate::keys::{BankKeys, ClearingKeys};
+use crate::lists::{self, ListsError, Published};
+use crate::store::{Store, StoreError};
+use std::sync::Arc;
+use tokio::sync::watch;
+use wavepass_protocol::lists::{Kind, Version};
+
+/// Why the application cannot start or publish.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The signed lists.
+    #[error(transparent)]
+    Lists(#[from] ListsError),
+    /// The registry of gates.
+    #[error(transparent)]
+    Gates(#[from] crate::gates::GatesError),
+}
+
+impl From<sqlx::Error> for AppError {
+    fn from(e: sqlx::Error) -> Self {
+        Self::Store(e.into())
+    }
+}
+
+/// The application: one store, its keys, and what runs on them. Clones share everything.
+#[derive(Clone)]
+pub struct App {
+    /// The store.
+    pub store: Store,
+    /// Clearing's keys.
+    pub clearing: Arc<dyn ClearingKeys>,
+    /// The bank's keys.
+    pub bank: Arc<dyn BankKeys>,
+    /// The configuration in force.
+    pub config: Arc<Config>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// The signed lists in force.
+    pub lists: Arc<Published>,
+    /// The state of connected gates.
+    pub gates: Arc<Board>,
+    /// Which gates there are.
+    pub directory: Arc<Directory>,
+    /// Where sealed entries go in.
+    pub intake: Intake,
+    news: Arc<watch::Sender<u64>>,
+}
+
+impl App {
+    /// Puts the parts together and starts intake on the running tokio runtime.
+    pub async fn start(
+        store: Store,
+        clearing: Arc<dyn ClearingKeys>,
+        bank: Arc<dyn BankKeys>,
+        config: Config,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, AppError> {
+        let lists = {
+            let mut conn = store.pool().acquire().await?;
+            Arc::new(Published::load(&mut conn).await?)
+        };
+        let directory = Arc::new(Directory::load(&store).await?);
+        let intake = Intake::start(Parts {
+            store: store.clone(),
+            clearing: clearing.clone(),
+            bank: bank.clone(),
+            clock: clock.clone(),
+            day_clock: config.day_clock().clone(),
+            directory: directory.clone(),
+        });
+        Ok(Self {
+            store,
+            clearing,
+            bank,
+            config: Arc::new(config),
+            clock,
+            lists,
+            gates: Arc::default(),
+            directory,
+            intake,
+            news: Arc::new(watch::channel(0).0),
+        })
+    }
+
+    /// Publishes the lists that have changed and sends them to every connected gate.
+    pub async fn publish_lists(&self) -> Result<Vec<(Kind, Version)>, AppError> {
+        let now = self.clock.now();
+        let mut tx = self.store.begin().await?;
+        let published = lists::publish(&mut tx, &*self.clearing, now).await?;
+        tx.commit().await?;
+        if !published.is_empty() {
+            let mut conn = self.store.pool().acquire().await?;
+            self.lists.refresh(&mut conn).await?;
+            self.spread_news();
+        }
+        Ok(published)
+    }
+
+    /// Wakes every link session: lists or a driven clock have moved.
+    pub(crate) fn spread_news(&self) {
+        self.news.send_modify(|n| *n = n.wrapping_add(1));
+    }
+
+    pub(crate) fn news(&self) -> watch::Receiver<u64> {
+        self.news.subscribe()
+    }
+}

@@ -1,0 +1,92 @@
+//! `import FILE`: sealed entries from a file, through the same intake as everything else.
+
+use super::{CommandError, Output, remote};
+use crate::api::codec;
+use crate::config::Config;
+use crate::intake::MAX_BATCH;
+use crate::keys::PassphraseArgs;
+use clap::Args;
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::io::BufRead;
+use std::path::PathBuf;
+
+/// The longest line: a sealed entry in hexadecimal within JSON, with room.
+const MAX_LINE: usize = 4096;
+
+/// Hand in a file of sealed entries.
+#[derive(Args)]
+pub(super) struct ImportArgs {
+    /// One entry a line: hexadecimal, base64, or JSON `{"sealed":"…"}`; `-` reads standard input.
+    file: PathBuf,
+    #[command(flatten)]
+    passphrase: PassphraseArgs,
+}
+
+#[derive(Deserialize)]
+struct Line {
+    sealed: String,
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    verdicts: Vec<AnswerVerdict>,
+}
+
+#[derive(Deserialize)]
+struct AnswerVerdict {
+    verdict: String,
+}
+
+pub(super) async fn run(args: ImportArgs, config: Config) -> Result<Output, CommandError> {
+    let entries = read(&args.file)?;
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    if let Some(app) = super::open_here(&config, &args.passphrase).await? {
+        for batch in entries.chunks(MAX_BATCH) {
+            let receipt = app.intake.ingest(batch.to_vec()).await?;
+            for verdict in receipt.verdicts {
+                *counts.entry(verdict.word().into()).or_default() += 1;
+            }
+        }
+        app.store.close().await;
+    } else {
+        for batch in entries.chunks(MAX_BATCH) {
+            let body = serde_json::json!({ "entries": batch.iter().map(|e| crate::store::sql::hex(e)).collect::<Vec<_>>() });
+            let answer: Answer = remote::post(&config, "/v1/taps/batches", &body, "import").await?;
+            for verdict in answer.verdicts {
+                *counts.entry(verdict.verdict).or_default() += 1;
+            }
+        }
+    }
+    let told = counts.iter().map(|(word, n)| format!("{n} {word}")).collect::<Vec<_>>().join(", ");
+    Ok(Output::text(format!("{} entries: {}", entries.len(), if told.is_empty() { "none" } else { &told })))
+}
+
+fn read(path: &PathBuf) -> Result<Vec<Vec<u8>>, CommandError> {
+    let name = path.display();
+    let input: Box<dyn BufRead> = if path.as_os_str() == "-" {
+        Box::new(std::io::stdin().lock())
+    } else {
+        Box::new(std::io::BufReader::new(std::fs::File::open(path).map_err(|e| format!("{name}: {e}"))?))
+    };
+    let mut entries = Vec::new();
+    for (i, line) in input.lines().enumerate() {
+        let line = line.map_err(|e| format!("{name}, line {}: {e}", i + 1))?;
+        let text = line.trim();
+        if text.is_empty() {
+            continue;
+        }
+        entries.push(entry(text).ok_or_else(|| format!("{name}, line {}: not a sealed entry", i + 1))?);
+    }
+    Ok(entries)
+}
+
+fn entry(text: &str) -> Option<Vec<u8>> {
+    if text.len() > MAX_LINE {
+        return None;
+    }
+    match serde_json::from_str::<Line>(text) {
+        Ok(line) => codec::bytes(&line.sealed),
+        Err(_) => codec::bytes(text),
+    }
+}

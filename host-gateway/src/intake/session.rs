@@ -1,0 +1,476 @@
+//! One connection of one gate: hello, proof, then entries in and acknowledgements, lists and time out.
+//!
+//! Reading never waits for writing: what goes out stands in a buffer that is filled only while it is short, so
+//! that two ends with full buffers cannot wait for each other. Nothing about the gate is believed before its
+//! first authenticated frame.
+
+use super::link::LinkParts;
+use super::{IntakeError, Item, Receipt, Source};
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::{Notify, oneshot};
+use tokio::time::Instant;
+use wavepass_protocol::dukpt::KeyId;
+use wavepass_protocol::link::{
+    self, FrameReader, FromGate, FromHost, LinkError, MAX_FRAME, MAX_PART, Side, receive_clear, send_clear,
+};
+use wavepass_protocol::lists::{Kind, Version};
+use wavepass_protocol::seal::Sealed;
+
+/// Bytes read at once: some 150 entries, which become one batch.
+const READ: usize = 48 << 10;
+/// No more list parts are put into the outgoing buffer while it holds this much.
+const OUT: usize = 16 << 10;
+/// Batches of one gate on their way through the pipeline; more make the gate wait.
+const IN_FLIGHT: usize = 8;
+/// Entries under a foreign key before a connection is ended: such a gate is out of order or not honest.
+const MAX_FOREIGN: usize = 16;
+/// How often limits of time are looked at.
+const TICK: Duration = Duration::from_secs(1);
+
+/// Why a connection ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    /// The gate closed it, or the line broke.
+    Closed,
+    /// No proof in time.
+    Hello,
+    /// Nothing was heard for too long.
+    Idle,
+    /// Nothing was taken for too long.
+    Stalled,
+    /// A newer connection of the same gate.
+    Replaced,
+    /// A gate that is not served.
+    Unknown,
+    /// The gate kept to the protocol's form, but not to its own key.
+    Foreign,
+    /// The link's rules were broken.
+    Link(LinkError),
+    /// Intake failed; the gate sends again when it comes back.
+    Intake,
+    /// The gateway is stopping.
+    Stopping,
+}
+
+impl End {
+    pub(super) const fn word(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Hello => "hello",
+            Self::Idle => "idle",
+            Self::Stalled => "stalled",
+            Self::Replaced => "replaced",
+            Self::Unknown => "unknown_gate",
+            Self::Foreign => "foreign_key",
+            Self::Link(why) => why.word(),
+            Self::Intake => "intake",
+            Self::Stopping => "stopping",
+        }
+    }
+}
+
+type Answer = oneshot::Receiver<Result<Receipt, IntakeError>>;
+
+pub(super) struct Session {
+    parts: LinkParts,
+    address: SocketAddr,
+    connection: u64,
+    reader: FrameReader,
+    phase: Phase,
+    out: Vec<u8>,
+    answers: VecDeque<Answer>,
+    /// Filled by [`Session::frame`], handed in after each read.
+    batch: Vec<Item>,
+    sending: Option<Sending>,
+    /// The gate's number, once it has proven itself.
+    proven: Option<u32>,
+}
+
+enum Phase {
+    /// Waiting for the hello.
+    Greeting,
+    /// The welcome is out; the gate has not proven itself.
+    Welcomed(Box<Peer>),
+    /// Both have proven the link key.
+    Open(Box<Peer>),
+    /// An unknown gate has been told so; the connection ends when that is out.
+    Refused,
+}
+
+struct Peer {
+    gate_id: u32,
+    key_id: KeyId,
+    firmware: String,
+    link: link::Session,
+    replaced: Arc<Notify>,
+    /// Lists at the gate, or on their way to it.
+    lists: [Version; 4],
+    status_seen: bool,
+    /// One more than the highest number the gate has, by its word.
+    next: u32,
+    /// The highest number seen on this connection: a gate ignores an acknowledgement beyond what it has sent.
+    seen: u32,
+    asked: Option<Asked>,
+    foreign: usize,
+}
+
+/// The host has asked for a number that was missing, and remembers the entry that came in its stead.
+struct Asked {
+    due: u32,
+    instead: Vec<u8>,
+}
+
+/// A list on its way to the gate.
+struct Sending {
+    kind: Kind,
+    version: Version,
+    bytes: Arc<[u8]>,
+    offset: usize,
+}
+
+impl Session {
+    pub(super) fn new(parts: LinkParts, address: SocketAddr, connection: u64) -> Self {
+        Self {
+            parts,
+            address,
+            connection,
+            reader: FrameReader::new(),
+            phase: Phase::Greeting,
+            out: Vec::new(),
+            answers: VecDeque::new(),
+            batch: Vec::new(),
+            sending: None,
+            proven: None,
+        }
+    }
+
+    /// The gate's number, once it has proven itself.
+    pub(super) fn gate_id(&self) -> Option<u32> {
+        self.proven
+    }
+
+    /// Serves the connection to its end.
+    pub(super) async fn run(&mut self, stream: &mut TcpStream) -> End {
+        match self.serve(stream).await {
+            Ok(never) => match never {},
+            Err(end) => end,
+        }
+    }
+
+    async fn serve(&mut self, stream: &mut TcpStream) -> Result<std::convert::Infallible, End> {
+        let (mut input, mut output) = stream.split();
+        let mut buffer = vec![0; READ];
+        let limits = self.parts.limits.clone();
+        let mut news = self.parts.news.clone();
+        let mut tick = tokio::time::interval(TICK);
+        let began = Instant::now();
+        let (mut heard, mut taken, mut timed) = (began, began, began);
+        let never = Arc::new(Notify::new());
+        loop {
+            self.fill_out()?;
+            if self.out.is_empty() {
+                taken = Instant::now();
+                if matches!(self.phase, Phase::Refused) {
+                    return Err(End::Unknown);
+                }
+            }
+            let replaced = match &self.phase {
+                Phase::Open(peer) => peer.replaced.clone(),
+                _ => never.clone(),
+            };
+            tokio::select! {
+                read = input.read(&mut buffer), if self.answers.len() < IN_FLIGHT => {
+                    let len = read.map_err(|_| End::Closed)?;
+                    if len == 0 {
+                        return Err(End::Closed);
+                    }
+                    heard = Instant::now();
+                    self.receive(&buffer[..len]).await?;
+                }
+                written = output.write(&self.out), if !self.out.is_empty() => {
+                    let len = written.map_err(|_| End::Closed)?;
+                    self.out.drain(..len);
+                    taken = Instant::now();
+                }
+                answer = next_answer(&mut self.answers) => {
+                    self.answers.pop_front();
+                    self.answered(answer)?;
+                }
+                Ok(()) = news.changed() => {
+                    if self.parts.clock.driven().is_some() {
+                        self.tell_time()?;
+                    }
+                }
+                () = replaced.notified() => return Err(End::Replaced),
+                _ = tick.tick() => {
+                    let past = |since: Instant, limit_s: u64| since.elapsed() > Duration::from_secs(limit_s);
+                    let open = matches!(self.phase, Phase::Open(_));
+                    if !open && past(began, limits.hello_s) {
+                        return Err(End::Hello);
+                    }
+                    if past(heard, limits.idle_s) {
+                        return Err(End::Idle);
+                    }
+                    if past(taken, limits.stall_s) {
+                        return Err(End::Stalled);
+                    }
+                    if open && self.parts.clock.driven().is_none() && past(timed, limits.time_s) {
+                        timed = Instant::now();
+                        self.tell_time()?;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes bytes; hands the entries in them in as one batch.
+    async fn receive(&mut self, bytes: &[u8]) -> Result<(), End> {
+        let mut raw = [0; MAX_FRAME];
+        for &byte in bytes {
+            let len = match self.reader.push(byte) {
+                None => continue,
+                Some(Err(why)) => return Err(End::Link(why)),
+                Some(Ok(frame)) => {
+                    raw[..frame.len()].copy_from_slice(frame);
+                    frame.len()
+                }
+            };
+            self.frame(&raw[..len]).await?;
+        }
+        let Phase::Open(peer) = &mut self.phase else { return Ok(()) };
+        if self.batch.is_empty() {
+            return Ok(());
+        }
+        let items = std::mem::take(&mut self.batch);
+        let answer = self.parts.intake.submit(Source::Gate(peer.key_id), items).await.map_err(|_| End::Intake)?;
+        self.answers.push_back(answer);
+        Ok(())
+    }
+
+    async fn frame(&mut self, raw: &[u8]) -> Result<(), End> {
+        match std::mem::replace(&mut self.phase, Phase::Greeting) {
+            Phase::Greeting => self.greet(raw).await,
+            // What an unknown gate goes on to say is not read.
+            Phase::Refused => {
+                self.phase = Phase::Refused;
+                Ok(())
+            }
+            Phase::Welcomed(mut peer) => {
+                // The first authenticated frame proves that the gate holds the link key.
+                let message = peer.link.receive::<FromGate<'_>>(raw).map_err(End::Link)?;
+                let now = self.parts.clock.now();
+                peer.replaced = self.parts.board.enter(
+                    self.connection,
+                    peer.gate_id,
+                    peer.key_id,
+                    self.address,
+                    &peer.firmware,
+                    now,
+                );
+                self.proven = Some(peer.gate_id);
+                tracing::info!(gate = peer.gate_id, address = %self.address, "gate connected");
+                self.message(&mut peer, message)?;
+                self.phase = Phase::Open(peer);
+                self.tell_time()
+            }
+            Phase::Open(mut peer) => {
+                let message = peer.link.receive::<FromGate<'_>>(raw).map_err(End::Link)?;
+                self.message(&mut peer, message)?;
+                self.phase = Phase::Open(peer);
+                Ok(())
+            }
+        }
+    }
+
+    async fn greet(&mut self, raw: &[u8]) -> Result<(), End> {
+        let hello = receive_clear::<FromGate<'_>>(raw).map_err(End::Link)?;
+        let FromGate::Hello { gate_id, firmware, nonce } = hello else {
+            return Err(End::Link(LinkError::Unexpected));
+        };
+        let mut known = self.parts.directory.current().by_id(gate_id).map(|g| g.key_id);
+        if known.is_none() {
+            // Commissioned since the directory was read, perhaps.
+            self.parts.directory.refresh(&self.parts.store).await.map_err(|_| End::Intake)?;
+            known = self.parts.directory.current().by_id(gate_id).map(|g| g.key_id);
+        }
+        let mut frame = [0; MAX_FRAME];
+        let Some(key_id) = known else {
+            metrics::counter!("wavepass_link_unknown_gates_total").increment(1);
+            tracing::warn!(gate = gate_id, address = %self.address, "link: a gate that is not served");
+            self.out.extend_from_slice(send_clear(&FromHost::Unknown, &mut frame).map_err(End::Link)?);
+            self.phase = Phase::Refused;
+            return Ok(());
+        };
+        let mut own = [0; 16];
+        // Without randomness no session is safe.
+        getrandom::fill(&mut own).map_err(|_| End::Intake)?;
+        let key = self.parts.clearing.link_key(gate_id, key_id);
+        let welcome = FromHost::Welcome { nonce: own, proof: key.proof(gate_id, &nonce, &own) };
+        self.out.extend_from_slice(send_clear(&welcome, &mut frame).map_err(End::Link)?);
+        self.phase = Phase::Welcomed(Box::new(Peer {
+            gate_id,
+            key_id,
+            firmware: firmware.chars().filter(|c| !c.is_control()).take(64).collect(),
+            link: key.session(Side::Host, gate_id, &nonce, &own),
+            replaced: Arc::new(Notify::new()),
+            lists: [Version::default(); 4],
+            status_seen: false,
+            next: 0,
+            seen: 0,
+            asked: None,
+            foreign: 0,
+        }));
+        Ok(())
+    }
+
+    fn message(&mut self, peer: &mut Peer, message: FromGate<'_>) -> Result<(), End> {
+        let now = self.parts.clock.now();
+        self.parts.board.update(self.connection, peer.gate_id, |state| state.seen_ms = now.0);
+        match message {
+            FromGate::Hello { .. } => return Err(End::Link(LinkError::Unexpected)),
+            FromGate::Status { key_id, oldest, next, acknowledged, lists } => {
+                if key_id != peer.key_id {
+                    return Err(End::Foreign);
+                }
+                peer.next = next;
+                for (known, told) in peer.lists.iter_mut().zip(lists) {
+                    // A list on its way counts as there, lest it be sent twice.
+                    *known = if peer.status_seen { (*known).max(told) } else { told };
+                }
+                peer.status_seen = true;
+                self.parts.board.update(self.connection, peer.gate_id, |state| {
+                    (state.oldest, state.next, state.gate_acknowledged) = (oldest, next, acknowledged);
+                    state.in_force(&lists);
+                });
+            }
+            FromGate::Entry { sealed } => self.entry(peer, sealed)?,
+            FromGate::Lost { from, upto } => {
+                // Nothing can be lost that was never written.
+                let upto = upto.min(peer.next.saturating_sub(1).max(peer.seen));
+                peer.seen = peer.seen.max(upto);
+                self.batch.push(Item::Lost { key_id: peer.key_id, from, upto });
+            }
+            FromGate::ListRefused { kind, version, why } => {
+                metrics::counter!("wavepass_link_lists_refused_total", "why" => why.word()).increment(1);
+                let (kind_word, why_word) = (kind.word(), why.word());
+                tracing::warn!(gate = peer.gate_id, kind = kind_word, ?version, why = why_word, "a gate refused a list");
+                self.parts.board.update(self.connection, peer.gate_id, |state| state.refused(kind, why));
+            }
+        }
+        Ok(())
+    }
+
+    fn entry(&mut self, peer: &mut Peer, sealed: &[u8]) -> Result<(), End> {
+        match Sealed::parse(sealed).map(|s| s.header) {
+            Ok(header) if header.ksn.key_id == peer.key_id => {
+                if header.sequence < peer.next.max(1) {
+                    peer.seen = peer.seen.max(header.sequence);
+                }
+            }
+            Ok(_) => {
+                peer.foreign += 1;
+                if peer.foreign > MAX_FOREIGN {
+                    return Err(End::Foreign);
+                }
+            }
+            Err(_) => {}
+        }
+        let item = match peer.asked.take_if(|asked| asked.instead == sealed) {
+            Some(asked) => {
+                peer.seen = peer.seen.max(asked.due);
+                Item::InPlaceOf { place: asked.due, sealed: sealed.into() }
+            }
+            None => Item::Entry(sealed.into()),
+        };
+        self.batch.push(item);
+        Ok(())
+    }
+
+    /// A batch is durable: asks for what is missing, and acknowledges the rest.
+    fn answered(&mut self, answer: Result<Receipt, IntakeError>) -> Result<(), End> {
+        let receipt = answer.map_err(|_| End::Intake)?;
+        let Phase::Open(peer) = &mut self.phase else { return Ok(()) };
+        let (key_id, gate_id) = (peer.key_id, peer.gate_id);
+        let resend = receipt.gap.filter(|gap| peer.asked.as_ref().is_none_or(|asked| asked.due != gap.due));
+        let acknowledged = receipt.acknowledged.get(&key_id).copied().unwrap_or(0);
+        let upto = acknowledged.min(peer.seen);
+        if let Some(gap) = resend {
+            let from = gap.due;
+            peer.asked = Some(Asked { due: from, instead: gap.instead });
+            self.send(&FromHost::Resend { from })?;
+        }
+        if upto > 0 {
+            self.send(&FromHost::Acknowledge { key_id, upto })?;
+        }
+        self.parts.board.update(self.connection, gate_id, |state| {
+            state.acknowledged = state.acknowledged.max(acknowledged);
+        });
+        Ok(())
+    }
+
+    fn tell_time(&mut self) -> Result<(), End> {
+        let now = self.parts.clock.now();
+        self.send(&FromHost::Time { now })
+    }
+
+    fn send(&mut self, message: &FromHost<'_>) -> Result<(), End> {
+        let Phase::Open(peer) = &mut self.phase else { return Ok(()) };
+        let mut frame = [0; MAX_FRAME];
+        self.out.extend_from_slice(peer.link.send(message, &mut frame).map_err(End::Link)?);
+        Ok(())
+    }
+
+    /// Puts list parts into the outgoing buffer while it is short.
+    fn fill_out(&mut self) -> Result<(), End> {
+        while self.out.len() < OUT {
+            if self.sending.is_none() {
+                self.sending = self.next_list();
+            }
+            let Some(mut sending) = self.sending.take() else { return Ok(()) };
+            let end = (sending.offset + MAX_PART).min(sending.bytes.len());
+            let message = FromHost::ListPart {
+                kind: sending.kind,
+                version: sending.version,
+                // Lists are megabytes at most; their own length field has 32 bits.
+                total: sending.bytes.len() as u32,
+                offset: sending.offset as u32,
+                part: &sending.bytes[sending.offset..end],
+            };
+            self.send(&message)?;
+            sending.offset = end;
+            if end < sending.bytes.len() {
+                self.sending = Some(sending);
+            }
+        }
+        Ok(())
+    }
+
+    /// The next list that is newer than the gate's, once the gate has told its versions.
+    fn next_list(&mut self) -> Option<Sending> {
+        let Phase::Open(peer) = &mut self.phase else { return None };
+        if !peer.status_seen {
+            return None;
+        }
+        Kind::ALL.into_iter().zip(&mut peer.lists).find_map(|(kind, at_gate)| {
+            let (version, bytes) = self.parts.lists.current(kind)?;
+            if version <= *at_gate {
+                return None;
+            }
+            *at_gate = version;
+            Some(Sending { kind, version, bytes, offset: 0 })
+        })
+    }
+}
+
+/// Waits for the oldest answer that is due; for ever where none is.
+async fn next_answer(answers: &mut VecDeque<Answer>) -> Result<Receipt, IntakeError> {
+    match answers.front_mut() {
+        Some(answer) => answer.await.map_err(super::stopped)?,
+        None => std::future::pending().await,
+    }
+}

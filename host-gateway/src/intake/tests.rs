@@ -1,0 +1,218 @@
+//! Intake through its own mouth, without sockets: what is durable, what is set aside, what counts.
+
+use super::sealer::Sealer;
+use super::{Item, Source, Verdict};
+use crate::testing::{Card, House, MORNING, passage};
+use wavepass_protocol::tap::{Decision, Outcome, Reason};
+
+const TAPS: &str = "SELECT count(*) FROM taps";
+const COUNTED: &str = "SELECT count(*) FROM taps WHERE counted = 1";
+const BREAKS: &str = "SELECT kind FROM breaks ORDER BY kind, detail";
+
+fn taps(gate: &mut Sealer, n: u16) -> Vec<Vec<u8>> {
+    let card = Card::new(1);
+    (1..=n).map(|atc| card.tap(u64::from(atc) * 60_000, atc).seal(gate)).collect()
+}
+
+#[tokio::test]
+async fn sealed_taps_become_rows_and_are_acknowledged() {
+    let house = House::new().await;
+    let mut gate = house.gate(1).await;
+    let mut refused = Card::new(2).tap(9_000, 3);
+    refused.decision = Decision::Refuse(Reason::Denied);
+    let entries = [taps(&mut gate, 2), vec![refused.seal(&mut gate)]].concat();
+    let receipt = house.app.intake.ingest(entries).await.unwrap();
+    assert_eq!(receipt.count("accepted"), 3);
+    assert_eq!(receipt.acknowledged.get(&gate.key_id), Some(&3));
+    let row: (i64, i64, String, i64, i64, i64) = sqlx::query_as(
+        "SELECT time_ms, service_day, station, opened, cryptogram, oda FROM taps WHERE sequence = 1",
+    )
+    .fetch_one(house.app.store.pool())
+    .await
+    .unwrap();
+    // 2026-11-23 is day 20780 after 1970-01-01; the bank has no key for this card's cryptogram.
+    assert_eq!(row, (MORNING as i64 + 60_000, 20_780, "A1".into(), 1, 3, 1));
+    assert_eq!(house.count("SELECT reason FROM taps WHERE opened = 0").await, Reason::Denied as i64);
+    assert_eq!(house.count(COUNTED).await, 2);
+}
+
+#[tokio::test]
+async fn nothing_in_the_database_files_identifies_a_rider() {
+    let house = House::new().await;
+    let mut gate = house.gate(1).await;
+    let card = Card::new(1);
+    house.register(&card).await;
+    house.ingest(&taps(&mut gate, 3)).await;
+    house.app.store.close().await;
+    for file in std::fs::read_dir(house.scratch.dir.path()).unwrap() {
+        let bytes = std::fs::read(file.unwrap().path()).unwrap();
+        for needle in [&b"6222021200000001"[..], &card.token.bcd()[..8]] {
+            assert!(!bytes.windows(needle.len()).any(|w| w == needle));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_tap_counts_once_however_often_it_arrives() {
+    let house = House::new().await;
+    let mut gate = house.gate(1).await;
+    let entries = taps(&mut gate, 3);
+    let twice = [entries.clone(), entries.clone()].concat();
+    assert_eq!(house.ingest(&twice).await, ["accepted", "accepted", "accepted", "repeated", "repeated", "repeated"]);
+    assert_eq!(house.ingest(&entries[1..2]).await, ["repeated"]);
+    assert_eq!((house.count(TAPS).await, house.count("SELECT count(*) FROM breaks").await), (3, 0));
+}
+
+#[tokio::test]
+async fn what_was_acknowledged_before_a_crash_counts_once_after_it() {
+    let house = House::new().await;
+    let mut gate = house.gate(1).await;
+    let entries = taps(&mut gate, 4);
+    // The gateway dies after the commit and before its answer is read; the gate sends everything again.
+    drop(house.app.intake.submit(Source::Batch, entries[..3].iter().cloned().map(Item::Entry).collect()).await);
+    while house.count(TAPS).await < 3 {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    let house = house.restart().await;
+    assert_eq!(house.ingest(&entries).await, ["repeated", "repeated", "repeated", "accepted"]);
+    assert_eq!(house.count(COUNTED).await, 4);
+}
+
+#[tokio::test]
+async fn a_tap_out_of_order_waits_for_the_number_that_is_due() {
+    let house = House::new().await;
+    let mut gate = house.gate(1).await;
+    let entries = taps(&mut gate, 3);
+    let receipt = house.app.intake.ingest(vec![entries[0].clone(), entries[2].clone()]).await.unwrap();
+    assert_eq!(receipt.verdicts, [Verdict::Accepted, Verdict::Gap { due: 2 }]);
+    assert_eq!(receipt.acknowledged.get(&gate.key_id), Some(&1));
+    assert_eq!(house.ingest(&entries).await, ["repeated", "accepted", "accepted"]);
+}
+
+#[tokio::test]
+async fn a_forged_or_altered_tap_is_set_aside_whole_and_the_next_taps_flow() {
+    let house = House::new().await;
+    let mut gate = house.gate(1).await;
+    let mut entries = taps(&mut gate, 4);
+    let good = entries[1].clone();
+    // A bit of the body: the header still names the place.
+    entries[1][40] ^= 4;
+    let receipt = house.app.intake.ingest(entries.clone()).await.unwrap();
+    assert_eq!(receipt.verdicts[1], Verdict::SetAside("forged"));
+    assert_eq!((receipt.count("accepted"), receipt.acknowledged.get(&gate.key_id)), (3, Some(&4)));
+    let kept: Vec<u8> =
+        sqlx::query_scalar("SELECT sealed FROM set_aside").fetch_one(house.app.store.pool()).await.unwrap();
+    assert_eq!(kept, entries[1]);
+    assert_eq!(house.texts(BREAKS).await, ["unopened"]);
+    // It comes again: still one break. The true tap comes after all: it counts.
+    assert_eq!(house.ingest(&entries[1..2]).await, ["repeated"]);
+    assert_eq!(house.texts(BREAKS).await, ["unopened"]);
+    assert_eq!(house.ingest(&[good]).await, ["accepted"]);
+    assert_eq!(house.count(COUNTED).await, 4);
+}
+
+#[tokio::test]
+async fn no_changed_bit_makes_a_tap_count() {
+    let house = House::new().await;
+    let mut gate = house.gate(1).await;
+    let entry = taps(&mut gate, 1).remove(0);
+    let changed: Vec<Vec<u8>> = (0..entry.len())
+        .map(|i| {
+            let mut changed = entry.clone();
+            changed[i] ^= 1 << (i % 8);
+            changed
+        })
+        .collect();
+    let words = house.ingest(&changed).await;
+    assert!(words.iter().all(|w| *w != "accepted"), "{words:?}");
+    assert_eq!(house.count(TAPS).await, 0);
+    assert_eq!(house.ingest(&[entry]).await, ["accepted"]);
+}
+
+#[tokio::test]
+async fn another_tap_in_a_place_that_is_taken_is_a_conflict() {
+    let house = House::new().await;
+    let mut gate = house.gate(1).await;
+    house.ingest(&taps(&mut gate, 2)).await;
+    // Genuinely sealed, as by a gate whose flash was put back to an earlier state.
+    let other = Card::new(9).tap(1, 1).with_entry(|e| gate.seal_as(2, 77, e).unwrap());
+    assert_eq!(house.ingest(&[other]).await, ["set_aside"]);
+    assert_eq!((house.texts(BREAKS).await, house.count(TAPS).await), (vec!["conflict".into()], 2));
+}
+
+#[tokio::test]
+async fn a_key_that_sealed_two_taps_lets_one_count() {
+    let house = House::new().await;
+    let mut gate = house.gate(1).await;
+    house.ingest(&taps(&mut gate, 2)).await;
+    let again = Card::new(9).tap(1, 1).with_entry(|e| gate.seal_as(3, 2, e).unwrap());
+    let next = Card::new(9).tap(2, 2).with_entry(|e| gate.seal_as(4, 3, e).unwrap());
+    assert_eq!(house.ingest(&[again, next]).await, ["set_aside", "accepted"]);
+    assert_eq!((house.texts(BREAKS).await, house.count(TAPS).await), (vec!["counter_repeat".into()], 3));
+}
+
+#[tokio::test]
+async fn a_batch_under_a_key_that_was_never_given_out_is_refused_its_place() {
+    let house = House::new().await;
+    let mut gate = house.gate(1).await;
+    let mut entry = taps(&mut gate, 1).remove(0);
+    entry[5] ^= 0xFF;
+    assert_eq!(house.ingest(&[entry, vec![1; 50], vec![9; 3]]).await, ["set_aside", "set_aside", "set_aside"]);
+    assert_eq!(house.count("SELECT count(*) FROM watermarks").await, 0);
+}
+
+#[tokio::test]
+async fn a_passage_finds_its_tap_in_any_order_of_arrival() {
+    let house = House::new().await;
+    let mut gate = house.gate(1).await;
+    let first = taps(&mut gate, 1).remove(0);
+    let passed = passage(&mut gate, 1, Outcome::Passed);
+    let late = passage(&mut gate, 1, Outcome::NotPassed);
+    let mut damaged = first.clone();
+    damaged[30] ^= 1;
+    // The tap is damaged on its way and comes whole only after its passages.
+    assert_eq!(house.ingest(&[damaged, passed, late]).await, ["set_aside", "accepted", "accepted"]);
+    assert_eq!(house.count("SELECT outcome FROM passages_waiting").await, 1);
+    assert_eq!(house.ingest(&[first]).await, ["accepted"]);
+    assert_eq!(house.count("SELECT passage FROM taps").await, 1);
+    assert_eq!(house.count("SELECT count(*) FROM passages_waiting").await, 0);
+    // In a group of its own, after its tap.
+    let second = Card::new(2).tap(0, 1).seal(&mut gate);
+    let of = gate.next_sequence() - 1;
+    house.ingest(&[second]).await;
+    house.ingest(&[passage(&mut gate, of, Outcome::Unknown)]).await;
+    assert_eq!(house.count("SELECT passage FROM taps WHERE sequence > 1").await, 2);
+}
+
+#[tokio::test]
+async fn a_loss_is_noted_once_and_what_turns_up_later_counts() {
+    let house = House::new().await;
+    let mut gate = house.gate(1).await;
+    let entries = taps(&mut gate, 5);
+    let source = Source::Gate(gate.key_id);
+    let submit = async |items: Vec<Item>| house.app.intake.submit(source, items).await.unwrap().await.unwrap().unwrap();
+    let lost = Item::Lost { key_id: gate.key_id, from: 1, upto: 3 };
+    let receipt = submit(vec![lost, Item::Entry(entries[3].clone()), Item::Entry(entries[4].clone())]).await;
+    assert_eq!(receipt.acknowledged.get(&gate.key_id), Some(&5));
+    submit(vec![Item::Lost { key_id: gate.key_id, from: 1, upto: 3 }]).await;
+    assert_eq!(house.texts("SELECT detail FROM breaks WHERE kind = 'gap'").await, ["1-3"]);
+    assert_eq!(house.ingest(&entries[..3]).await, ["accepted", "accepted", "accepted"]);
+}
+
+#[tokio::test]
+async fn many_senders_share_transactions_and_each_is_answered() {
+    let house = House::new().await;
+    let mut tasks = tokio::task::JoinSet::new();
+    for id in 1..=20 {
+        let mut gate = house.gate(id).await;
+        let intake = house.app.intake.clone();
+        tasks.spawn(async move {
+            for chunk in taps(&mut gate, 40).chunks(5) {
+                assert_eq!(intake.ingest(chunk.to_vec()).await.unwrap().count("accepted"), 5);
+            }
+        });
+    }
+    tasks.join_all().await;
+    assert_eq!(house.count(TAPS).await, 800);
+    assert_eq!(house.count("SELECT sum(acked) FROM watermarks").await, 800);
+}

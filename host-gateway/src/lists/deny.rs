@@ -1,0 +1,279 @@
+//! The deny list's table: which tokens gates must refuse, and why. One row for each cause; a token is denied while it
+//! has any. Gates, API and console all read what [`super::publish`] makes of it.
+
+use crate::keys::{ClearingKeys, TokenKey};
+use crate::store::{Audit, StoreError, audit_in, sql};
+use crate::tokens::{expiry_number, expiry_of, last_four};
+use sqlx::sqlite::SqliteRow;
+use sqlx::{AssertSqlSafe, Row, SqliteConnection};
+use std::collections::HashMap;
+use wavepass_protocol::time::UnixMs;
+use wavepass_protocol::token::{Expiry, Token};
+
+/// The longest note, bytes.
+pub const MAX_NOTE: usize = 500;
+
+/// Why the deny list is not changed.
+#[derive(Debug, thiserror::Error)]
+pub enum DenyError {
+    /// A token that is not registered can only be denied by its number and expiry.
+    #[error("no token {0} is registered; give its number and expiry")]
+    Unknown(TokenKey),
+    /// Number and expiry are another token's.
+    #[error("number and expiry are not those of token {0}")]
+    OtherToken(TokenKey),
+    /// A note that is too long.
+    #[error("a note has at most {MAX_NOTE} bytes")]
+    Note,
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<sqlx::Error> for DenyError {
+    fn from(e: sqlx::Error) -> Self {
+        Self::Store(e.into())
+    }
+}
+
+/// Why a token is denied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, clap::ValueEnum)]
+pub enum Cause {
+    /// It owes a debt.
+    Debt,
+    /// A copy of it is about.
+    Clone,
+    /// Its phone is lost, or it is suspended.
+    Lost,
+    /// A person decided so.
+    Manual,
+    /// It was deleted.
+    Deleted,
+}
+
+impl Cause {
+    /// Every cause.
+    pub const ALL: [Self; 5] = [Self::Debt, Self::Clone, Self::Lost, Self::Manual, Self::Deleted];
+
+    /// The word for it, in the store and on screens.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Debt => "debt",
+            Self::Clone => "clone",
+            Self::Lost => "lost",
+            Self::Manual => "manual",
+            Self::Deleted => "deleted",
+        }
+    }
+
+    fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|cause| cause.word() == word)
+    }
+}
+
+/// A token to be denied.
+#[derive(Debug, Clone)]
+pub struct Addition {
+    /// Which token.
+    pub token_key: TokenKey,
+    /// Its number and expiry. `None` takes them from the registry, for a registered token.
+    pub number: Option<(Token, Expiry)>,
+    /// Why.
+    pub cause: Cause,
+    /// Anything more; never a number or a name.
+    pub note: String,
+}
+
+/// A denied token and one of its causes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DenyRow {
+    /// Which token.
+    pub token_key: TokenKey,
+    /// Why.
+    pub cause: Cause,
+    /// The last four digits of its number.
+    pub last_four: String,
+    /// Its expiry.
+    pub expiry: Expiry,
+    /// Since when.
+    pub since: UnixMs,
+    /// Anything more.
+    pub note: String,
+    /// Who did it.
+    pub by: String,
+}
+
+struct Sealed {
+    token: Vec<u8>,
+    last_four: String,
+    expiry_yymm: u16,
+}
+
+/// Denies tokens; how many (token, cause) pairs are new. One that is there already stays as it was. All or none.
+pub async fn add_in(
+    conn: &mut SqliteConnection,
+    keys: &dyn ClearingKeys,
+    additions: &[Addition],
+    by: &str,
+    now: UnixMs,
+) -> Result<usize, DenyError> {
+    if additions.iter().any(|addition| addition.note.len() > MAX_NOTE) {
+        return Err(DenyError::Note);
+    }
+    let registered: Vec<TokenKey> =
+        additions.iter().filter(|a| a.number.is_none()).map(|a| a.token_key).collect();
+    let registered = sealed_tokens_in(conn, &registered).await?;
+    let mut added = 0;
+    for addition in additions {
+        let key = addition.token_key;
+        let own;
+        let sealed = match &addition.number {
+            Some((token, expiry)) if keys.token_key(token, *expiry) == key => {
+                own = Sealed {
+                    token: keys.seal_token(token, *expiry),
+                    last_four: last_four(token),
+                    expiry_yymm: expiry_number(*expiry),
+                };
+                &own
+            }
+            Some(_) => return Err(DenyError::OtherToken(key)),
+            None => registered.get(&key).ok_or(DenyError::Unknown(key))?,
+        };
+        let done = sqlx::query(
+            "INSERT OR IGNORE INTO deny_entries (token_key, cause, sealed_token, last_four, expiry_yymm, since_ms, \
+             note, by) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        )
+        .bind(key.as_slice())
+        .bind(addition.cause.word())
+        .bind(sealed.token.as_slice())
+        .bind(sealed.last_four.as_str())
+        .bind(sealed.expiry_yymm)
+        .bind(sql::ms(now))
+        .bind(addition.note.as_str())
+        .bind(by)
+        .execute(&mut *conn)
+        .await?;
+        if done.rows_affected() > 0 {
+            added += 1;
+            audit(conn, "deny.add", key, addition.cause, &addition.note, by, now).await?;
+        }
+    }
+    Ok(added)
+}
+
+/// Lifts causes; how many were there. A token that keeps another cause stays denied.
+pub async fn remove_in(
+    conn: &mut SqliteConnection,
+    entries: &[(TokenKey, Cause)],
+    by: &str,
+    note: &str,
+    now: UnixMs,
+) -> Result<usize, DenyError> {
+    if note.len() > MAX_NOTE {
+        return Err(DenyError::Note);
+    }
+    let mut removed = 0;
+    for (key, cause) in entries {
+        let done = sqlx::query("DELETE FROM deny_entries WHERE token_key = ? AND cause = ?")
+            .bind(key.as_slice())
+            .bind(cause.word())
+            .execute(&mut *conn)
+            .await?;
+        if done.rows_affected() > 0 {
+            removed += 1;
+            audit(conn, "deny.remove", *key, *cause, note, by, now).await?;
+        }
+    }
+    Ok(removed)
+}
+
+async fn audit(
+    conn: &mut SqliteConnection,
+    action: &str,
+    key: TokenKey,
+    cause: Cause,
+    note: &str,
+    by: &str,
+    at: UnixMs,
+) -> Result<(), StoreError> {
+    let detail = if note.is_empty() { cause.word().to_owned() } else { format!("{}: {note}", cause.word()) };
+    audit_in(conn, &Audit { at, user: by, action, subject: &key.to_hex(), detail: &detail }).await
+}
+
+async fn sealed_tokens_in(
+    conn: &mut SqliteConnection,
+    keys: &[TokenKey],
+) -> Result<HashMap<TokenKey, Sealed>, DenyError> {
+    let mut found = HashMap::with_capacity(keys.len());
+    for chunk in keys.chunks(sql::chunk(1)) {
+        let text = format!(
+            "SELECT token_key, sealed_token, last_four, expiry_yymm FROM tokens WHERE token_key IN ({})",
+            sql::marks(chunk.len())
+        );
+        let mut query = sqlx::query(AssertSqlSafe(text)).persistent(false);
+        for key in chunk {
+            query = query.bind(key.0.to_vec());
+        }
+        for row in query.fetch_all(&mut *conn).await? {
+            let key = TokenKey::from_slice(row.try_get("token_key")?)
+                .ok_or(StoreError::Damaged { what: "token key" })?;
+            let sealed = Sealed {
+                token: row.try_get("sealed_token")?,
+                last_four: row.try_get("last_four")?,
+                expiry_yymm: row.try_get("expiry_yymm")?,
+            };
+            found.insert(key, sealed);
+        }
+    }
+    Ok(found)
+}
+
+/// A page of the deny list in the order of token keys, from the token after `after`. A token's causes are never cut
+/// apart: a page may be longer than `limit` by them.
+pub async fn list_in(
+    conn: &mut SqliteConnection,
+    after: Option<TokenKey>,
+    limit: u32,
+) -> Result<Vec<DenyRow>, DenyError> {
+    let rows = sqlx::query(
+        "SELECT * FROM deny_entries WHERE token_key IN \
+         (SELECT DISTINCT token_key FROM deny_entries WHERE token_key > ? ORDER BY token_key LIMIT ?) \
+         ORDER BY token_key, cause",
+    )
+    .bind(after.map_or_else(Vec::new, |key| key.0.to_vec()))
+    .bind(limit)
+    .fetch_all(conn)
+    .await?;
+    rows.iter().map(row_of).collect()
+}
+
+/// Why a token is denied; empty if it is not.
+pub async fn causes_in(conn: &mut SqliteConnection, key: &TokenKey) -> Result<Vec<DenyRow>, DenyError> {
+    let rows = sqlx::query("SELECT * FROM deny_entries WHERE token_key = ? ORDER BY cause")
+        .bind(key.as_slice())
+        .fetch_all(conn)
+        .await?;
+    rows.iter().map(row_of).collect()
+}
+
+/// How many tokens are denied.
+pub async fn count_in(conn: &mut SqliteConnection) -> Result<u64, DenyError> {
+    let count: i64 =
+        sqlx::query_scalar("SELECT count(DISTINCT token_key) FROM deny_entries").fetch_one(conn).await?;
+    // A count is never negative.
+    Ok(count.unsigned_abs())
+}
+
+fn row_of(row: &SqliteRow) -> Result<DenyRow, DenyError> {
+    let damaged = || StoreError::Damaged { what: "deny list entry" };
+    Ok(DenyRow {
+        token_key: TokenKey::from_slice(row.try_get("token_key")?).ok_or_else(damaged)?,
+        cause: Cause::from_word(row.try_get("cause")?).ok_or_else(damaged)?,
+        last_four: row.try_get("last_four")?,
+        expiry: expiry_of(row.try_get("expiry_yymm")?)?,
+        // Written from a UnixMs, never negative.
+        since: UnixMs(row.try_get::<i64, _>("since_ms")?.unsigned_abs()),
+        note: row.try_get("note")?,
+        by: row.try_get("by")?,
+    })
+}

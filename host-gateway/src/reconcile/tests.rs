@@ -1,0 +1,130 @@
+//! Every kind of difference, planted and found.
+
+use super::*;
+use crate::clearing::testing::{World, day};
+use crate::clearing::{CloseOptions, DeductOptions};
+use crate::settlement::{SettlementConfig, settle_day};
+
+/// A world of four tokens, closed, deducted and settled; token 3 has no money.
+async fn closed() -> World {
+    let world = World::new(4, 10_000).await;
+    let taps: Vec<_> = (0..4).flat_map(|n| [(n, 8, 0, "HB", 0), (n, 8, 30, "UN", 1)]).collect();
+    world.taps(1, &taps).await;
+    world.tamper("UPDATE bank_accounts SET state = 'frozen' WHERE account_id = 'a3'").await;
+    let options = CloseOptions { now_ms: i64::MAX, ..CloseOptions::default() };
+    world.clearing.close_day(day(), options).await.unwrap();
+    world.clearing.deduct_day(day(), DeductOptions::default()).await.unwrap();
+    settle_day(&world.clearing, day(), &SettlementConfig::default()).await.unwrap();
+    world
+}
+
+async fn kinds(world: &World) -> Vec<&'static str> {
+    reconcile_day(&world.clearing, day(), 7).await.unwrap().differences.into_keys().collect()
+}
+
+#[tokio::test]
+async fn a_day_in_order_has_no_breaks() {
+    let world = closed().await;
+    assert!(kinds(&world).await.is_empty());
+    assert_eq!(world.one::<i64>("SELECT count(*) FROM breaks").await, 0);
+}
+
+#[tokio::test]
+async fn every_kind_of_difference_is_found() {
+    let zero = "UPDATE charges SET amount_fen = 1 WHERE token_key = x'00000000000000000000000000000000'";
+    let unlock = "DROP TRIGGER ledger_postings_stay; DROP TRIGGER ledger_postings_are_kept; \
+                  DROP TRIGGER bank_postings_stay; DROP TRIGGER bank_postings_are_kept";
+    // What is planted, and kinds that must be among those found.
+    let planted: [(&str, &[&str]); 22] = [
+        ("DELETE FROM taps WHERE sequence = 1", &["journey_extra", "journey_missing"]),
+        ("DELETE FROM taps WHERE sequence = 2", &["journey_differs"]),
+        ("DELETE FROM journeys WHERE first_sequence = 1", &["journey_missing", "charge_differs"]),
+        (
+            "UPDATE journeys SET charged_fen = 1 WHERE first_sequence = 1",
+            &["journey_differs", "charge_differs"],
+        ),
+        (zero, &["charge_differs", "deduction_amount", "ledger_differs", "batch_altered", "rule_6"]),
+        (
+            "DELETE FROM attempts WHERE state = 'approved'",
+            &["deduction_missing", "bank_missing_ours", "rule_6"],
+        ),
+        (
+            "UPDATE charges SET state = 'open' WHERE state = 'deducted'",
+            &["deduction_extra", "ledger_differs", "rule_6"],
+        ),
+        (
+            "UPDATE attempts SET state = 'approved' WHERE state = 'declined'",
+            &["deduction_extra", "state_differs", "bank_missing_theirs"],
+        ),
+        (
+            "UPDATE charges SET part = 9 WHERE state = 'declined'",
+            &["ledger_extra", "debt_missing", "debt_extra"],
+        ),
+        (
+            "UPDATE ledger_postings SET amount_fen = amount_fen + 1 WHERE account = 'deducted'",
+            &["ledger_unbalanced", "rule_6", "settlement_differs"],
+        ),
+        (
+            "DELETE FROM ledger_postings WHERE account = 'fares'",
+            &["ledger_differs", "ledger_unbalanced", "rule_6"],
+        ),
+        (
+            "DELETE FROM bank_postings WHERE side = 'transit' AND account_id = 'a0'",
+            &["bank_missing_theirs", "bank_books"],
+        ),
+        (
+            "UPDATE bank_postings SET amount_fen = amount_fen - 1 WHERE side = 'transit' AND account_id = 'a0'",
+            &["bank_amount", "bank_books"],
+        ),
+        ("UPDATE bank_accounts SET balance_fen = balance_fen + 1 WHERE account_id = 'a0'", &["bank_books"]),
+        (
+            "INSERT INTO bank_answers SELECT account_id, CAST(substr(entry, 1, 27) || x'02' AS BLOB), service_day, amount_fen, answer \
+             FROM bank_answers WHERE account_id = 'a0' AND length(entry) = 28; \
+             INSERT INTO bank_postings SELECT account_id, CAST(substr(entry, 1, 27) || x'02' AS BLOB), line, side, amount_fen, at_ms \
+             FROM bank_postings WHERE account_id = 'a0' AND length(entry) = 28",
+            &["bank_duplicate", "bank_missing_ours", "bank_books"],
+        ),
+        ("UPDATE batches SET total_fen = 5", &["batch_altered"]),
+        ("UPDATE batches SET previous_hash = x'00'", &["batch_altered"]),
+        ("UPDATE settlements SET settled_fen = settled_fen - 1", &["settlement_differs"]),
+        ("DELETE FROM debts", &["debt_missing"]),
+        ("UPDATE debts SET state = 'recovered'", &["debt_missing", "denied_without_debt"]),
+        ("DELETE FROM deny_entries", &["debtor_not_denied"]),
+        ("UPDATE attempts SET state = 'in_doubt' WHERE state = 'declined'", &["state_differs", "rule_6"]),
+    ];
+    let mut seen: Vec<&str> = Vec::new();
+    for (change, expected) in planted {
+        let world = closed().await;
+        world.tamper(unlock).await;
+        world.tamper(change).await;
+        let found = kinds(&world).await;
+        for kind in expected {
+            assert!(found.contains(kind), "{change}: {kind} is not among {found:?}");
+        }
+        seen.extend(found);
+    }
+    for kind in KINDS {
+        assert!(seen.contains(&kind), "nothing planted is {kind}");
+    }
+    assert!(seen.iter().all(|kind| KINDS.contains(kind)));
+}
+
+#[tokio::test]
+async fn a_break_is_one_row_closed_when_gone_and_opened_when_back() {
+    let world = closed().await;
+    let count = "SELECT count(*) FROM breaks WHERE closed_ms IS NULL";
+    world.tamper("DELETE FROM deny_entries").await;
+    for _ in 0..2 {
+        assert_eq!(kinds(&world).await, ["debtor_not_denied"]);
+        assert_eq!(world.one::<i64>(count).await, 1);
+    }
+    let entry =
+        "INSERT INTO deny_entries SELECT token_key, 'debt', x'', '0000', 3012, 0, '', 'test' FROM debts";
+    world.tamper(entry).await;
+    assert!(kinds(&world).await.is_empty());
+    assert_eq!(world.one::<i64>(count).await, 0);
+    world.tamper("DELETE FROM deny_entries").await;
+    assert_eq!(kinds(&world).await, ["debtor_not_denied"]);
+    assert_eq!(world.one::<i64>(count).await, 1);
+    assert_eq!(world.one::<i64>("SELECT count(*) FROM breaks").await, 1);
+}

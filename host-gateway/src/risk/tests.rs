@@ -1,0 +1,160 @@
+//! Risk: what counts and what is an alert depends on what was tapped, not on when it arrived.
+
+use super::{Summary, run};
+use crate::intake::sealer::Sealer;
+use crate::testing::{Card, House, TapAt};
+use proptest::prelude::*;
+use wavepass_protocol::lists::Kind;
+use wavepass_protocol::tap::ClockQuality;
+
+const ALERTS: &str = "SELECT kind || ' ' || detail || ' ' || event_ms || ' ' || hex(key_id) || ' ' || sequence \
+                      FROM alerts ORDER BY 1";
+const WITHHELD: &str = "SELECT hex(key_id) || ' ' || sequence || ' ' || withheld FROM taps ORDER BY 1";
+const KINDS: &str = "SELECT kind FROM alerts ORDER BY kind";
+const COUNTED: &str = "SELECT count(*) FROM taps WHERE counted = 1";
+
+async fn two_gates(house: &House) -> (Sealer, Sealer) {
+    (house.gate(1).await, house.gate(2).await)
+}
+
+#[tokio::test]
+async fn one_counter_with_different_data_is_a_clone_and_the_later_tap_does_not_count() {
+    let house = House::new().await;
+    let (mut a, mut b) = two_gates(&house).await;
+    let card = Card::new(1);
+    let token = house.register(&card).await;
+    let thief = TapAt { data: 999, ..card.tap(3_600_000, 5) };
+    house.ingest(&[card.tap(0, 5).seal(&mut a), thief.seal(&mut b)]).await;
+    let summary = run(&house.app).await.unwrap();
+    assert_eq!(summary, Summary { tokens: 1, alerts: 1, changed: 1, denied: 1 });
+    assert_eq!((house.texts(KINDS).await, house.count(COUNTED).await), (vec!["clone".into()], 1));
+    assert_eq!(house.count("SELECT count(*) FROM taps WHERE counted = 1 AND atc = 5 AND key_id = x'5750000100000001'").await, 1);
+    // The deny list has it, and gates get it with the next publication.
+    house.app.publish_lists().await.unwrap();
+    assert!(house.app.lists.current(Kind::Deny).is_some() && house.app.lists.denies(&card.token, Some(card.expiry)));
+    assert_eq!(house.texts("SELECT cause FROM deny_entries").await, ["clone"]);
+    // Nothing is new the second time.
+    assert_eq!(run(&house.app).await.unwrap(), Summary::default());
+    let _ = token;
+}
+
+#[tokio::test]
+async fn one_card_s_data_under_two_keys_counts_once_and_raises_an_alert() {
+    let house = House::new().await;
+    let (mut a, mut b) = two_gates(&house).await;
+    let card = Card::new(1);
+    house.register(&card).await;
+    let tap = card.tap(0, 5);
+    house.ingest(&[tap.seal(&mut a), tap.seal(&mut b), tap.seal(&mut a)]).await;
+    run(&house.app).await.unwrap();
+    assert_eq!((house.texts(KINDS).await, house.count(COUNTED).await), (vec!["resealed".into()], 1));
+}
+
+#[tokio::test]
+async fn counters_that_run_against_time_tell_of_two_cards() {
+    let house = House::new().await;
+    let (mut a, mut b) = two_gates(&house).await;
+    let (card, honest) = (Card::new(1), Card::new(2));
+    house.register(&card).await;
+    house.register(&honest).await;
+    house.ingest(&[card.tap(0, 50).seal(&mut a), card.tap(600_000, 12).seal(&mut b)]).await;
+    // Within what two clocks can differ, the order says nothing.
+    let free = TapAt { clock: ClockQuality::Free, ..honest.tap(100_000, 7) };
+    house.ingest(&[honest.tap(0, 8).seal(&mut a), free.seal(&mut b)]).await;
+    run(&house.app).await.unwrap();
+    assert_eq!((house.texts(KINDS).await, house.count(COUNTED).await), (vec!["clone_order".into()], 4));
+}
+
+#[tokio::test]
+async fn a_late_tap_of_an_earlier_time_is_no_clone() {
+    let house = House::new().await;
+    let (mut a, mut b) = two_gates(&house).await;
+    let card = Card::new(1);
+    house.register(&card).await;
+    house.ingest(&[card.tap(600_000, 13).seal(&mut b)]).await;
+    run(&house.app).await.unwrap();
+    house.ingest(&[card.tap(0, 12).seal(&mut a)]).await;
+    run(&house.app).await.unwrap();
+    assert_eq!(house.texts(KINDS).await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_refuted_cryptogram_does_not_count() {
+    let house = House::new().await;
+    let (mut a, _) = two_gates(&house).await;
+    // A number of our own bank's range, so that its keys can tell.
+    let card = Card { token: wavepass_protocol::token::Token::from_digits("6299000112345678").unwrap(), ..Card::new(1) };
+    house.ingest(&[card.tap(0, 1).seal(&mut a)]).await;
+    run(&house.app).await.unwrap();
+    assert_eq!(house.texts(KINDS).await, ["invalid_cryptogram", "unknown_token"]);
+    assert_eq!(house.count(COUNTED).await, 0);
+}
+
+#[tokio::test]
+async fn a_token_that_nobody_issued_is_kept_and_told_once() {
+    let house = House::new().await;
+    let (mut a, _) = two_gates(&house).await;
+    let card = Card::new(1);
+    house.ingest(&[card.tap(0, 1).seal(&mut a)]).await;
+    run(&house.app).await.unwrap();
+    house.ingest(&[card.tap(60_000, 2).seal(&mut a)]).await;
+    run(&house.app).await.unwrap();
+    assert_eq!((house.texts(KINDS).await, house.count(COUNTED).await), (vec!["unknown_token".into()], 2));
+}
+
+#[tokio::test]
+async fn a_clone_of_an_unregistered_card_is_denied_by_the_number_in_its_tap() {
+    let house = House::new().await;
+    let (mut a, mut b) = two_gates(&house).await;
+    let card = Card::new(1);
+    house.ingest(&[card.tap(0, 5).seal(&mut a), TapAt { data: 9, ..card.tap(60_000, 5) }.seal(&mut b)]).await;
+    assert_eq!(run(&house.app).await.unwrap().denied, 1);
+}
+
+/// Taps of two cards at three gates, with repeated counters, copies and jumps.
+fn day() -> impl Strategy<Value = Vec<(u8, u8, u64, u16, u16)>> {
+    let tap = (0u8..3, 0u8..2, 0u64..48, 1u16..8, 0u16..3);
+    proptest::collection::vec(tap, 1..14)
+}
+
+async fn play(taps: &[(u8, u8, u64, u16, u16)], order: &[usize], pause_after: usize) -> (Vec<String>, Vec<String>) {
+    let house = House::new().await;
+    let mut gates = [house.gate(1).await, house.gate(2).await, house.gate(3).await];
+    let cards = [Card::new(1), Card::new(2)];
+    house.register(&cards[0]).await;
+    house.register(&cards[1]).await;
+    // Each gate seals in its own order; batches of the gates arrive in the order given.
+    let sealed: Vec<(usize, Vec<u8>)> = taps
+        .iter()
+        .map(|(gate, card, hour, atc, data)| {
+            let gate = usize::from(*gate);
+            let tap = TapAt { data: *data, ..cards[usize::from(*card)].tap(hour * 1_800_000, *atc) };
+            (gate, tap.seal(&mut gates[gate]))
+        })
+        .collect();
+    for (n, &gate) in order.iter().enumerate() {
+        let entries: Vec<_> = sealed.iter().filter(|(g, _)| *g == gate).map(|(_, s)| s.clone()).collect();
+        house.ingest(&entries).await;
+        if n == pause_after {
+            run(&house.app).await.unwrap();
+        }
+    }
+    run(&house.app).await.unwrap();
+    (house.texts(ALERTS).await, house.texts(WITHHELD).await)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+    #[test]
+    fn findings_do_not_depend_on_the_order_of_arrival(
+        taps in day(),
+        order in Just(vec![0usize, 1, 2]).prop_shuffle(),
+        pause_after in 0usize..4,
+    ) {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let (expected, found) = runtime.block_on(async {
+            (play(&taps, &[0, 1, 2], 9).await, play(&taps, &order, pause_after).await)
+        });
+        prop_assert_eq!(expected, found);
+    }
+}

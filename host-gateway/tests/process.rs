@@ -1,0 +1,178 @@
+//! The gateway as a process: started, spoken to by a second one, killed, started again.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use wavepass_gateway::intake::sealer::Sealer;
+use wavepass_gateway::serve::Running;
+use wavepass_protocol::tap::{Entry, Outcome, Passage};
+use wavepass_protocol::time::UnixMs;
+
+struct House {
+    dir: tempfile::TempDir,
+}
+
+impl House {
+    /// A data folder with key files.
+    fn new() -> Self {
+        let house = Self { dir: tempfile::tempdir().unwrap() };
+        for more in [&["root"][..], &["bank"], &["clearing", "--root", "keys/root.key"]] {
+            house.says(&[&["keys", "init", "--dir", "keys", "--role"], more].concat());
+        }
+        house
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_wavepass-gateway"));
+        command.args(args).current_dir(self.dir.path()).env_clear();
+        command.env("WAVEPASS_DATA", self.dir.path()).env("WAVEPASS_PASSPHRASE", "correct horse battery staple");
+        command
+    }
+
+    fn run(&self, args: &[&str]) -> Output {
+        self.command(args).output().unwrap()
+    }
+
+    /// Runs a command that must succeed; gives what it printed.
+    fn says(&self, args: &[&str]) -> String {
+        let out = self.run(args);
+        assert!(out.status.success(), "{args:?}: {}", String::from_utf8_lossy(&out.stderr));
+        String::from_utf8(out.stdout).unwrap()
+    }
+
+    fn serve(&self) -> Gateway {
+        let ready = self.path("ready.json");
+        let _ = std::fs::remove_file(&ready);
+        let addresses = ["--listen-link", "127.0.0.1:0", "--listen-http", "127.0.0.1:0"];
+        let mut args = vec!["serve", "--clock", "driven", "--exit-on-stdin-eof", "--ready-file", "ready.json"];
+        args.extend(addresses);
+        let log = std::fs::File::options().append(true).create(true).open(self.path("log")).unwrap();
+        let child = self.command(&args).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(log).spawn().unwrap();
+        let mut gateway = Gateway { child };
+        let began = Instant::now();
+        while !ready.exists() {
+            assert!(began.elapsed() < Duration::from_secs(60), "the gateway does not start");
+            assert!(gateway.child.try_wait().unwrap().is_none(), "{}", self.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        gateway
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.path("log")).unwrap_or_default()
+    }
+
+    fn gate(&self, id: &str) -> Sealer {
+        let file = format!("gate-{id}.wpg");
+        self.says(&["gate", "add", "--id", id, "--station", "A1", "--direction", "entry", "--out", &file]);
+        Sealer::new(&std::fs::read(self.path(&file)).unwrap()).unwrap()
+    }
+
+    fn write_entries(&self, name: &str, entries: &[Vec<u8>]) {
+        let mut file = std::fs::File::create(self.path(name)).unwrap();
+        for entry in entries {
+            let hex: String = entry.iter().map(|b| format!("{b:02x}")).collect();
+            writeln!(file, "{{\"sealed\":\"{hex}\"}}").unwrap();
+        }
+    }
+}
+
+struct Gateway {
+    child: Child,
+}
+
+impl Gateway {
+    fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Ends it as its parent's end would.
+    fn end(mut self) -> bool {
+        drop(self.child.stdin.take());
+        self.child.wait().unwrap().success()
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn entries(gate: &mut Sealer, n: u32) -> Vec<Vec<u8>> {
+    let passage = |of| Entry::Passage(Passage { time: UnixMs(1), of, outcome: Outcome::Passed });
+    (0..n).map(|i| gate.seal(&passage(i + 1)).unwrap()).collect()
+}
+
+fn mode_of(path: &Path) -> u32 {
+    std::os::unix::fs::MetadataExt::mode(&std::fs::metadata(path).unwrap()) & 0o777
+}
+
+#[test]
+fn commands_go_through_the_gateway_that_owns_the_folder_and_their_files_stay_with_the_caller() {
+    let house = House::new();
+    // Nobody runs: the command takes the folder itself.
+    house.gate("1");
+    let gateway = house.serve();
+    let mut gate = house.gate("2");
+    assert_eq!(mode_of(&house.path("gate-2.wpg")), 0o600);
+    assert_eq!(mode_of(&house.path("admin-token")), 0o600);
+    assert!(house.says(&["gate", "list"]).lines().count() >= 2);
+    house.write_entries("taps.jsonl", &entries(&mut gate, 5));
+    assert_eq!(house.says(&["import", "taps.jsonl"]).trim(), "5 entries: 5 accepted");
+    assert_eq!(house.says(&["import", "taps.jsonl"]).trim(), "5 entries: 5 repeated");
+    assert!(gateway.end());
+    assert!(Running::read(house.dir.path()).is_err());
+    // And takes it again.
+    assert_eq!(house.says(&["import", "taps.jsonl"]).trim(), "5 entries: 5 repeated");
+}
+
+#[test]
+fn a_second_gateway_on_the_same_folder_is_refused_by_name() {
+    let house = House::new();
+    let gateway = house.serve();
+    let second = house.run(&["serve", "--listen-link", "127.0.0.1:0", "--listen-http", "127.0.0.1:0"]);
+    let message = String::from_utf8_lossy(&second.stderr).into_owned();
+    assert_eq!(second.status.code(), Some(1));
+    assert!(message.contains("is in use by another process") && message.contains(&gateway.child.id().to_string()), "{message}");
+}
+
+#[test]
+fn what_was_accepted_survives_a_kill_and_counts_once() {
+    let house = House::new();
+    let mut gate = house.gate("1");
+    let all = entries(&mut gate, 200);
+    house.write_entries("all.jsonl", &all);
+    let mut accepted = 0;
+    for round in 0..4usize {
+        let gateway = house.serve();
+        house.write_entries("part.jsonl", &all[..(round + 1) * 50]);
+        let said = house.says(&["import", "part.jsonl"]);
+        assert!(said.contains("50 accepted"), "{said}");
+        accepted += 50;
+        gateway.kill();
+    }
+    // The killed gateway leaves its address behind, and no lock.
+    assert_eq!(house.says(&["import", "all.jsonl"]).trim(), format!("200 entries: {accepted} repeated"));
+}
+
+#[test]
+fn misuse_is_told_from_failure() {
+    let house = House::new();
+    assert_eq!(house.run(&["fly"]).status.code(), Some(2));
+    assert_eq!(house.run(&["--help"]).status.code(), Some(0));
+    let out = house.run(&["--database", "postgres://u:p@host/db", "gate", "list"]);
+    let message = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert_eq!(out.status.code(), Some(1));
+    assert!(message.contains("postgres:") && !message.contains("u:p"), "{message}");
+    let out = house.run(&["import", "/nowhere"]);
+    assert_eq!(out.status.code(), Some(1));
+}

@@ -1,0 +1,128 @@
+//! One chip of flash with a gate's areas as partitions, so that one power cut is a cut for all of them.
+
+use embedded_storage_async::nor_flash::{ErrorType, NorFlash, ReadNorFlash};
+use wavepass_gate::Areas;
+use wavepass_journal::sim::{Cut, ERASE, FlashError, RamFlash, WRITE};
+
+/// Which area, in the order in which they lie on the chip.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    Keys,
+    Identity,
+    Deny,
+    CaKeys,
+    Revocations,
+    Config,
+    Journal,
+}
+
+/// Pages of each area but the journal, which has the rest.
+const PAGES: [usize; 6] = [2, 2, 4, 2, 2, 2];
+
+#[derive(Clone)]
+pub struct Chip {
+    flash: RamFlash,
+    pages: usize,
+}
+
+impl Chip {
+    pub fn new(journal_pages: usize) -> Self {
+        let pages = PAGES.iter().sum::<usize>() + journal_pages;
+        Self { flash: RamFlash::new(pages * ERASE), pages }
+    }
+
+    /// Another chip with the same content, and with power.
+    pub fn copy(&self) -> Self {
+        Self { flash: RamFlash::with(self.flash.content()), pages: self.pages }
+    }
+
+    fn range(&self, place: Place) -> (usize, usize) {
+        let index = place as usize;
+        let from = PAGES[..index].iter().sum::<usize>();
+        (from * ERASE, PAGES.get(index).map_or(self.pages, |len| from + len) * ERASE)
+    }
+
+    pub fn area(&self, place: Place) -> Area {
+        let (from, to) = self.range(place);
+        Area { flash: self.flash.clone(), from: from as u32, len: to - from }
+    }
+
+    pub fn areas(&self) -> Areas<Area> {
+        Areas {
+            journal: self.area(Place::Journal),
+            keys: self.area(Place::Keys),
+            identity: self.area(Place::Identity),
+            lists: [Place::Deny, Place::CaKeys, Place::Revocations, Place::Config].map(|p| self.area(p)),
+        }
+    }
+
+    pub fn content(&self) -> Vec<u8> {
+        self.flash.content()
+    }
+
+    pub fn content_of(&self, place: Place) -> Vec<u8> {
+        let (from, to) = self.range(place);
+        self.content()[from..to].to_vec()
+    }
+
+    pub fn cut(&self, after: u64, flips: u64) {
+        self.flash.cut(Cut { after, flips });
+    }
+
+    pub fn power_on(&self) -> bool {
+        self.flash.power_on()
+    }
+
+    pub fn fail_next_write(&self, landed: usize) {
+        self.flash.fail_next_write(landed);
+    }
+
+    pub fn words(&self) -> u64 {
+        self.flash.words()
+    }
+}
+
+/// A partition of the chip.
+pub struct Area {
+    flash: RamFlash,
+    from: u32,
+    len: usize,
+}
+
+impl Area {
+    fn inside(&self, from: u32, len: usize) -> Result<(), FlashError> {
+        if from as usize + len > self.len { Err(FlashError::OutOfBounds) } else { Ok(()) }
+    }
+}
+
+impl ErrorType for Area {
+    type Error = FlashError;
+}
+
+impl ReadNorFlash for Area {
+    const READ_SIZE: usize = 1;
+
+    async fn read(&mut self, offset: u32, bytes: &mut [u8]) -> Result<(), FlashError> {
+        self.inside(offset, bytes.len())?;
+        self.flash.read(self.from + offset, bytes).await
+    }
+
+    fn capacity(&self) -> usize {
+        self.len
+    }
+}
+
+impl NorFlash for Area {
+    const WRITE_SIZE: usize = WRITE;
+    const ERASE_SIZE: usize = ERASE;
+
+    async fn erase(&mut self, from: u32, to: u32) -> Result<(), FlashError> {
+        self.inside(from, to.saturating_sub(from) as usize)?;
+        self.flash.erase(self.from + from, self.from + to).await
+    }
+
+    async fn write(&mut self, offset: u32, bytes: &[u8]) -> Result<(), FlashError> {
+        self.inside(offset, bytes.len())?;
+        self.flash.write(self.from + offset, bytes).await
+    }
+}
