@@ -20,7 +20,11 @@ pub struct System;
 impl Clock for System {
     fn now(&self) -> UnixMs {
         // A clock before 1970 is unset: 0 says so as well as any other number.
-        UnixMs(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis().try_into().unwrap_or(u64::MAX)))
+        UnixMs(
+            SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .map_or(0, |d| d.as_millis().try_into().unwrap_or(u64::MAX)),
+        )
     }
 }
 

@@ -3,11 +3,11 @@
 //! Parts that belong to one module (bank, tariff, settlement) are sections of the same file that the module reads
 //! itself with [`Config::section`].
 
-use wavepass_fares::DayClock;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use wavepass_fares::DayClock;
 
 /// What is wrong with a configuration.
 #[derive(Debug, thiserror::Error)]
@@ -220,11 +220,18 @@ impl Config {
         for key in &file.http.api_keys {
             if key.sha256.len() != 64 || !key.sha256.bytes().all(|b| b.is_ascii_hexdigit()) {
                 let why = "the SHA-256 of the key, 64 hexadecimal digits".into();
-                return Err(ConfigError::Value { name: "http.api_keys.sha256", value: key.name.clone(), why });
+                return Err(ConfigError::Value {
+                    name: "http.api_keys.sha256",
+                    value: key.name.clone(),
+                    why,
+                });
             }
         }
-        let data =
-            overrides.data.clone().or_else(|| file.data.clone()).unwrap_or_else(|| PathBuf::from("wavepass-data"));
+        let data = overrides
+            .data
+            .clone()
+            .or_else(|| file.data.clone())
+            .unwrap_or_else(|| PathBuf::from("wavepass-data"));
         let database = overrides
             .database
             .clone()

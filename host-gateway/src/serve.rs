@@ -213,7 +213,9 @@ impl Server {
 }
 
 async fn bind(address: SocketAddr, for_whom: &str) -> Result<TcpListener, CommandError> {
-    TcpListener::bind(address).await.map_err(|e| format!("cannot listen on {address} for {for_whom}: {e}").into())
+    TcpListener::bind(address)
+        .await
+        .map_err(|e| format!("cannot listen on {address} for {for_whom}: {e}").into())
 }
 
 fn link_parts(app: &App) -> LinkParts {

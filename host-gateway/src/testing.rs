@@ -11,7 +11,9 @@ use crate::tokens::{self, Registration};
 use rand::SeedableRng;
 use rand_chacha::ChaCha20Rng;
 use std::sync::Arc;
-use wavepass_protocol::tap::{ClockQuality, Decision, Direction, Entry, OdaMethod, OdaResult, Outcome, Passage, Tap, Timings};
+use wavepass_protocol::tap::{
+    ClockQuality, Decision, Direction, Entry, OdaMethod, OdaResult, Outcome, Passage, Tap, Timings,
+};
 use wavepass_protocol::time::UnixMs;
 use wavepass_protocol::token::{Expiry, Token};
 
@@ -52,8 +54,13 @@ impl House {
 
     /// Commissions a gate; gives its provisioning file.
     pub(crate) async fn provisioning(&self, gate_id: u32) -> Vec<u8> {
-        let new =
-            NewGate { gate_id, station: "A1".into(), direction: Direction::Entry, operator: 1, network: *b"WAVE" };
+        let new = NewGate {
+            gate_id,
+            station: "A1".into(),
+            direction: Direction::Entry,
+            operator: 1,
+            network: *b"WAVE",
+        };
         let mut tx = self.app.store.begin().await.unwrap();
         let clearing = &*self.app.clearing;
         let (_, file) = gates::add_in(&mut tx, clearing, &new, "test", UnixMs(MORNING)).await.unwrap();
@@ -72,7 +79,8 @@ impl House {
         };
         let mut tx = self.app.store.begin().await.unwrap();
         let clearing = &*self.app.clearing;
-        let keys = tokens::register_in(&mut tx, clearing, &[registration], "test", UnixMs(MORNING)).await.unwrap();
+        let keys =
+            tokens::register_in(&mut tx, clearing, &[registration], "test", UnixMs(MORNING)).await.unwrap();
         tx.commit().await.unwrap();
         keys[0]
     }
@@ -114,13 +122,23 @@ pub(crate) struct Card {
 
 impl Card {
     pub(crate) fn new(n: u32) -> Self {
-        Self { token: Token::from_digits(&format!("62220212{n:08}")).unwrap(), expiry: Expiry::new(31, 5).unwrap() }
+        Self {
+            token: Token::from_digits(&format!("62220212{n:08}")).unwrap(),
+            expiry: Expiry::new(31, 5).unwrap(),
+        }
     }
 
     /// An opened tap, `at_ms` after [`MORNING`]. The gate's random number is `atc`, so that the same call gives the
     /// same card data.
     pub(crate) fn tap(&self, at_ms: u64, atc: u16) -> TapAt {
-        TapAt { card: self.clone(), at_ms, atc, data: atc, clock: ClockQuality::Synchronised, decision: Decision::Open }
+        TapAt {
+            card: self.clone(),
+            at_ms,
+            atc,
+            data: atc,
+            clock: ClockQuality::Synchronised,
+            decision: Decision::Open,
+        }
     }
 }
 

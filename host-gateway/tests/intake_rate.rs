@@ -1,6 +1,8 @@
 //! How fast sealed taps become durable. A measurement, not a gate on a busy machine: run it with
 //! `cargo test --release -p wavepass-gateway --test intake_rate -- --ignored --nocapture`.
 
+#![allow(clippy::unwrap_used, reason = "a test fails where it unwraps")]
+
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -47,7 +49,10 @@ fn tap(gate: &mut Sealer, n: u32) -> Vec<u8> {
         iad: &[6, 1, 0x12, 3, 0xA0, 0, 0],
         aip: Some([0x21, 0]),
         track2: &[],
-        pdol: &[0x9F, 0x66, 4, 0x9F, 2, 6, 0x9F, 3, 6, 0x9F, 0x1A, 2, 0x95, 5, 0x5F, 0x2A, 2, 0x9A, 3, 0x9C, 1, 0x9F, 0x37, 4],
+        pdol: &[
+            0x9F, 0x66, 4, 0x9F, 2, 6, 0x9F, 3, 6, 0x9F, 0x1A, 2, 0x95, 5, 0x5F, 0x2A, 2, 0x9A, 3, 0x9C, 1,
+            0x9F, 0x37, 4,
+        ],
         pdol_values: &[7; 33],
         oda_method: Some(OdaMethod::Ecc),
         oda_result: OdaResult::Passed,
@@ -60,14 +65,20 @@ fn tap(gate: &mut Sealer, n: u32) -> Vec<u8> {
 #[ignore = "a measurement"]
 async fn intake_rate() {
     let dir = tempfile::tempdir().unwrap();
-    let keys = KeySet::generate(&mut rand_chacha::ChaCha20Rng::seed_from_u64(1), &KeyOptions::house(2036)).unwrap();
+    let keys =
+        KeySet::generate(&mut rand_chacha::ChaCha20Rng::seed_from_u64(1), &KeyOptions::house(2036)).unwrap();
     let config = Config::of(dir.path()).unwrap();
     let store = Store::open(&config.database, &config.data).await.unwrap();
     let app = App::start(store, keys.clearing(), keys.bank(), config, Arc::new(System)).await.unwrap();
     let mut batches: Vec<Vec<Vec<Vec<u8>>>> = Vec::new();
     for gate_id in 1..=GATES {
-        let new =
-            NewGate { gate_id, station: "S07".into(), direction: Direction::Entry, operator: 1, network: *b"WAVE" };
+        let new = NewGate {
+            gate_id,
+            station: "S07".into(),
+            direction: Direction::Entry,
+            operator: 1,
+            network: *b"WAVE",
+        };
         let mut tx = app.store.begin().await.unwrap();
         let (_, file) = gates::add_in(&mut tx, &*app.clearing, &new, "bench", UnixMs(MORNING)).await.unwrap();
         tx.commit().await.unwrap();

@@ -1,5 +1,7 @@
 //! The gateway as a process: started, spoken to by a second one, killed, started again.
 
+#![allow(clippy::unwrap_used, reason = "a test fails where it unwraps")]
+
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -31,7 +33,9 @@ impl House {
     fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_wavepass-gateway"));
         command.args(args).current_dir(self.dir.path()).env_clear();
-        command.env("WAVEPASS_DATA", self.dir.path()).env("WAVEPASS_PASSPHRASE", "correct horse battery staple");
+        command
+            .env("WAVEPASS_DATA", self.dir.path())
+            .env("WAVEPASS_PASSPHRASE", "correct horse battery staple");
         command
     }
 
@@ -50,10 +54,12 @@ impl House {
         let ready = self.path("ready.json");
         let _ = std::fs::remove_file(&ready);
         let addresses = ["--listen-link", "127.0.0.1:0", "--listen-http", "127.0.0.1:0"];
-        let mut args = vec!["serve", "--clock", "driven", "--exit-on-stdin-eof", "--ready-file", "ready.json"];
+        let mut args =
+            vec!["serve", "--clock", "driven", "--exit-on-stdin-eof", "--ready-file", "ready.json"];
         args.extend(addresses);
         let log = std::fs::File::options().append(true).create(true).open(self.path("log")).unwrap();
-        let child = self.command(&args).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(log).spawn().unwrap();
+        let child =
+            self.command(&args).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(log).spawn().unwrap();
         let mut gateway = Gateway { child };
         let began = Instant::now();
         while !ready.exists() {
@@ -142,7 +148,10 @@ fn a_second_gateway_on_the_same_folder_is_refused_by_name() {
     let second = house.run(&["serve", "--listen-link", "127.0.0.1:0", "--listen-http", "127.0.0.1:0"]);
     let message = String::from_utf8_lossy(&second.stderr).into_owned();
     assert_eq!(second.status.code(), Some(1));
-    assert!(message.contains("is in use by another process") && message.contains(&gateway.child.id().to_string()), "{message}");
+    assert!(
+        message.contains("is in use by another process") && message.contains(&gateway.child.id().to_string()),
+        "{message}"
+    );
 }
 
 #[test]

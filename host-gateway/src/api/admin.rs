@@ -82,7 +82,10 @@ pub(super) async fn read_clock(State(app): State<App>) -> Json<ClockBody> {
 /// Move a driven clock on. It never goes back.
 #[utoipa::path(post, path = "/v1/clock", request_body = ClockBody, responses(
     (status = 200, body = ClockBody), (status = 409, body = ErrorBody)))]
-pub(super) async fn set_clock(State(app): State<App>, Json(body): Json<ClockBody>) -> Result<Json<ClockBody>, ApiError> {
+pub(super) async fn set_clock(
+    State(app): State<App>,
+    Json(body): Json<ClockBody>,
+) -> Result<Json<ClockBody>, ApiError> {
     // The route exists with a driven clock only.
     let clock = app.clock.driven().ok_or_else(|| ApiError::conflict("clock", "the clock is the system's"))?;
     clock
@@ -136,7 +139,8 @@ async fn command(
 ) -> Result<Json<CommandAnswer>, ApiError> {
     let command = cli::parse_store_command(&body.args).map_err(|e| ApiError::bad_request("command", e))?;
     let outcome = cli::run_store_command(command, &app, &user).await;
-    let Output { text, files } = outcome.map_err(|e| ApiError::bad_request("command_failed", e.to_string()))?;
+    let Output { text, files } =
+        outcome.map_err(|e| ApiError::bad_request("command_failed", e.to_string()))?;
     let files = files.into_iter().map(|f| (f.path, crate::store::sql::hex(&f.bytes))).collect();
     Ok(Json(CommandAnswer { text, files }))
 }

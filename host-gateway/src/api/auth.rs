@@ -34,7 +34,9 @@ impl Credentials {
     /// The admin token's and the configured keys'.
     pub fn new(admin_token: &str, api_keys: &[ApiKey]) -> Self {
         // The configuration was checked when it was read: 64 hexadecimal digits.
-        let keys = api_keys.iter().filter_map(|k| Some((k.name.clone(), super::codec::unhex(&k.sha256)?.try_into().ok()?)));
+        let keys = api_keys
+            .iter()
+            .filter_map(|k| Some((k.name.clone(), super::codec::unhex(&k.sha256)?.try_into().ok()?)));
         Self { admin: hash(admin_token), api_keys: keys.collect() }
     }
 

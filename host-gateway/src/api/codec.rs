@@ -50,7 +50,9 @@ mod tests {
     fn both_encodings_are_read() {
         assert_eq!(bytes("00ffA1"), Some(vec![0, 0xFF, 0xA1]));
         // RFC 4648, section 10.
-        for (text, plain) in [("Zg==", "f"), ("Zm8=", "fo"), ("Zm9v", "foo"), ("Zm9vYmE", "fooba"), ("Zm9vYmFy", "foobar")] {
+        for (text, plain) in
+            [("Zg==", "f"), ("Zm8=", "fo"), ("Zm9v", "foo"), ("Zm9vYmE", "fooba"), ("Zm9vYmFy", "foobar")]
+        {
             assert_eq!(unbase64(text).as_deref(), Some(plain.as_bytes()), "{text}");
         }
         assert_eq!(bytes("-_+/"), Some(vec![0xFB, 0xFF, 0xBF]));

@@ -9,8 +9,8 @@ mod taps;
 mod tests;
 
 pub use admin::{ClockBody, CommandAnswer, CommandBody, Gates, ListVersion, Lists};
-pub use auth::{Credentials, USER_HEADER, User, admin_token};
 pub(crate) use auth::write_private;
+pub use auth::{Credentials, USER_HEADER, User, admin_token};
 pub use error::{ApiError, ErrorBody, ErrorDetail};
 pub use taps::{Batch, BatchAnswer, EntryVerdict};
 
@@ -95,6 +95,9 @@ async fn scrape(State(app): State<App>) -> impl IntoResponse {
 }
 
 async fn ready(State(app): State<App>) -> Result<&'static str, ApiError> {
-    sqlx::query("SELECT 1").execute(app.store.pool()).await.map_err(|_| ApiError::unavailable("the store"))?;
+    sqlx::query("SELECT 1")
+        .execute(app.store.pool())
+        .await
+        .map_err(|_| ApiError::unavailable("the store"))?;
     Ok("ready\n")
 }

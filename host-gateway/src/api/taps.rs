@@ -58,7 +58,10 @@ pub(super) fn routes() -> Router<App> {
 /// Hand in sealed taps. Idempotent: what is there already is `repeated`.
 #[utoipa::path(post, path = "/v1/taps/batches", request_body = Batch, responses(
     (status = 200, body = BatchAnswer), (status = 400, body = super::ErrorBody), (status = 401, body = super::ErrorBody)))]
-pub(super) async fn hand_in(State(app): State<App>, Json(batch): Json<Batch>) -> Result<Json<BatchAnswer>, ApiError> {
+pub(super) async fn hand_in(
+    State(app): State<App>,
+    Json(batch): Json<Batch>,
+) -> Result<Json<BatchAnswer>, ApiError> {
     if batch.entries.len() > MAX_BATCH {
         let message = format!("a batch has at most {MAX_BATCH} entries, not {}", batch.entries.len());
         return Err(ApiError::bad_request("batch_too_large", message));

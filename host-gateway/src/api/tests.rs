@@ -13,7 +13,13 @@ struct Http {
 }
 
 impl Http {
-    async fn call(&self, method: &str, path: &str, token: Option<&str>, body: Option<Value>) -> (u16, String) {
+    async fn call(
+        &self,
+        method: &str,
+        path: &str,
+        token: Option<&str>,
+        body: Option<Value>,
+    ) -> (u16, String) {
         let url = format!("{}{path}", self.base);
         let (method, token) = (method.to_owned(), token.map(str::to_owned));
         let call = move || {
@@ -50,7 +56,8 @@ async fn serving() -> (House, Server, Http) {
 async fn a_concentrator_hands_in_a_batch_twice_and_each_tap_counts_once() {
     let (house, _server, http) = serving().await;
     let mut gate = house.gate(1).await;
-    let entries: Vec<Vec<u8>> = (1..=3).map(|atc| Card::new(1).tap(u64::from(atc) * 1_000, atc).seal(&mut gate)).collect();
+    let entries: Vec<Vec<u8>> =
+        (1..=3).map(|atc| Card::new(1).tap(u64::from(atc) * 1_000, atc).seal(&mut gate)).collect();
     let mut damaged = entries[1].clone();
     damaged[60] ^= 1;
     let body = json!({ "entries": [hex(&entries[0]), hex(&damaged), hex(&entries[2])] });
@@ -72,7 +79,12 @@ async fn a_concentrator_hands_in_a_batch_twice_and_each_tap_counts_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn without_the_right_token_nothing_is_told_or_taken() {
     let (_house, _server, http) = serving().await;
-    for (method, path) in [("GET", "/v1/gates"), ("POST", "/v1/risk/run"), ("POST", "/v1/taps/batches"), ("POST", "/v1/admin/command")] {
+    for (method, path) in [
+        ("GET", "/v1/gates"),
+        ("POST", "/v1/risk/run"),
+        ("POST", "/v1/taps/batches"),
+        ("POST", "/v1/admin/command"),
+    ] {
         for token in [None, Some("guess")] {
             let (status, text) = http.call(method, path, token, Some(json!({}))).await;
             assert_eq!(status, 401, "{method} {path}: {text}");
@@ -90,7 +102,8 @@ async fn without_the_right_token_nothing_is_told_or_taken() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bad_batch_is_refused_by_name_and_whole() {
     let (house, _server, http) = serving().await;
-    let (status, answer) = http.admin("POST", "/v1/taps/batches", Some(json!({ "entries": ["00", "not a tap!"] }))).await;
+    let (status, answer) =
+        http.admin("POST", "/v1/taps/batches", Some(json!({ "entries": ["00", "not a tap!"] }))).await;
     assert_eq!((status, answer["error"]["code"].as_str()), (400, Some("entry_encoding")));
     assert_eq!(house.count("SELECT count(*) FROM set_aside").await, 0);
     let many = vec!["00"; 5000];
@@ -122,7 +135,8 @@ async fn risk_runs_and_lists_are_published_on_request() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_command_of_another_process_runs_in_the_gateway_and_its_files_go_back() {
     let (house, _server, http) = serving().await;
-    let args = ["gate", "add", "--id", "12", "--station", "A1", "--direction", "entry", "--out", "gate-12.wpg"];
+    let args =
+        ["gate", "add", "--id", "12", "--station", "A1", "--direction", "entry", "--out", "gate-12.wpg"];
     let (status, answer) = http.admin("POST", "/v1/admin/command", Some(json!({ "args": args }))).await;
     assert_eq!(status, 200, "{answer}");
     assert_eq!(answer["files"][0][0], "gate-12.wpg");
@@ -136,8 +150,11 @@ async fn a_command_of_another_process_runs_in_the_gateway_and_its_files_go_back(
 #[tokio::test(flavor = "multi_thread")]
 async fn the_openapi_document_has_every_route_that_is_for_others() {
     let (_house, _server, http) = serving().await;
-    let document: Value = serde_json::from_str(&http.call("GET", "/openapi.json", None, None).await.1).unwrap();
-    for path in ["/v1/taps/batches", "/v1/gates", "/v1/clock", "/v1/risk/run", "/v1/lists", "/v1/lists/publish"] {
+    let document: Value =
+        serde_json::from_str(&http.call("GET", "/openapi.json", None, None).await.1).unwrap();
+    for path in
+        ["/v1/taps/batches", "/v1/gates", "/v1/clock", "/v1/risk/run", "/v1/lists", "/v1/lists/publish"]
+    {
         assert!(document["paths"][path].is_object(), "{path}");
     }
 }

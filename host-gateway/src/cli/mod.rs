@@ -201,7 +201,10 @@ async fn on_store(
 }
 
 /// Opens the application on the data folder; `None` where another process owns it.
-pub(crate) async fn open_here(config: &Config, passphrase: &PassphraseArgs) -> Result<Option<App>, CommandError> {
+pub(crate) async fn open_here(
+    config: &Config,
+    passphrase: &PassphraseArgs,
+) -> Result<Option<App>, CommandError> {
     let store = match Store::open(&config.database, &config.data).await {
         Ok(store) => store,
         Err(StoreError::Locked { .. }) => return Ok(None),
@@ -240,7 +243,11 @@ pub(crate) fn parse_store_command(args: &[String]) -> Result<StoreCommand, Strin
 }
 
 /// Runs a store command in the process that owns the data folder.
-pub(crate) async fn run_store_command(command: StoreCommand, app: &App, user: &str) -> Result<Output, CommandError> {
+pub(crate) async fn run_store_command(
+    command: StoreCommand,
+    app: &App,
+    user: &str,
+) -> Result<Output, CommandError> {
     let output = match command {
         StoreCommand::Gate(args) => gates::cli::run(args, app, user).await?,
         StoreCommand::Token(args) => tokens::cli::run(args, app, user).await?,

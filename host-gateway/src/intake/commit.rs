@@ -42,7 +42,8 @@ fn answer(jobs: Vec<Prepared>, outcome: Result<Vec<Receipt>, StoreError>) {
         Ok(receipts) => {
             for (job, receipt) in jobs.into_iter().zip(receipts) {
                 for verdict in &receipt.verdicts {
-                    metrics::counter!("wavepass_intake_entries_total", "verdict" => verdict.word()).increment(1);
+                    metrics::counter!("wavepass_intake_entries_total", "verdict" => verdict.word())
+                        .increment(1);
                 }
                 // Whoever has gone away sends again and is told "repeated".
                 let _ = job.reply.send(Ok(receipt));
@@ -186,7 +187,9 @@ impl<'a> Walk<'a> {
         };
         match (item, content) {
             (Item::Lost { key_id, from, upto }, _) => self.lost(conn, *key_id, *from, *upto).await,
-            (_, Content::Open { header, body }) => self.open(conn, source, item.sealed(), header, body, place).await,
+            (_, Content::Open { header, body }) => {
+                self.open(conn, source, item.sealed(), header, body, place).await
+            }
             (_, Content::Shut { header, why }) => {
                 self.shut(conn, source, item.sealed(), header.as_ref(), why.word(), place).await
             }
@@ -213,7 +216,13 @@ impl<'a> Walk<'a> {
         Ok(Verdict::Noted)
     }
 
-    async fn gap(&self, conn: &mut SqliteConnection, key_id: KeyId, from: u32, upto: u32) -> Result<(), StoreError> {
+    async fn gap(
+        &self,
+        conn: &mut SqliteConnection,
+        key_id: KeyId,
+        from: u32,
+        upto: u32,
+    ) -> Result<(), StoreError> {
         tracing::warn!(key_id = sql::hex(&key_id.0), from, upto, "entries of a gate are lost");
         self.raise(conn, "gap", key_id, &format!("{from}-{upto}")).await
     }
@@ -415,7 +424,8 @@ impl<'a> Walk<'a> {
             );
             let mut query = sqlx::query(AssertSqlSafe(text)).persistent(false);
             for (key_id, mark) in chunk {
-                query = query.bind(&key_id.0[..]).bind(i64::from(mark.acked)).bind(i64::from(mark.last_counter));
+                query =
+                    query.bind(&key_id.0[..]).bind(i64::from(mark.acked)).bind(i64::from(mark.last_counter));
             }
             query.execute(&mut *conn).await?;
         }
@@ -424,8 +434,10 @@ impl<'a> Walk<'a> {
 }
 
 async fn is_set_aside(conn: &mut SqliteConnection, sealed: &[u8]) -> Result<bool, StoreError> {
-    let found =
-        sqlx::query("SELECT 1 FROM set_aside WHERE id = ?").bind(content_id(&[sealed])).fetch_optional(conn).await?;
+    let found = sqlx::query("SELECT 1 FROM set_aside WHERE id = ?")
+        .bind(content_id(&[sealed]))
+        .fetch_optional(conn)
+        .await?;
     Ok(found.is_some())
 }
 
@@ -548,7 +560,8 @@ async fn write_taps_and_passages(
     }
     for chunk in taps.chunks(sql::chunk(TAP_COLUMN_COUNT)) {
         let whole = chunk.len() == sql::chunk(TAP_COLUMN_COUNT);
-        let text = format!("INSERT INTO taps ({TAP_COLUMNS}) VALUES {}", sql::rows(chunk.len(), TAP_COLUMN_COUNT));
+        let text =
+            format!("INSERT INTO taps ({TAP_COLUMNS}) VALUES {}", sql::rows(chunk.len(), TAP_COLUMN_COUNT));
         let mut query = sqlx::query(AssertSqlSafe(text)).persistent(whole);
         for (header, row) in chunk {
             let passage = passages.remove(&(header.ksn.key_id, header.sequence));
@@ -583,13 +596,24 @@ async fn write_taps_and_passages(
 macro_rules! stronger_sql {
     ($a:literal, $b:literal) => {
         concat!(
-            "CASE WHEN ", $a, " = 1 OR ", $b, " = 1 THEN 1 WHEN ", $a, " = 2 OR ", $b, " = 2 THEN 2 ELSE 0 END"
+            "CASE WHEN ",
+            $a,
+            " = 1 OR ",
+            $b,
+            " = 1 THEN 1 WHEN ",
+            $a,
+            " = 2 OR ",
+            $b,
+            " = 2 THEN 2 ELSE 0 END"
         )
     };
 }
 
 /// Folds passages into taps that are there; the others wait for theirs.
-async fn write_passages(conn: &mut SqliteConnection, passages: &[(Place, Outcome)]) -> Result<(), StoreError> {
+async fn write_passages(
+    conn: &mut SqliteConnection,
+    passages: &[(Place, Outcome)],
+) -> Result<(), StoreError> {
     const UPDATE: &str = concat!("passage = ", stronger_sql!("coalesce(taps.passage, 0)", "v.column3"));
     const WAIT: &str = concat!("outcome = ", stronger_sql!("passages_waiting.outcome", "excluded.outcome"));
     for chunk in passages.chunks(sql::chunk(3)) {

@@ -100,7 +100,8 @@ impl Gate {
             }
             let mut buffer = [0; 4096];
             let read = self.stream.read(&mut buffer);
-            let len = tokio::time::timeout(Duration::from_secs(10), read).await.expect("the host says nothing");
+            let len =
+                tokio::time::timeout(Duration::from_secs(10), read).await.expect("the host says nothing");
             match len {
                 Ok(0) | Err(_) => return None,
                 Ok(len) => {

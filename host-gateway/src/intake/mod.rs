@@ -9,11 +9,11 @@
 pub mod board;
 mod commit;
 pub mod link;
+#[cfg(test)]
+mod link_tests;
 mod prepare;
 pub mod sealer;
 mod session;
-#[cfg(test)]
-mod link_tests;
 #[cfg(test)]
 mod tests;
 
@@ -182,7 +182,10 @@ impl Intake {
 
     /// Takes sealed entries of any gates; answers when they are durable. What the bench measures.
     pub async fn ingest(&self, entries: Vec<Vec<u8>>) -> Result<Receipt, IntakeError> {
-        self.submit(Source::Batch, entries.into_iter().map(Item::Entry).collect()).await?.await.map_err(stopped)?
+        self.submit(Source::Batch, entries.into_iter().map(Item::Entry).collect())
+            .await?
+            .await
+            .map_err(stopped)?
     }
 
     /// Hands a batch in and gives where its answer will come. Waits while the pipeline is full.

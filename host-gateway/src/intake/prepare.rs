@@ -65,7 +65,8 @@ pub(super) async fn stage(parts: Parts, mut waiting: mpsc::Receiver<Job>, ready:
             size += job.items.len();
             jobs.push(job);
         }
-        let (clearing, bank, day_clock) = (parts.clearing.clone(), parts.bank.clone(), parts.day_clock.clone());
+        let (clearing, bank, day_clock) =
+            (parts.clearing.clone(), parts.bank.clone(), parts.day_clock.clone());
         let work = move || prepare(jobs, &*clearing, &*bank, &day_clock);
         // A panic in there drops the jobs' reply channels, which their senders see as "stopped".
         let Ok(group) = tokio::task::spawn_blocking(work).await else {
@@ -79,8 +80,12 @@ pub(super) async fn stage(parts: Parts, mut waiting: mpsc::Receiver<Job>, ready:
 }
 
 fn prepare(jobs: Vec<Job>, clearing: &dyn ClearingKeys, bank: &dyn BankKeys, day_clock: &DayClock) -> Group {
-    let sealed: Vec<&[u8]> =
-        jobs.iter().flat_map(|j| &j.items).filter(|i| !matches!(i, Item::Lost { .. })).map(Item::sealed).collect();
+    let sealed: Vec<&[u8]> = jobs
+        .iter()
+        .flat_map(|j| &j.items)
+        .filter(|i| !matches!(i, Item::Lost { .. }))
+        .map(Item::sealed)
+        .collect();
     let opened = clearing.unseal(&sealed);
     let mut contents = contents(&sealed, opened, clearing, bank, day_clock).into_iter();
     let jobs = jobs.into_iter().map(|Job { source, items, reply }| {
@@ -106,7 +111,8 @@ fn contents(
 ) -> Vec<Content> {
     let entries: Vec<Result<(Header, Entry<'_>), SealError>> =
         opened.iter().map(|o| o.as_ref().map(|o| (o.header, o.entry())).map_err(|e| *e)).collect();
-    let taps = || entries.iter().filter_map(|e| if let Ok((_, Entry::Tap(tap))) = e { Some(tap) } else { None });
+    let taps =
+        || entries.iter().filter_map(|e| if let Ok((_, Entry::Tap(tap))) = e { Some(tap) } else { None });
     let checks: Vec<CryptogramCheck<'_>> = taps().filter_map(CryptogramCheck::of).collect();
     let mut results = bank.verify_cryptograms(&checks).into_iter();
     let cards: Vec<_> = taps().filter_map(card).collect();
@@ -120,7 +126,10 @@ fn contents(
         Ok((header, Entry::Tap(tap))) => {
             let cryptogram = CryptogramCheck::of(tap).and_then(|_| results.next());
             let token_key = card(tap).and_then(|_| token_keys.next());
-            Content::Open { header: *header, body: Body::Tap(Box::new(row(tap, token_key, cryptogram, &mut days))) }
+            Content::Open {
+                header: *header,
+                body: Body::Tap(Box::new(row(tap, token_key, cryptogram, &mut days))),
+            }
         }
     });
     rows.collect()

@@ -247,7 +247,8 @@ impl Session {
             return Ok(());
         }
         let items = std::mem::take(&mut self.batch);
-        let answer = self.parts.intake.submit(Source::Gate(peer.key_id), items).await.map_err(|_| End::Intake)?;
+        let answer =
+            self.parts.intake.submit(Source::Gate(peer.key_id), items).await.map_err(|_| End::Intake)?;
         self.answers.push_back(answer);
         Ok(())
     }
@@ -358,7 +359,13 @@ impl Session {
             FromGate::ListRefused { kind, version, why } => {
                 metrics::counter!("wavepass_link_lists_refused_total", "why" => why.word()).increment(1);
                 let (kind_word, why_word) = (kind.word(), why.word());
-                tracing::warn!(gate = peer.gate_id, kind = kind_word, ?version, why = why_word, "a gate refused a list");
+                tracing::warn!(
+                    gate = peer.gate_id,
+                    kind = kind_word,
+                    ?version,
+                    why = why_word,
+                    "a gate refused a list"
+                );
                 self.parts.board.update(self.connection, peer.gate_id, |state| state.refused(kind, why));
             }
         }

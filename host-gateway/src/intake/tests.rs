@@ -58,7 +58,10 @@ async fn a_tap_counts_once_however_often_it_arrives() {
     let mut gate = house.gate(1).await;
     let entries = taps(&mut gate, 3);
     let twice = [entries.clone(), entries.clone()].concat();
-    assert_eq!(house.ingest(&twice).await, ["accepted", "accepted", "accepted", "repeated", "repeated", "repeated"]);
+    assert_eq!(
+        house.ingest(&twice).await,
+        ["accepted", "accepted", "accepted", "repeated", "repeated", "repeated"]
+    );
     assert_eq!(house.ingest(&entries[1..2]).await, ["repeated"]);
     assert_eq!((house.count(TAPS).await, house.count("SELECT count(*) FROM breaks").await), (3, 0));
 }
@@ -69,7 +72,9 @@ async fn what_was_acknowledged_before_a_crash_counts_once_after_it() {
     let mut gate = house.gate(1).await;
     let entries = taps(&mut gate, 4);
     // The gateway dies after the commit and before its answer is read; the gate sends everything again.
-    drop(house.app.intake.submit(Source::Batch, entries[..3].iter().cloned().map(Item::Entry).collect()).await);
+    drop(
+        house.app.intake.submit(Source::Batch, entries[..3].iter().cloned().map(Item::Entry).collect()).await,
+    );
     while house.count(TAPS).await < 3 {
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     }
@@ -157,7 +162,10 @@ async fn a_batch_under_a_key_that_was_never_given_out_is_refused_its_place() {
     let mut gate = house.gate(1).await;
     let mut entry = taps(&mut gate, 1).remove(0);
     entry[5] ^= 0xFF;
-    assert_eq!(house.ingest(&[entry, vec![1; 50], vec![9; 3]]).await, ["set_aside", "set_aside", "set_aside"]);
+    assert_eq!(
+        house.ingest(&[entry, vec![1; 50], vec![9; 3]]).await,
+        ["set_aside", "set_aside", "set_aside"]
+    );
     assert_eq!(house.count("SELECT count(*) FROM watermarks").await, 0);
 }
 
@@ -190,7 +198,9 @@ async fn a_loss_is_noted_once_and_what_turns_up_later_counts() {
     let mut gate = house.gate(1).await;
     let entries = taps(&mut gate, 5);
     let source = Source::Gate(gate.key_id);
-    let submit = async |items: Vec<Item>| house.app.intake.submit(source, items).await.unwrap().await.unwrap().unwrap();
+    let submit = async |items: Vec<Item>| {
+        house.app.intake.submit(source, items).await.unwrap().await.unwrap().unwrap()
+    };
     let lost = Item::Lost { key_id: gate.key_id, from: 1, upto: 3 };
     let receipt = submit(vec![lost, Item::Entry(entries[3].clone()), Item::Entry(entries[4].clone())]).await;
     assert_eq!(receipt.acknowledged.get(&gate.key_id), Some(&5));

@@ -195,7 +195,10 @@ async fn taps_in(
     Ok(taps)
 }
 
-async fn registered_in(conn: &mut SqliteConnection, tokens: &[TokenKey]) -> Result<BTreeSet<TokenKey>, RiskError> {
+async fn registered_in(
+    conn: &mut SqliteConnection,
+    tokens: &[TokenKey],
+) -> Result<BTreeSet<TokenKey>, RiskError> {
     let text = format!("SELECT token_key FROM tokens WHERE token_key IN ({})", sql::marks(tokens.len()));
     let mut query = sqlx::query(AssertSqlSafe(text)).persistent(tokens.len() == MAX_TOKENS);
     for token in tokens {
@@ -228,7 +231,8 @@ async fn write_alerts(
     let mut new = 0;
     for (token, finding) in findings {
         let id = finding.id(token);
-        let known = sqlx::query("SELECT 1 FROM alerts WHERE id = ?").bind(&id).fetch_optional(&mut *conn).await?;
+        let known =
+            sqlx::query("SELECT 1 FROM alerts WHERE id = ?").bind(&id).fetch_optional(&mut *conn).await?;
         new += usize::from(known.is_none());
         sqlx::query(
             "INSERT INTO alerts (id, kind, token_key, key_id, sequence, event_ms, service_day, detail, raised_ms) \
@@ -260,7 +264,12 @@ async fn deny_clones(
     let mut additions = Vec::with_capacity(clones.len());
     for token in clones {
         let number = if registered.contains(token) { None } else { Some(number_in(app, conn, token).await?) };
-        additions.push(Addition { token_key: *token, number, cause: Cause::Clone, note: "risk: clone alert".into() });
+        additions.push(Addition {
+            token_key: *token,
+            number,
+            cause: Cause::Clone,
+            note: "risk: clone alert".into(),
+        });
     }
     Ok(deny::add_in(conn, &*app.clearing, &additions, "risk", app.clock.now()).await?)
 }
@@ -278,7 +287,8 @@ async fn number_in(
     .bind(token.as_slice())
     .fetch_one(conn)
     .await?;
-    let opened = app.clearing.unseal(&[&sealed]).pop().unwrap_or(Err(SealError::Body)).map_err(RiskError::Entry)?;
+    let opened =
+        app.clearing.unseal(&[&sealed]).pop().unwrap_or(Err(SealError::Body)).map_err(RiskError::Entry)?;
     match opened.entry() {
         Entry::Tap(tap) => tap.token.zip(tap.expiry).ok_or(RiskError::Entry(SealError::Body)),
         Entry::Passage(_) => Err(RiskError::Entry(SealError::Body)),

@@ -176,9 +176,14 @@ fn same_atc(taps: &[&Seen], bits: &mut BTreeMap<(KeyId, u32), u8>, findings: &mu
         }
         // Named by the ATC: however many taps share it, and whichever is found first, it is one alert of a kind.
         if let Some(other) = others.iter().find(|other| other.digest != first.digest) {
-            findings.push(Finding::of(AlertKind::Clone, other, format!("counter {atc} was used with different data")));
+            findings.push(Finding::of(
+                AlertKind::Clone,
+                other,
+                format!("counter {atc} was used with different data"),
+            ));
         }
-        let twin = group.iter().enumerate().find(|(i, tap)| group[..*i].iter().any(|t| t.digest == tap.digest));
+        let twin =
+            group.iter().enumerate().find(|(i, tap)| group[..*i].iter().any(|t| t.digest == tap.digest));
         if let Some((_, twin)) = twin {
             let detail = format!("the card's data with counter {atc} were sealed under two keys");
             findings.push(Finding::of(AlertKind::Resealed, twin, detail));

@@ -28,10 +28,18 @@ async fn one_counter_with_different_data_is_a_clone_and_the_later_tap_does_not_c
     let summary = run(&house.app).await.unwrap();
     assert_eq!(summary, Summary { tokens: 1, alerts: 1, changed: 1, denied: 1 });
     assert_eq!((house.texts(KINDS).await, house.count(COUNTED).await), (vec!["clone".into()], 1));
-    assert_eq!(house.count("SELECT count(*) FROM taps WHERE counted = 1 AND atc = 5 AND key_id = x'5750000100000001'").await, 1);
+    assert_eq!(
+        house
+            .count("SELECT count(*) FROM taps WHERE counted = 1 AND atc = 5 AND key_id = x'5750000100000001'")
+            .await,
+        1
+    );
     // The deny list has it, and gates get it with the next publication.
     house.app.publish_lists().await.unwrap();
-    assert!(house.app.lists.current(Kind::Deny).is_some() && house.app.lists.denies(&card.token, Some(card.expiry)));
+    assert!(
+        house.app.lists.current(Kind::Deny).is_some()
+            && house.app.lists.denies(&card.token, Some(card.expiry))
+    );
     assert_eq!(house.texts("SELECT cause FROM deny_entries").await, ["clone"]);
     // Nothing is new the second time.
     assert_eq!(run(&house.app).await.unwrap(), Summary::default());
@@ -83,7 +91,10 @@ async fn a_refuted_cryptogram_does_not_count() {
     let house = House::new().await;
     let (mut a, _) = two_gates(&house).await;
     // A number of our own bank's range, so that its keys can tell.
-    let card = Card { token: wavepass_protocol::token::Token::from_digits("6299000112345678").unwrap(), ..Card::new(1) };
+    let card = Card {
+        token: wavepass_protocol::token::Token::from_digits("6299000112345678").unwrap(),
+        ..Card::new(1)
+    };
     house.ingest(&[card.tap(0, 1).seal(&mut a)]).await;
     run(&house.app).await.unwrap();
     assert_eq!(house.texts(KINDS).await, ["invalid_cryptogram", "unknown_token"]);
@@ -117,7 +128,11 @@ fn day() -> impl Strategy<Value = Vec<(u8, u8, u64, u16, u16)>> {
     proptest::collection::vec(tap, 1..14)
 }
 
-async fn play(taps: &[(u8, u8, u64, u16, u16)], order: &[usize], pause_after: usize) -> (Vec<String>, Vec<String>) {
+async fn play(
+    taps: &[(u8, u8, u64, u16, u16)],
+    order: &[usize],
+    pause_after: usize,
+) -> (Vec<String>, Vec<String>) {
     let house = House::new().await;
     let mut gates = [house.gate(1).await, house.gate(2).await, house.gate(3).await];
     let cards = [Card::new(1), Card::new(2)];

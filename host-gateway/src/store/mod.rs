@@ -41,7 +41,9 @@ pub enum StoreError {
     #[error("the database `{0}` is not served: give `sqlite:PATH` or a path")]
     Unsupported(String),
     /// Another process owns the data folder.
-    #[error("the data folder {path} is in use by another process ({holder}): stop it, or send the command to it")]
+    #[error(
+        "the data folder {path} is in use by another process ({holder}): stop it, or send the command to it"
+    )]
     Locked {
         /// The folder.
         path: PathBuf,
@@ -262,7 +264,8 @@ mod tests {
         let mut tx = scratch.begin().await.unwrap();
         audit_in(&mut tx, &line).await.unwrap();
         tx.commit().await.unwrap();
-        let count: i64 = sqlx::query_scalar("SELECT count(*) FROM audit_log").fetch_one(scratch.pool()).await.unwrap();
+        let count: i64 =
+            sqlx::query_scalar("SELECT count(*) FROM audit_log").fetch_one(scratch.pool()).await.unwrap();
         assert_eq!(count, 1);
     }
 
@@ -271,7 +274,9 @@ mod tests {
         let scratch = testing::scratch().await;
         assert!(sqlx::query("DELETE FROM taps").execute(scratch.pool()).await.is_err());
         let mut tx = scratch.begin().await.unwrap();
-        audit_in(&mut tx, &Audit { at: UnixMs(1), user: "a", action: "b", subject: "c", detail: "d" }).await.unwrap();
+        audit_in(&mut tx, &Audit { at: UnixMs(1), user: "a", action: "b", subject: "c", detail: "d" })
+            .await
+            .unwrap();
         assert!(sqlx::query("DELETE FROM audit_log").execute(&mut *tx).await.is_err());
     }
 

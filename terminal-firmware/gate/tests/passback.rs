@@ -1,5 +1,5 @@
 //! A second wave at the same gate: the same tap, a refusal, or a new tap.
-#![allow(missing_docs)]
+#![allow(clippy::unwrap_used, missing_docs)]
 
 mod common;
 

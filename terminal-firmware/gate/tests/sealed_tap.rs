@@ -1,22 +1,25 @@
 //! What stands in a sealed tap is what the card gave, byte for byte; and nothing that stands in the clear says who
 //! the rider is.
-#![allow(missing_docs)]
+#![allow(clippy::unwrap_used, missing_docs)]
 
 mod common;
 
 use common::{
-    Chip, Host, InField, MORNING, Place, SECOND, TOKENS_EXPIRE, TestGate, idle, journal, passage, phone,
-    rng, synchronised, working_gate,
+    Chip, Host, InField, MORNING, Place, SECOND, TOKENS_EXPIRE, TestGate, idle, journal, passage, phone, rng,
+    synchronised, working_gate,
 };
 use wavepass_gate::Presented;
 use wavepass_hce::card::Card;
 use wavepass_hce::faults::{Broken, Fault};
 use wavepass_hce::issue::{
-    CARD_BITS, HOUSE_AID, HOUSE_PDOL, RSA_DEBIT_AID, RSA_PDOL, RsaAuthority, RsaAuthorityOrder, RsaCardKey, RsaOrder,
+    CARD_BITS, HOUSE_AID, HOUSE_PDOL, RSA_DEBIT_AID, RSA_PDOL, RsaAuthority, RsaAuthorityOrder, RsaCardKey,
+    RsaOrder,
 };
 use wavepass_journal::sim::block_on;
 use wavepass_protocol::lists::Kind;
-use wavepass_protocol::tap::{ClockQuality, Decision, Direction, Entry, OdaMethod, OdaResult, Outcome, Reason, Tap};
+use wavepass_protocol::tap::{
+    ClockQuality, Decision, Direction, Entry, OdaMethod, OdaResult, Outcome, Reason, Tap,
+};
 use wavepass_protocol::time::Date;
 use wavepass_protocol::tlv::{Tag, find, path};
 use wavepass_protocol::token::{Expiry, MAX_DIGITS, Token};

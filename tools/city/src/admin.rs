@@ -62,7 +62,10 @@ impl Admin {
         Ok(Self { agent: config.into(), token: token.trim().to_owned() })
     }
 
-    fn answer(path: &str, got: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Result<Value, AdminError> {
+    fn answer(
+        path: &str,
+        got: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
+    ) -> Result<Value, AdminError> {
         let no_answer = |why: String| AdminError::NoAnswer { path: path.to_owned(), why };
         let mut response = got.map_err(|e| no_answer(e.to_string()))?;
         let status = response.status().as_u16();
@@ -79,7 +82,9 @@ impl Admin {
     /// Sends a command.
     pub fn post(&self, at: SocketAddr, path: &str, body: &impl Serialize) -> Result<Value, AdminError> {
         let request = self.agent.post(format!("http://{at}{path}"));
-        let request = request.header("authorization", &format!("Bearer {}", self.token)).header("x-wavepass-user", "city");
+        let request = request
+            .header("authorization", &format!("Bearer {}", self.token))
+            .header("x-wavepass-user", "city");
         Self::answer(path, request.send_json(body))
     }
 

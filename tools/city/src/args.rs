@@ -13,13 +13,17 @@ use std::path::PathBuf;
 /// A day that was cut short goes on where it stopped when it is run again on the same data folder; a finished
 /// day prints its report again.
 #[derive(Debug, Clone, Parser)]
-#[command(name = "city", version, after_help = "\
+#[command(
+    name = "city",
+    version,
+    after_help = "\
 Examples:
   cargo run --release                                  10,000 taps of 2,000 phones at 20 gates
   cargo run --release -- --taps 50000 --phones 8000 --gates 40 --seed 7 --data /tmp/day
   cargo run --release -- --report report.json --serve  leave the gateway running afterwards
 
-Exit status: 0 the day is balanced and every card was treated as planned; 1 it is not; 2 it could not be played.")]
+Exit status: 0 the day is balanced and every card was treated as planned; 1 it is not; 2 it could not be played."
+)]
 pub struct Arguments {
     /// How many times a card is presented
     #[arg(long, default_value_t = 10_000)]

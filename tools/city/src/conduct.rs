@@ -141,10 +141,8 @@ impl<'g> Conductor<'g> {
         let tally = tally(&self.players, &self.world);
         print_surprises(&tally.surprises)?;
         if let Some(opened) = host.taps_opened.filter(|&n| n != tally.opened_once) {
-            let why = format!(
-                "the gates opened for {} taps, but the gateway has {}",
-                tally.opened_once, opened
-            );
+            let why =
+                format!("the gates opened for {} taps, but the gateway has {}", tally.opened_once, opened);
             return Err(why.into());
         }
         let seconds = begun.elapsed().as_secs_f64();
@@ -194,12 +192,19 @@ impl<'g> Conductor<'g> {
             tracing::warn!(%why, "a gate waits for the gateway");
             self.revive()?;
         }
-        Err(format!("the gates did not reach the gateway in {TRIES} tries; its log is {}", self.folder.gateway_log().display()).into())
+        Err(format!(
+            "the gates did not reach the gateway in {TRIES} tries; its log is {}",
+            self.folder.gateway_log().display()
+        )
+        .into())
     }
 
     fn revive(&mut self) -> Result<(), Failure> {
         if self.gateway.revive()? {
-            anstream::eprintln!("The gateway had died; it runs again as process {}.", self.gateway.process_id());
+            anstream::eprintln!(
+                "The gateway had died; it runs again as process {}.",
+                self.gateway.process_id()
+            );
         } else {
             std::thread::sleep(PAUSE);
         }
@@ -257,7 +262,9 @@ fn bar(presentations: u64) -> ProgressBar {
     }
     let bar = ProgressBar::new(presentations);
     // The template is a constant; a bar without it is still a bar.
-    if let Ok(style) = ProgressStyle::with_template("{bar:40} {human_pos}/{human_len} taps  {per_sec}  {elapsed}") {
+    if let Ok(style) =
+        ProgressStyle::with_template("{bar:40} {human_pos}/{human_len} taps  {per_sec}  {elapsed}")
+    {
         bar.set_style(style);
     }
     bar

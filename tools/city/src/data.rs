@@ -84,7 +84,9 @@ impl Folder {
         let lock = fs::File::create(&lock_path).map_err(DataError::at(&lock_path))?;
         match lock.try_lock() {
             Ok(()) => {}
-            Err(fs::TryLockError::WouldBlock) => return Err(DataError::InUse(folder.root.display().to_string())),
+            Err(fs::TryLockError::WouldBlock) => {
+                return Err(DataError::InUse(folder.root.display().to_string()));
+            }
             Err(fs::TryLockError::Error(why)) => return Err(DataError::at(&lock_path)(why)),
         }
         let progress: Option<Progress> = if marker.exists() { Some(read_json(&marker)?) } else { None };
@@ -106,7 +108,8 @@ impl Folder {
         for made in ["keys", "gates", "phones"] {
             remove(&self.root.join(made), |p| fs::remove_dir_all(p))?;
         }
-        for made in ["gateway.sqlite", "gateway.sqlite-wal", "gateway.sqlite-shm", "passphrase", "cards.json"] {
+        for made in ["gateway.sqlite", "gateway.sqlite-wal", "gateway.sqlite-shm", "passphrase", "cards.json"]
+        {
             remove(&self.root.join(made), |p| fs::remove_file(p))?;
         }
         Ok(())

@@ -2,9 +2,9 @@
 
 mod admin;
 mod args;
-mod field;
 mod conduct;
 mod data;
+mod field;
 mod player;
 mod report;
 mod setup;

@@ -4,8 +4,8 @@
 //! What came of a presentation is one line in the gate's folder. A city that was killed finds the lines and,
 //! for the presentation that was under way, asks the gate's own journal.
 
-use crate::field::Field;
 use crate::data::{DataError, Folder};
+use crate::field::Field;
 use crate::world::{Card as Planned, Event, Expected, GatePlan, Kind};
 use serde::{Deserialize, Serialize};
 use std::fs;
@@ -170,7 +170,12 @@ impl Player {
     }
 
     /// Plays every presentation before an instant. Gives how many.
-    pub async fn play(&mut self, until: UnixMs, cards: &Cards, planned: &[Planned]) -> Result<u64, PlayError> {
+    pub async fn play(
+        &mut self,
+        until: UnixMs,
+        cards: &Cards,
+        planned: &[Planned],
+    ) -> Result<u64, PlayError> {
         let mut count = 0;
         while let Some(&event) = self.events.get(self.played.len()).filter(|e| e.time < until) {
             let played = match self.journaled(&event).await? {
@@ -243,7 +248,10 @@ impl Player {
     }
 
     fn note(&mut self, played: Played) -> Result<(), PlayError> {
-        let at = |why: std::io::Error| DataError::File { path: format!("gate {} played.jsonl", self.plan.id), why };
+        let at = |why: std::io::Error| DataError::File {
+            path: format!("gate {} played.jsonl", self.plan.id),
+            why,
+        };
         let mut line = serde_json::to_vec(&played).map_err(|e| at(e.into()))?;
         line.push(b'\n');
         self.log.write_all(&line).map_err(at)?;
@@ -293,11 +301,16 @@ impl Player {
                 return Ok(());
             }
             let read = tokio::time::timeout(PATIENCE, connection.stream.read(&mut received)).await;
-            let len = read.map_err(|_| broken("no answer in time".into()))?.map_err(|e| broken(e.to_string()))?;
+            let len =
+                read.map_err(|_| broken("no answer in time".into()))?.map_err(|e| broken(e.to_string()))?;
             if len == 0 {
                 return Err(broken("the gateway closed the line".into()));
             }
-            let taken = self.gate.link_receive(&mut connection.link, &received[..len]).await.map_err(self.failed())?;
+            let taken = self
+                .gate
+                .link_receive(&mut connection.link, &received[..len])
+                .await
+                .map_err(self.failed())?;
             taken.map_err(|e| broken(e.to_string()))?;
             if connection.link.state() == LinkState::Unknown {
                 return Err(broken("the gateway does not know this gate".into()));

@@ -163,7 +163,8 @@ pub fn tally(players: &[Player], world: &World) -> Tally {
         }
     }
     times.sort_unstable();
-    let at = |percent: usize| times.get((times.len() * percent / 100).min(times.len().saturating_sub(1))).copied();
+    let at =
+        |percent: usize| times.get((times.len() * percent / 100).min(times.len().saturating_sub(1))).copied();
     let gate_us = GateTime { p50: at(50).unwrap_or(0), p99: at(99).unwrap_or(0) };
     let opened_once = taps.opened - taps.again;
     Tally { taps, surprises, gate_us, opened_once }
@@ -198,7 +199,8 @@ impl Report {
     /// What is wrong with the books or the day; empty where all is well.
     pub fn faults(&self) -> Vec<String> {
         let mut faults = Vec::new();
-        let accounted = self.deducted_fen + self.sponsored_fen + self.owed_fen + self.in_doubt_fen + self.waived_fen;
+        let accounted =
+            self.deducted_fen + self.sponsored_fen + self.owed_fen + self.in_doubt_fen + self.waived_fen;
         if self.charged_fen != accounted {
             faults.push(format!("charged {} fen, but {accounted} fen are accounted for", self.charged_fen));
         }
@@ -224,7 +226,12 @@ impl Report {
         writeln!(out, "\n{BOLD}Service day {}{BOLD:#}", self.service_day)?;
         let count = |n: u64| grouped(i64::try_from(n).unwrap_or(i64::MAX));
         writeln!(out, "  taps presented    {:>14}", count(self.taps.presented))?;
-        writeln!(out, "  opened            {:>14}   of these {} a second wave of the same tap", count(self.taps.opened), self.taps.again)?;
+        writeln!(
+            out,
+            "  opened            {:>14}   of these {} a second wave of the same tap",
+            count(self.taps.opened),
+            self.taps.again
+        )?;
         let refused: u64 = self.taps.refused.values().sum();
         writeln!(out, "  refused           {:>14}", count(refused))?;
         for (reason, n) in &self.taps.refused {
@@ -249,8 +256,16 @@ impl Report {
             writeln!(out, "  {name:<17} {:>14}", yuan(fen))?;
         }
         writeln!(out, "{BOLD}Gate and host{BOLD:#}")?;
-        writeln!(out, "  gate's own work   {:>11} µs   median; {} µs at the 99th percentile", self.gate_us.p50, self.gate_us.p99)?;
-        writeln!(out, "  taps a second     {:>14.0}   phones, gates, gateway, close and settlement together", self.taps_per_second)?;
+        writeln!(
+            out,
+            "  gate's own work   {:>11} µs   median; {} µs at the 99th percentile",
+            self.gate_us.p50, self.gate_us.p99
+        )?;
+        writeln!(
+            out,
+            "  taps a second     {:>14.0}   phones, gates, gateway, close and settlement together",
+            self.taps_per_second
+        )?;
         writeln!(out, "  deny list         {:>14}", count(self.deny_list))?;
         writeln!(out, "  breaks            {:>14}", count(self.breaks))?;
         writeln!(out, "  data              {}", data.display())?;

@@ -22,8 +22,8 @@ use wavepass_gateway::tokens::{self, IssueRequest, Registration};
 use wavepass_hce::card::Card;
 use wavepass_hce::faults::{Broken, Fault, recording};
 use wavepass_hce::issue::{
-    AuthorityOrder, Domain, HouseAuthority, HouseOrder, RSA_DEBIT_AID, RsaAuthority, RsaAuthorityOrder, RsaKeyPool,
-    RsaOrder,
+    AuthorityOrder, Domain, HouseAuthority, HouseOrder, RSA_DEBIT_AID, RsaAuthority, RsaAuthorityOrder,
+    RsaKeyPool, RsaOrder,
 };
 use wavepass_hce::phone::{Phone, PhoneFile};
 use wavepass_hce::reader::Values;
@@ -240,7 +240,14 @@ impl<'b> Cast<'b> {
                     _ => (Date { year: 2026, month: 1, day: 1 }, GOOD),
                 };
                 let network = if planned.kind == Kind::OtherNetwork { *b"ELSE" } else { NETWORK };
-                IssueRequest { account_id: account(card), category: "adult".into(), effective, expiry, network, operator: 0 }
+                IssueRequest {
+                    account_id: account(card),
+                    category: "adult".into(),
+                    effective,
+                    expiry,
+                    network,
+                    operator: 0,
+                }
             })
             .collect()
     }
@@ -284,7 +291,8 @@ impl<'b> Cast<'b> {
                 self.foreign.issue(&order)?
             }
             Kind::Stranger => {
-                let order = self.rsa_order(card, 5_400_000_000_000_000, vec![0xA0, 0, 0, 0, 4, 0x10, 0x10])?;
+                let order =
+                    self.rsa_order(card, 5_400_000_000_000_000, vec![0xA0, 0, 0, 0, 4, 0x10, 0x10])?;
                 self.stranger.issue(&order, self.plastic.get(0).ok_or("no RSA keys")?)?
             }
             Kind::Plastic => self.plastic(card)?,

@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 
 /// How long a gateway may take to begin: a large write-ahead log takes its time to be read.
 const START: Duration = Duration::from_secs(60);
+/// How long a gateway that ends at once is started again.
+const HANDOVER: Duration = Duration::from_secs(10);
 /// How often it may die in a day before city gives up.
 const RESTARTS: u32 = 20;
 
@@ -98,8 +100,13 @@ fn spawn(folder: &Folder, database: &str) -> Result<(Child, Addresses), GatewayE
         Err(e) if e.kind() == io::ErrorKind::NotFound => {}
         Err(e) => return Err(GatewayError::Start(e)),
     }
-    let log = fs::File::options().create(true).append(true).open(folder.gateway_log()).map_err(GatewayError::Start)?;
-    let mut child = Command::new(std::env::current_exe().map_err(GatewayError::Start)?)
+    let log = fs::File::options()
+        .create(true)
+        .append(true)
+        .open(folder.gateway_log())
+        .map_err(GatewayError::Start)?;
+    let mut command = Command::new(std::env::current_exe().map_err(GatewayError::Start)?);
+    command
         .args(["gateway", "serve", "--clock", "driven", "--exit-on-stdin-eof"])
         .args(["--listen-link", "127.0.0.1:0", "--listen-http", "127.0.0.1:0", "--database", database])
         .arg("--data")
@@ -112,9 +119,8 @@ fn spawn(folder: &Folder, database: &str) -> Result<(Child, Addresses), GatewayE
         .arg(&ready)
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
-        .stderr(log)
-        .spawn()
-        .map_err(GatewayError::Start)?;
+        .stderr(log);
+    let mut child = command.spawn().map_err(GatewayError::Start)?;
     let begin = Instant::now();
     let log = || folder.gateway_log().display().to_string();
     loop {
@@ -124,7 +130,12 @@ fn spawn(folder: &Folder, database: &str) -> Result<(Child, Addresses), GatewayE
             return Ok((child, addresses));
         }
         if let Some(status) = child.try_wait().map_err(GatewayError::Start)? {
-            return Err(GatewayError::Ended(status, log()));
+            // The gateway of a city that was killed may still be on its way out, and holds the folder.
+            if begin.elapsed() > HANDOVER {
+                return Err(GatewayError::Ended(status, log()));
+            }
+            std::thread::sleep(Duration::from_millis(100));
+            child = command.spawn().map_err(GatewayError::Start)?;
         }
         if begin.elapsed() > START {
             child.kill().map_err(GatewayError::Start)?;

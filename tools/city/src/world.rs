@@ -92,7 +92,9 @@ impl Kind {
             Self::Phone | Self::Plastic | Self::Victim | Self::Clone | Self::HandedBack => None,
             Self::Expired => Some(Reason::Expired),
             Self::NotYetValid => Some(Reason::NotYetValid),
-            Self::ForgedSignature | Self::ForeignAuthority | Self::Replayed => Some(Reason::AuthenticationFailed),
+            Self::ForgedSignature | Self::ForeignAuthority | Self::Replayed => {
+                Some(Reason::AuthenticationFailed)
+            }
             Self::Denied => Some(Reason::Denied),
             Self::Unused => Some(Reason::UnusedCard),
             Self::Broken => Some(Reason::CardError),
@@ -226,8 +228,13 @@ impl World {
         let mut rng = ChaCha12Rng::seed_from_u64(size.seed);
         let cards = cards(size.phones, &mut rng);
         let gates = gates(size.gates, stations);
-        let mut planner =
-            Planner { rng, gates: &gates, slots: vec![Vec::new(); gates.len()], left: size.taps, pace: Pace::of(size) };
+        let mut planner = Planner {
+            rng,
+            gates: &gates,
+            slots: vec![Vec::new(); gates.len()],
+            left: size.taps,
+            pace: Pace::of(size),
+        };
         planner.fill(&cards);
         if planner.left > 0 {
             let planned = size.taps - planner.left;
@@ -407,7 +414,11 @@ impl Planner<'_> {
                 self.opening(exit, leave, card); // slipped in behind somebody
             }
             _ => {
-                let exit = self.any_gate(Some(Direction::Exit));
+                // Now and then a rider turns round and leaves where he came in.
+                let mut exit = self.any_gate(Some(Direction::Exit));
+                if self.gates[exit].station == self.gates[entry].station && self.rng.random_bool(0.95) {
+                    exit = self.any_gate(Some(Direction::Exit));
+                }
                 self.opening(entry, enter, card);
                 self.opening(exit, leave, card);
             }
@@ -514,7 +525,9 @@ mod tests {
 
     #[test]
     fn a_day_has_as_many_presentations_as_asked() {
-        for (taps, phones, gates) in [(10_000, 2_000, 20), (1, 1, 2), (500, 100, 3), (4_000, 100, 10), (60_000, 9_000, 40)] {
+        for (taps, phones, gates) in
+            [(10_000, 2_000, 20), (1, 1, 2), (500, 100, 3), (4_000, 100, 10), (60_000, 9_000, 40)]
+        {
             let size = Size { taps, phones, gates, seed: 7 };
             assert_eq!(World::plan(size, 24, START).unwrap().presentations(), taps, "{size:?}");
         }
@@ -538,7 +551,8 @@ mod tests {
     #[test]
     fn every_planted_kind_is_presented() {
         let world = World::plan(SIZE, 24, START).unwrap();
-        let presented: HashSet<Kind> = world.events.iter().flatten().map(|e| world.cards[e.card].kind).collect();
+        let presented: HashSet<Kind> =
+            world.events.iter().flatten().map(|e| world.cards[e.card].kind).collect();
         for (kind, _) in PLANTED {
             assert!(presented.contains(&kind), "{kind:?}");
         }

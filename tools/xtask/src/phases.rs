@@ -96,7 +96,11 @@ pub(crate) fn test(long: bool) -> Result<(), Failure> {
     if count.passed == 0 { Err(Failure("no test ran".into())) } else { Ok(()) }
 }
 
-fn test_phases(long: bool, times: &mut Vec<(&'static str, Duration)>, count: &mut Count) -> Result<(), Failure> {
+fn test_phases(
+    long: bool,
+    times: &mut Vec<(&'static str, Duration)>,
+    count: &mut Count,
+) -> Result<(), Failure> {
     let mut phase = |name: &'static str, work: &mut dyn FnMut() -> Result<(), Failure>| {
         anstream::println!("\n{BOLD}== {name}{BOLD:#}");
         std::io::stdout().flush().map_err(|e| Failure::new("standard output", e))?;
@@ -118,7 +122,16 @@ fn test_phases(long: bool, times: &mut Vec<(&'static str, Duration)>, count: &mu
     })?;
     phase("the gate's target", &mut firmware)?;
     phase("lints", &mut || {
-        run(cargo(&["clippy", "--quiet", "--release", "--workspace", "--all-targets", "--", "-D", "warnings"]))
+        run(cargo(&[
+            "clippy",
+            "--quiet",
+            "--release",
+            "--workspace",
+            "--all-targets",
+            "--",
+            "-D",
+            "warnings",
+        ]))
     })?;
     phase("tests", &mut || {
         let mut tests = cargo(&["test", "--release", "--workspace", "--no-fail-fast"]);
@@ -140,7 +153,8 @@ pub(crate) fn firmware() -> Result<(), Failure> {
 
 /// `cargo x bench …`: the measuring programs live with the tests that span crates.
 pub(crate) fn bench(binary: &str, json: Option<PathBuf>, more: &[String]) -> Result<(), Failure> {
-    let mut command = cargo(&["run", "--quiet", "--release", "--package", "wavepass-tests", "--bin", binary, "--"]);
+    let mut command =
+        cargo(&["run", "--quiet", "--release", "--package", "wavepass-tests", "--bin", binary, "--"]);
     command.args(more);
     if let Some(file) = json {
         command.arg("--json").arg(file);

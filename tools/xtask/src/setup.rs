@@ -15,7 +15,8 @@ fn succeeds(program: &str, args: &[&str]) -> bool {
 /// Makes sure that the gate's target is there. With `RUSTUP_AUTO_INSTALL=0` rustup ignores the list in
 /// `rust-toolchain.toml`, so it is asked here.
 pub(crate) fn target() -> Result<(), Failure> {
-    let sysroot = Command::new("rustc").args(["--print", "sysroot"]).output().map_err(|e| Failure::new("rustc", e))?;
+    let sysroot =
+        Command::new("rustc").args(["--print", "sysroot"]).output().map_err(|e| Failure::new("rustc", e))?;
     let sysroot = PathBuf::from(String::from_utf8_lossy(&sysroot.stdout).trim());
     if sysroot.join("lib/rustlib").join(TARGET).is_dir() || succeeds("rustup", &["target", "add", TARGET]) {
         return Ok(());
@@ -26,8 +27,12 @@ pub(crate) fn target() -> Result<(), Failure> {
 /// Makes sure that rustfmt and clippy are there.
 pub(crate) fn components() -> Result<(), Failure> {
     for (component, command) in [("rustfmt", "fmt"), ("clippy", "clippy")] {
-        if !succeeds("cargo", &[command, "--version"]) && !succeeds("rustup", &["component", "add", component]) {
-            return Err(Failure::said(format!("{component} is missing: run `rustup component add {component}`")));
+        if !succeeds("cargo", &[command, "--version"])
+            && !succeeds("rustup", &["component", "add", component])
+        {
+            return Err(Failure::said(format!(
+                "{component} is missing: run `rustup component add {component}`"
+            )));
         }
     }
     Ok(())
@@ -67,12 +72,23 @@ pub(crate) fn cargo_deny() -> Result<PathBuf, Failure> {
     if !binary.is_file() {
         eprintln!("cargo-deny is not installed: building {CARGO_DENY} into {}", root.display());
         let status = Command::new("cargo")
-            .args(["install", "--quiet", "--locked", "--debug", "--version", CARGO_DENY, "cargo-deny", "--root"])
+            .args([
+                "install",
+                "--quiet",
+                "--locked",
+                "--debug",
+                "--version",
+                CARGO_DENY,
+                "cargo-deny",
+                "--root",
+            ])
             .arg(&root)
             .status()
             .map_err(|e| Failure::new("cargo install cargo-deny", e))?;
         if !status.success() {
-            return Err(Failure::said(format!("cargo-deny is missing: run `cargo install cargo-deny@{CARGO_DENY}`")));
+            return Err(Failure::said(format!(
+                "cargo-deny is missing: run `cargo install cargo-deny@{CARGO_DENY}`"
+            )));
         }
     }
     Ok(binary)

@@ -44,7 +44,7 @@ impl Chip {
 
     pub fn area(&self, place: Place) -> Area {
         let (from, to) = self.range(place);
-        Area { flash: self.flash.clone(), from: from as u32, len: to - from }
+        Area { flash: self.flash.clone(), from: from as u32, len: to - from, reads: None }
     }
 
     pub fn areas(&self) -> Areas<Area> {
@@ -87,9 +87,16 @@ pub struct Area {
     flash: RamFlash,
     from: u32,
     len: usize,
+    /// Reads that still succeed.
+    reads: Option<u32>,
 }
 
 impl Area {
+    /// The same, on a chip that fails after so many reads.
+    pub fn dying_after(self, reads: u32) -> Self {
+        Self { reads: Some(reads), ..self }
+    }
+
     fn inside(&self, from: u32, len: usize) -> Result<(), FlashError> {
         if from as usize + len > self.len { Err(FlashError::OutOfBounds) } else { Ok(()) }
     }
@@ -104,6 +111,9 @@ impl ReadNorFlash for Area {
 
     async fn read(&mut self, offset: u32, bytes: &mut [u8]) -> Result<(), FlashError> {
         self.inside(offset, bytes.len())?;
+        if let Some(reads) = &mut self.reads {
+            *reads = reads.checked_sub(1).ok_or(FlashError::Cut)?;
+        }
         self.flash.read(self.from + offset, bytes).await
     }
 
