@@ -324,7 +324,7 @@ async fn an_entry_damaged_in_the_gate_s_journal_is_set_aside_and_the_next_flow()
     loop {
         match gate.heard().await.expect("the link stands") {
             // As a gate does: from that number on, out of its journal.
-            Said::Resend(from) => gate.entries(&entries[from as usize - 1..].to_vec()).await,
+            Said::Resend(from) => gate.entries(&entries[from as usize - 1..]).await,
             Said::Acknowledge(5) => break,
             _ => {}
         }

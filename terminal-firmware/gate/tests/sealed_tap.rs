@@ -63,7 +63,7 @@ fn assert_as_given(tap: &Tap<'_>, said: &Said) {
     assert_eq!(tap.track2, given(0x57).unwrap_or_default());
     assert_eq!(tap.atc.map(u16::to_be_bytes).as_ref().map(|a| &a[..]), given(0x9F36));
     assert_eq!(tap.cid.as_ref().map(core::slice::from_ref), given(0x9F27));
-    let fci = said.iter().filter(|(c, _)| c[1] == 0xA4).next_back().map(|(_, a)| &a[..a.len() - 2]).unwrap();
+    let fci = said.iter().rfind(|(c, _)| c[1] == 0xA4).map(|(_, a)| &a[..a.len() - 2]).unwrap();
     assert_eq!(tap.pdol, path(fci, &[Tag(0x6F), Tag(0xA5), Tag(0x9F38)]).unwrap().unwrap());
     assert_eq!(tap.aid, path(fci, &[Tag(0x6F), Tag(0x84)]).unwrap().unwrap());
 }
