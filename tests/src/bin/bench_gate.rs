@@ -185,6 +185,6 @@ async fn run(taps: u32) -> Result<serde_json::Value, Failure> {
 fn plastic(bank: &dyn BankKeys, rng: &mut ChaCha12Rng) -> Result<PhoneFile, Failure> {
     let token = Token::from_digits("6299000200000017")?;
     let key = RsaCardKey::generate(rng, 1152)?;
-    let order = CardOrder { token, expiry: GOOD, effective: SINCE, psn: 0, aid: &RSA_DEBIT_AID, key: &key };
+    let order = CardOrder { token, expiry: GOOD, effective: SINCE, psn: 0, aid: RSA_DEBIT_AID, key: &key };
     Ok(bank.issue_card(&order).ok_or("no RSA authority")??)
 }

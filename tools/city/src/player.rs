@@ -152,7 +152,7 @@ impl Player {
     pub async fn start(folder: &Folder, plan: GatePlan, events: Vec<Event>) -> Result<Self, PlayError> {
         let root = folder.gate(plan.id);
         let limits = Limits::default();
-        let gate = CityGate::start(areas(&root)?, limits, P256Verifier::default())
+        let gate = CityGate::start(areas(&root)?, limits, P256Verifier)
             .await
             .map_err(|why| PlayError::Gate { gate: plan.id, why })?;
         let (played, log) = open_log(&root.join("played.jsonl"))?;

@@ -319,7 +319,7 @@ impl<'b> Cast<'b> {
             expiry: GOOD,
             effective: Date { year: 2026, month: 1, day: 1 },
             psn: 0,
-            aid: &RSA_DEBIT_AID,
+            aid: RSA_DEBIT_AID,
             key: self.plastic.get(card % PLASTIC_KEYS).ok_or("no RSA keys")?,
         };
         let file = self.bank.issue_card(&order).ok_or("the bank's keys have no RSA authority")??;
