@@ -142,6 +142,21 @@ fn commands_go_through_the_gateway_that_owns_the_folder_and_their_files_stay_wit
 }
 
 #[test]
+fn a_file_in_the_way_is_refused_before_anything_is_entered() {
+    let house = House::new();
+    let file = house.path("gate-7.bin");
+    std::fs::write(&file, "somebody's").unwrap();
+    let add = ["gate", "add", "--id", "7", "--station", "A1", "--direction", "entry", "--out", file.to_str().unwrap()];
+    let refused = house.run(&add);
+    assert!(!refused.status.success());
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("exists already"));
+    assert_eq!(std::fs::read(&file).unwrap(), b"somebody's");
+    std::fs::remove_file(&file).unwrap();
+    house.says(&add);
+    assert!(file.exists());
+}
+
+#[test]
 fn a_second_gateway_on_the_same_folder_is_refused_by_name() {
     let house = House::new();
     let gateway = house.serve();

@@ -143,6 +143,16 @@ pub(crate) enum StoreCommand {
     Report(clearing::cli::ReportArgs),
 }
 
+impl StoreCommand {
+    fn output(&self) -> Option<&std::path::Path> {
+        match self {
+            Self::Gate(args) => args.output(),
+            Self::Token(args) => args.output(),
+            _ => None,
+        }
+    }
+}
+
 /// Runs one command line (the first argument is the program's name); gives its exit code: 0 done, 1 failed, 2 misused.
 ///
 /// Callable in any process: it starts its own runtime and ends nothing but itself.
@@ -192,6 +202,10 @@ async fn on_store(
     user: &str,
     args: &[OsString],
 ) -> Result<Output, CommandError> {
+    if let Some(path) = command.output().filter(|path| path.exists()) {
+        // Asked before anything is entered: a gate without its file would have to be commissioned anew.
+        return Err(format!("{} exists already: choose another file for --out", path.display()).into());
+    }
     let Some(app) = open_here(&config, &PassphraseArgs::default()).await? else {
         return remote::command(&config, args, user).await;
     };

@@ -14,6 +14,16 @@ pub struct GateArgs {
     command: Command,
 }
 
+impl GateArgs {
+    /// The file that the command would write. It must not exist: what it holds is made once.
+    pub fn output(&self) -> Option<&std::path::Path> {
+        match &self.command {
+            Command::Add(add) => Some(&add.out),
+            _ => None,
+        }
+    }
+}
+
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Commission a gate: enter it and write its provisioning file, which holds its keys and is made this once.

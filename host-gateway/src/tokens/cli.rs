@@ -22,6 +22,16 @@ pub struct TokenArgs {
     command: Command,
 }
 
+impl TokenArgs {
+    /// The file that the command would write. It must not exist: what it holds is made once.
+    pub fn output(&self) -> Option<&std::path::Path> {
+        match &self.command {
+            Command::Issue(issue) => Some(&issue.out),
+            _ => None,
+        }
+    }
+}
+
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Issue a token for an e-account, and write the phone file that carries it.

@@ -3,6 +3,7 @@
 
 use core::fmt;
 use p256::elliptic_curve::ff::{Field, PrimeField};
+use p256::elliptic_curve::group::Group;
 use p256::elliptic_curve::ops::{MulByGeneratorVartime, Reduce, ReduceNonZero};
 use p256::elliptic_curve::point::{AffineCoordinates, DecompressPoint};
 use p256::elliptic_curve::subtle::Choice;
@@ -116,7 +117,7 @@ impl SigningKey {
         if bool::from(d.is_zero()) {
             return None;
         }
-        let point = (ProjectivePoint::GENERATOR * d).to_affine();
+        let point = ProjectivePoint::mul_by_generator(&d).to_affine();
         if !is_low(&point) {
             d = -d;
         }
@@ -132,7 +133,7 @@ impl SigningKey {
     /// nonce and message, so that a repeated or guessed nonce does not give the key away.
     pub fn sign(&self, message: &[&[u8]], nonce: [u8; 32]) -> [u8; SIGNATURE_LEN] {
         let mut k = self.multiplier(message, nonce);
-        let r = hash_with_x(&(ProjectivePoint::GENERATOR * k).to_affine(), message);
+        let r = hash_with_x(&ProjectivePoint::mul_by_generator(&k).to_affine(), message);
         let s = k + Scalar::reduce(&FieldBytes::from(r)) * self.d;
         k.zeroize();
         let mut signature = [0; SIGNATURE_LEN];
