@@ -41,6 +41,9 @@ pub struct ServeArgs {
     /// Once everything listens, write the bound addresses there, as JSON.
     #[arg(long, value_name = "FILE")]
     ready_file: Option<PathBuf>,
+    /// Publish this tariff first: checked together with those already published, in force from its own date.
+    #[arg(long, env = "WAVEPASS_TARIFF", value_name = "FILE")]
+    tariff: Option<PathBuf>,
     /// Log as JSON.
     #[arg(long, env = "WAVEPASS_LOG_JSON")]
     log_json: bool,
@@ -85,6 +88,11 @@ pub(crate) async fn run(args: ServeArgs, config: Config) -> Result<(), CommandEr
     let store = Store::open(&config.database, &config.data).await?;
     let app = cli::open_with(store, &config, &args.passphrase, clock).await?;
     adopt_ca_keys(&app).await?;
+    if let Some(path) = &args.tariff {
+        let name = path.display().to_string();
+        let text = std::fs::read_to_string(path).map_err(|e| format!("{name}: {e}"))?;
+        crate::clearing::app::publish_tariff(&app.store, &name, &text).await?;
+    }
     let link = args.listen_link.unwrap_or(config.file.link.listen);
     let http = args.listen_http.unwrap_or(config.file.http.listen);
     let server = Server::start(app, link, http).await?;

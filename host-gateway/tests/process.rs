@@ -146,7 +146,18 @@ fn a_file_in_the_way_is_refused_before_anything_is_entered() {
     let house = House::new();
     let file = house.path("gate-7.bin");
     std::fs::write(&file, "somebody's").unwrap();
-    let add = ["gate", "add", "--id", "7", "--station", "A1", "--direction", "entry", "--out", file.to_str().unwrap()];
+    let add = [
+        "gate",
+        "add",
+        "--id",
+        "7",
+        "--station",
+        "A1",
+        "--direction",
+        "entry",
+        "--out",
+        file.to_str().unwrap(),
+    ];
     let refused = house.run(&add);
     assert!(!refused.status.success());
     assert!(String::from_utf8_lossy(&refused.stderr).contains("exists already"));
@@ -154,6 +165,29 @@ fn a_file_in_the_way_is_refused_before_anything_is_entered() {
     std::fs::remove_file(&file).unwrap();
     house.says(&add);
     assert!(file.exists());
+}
+
+#[test]
+fn a_tariff_that_cannot_be_used_keeps_the_gateway_from_starting() {
+    let house = House::new();
+    let serve = |tariff: &str| {
+        house.run(&[
+            "serve",
+            "--listen-link",
+            "127.0.0.1:0",
+            "--listen-http",
+            "127.0.0.1:0",
+            "--tariff",
+            tariff,
+        ])
+    };
+    std::fs::write(house.path("broken.toml"), "version = 3\nnetwork = {").unwrap();
+    for (tariff, told) in [("missing.toml", "missing.toml"), ("broken.toml", "broken.toml:")] {
+        let refused = serve(tariff);
+        let stderr = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(!refused.status.success(), "{stderr}");
+        assert!(stderr.contains(told), "{stderr}");
+    }
 }
 
 #[test]
