@@ -140,10 +140,9 @@ impl<'g> Conductor<'g> {
         let host: HostReport = serde_json::from_value(host)?;
         let tally = tally(&self.players, &self.world);
         print_surprises(&tally.surprises)?;
-        if let Some(opened) = host.taps_opened.filter(|&n| n != tally.opened_once) {
-            let why =
-                format!("the gates opened for {} taps, but the gateway has {}", tally.opened_once, opened);
-            return Err(why.into());
+        if host.taps_opened != tally.opened_once {
+            let (gates, gateway) = (tally.opened_once, host.taps_opened);
+            return Err(format!("the gates opened for {gates} taps, but the gateway has {gateway}").into());
         }
         let seconds = begun.elapsed().as_secs_f64();
         let rate = (self.presented() - before) as f64 / seconds;

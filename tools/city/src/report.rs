@@ -36,16 +36,13 @@ pub struct GateTime {
     pub p99: u32,
 }
 
-/// The report. Its names are fixed; others script against them.
+/// What the gateway's books say of the day.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Report {
-    /// The service day, `YYYY-MM-DD`.
-    pub service_day: String,
-    /// Presentations.
-    pub taps: Taps,
+pub struct Books {
     /// Journeys.
     pub journeys: u64,
     /// Journeys by status.
+    #[serde(default)]
     pub journeys_by_status: BTreeMap<String, u64>,
     /// What riders owe for the day.
     pub charged_fen: i64,
@@ -71,49 +68,34 @@ pub struct Report {
     pub breaks: u64,
     /// Entries of the deny list.
     pub deny_list: u64,
-    /// Presentations that did not end as planned: 0.
-    pub surprises: u64,
-    /// The gate's own work.
-    pub gate_us: GateTime,
-    /// Presentations a second, from the first tap to the settled day.
-    pub taps_per_second: f64,
 }
 
 /// The gateway's half of the report.
 #[derive(Debug, Clone, Deserialize)]
 pub struct HostReport {
     /// Opened taps that the host has, each once.
-    #[serde(default)]
-    pub taps_opened: Option<u64>,
-    /// See [`Report`]; the same names.
-    pub journeys: u64,
-    /// See [`Report`].
-    #[serde(default)]
-    pub journeys_by_status: BTreeMap<String, u64>,
-    /// See [`Report`].
-    pub charged_fen: i64,
-    /// See [`Report`].
-    pub deducted_fen: i64,
-    /// See [`Report`].
-    pub sponsored_fen: i64,
-    /// See [`Report`].
-    pub owed_fen: i64,
-    /// See [`Report`].
-    pub in_doubt_fen: i64,
-    /// See [`Report`].
-    pub waived_fen: i64,
-    /// See [`Report`].
-    pub covered_fen: i64,
-    /// See [`Report`].
-    pub settled_fen: i64,
-    /// See [`Report`].
-    pub fees_fen: i64,
-    /// See [`Report`].
-    pub ledger_sum_fen: i64,
-    /// See [`Report`].
-    pub breaks: u64,
-    /// See [`Report`].
-    pub deny_list: u64,
+    pub taps_opened: u64,
+    /// The rest.
+    #[serde(flatten)]
+    pub books: Books,
+}
+
+/// The report. Its names are fixed; others script against them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// The service day, `YYYY-MM-DD`.
+    pub service_day: String,
+    /// Presentations.
+    pub taps: Taps,
+    /// Journeys and money.
+    #[serde(flatten)]
+    pub books: Books,
+    /// Presentations that did not end as planned: 0.
+    pub surprises: u64,
+    /// The gate's own work.
+    pub gate_us: GateTime,
+    /// Presentations a second, from the first tap to the settled day.
+    pub taps_per_second: f64,
 }
 
 /// A presentation that did not end as planned.
@@ -176,20 +158,7 @@ impl Report {
         Self {
             service_day,
             taps: tally.taps.clone(),
-            journeys: host.journeys,
-            journeys_by_status: host.journeys_by_status.clone(),
-            charged_fen: host.charged_fen,
-            deducted_fen: host.deducted_fen,
-            sponsored_fen: host.sponsored_fen,
-            owed_fen: host.owed_fen,
-            in_doubt_fen: host.in_doubt_fen,
-            waived_fen: host.waived_fen,
-            covered_fen: host.covered_fen,
-            settled_fen: host.settled_fen,
-            fees_fen: host.fees_fen,
-            ledger_sum_fen: host.ledger_sum_fen,
-            breaks: host.breaks,
-            deny_list: host.deny_list,
+            books: host.books.clone(),
             surprises: tally.surprises.len() as u64,
             gate_us: tally.gate_us.clone(),
             taps_per_second,
@@ -199,20 +168,27 @@ impl Report {
     /// What is wrong with the books or the day; empty where all is well.
     pub fn faults(&self) -> Vec<String> {
         let mut faults = Vec::new();
-        let accounted =
-            self.deducted_fen + self.sponsored_fen + self.owed_fen + self.in_doubt_fen + self.waived_fen;
-        if self.charged_fen != accounted {
-            faults.push(format!("charged {} fen, but {accounted} fen are accounted for", self.charged_fen));
+        let accounted = self.books.deducted_fen
+            + self.books.sponsored_fen
+            + self.books.owed_fen
+            + self.books.in_doubt_fen
+            + self.books.waived_fen;
+        if self.books.charged_fen != accounted {
+            faults.push(format!(
+                "charged {} fen, but {accounted} fen are accounted for",
+                self.books.charged_fen
+            ));
         }
-        let settled = self.deducted_fen + self.sponsored_fen + self.covered_fen - self.fees_fen;
-        if self.settled_fen != settled {
-            faults.push(format!("settled {} fen instead of {settled}", self.settled_fen));
+        let settled =
+            self.books.deducted_fen + self.books.sponsored_fen + self.books.covered_fen - self.books.fees_fen;
+        if self.books.settled_fen != settled {
+            faults.push(format!("settled {} fen instead of {settled}", self.books.settled_fen));
         }
-        if self.ledger_sum_fen != 0 {
-            faults.push(format!("the ledger sums to {} fen", self.ledger_sum_fen));
+        if self.books.ledger_sum_fen != 0 {
+            faults.push(format!("the ledger sums to {} fen", self.books.ledger_sum_fen));
         }
-        if self.breaks != 0 {
-            faults.push(format!("reconciliation found {} breaks", self.breaks));
+        if self.books.breaks != 0 {
+            faults.push(format!("reconciliation found {} breaks", self.books.breaks));
         }
         if self.surprises != 0 {
             faults.push(format!("{} presentations did not end as planned", self.surprises));
@@ -237,21 +213,21 @@ impl Report {
         for (reason, n) in &self.taps.refused {
             writeln!(out, "    {reason:<24}{:>6}", count(*n))?;
         }
-        writeln!(out, "  journeys          {:>14}", count(self.journeys))?;
-        for (status, n) in &self.journeys_by_status {
+        writeln!(out, "  journeys          {:>14}", count(self.books.journeys))?;
+        for (status, n) in &self.books.journeys_by_status {
             writeln!(out, "    {status:<24}{:>6}", count(*n))?;
         }
         writeln!(out, "{BOLD}Money, CNY{BOLD:#}")?;
         for (name, fen) in [
-            ("charged", self.charged_fen),
-            ("deducted", self.deducted_fen),
-            ("sponsored", self.sponsored_fen),
-            ("owed", self.owed_fen),
-            ("in doubt", self.in_doubt_fen),
-            ("waived", self.waived_fen),
-            ("settled", self.settled_fen),
-            ("fees", self.fees_fen),
-            ("ledger sum", self.ledger_sum_fen),
+            ("charged", self.books.charged_fen),
+            ("deducted", self.books.deducted_fen),
+            ("sponsored", self.books.sponsored_fen),
+            ("owed", self.books.owed_fen),
+            ("in doubt", self.books.in_doubt_fen),
+            ("waived", self.books.waived_fen),
+            ("settled", self.books.settled_fen),
+            ("fees", self.books.fees_fen),
+            ("ledger sum", self.books.ledger_sum_fen),
         ] {
             writeln!(out, "  {name:<17} {:>14}", yuan(fen))?;
         }
@@ -266,8 +242,8 @@ impl Report {
             "  taps a second     {:>14.0}   phones, gates, gateway, close and settlement together",
             self.taps_per_second
         )?;
-        writeln!(out, "  deny list         {:>14}", count(self.deny_list))?;
-        writeln!(out, "  breaks            {:>14}", count(self.breaks))?;
+        writeln!(out, "  deny list         {:>14}", count(self.books.deny_list))?;
+        writeln!(out, "  breaks            {:>14}", count(self.books.breaks))?;
         writeln!(out, "  data              {}", data.display())?;
         let faults = self.faults();
         if faults.is_empty() {
