@@ -131,7 +131,11 @@ impl<'g> Conductor<'g> {
         self.ask(|admin, at| admin.end_step(at, CLOSE_AT))?;
         for command in ["close", "deduct", "settle", "reconcile"] {
             let path = format!("/v1/days/{DAY}/{command}");
-            self.ask(|admin, at| admin.post(at, &path, &serde_json::json!({})))?;
+            self.ask(|admin, at| {
+                // A gateway that was started again has forgotten the time it was told.
+                admin.set_clock(at, CLOSE_AT)?;
+                admin.post(at, &path, &serde_json::json!({}))
+            })?;
         }
         // Debts are on the deny list now: the gates have it before the next morning.
         let lists = self.ask(|admin, at| admin.end_step(at, CLOSE_AT))?;
