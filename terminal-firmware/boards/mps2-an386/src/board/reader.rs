@@ -1,0 +1,1 @@
+//! The reader chip on its serial line.

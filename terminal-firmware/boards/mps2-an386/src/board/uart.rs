@@ -1,0 +1,258 @@
+//! The board's serial lines (CMSDK APB UART), filled and drained by interrupts.
+//!
+//! A line whose receive buffer is full leaves the byte in the device, which makes the other end wait: nothing is
+//! lost. Registers: ARM Cortex-M System Design Kit, APB UART; QEMU's `hw/char/cmsdk-apb-uart.c`.
+
+use core::cell::RefCell;
+use core::future::poll_fn;
+use core::task::Poll;
+use critical_section::{CriticalSection, Mutex};
+use embassy_sync::waitqueue::AtomicWaker;
+use heapless::Deque;
+use wavepass_terminal::Line;
+
+const TX_FULL: u32 = 1;
+const RX_FULL: u32 = 1 << 1;
+const TX_ENABLE: u32 = 1;
+const RX_ENABLE: u32 = 1 << 1;
+const TX_INTERRUPT: u32 = 1 << 2;
+const RX_INTERRUPT: u32 = 1 << 3;
+/// The smallest divider the device takes. QEMU moves bytes as fast as the host does.
+const BAUD_DIVIDER: u32 = 16;
+
+/// Bytes received and not yet taken: a list part and its frame.
+const RECEIVE: usize = 1024;
+/// Bytes queued and not yet sent: two frames.
+const SEND: usize = 2048;
+
+struct Buffers {
+    received: Deque<u8, RECEIVE>,
+    to_send: Deque<u8, SEND>,
+    sending: bool,
+    receiving: bool,
+}
+
+/// One serial line.
+pub(super) struct Uart {
+    base: usize,
+    buffers: Mutex<RefCell<Buffers>>,
+    came: AtomicWaker,
+    went: AtomicWaker,
+}
+
+impl Uart {
+    const fn new(base: usize) -> Self {
+        let buffers = Buffers { received: Deque::new(), to_send: Deque::new(), sending: false, receiving: true };
+        Self {
+            base,
+            buffers: Mutex::new(RefCell::new(buffers)),
+            came: AtomicWaker::new(),
+            went: AtomicWaker::new(),
+        }
+    }
+
+    fn register(&self, offset: usize) -> *mut u32 {
+        (self.base + offset) as *mut u32
+    }
+
+    fn read(&self, offset: usize) -> u32 {
+        // SAFETY: `base` is one of this board's lines, and the offsets below are its registers.
+        unsafe { self.register(offset).read_volatile() }
+    }
+
+    fn write(&self, offset: usize, value: u32) {
+        // SAFETY: as in `read`.
+        unsafe { self.register(offset).write_volatile(value) }
+    }
+
+    fn data(&self) -> u8 {
+        self.read(0x00) as u8
+    }
+
+    fn state(&self) -> u32 {
+        self.read(0x04)
+    }
+
+    fn control(&self, buffers: &Buffers) {
+        let receive = if buffers.receiving { RX_INTERRUPT } else { 0 };
+        self.write(0x08, TX_ENABLE | RX_ENABLE | TX_INTERRUPT | receive);
+    }
+
+    fn with<T>(&self, work: impl FnOnce(&mut Buffers) -> T) -> T {
+        critical_section::with(|cs: CriticalSection<'_>| work(&mut self.buffers.borrow(cs).borrow_mut()))
+    }
+
+    fn begin(&self) {
+        self.write(0x10, BAUD_DIVIDER);
+        self.with(|buffers| self.control(buffers));
+    }
+
+    /// A byte has come, or one has gone. `byte` looks at each as it comes.
+    fn interrupt(&self, mut byte: impl FnMut(u8)) {
+        self.write(0x0C, TX_FULL | RX_FULL);
+        self.with(|buffers| {
+            while self.state() & RX_FULL != 0 {
+                if buffers.received.is_full() {
+                    buffers.receiving = false;
+                    self.control(buffers);
+                    break;
+                }
+                let data = self.data();
+                byte(data);
+                // There is room: it was looked for above.
+                let _ = buffers.received.push_back(data);
+            }
+            self.drain(buffers);
+        });
+        self.came.wake();
+        self.went.wake();
+    }
+
+    fn drain(&self, buffers: &mut Buffers) {
+        buffers.sending = false;
+        while self.state() & TX_FULL == 0 {
+            let Some(data) = buffers.to_send.pop_front() else { return };
+            self.write(0x00, u32::from(data));
+            buffers.sending = true;
+        }
+        buffers.sending = true;
+    }
+
+    /// Takes what was received; nothing is lost where the future is dropped.
+    pub(super) async fn receive(&self, into: &mut [u8]) -> usize {
+        poll_fn(|context| {
+            self.came.register(context.waker());
+            let taken = self.take(into);
+            if taken == 0 { Poll::Pending } else { Poll::Ready(taken) }
+        })
+        .await
+    }
+
+    fn take(&self, into: &mut [u8]) -> usize {
+        self.with(|buffers| {
+            let mut taken = 0;
+            while let Some(slot) = into.get_mut(taken)
+                && let Some(byte) = buffers.received.pop_front()
+            {
+                *slot = byte;
+                taken += 1;
+            }
+            if taken > 0 && !buffers.receiving {
+                buffers.receiving = true;
+                self.control(buffers);
+                // The byte that waits in the device raised its interrupt before; take it here.
+                while self.state() & RX_FULL != 0 && !buffers.received.is_full() {
+                    let _ = buffers.received.push_back(self.data());
+                }
+            }
+            taken
+        })
+    }
+
+    /// How many bytes may be queued.
+    pub(super) fn room(&self) -> usize {
+        self.with(|buffers| SEND - buffers.to_send.len())
+    }
+
+    /// Queues what fits; gives how much that was.
+    pub(super) fn queue(&self, bytes: &[u8]) -> usize {
+        self.with(|buffers| {
+            let queued = bytes.iter().take_while(|&&byte| buffers.to_send.push_back(byte).is_ok()).count();
+            if !buffers.sending {
+                self.drain(buffers);
+            }
+            queued
+        })
+    }
+
+    /// Queues all, waiting for room.
+    pub(super) async fn send(&self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let queued = self.queue(bytes);
+            bytes = &bytes[queued..];
+            if !bytes.is_empty() {
+                poll_fn(|context| {
+                    self.went.register(context.waker());
+                    if self.room() > 0 { Poll::Ready(()) } else { Poll::Pending }
+                })
+                .await;
+            }
+        }
+    }
+}
+
+/// The reader chip.
+pub(super) static READER: Uart = Uart::new(0x4000_4000);
+/// The host.
+pub(super) static HOST: Uart = Uart::new(0x4000_5000);
+/// The panel.
+pub(super) static PANEL: Uart = Uart::new(0x4000_6000);
+
+/// Interrupt numbers: a line's receive and transmit interrupt follow each other.
+#[derive(Clone, Copy)]
+struct Number(u16);
+
+// SAFETY: 0 to 5 are the first three lines' interrupts on this board.
+unsafe impl cortex_m::interrupt::InterruptNumber for Number {
+    fn number(self) -> u16 {
+        self.0
+    }
+}
+
+/// Switches the lines on.
+pub(super) fn start() {
+    for line in [&READER, &HOST, &PANEL] {
+        line.begin();
+    }
+    for number in 0..6 {
+        // SAFETY: every line has been set up, and its handler is in the vector table.
+        unsafe { cortex_m::peripheral::NVIC::unmask(Number(number)) };
+    }
+}
+
+extern "C" fn reader_interrupt() {
+    READER.interrupt(|_| {});
+}
+
+extern "C" fn host_interrupt() {
+    HOST.interrupt(|_| {});
+}
+
+extern "C" fn panel_interrupt() {
+    PANEL.interrupt(super::panel::input);
+}
+
+extern "C" fn no_interrupt() {
+    super::crash::reset("an interrupt that nothing asked for");
+}
+
+/// The board's interrupts, in their order.
+#[unsafe(link_section = ".vector_table.interrupts")]
+#[unsafe(no_mangle)]
+static __INTERRUPTS: [extern "C" fn(); 32] = {
+    let mut table: [extern "C" fn(); 32] = [no_interrupt; 32];
+    table[0] = reader_interrupt;
+    table[1] = reader_interrupt;
+    table[2] = host_interrupt;
+    table[3] = host_interrupt;
+    table[4] = panel_interrupt;
+    table[5] = panel_interrupt;
+    table
+};
+
+/// The line to the host.
+pub(super) struct HostLine;
+
+impl Line for HostLine {
+    async fn read(&mut self, into: &mut [u8]) -> usize {
+        HOST.receive(into).await
+    }
+
+    fn room(&self) -> usize {
+        HOST.room()
+    }
+
+    fn queue(&mut self, bytes: &[u8]) {
+        HOST.queue(bytes);
+    }
+}
