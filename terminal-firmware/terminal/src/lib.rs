@@ -21,6 +21,7 @@ macro_rules! log {
     };
 }
 
+mod chip;
 mod clock;
 mod drbg;
 mod hardware;
@@ -29,8 +30,11 @@ mod run;
 mod self_test;
 mod talk;
 
+pub use chip::{Pn532Reader, Time};
 pub use clock::Clock;
 pub use drbg::Drbg;
 pub use hardware::{Found, Line, Panel, PanelEvent, Reader, Sign};
 pub use run::{Fault, Health, Terminal};
+/// The driver of the reader chip.
+pub use wavepass_pn532 as pn532;
 pub use self_test::{SelfTestError, self_test};

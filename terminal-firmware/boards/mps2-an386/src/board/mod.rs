@@ -100,7 +100,7 @@ async fn start() -> Result<Infallible, Stop> {
         health.panic = panic;
     }
     watchdog::start();
-    let parts = (reader::BoardReader::new(), uart::HostLine, BoardPanel);
+    let parts = (reader::reader(), uart::HostLine, BoardPanel);
     let mut terminal = Terminal::new(gate, parts, drbg, health);
     let _fault = terminal
         .run(|health| {

@@ -165,19 +165,16 @@ impl Uart {
         })
     }
 
-    /// Queues all, waiting for room.
-    pub(super) async fn send(&self, mut bytes: &[u8]) {
-        while !bytes.is_empty() {
-            let queued = self.queue(bytes);
-            bytes = &bytes[queued..];
-            if !bytes.is_empty() {
-                poll_fn(|context| {
-                    self.went.register(context.waker());
-                    if self.room() > 0 { Poll::Ready(()) } else { Poll::Pending }
-                })
-                .await;
+    /// Queues what fits of `bytes`, waiting until something does; gives how much that was.
+    pub(super) async fn send_some(&self, bytes: &[u8]) -> usize {
+        poll_fn(|context| {
+            self.went.register(context.waker());
+            match self.queue(bytes) {
+                0 if !bytes.is_empty() => Poll::Pending,
+                queued => Poll::Ready(queued),
             }
-        }
+        })
+        .await
     }
 }
 
