@@ -21,6 +21,8 @@ use zeroize::{Zeroize, ZeroizeOnDrop};
 pub const MAX_BODY: usize = 640;
 /// The longest part of a list in one frame.
 pub const MAX_PART: usize = 512;
+/// The longest panic message in a [`FromGate::Health`], bytes: the place and the first words of it.
+pub const MAX_PANIC: usize = 96;
 /// The longest frame before COBS.
 pub const MAX_RAW: usize = 5 + MAX_BODY + 16;
 /// The longest frame on the wire, delimiter included.
@@ -71,6 +73,19 @@ pub enum FromGate<'a> {
         version: Version,
         /// Why.
         why: ListError,
+    },
+    /// How the gate itself is. Informs people; nothing is decided by it.
+    Health {
+        /// The most stack used since start, bytes; 0 where the board does not measure it.
+        stack_used: u32,
+        /// The stack there is, bytes; 0 as above.
+        stack_bytes: u32,
+        /// How often the reader chip had to be reset since start.
+        reader_recoveries: u32,
+        /// Refusals since start that the journal had no room for.
+        uncounted_refusals: u32,
+        /// What the firmware last panicked with, at most [`MAX_PANIC`] bytes; empty where it did not.
+        panic: &'a str,
     },
 }
 

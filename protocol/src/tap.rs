@@ -1,4 +1,5 @@
-//! What a gate records: the tap with its decision and the card's data, and the passage that followed.
+//! What a gate records: the tap with its decision and the card's data, the passage that followed, and the times
+//! when an emergency held the barrier open.
 //!
 //! These bodies are only ever stored and sent sealed (see [`crate::seal`]). They are encoded with postcard;
 //! fields are only added at the end, under a new format version of the sealed header.
@@ -253,6 +254,18 @@ pub struct Passage {
     pub outcome: Outcome,
 }
 
+/// The gate's emergency input went on or off. While it is on, the input itself holds the barrier open, whatever
+/// the kernel would decide: riders pass without a tap.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Emergency {
+    /// When it was seen, by the gate's clock.
+    pub time: UnixMs,
+    /// How good that clock was: an emergency is recorded even where the gate does not know the time.
+    pub clock: ClockQuality,
+    /// On, or off again.
+    pub active: bool,
+}
+
 /// One entry of a gate's journal, as sealed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Entry<'a> {
@@ -261,6 +274,8 @@ pub enum Entry<'a> {
     Tap(Tap<'a>),
     /// A passage.
     Passage(Passage),
+    /// The emergency input went on or off.
+    Emergency(Emergency),
 }
 
 #[cfg(test)]

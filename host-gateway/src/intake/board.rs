@@ -48,6 +48,23 @@ pub struct GateState {
     pub acknowledged: u32,
     /// Version in force of each list.
     pub lists: Vec<ListState>,
+    /// What it last told of its own health, on this connection or an earlier one.
+    pub health: Option<GateHealth>,
+}
+
+/// How a gate itself is, by its own word.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub struct GateHealth {
+    /// The most stack used since its start, bytes.
+    pub stack_used: u32,
+    /// The stack there is, bytes.
+    pub stack_bytes: u32,
+    /// How often its reader had to be reset since its start.
+    pub reader_recoveries: u32,
+    /// Refusals since its start that its journal had no room for.
+    pub uncounted_refusals: u32,
+    /// What its firmware panicked with before its start.
+    pub panic: Option<String>,
 }
 
 /// One list at a gate.
@@ -92,6 +109,8 @@ impl Board {
     ) -> Arc<Notify> {
         let replaced = Arc::new(Notify::new());
         let lists = Kind::ALL.map(|k| ListState { kind: k.word(), epoch: 0, version: 0, refused: None });
+        let mut gates = self.lock();
+        let older = gates.remove(&gate_id);
         let state = GateState {
             gate_id,
             key_id: hex(&key_id.0),
@@ -104,8 +123,9 @@ impl Board {
             gate_acknowledged: 0,
             acknowledged: 0,
             lists: lists.into(),
+            health: older.as_ref().and_then(|slot| slot.state.health.clone()),
         };
-        let older = self.lock().insert(gate_id, Slot { state, replaced: replaced.clone(), connection });
+        gates.insert(gate_id, Slot { state, replaced: replaced.clone(), connection });
         if let Some(older) = older {
             older.replaced.notify_one();
         }

@@ -405,6 +405,32 @@ impl<'a> Walk<'a> {
         Ok(Verdict::SetAside(why))
     }
 
+    /// Writes the emergencies of the group: rare enough for a statement each.
+    async fn write_emergencies(&self, conn: &mut SqliteConnection) -> Result<(), StoreError> {
+        for Accepted { header, body, .. } in &self.accepted {
+            let Body::Emergency { time_ms, clock, active } = body else { continue };
+            let key_id = header.ksn.key_id;
+            tracing::warn!(key_id = sql::hex(&key_id.0), active, "the emergency input of a gate");
+            let statement = "INSERT INTO emergencies (key_id, sequence, time_ms, clock, active, received_ms) \
+                             VALUES (?, ?, ?, ?, ?, ?)";
+            sqlx::query(statement)
+                .bind(&key_id.0[..])
+                .bind(i64::from(header.sequence))
+                .bind(time_ms)
+                .bind(clock)
+                .bind(active)
+                .bind(sql::ms(self.now))
+                .execute(&mut *conn)
+                .await?;
+            if *clock == 0 {
+                // Its time is worth nothing: no period can be made of it without a person.
+                let detail = format!("{} at {time_ms}", header.sequence);
+                self.raise(conn, "emergency_time", key_id, &detail).await?;
+            }
+        }
+        Ok(())
+    }
+
     fn acknowledged(&self, job: &Prepared) -> BTreeMap<KeyId, u32> {
         let mut keys: Vec<KeyId> = keys_of(job).collect();
         keys.dedup();
@@ -415,6 +441,7 @@ impl<'a> Walk<'a> {
         write_entries(conn, &self.accepted, self.now).await?;
         let late_taps = write_taps_and_passages(conn, &self.accepted, self.now).await?;
         adopt_waiting_passages(conn, &late_taps).await?;
+        self.write_emergencies(conn).await?;
         let changed: Vec<(&KeyId, &Mark)> = self.marks.iter().filter(|(_, m)| m.changed).collect();
         for chunk in changed.chunks(sql::chunk(3)) {
             let text = format!(
@@ -510,6 +537,7 @@ async fn write_entries(
                 .bind(match entry.body {
                     Body::Tap(_) => 1,
                     Body::Passage { .. } => 2,
+                    Body::Emergency { .. } => 3,
                 })
                 .bind(sql::ms(now))
                 .bind(entry.sealed);
@@ -556,6 +584,7 @@ async fn write_taps_and_passages(
             Body::Passage { of, outcome } => {
                 passages.entry((key_id, *of)).and_modify(|o| *o = stronger(*o, *outcome)).or_insert(*outcome);
             }
+            Body::Emergency { .. } => {}
         }
     }
     for chunk in taps.chunks(sql::chunk(TAP_COLUMN_COUNT)) {

@@ -180,6 +180,40 @@ async fn a_gate_is_told_the_time_and_its_taps_are_acknowledged() {
 }
 
 #[tokio::test]
+async fn a_gate_s_health_is_shown_without_what_could_disturb_a_screen_and_outlives_its_connection() {
+    let (house, server) = serving().await;
+    let file = house.provisioning(1).await;
+    let mut gate = Gate::connect(&server, file.clone()).await;
+    let health = |panic| FromGate::Health {
+        stack_used: 9_216,
+        stack_bytes: 16_384,
+        reader_recoveries: 3,
+        uncounted_refusals: 4,
+        panic,
+    };
+    let long = format!("gate.rs:7\u{1b}[2J\n{}", "x".repeat(200));
+    gate.send(&health(&long)).await;
+    let entries = sealed(&mut gate, 1);
+    gate.entries(&entries).await;
+    gate.until_acknowledged(1).await;
+    let shown = |house: &House| house.app.gates.all()[0].health.clone().unwrap();
+    let found = shown(&house);
+    assert_eq!((found.stack_used, found.stack_bytes), (9_216, 16_384));
+    assert_eq!((found.reader_recoveries, found.uncounted_refusals), (3, 4));
+    let panic = found.panic.unwrap();
+    assert!(panic.starts_with("gate.rs:7[2Jxxx") && panic.len() == 96, "{panic:?}");
+
+    let mut again = Gate::connect(&server, file).await;
+    again.entries(&entries).await;
+    again.until_acknowledged(1).await;
+    assert_eq!(shown(&house).panic, Some(panic));
+    again.send(&health("")).await;
+    again.entries(&entries).await;
+    again.until_acknowledged(1).await;
+    assert_eq!(shown(&house).panic, None);
+}
+
+#[tokio::test]
 async fn lists_are_sent_whole_on_connection_and_again_when_published() {
     let (house, server) = serving().await;
     house.app.publish_lists().await.unwrap();

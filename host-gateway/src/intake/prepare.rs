@@ -35,6 +35,7 @@ pub(super) enum Content {
 pub(super) enum Body {
     Tap(Box<TapRow>),
     Passage { of: u32, outcome: Outcome },
+    Emergency { time_ms: i64, clock: u8, active: bool },
 }
 
 /// A row of `taps`, without its key.
@@ -123,6 +124,10 @@ fn contents(
         Ok((header, Entry::Passage(p))) => {
             Content::Open { header: *header, body: Body::Passage { of: p.of, outcome: p.outcome } }
         }
+        Ok((header, Entry::Emergency(e))) => {
+            let (time_ms, clock) = (crate::store::sql::ms(e.time), clock_code(e.clock));
+            Content::Open { header: *header, body: Body::Emergency { time_ms, clock, active: e.active } }
+        }
         Ok((header, Entry::Tap(tap))) => {
             let cryptogram = CryptogramCheck::of(tap).and_then(|_| results.next());
             let token_key = card(tap).and_then(|_| token_keys.next());
@@ -133,6 +138,14 @@ fn contents(
         }
     });
     rows.collect()
+}
+
+const fn clock_code(quality: ClockQuality) -> u8 {
+    match quality {
+        ClockQuality::Unset => 0,
+        ClockQuality::Free => 1,
+        ClockQuality::Synchronised => 2,
+    }
 }
 
 fn card(tap: &Tap<'_>) -> Option<(wavepass_protocol::token::Token, wavepass_protocol::token::Expiry)> {
@@ -153,11 +166,7 @@ fn row(
     TapRow {
         token_key,
         time_ms,
-        clock: match tap.clock {
-            ClockQuality::Unset => 0,
-            ClockQuality::Free => 1,
-            ClockQuality::Synchronised => 2,
-        },
+        clock: clock_code(tap.clock),
         service_day: days.of(time_ms),
         station: tap.station.into(),
         direction: tap.direction as u8,

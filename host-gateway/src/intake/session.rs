@@ -4,6 +4,7 @@
 //! that two ends with full buffers cannot wait for each other. Nothing about the gate is believed before its
 //! first authenticated frame.
 
+use super::board::GateHealth;
 use super::link::LinkParts;
 use super::{IntakeError, Item, Receipt, Source};
 use std::collections::VecDeque;
@@ -16,7 +17,8 @@ use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 use wavepass_protocol::dukpt::KeyId;
 use wavepass_protocol::link::{
-    self, FrameReader, FromGate, FromHost, LinkError, MAX_FRAME, MAX_PART, Side, receive_clear, send_clear,
+    self, FrameReader, FromGate, FromHost, LinkError, MAX_FRAME, MAX_PANIC, MAX_PART, Side, receive_clear,
+    send_clear,
 };
 use wavepass_protocol::lists::{Kind, Version};
 use wavepass_protocol::seal::Sealed;
@@ -316,7 +318,7 @@ impl Session {
         self.phase = Phase::Welcomed(Box::new(Peer {
             gate_id,
             key_id,
-            firmware: firmware.chars().filter(|c| !c.is_control()).take(64).collect(),
+            firmware: plain(firmware, 64),
             link: key.session(Side::Host, gate_id, &nonce, &own),
             replaced: Arc::new(Notify::new()),
             lists: [Version::default(); 4],
@@ -368,8 +370,29 @@ impl Session {
                 );
                 self.parts.board.update(self.connection, peer.gate_id, |state| state.refused(kind, why));
             }
+            FromGate::Health { stack_used, stack_bytes, reader_recoveries, uncounted_refusals, panic } => {
+                let panic = Some(plain(panic, MAX_PANIC)).filter(|text| !text.is_empty());
+                self.health(
+                    peer.gate_id,
+                    GateHealth { stack_used, stack_bytes, reader_recoveries, uncounted_refusals, panic },
+                );
+            }
         }
         Ok(())
+    }
+
+    /// Keeps a gate's health for people to see; a panic is told once, however often the gate reports it.
+    fn health(&self, gate_id: u32, health: GateHealth) {
+        let mut news = None;
+        self.parts.board.update(self.connection, gate_id, |state| {
+            let known = state.health.as_ref().and_then(|h| h.panic.as_ref());
+            news = health.panic.clone().filter(|panic| known != Some(panic));
+            state.health = Some(health);
+        });
+        if let Some(panic) = news {
+            metrics::counter!("wavepass_link_gate_panics_total").increment(1);
+            tracing::warn!(gate = gate_id, panic, "a gate's firmware panicked before it started");
+        }
     }
 
     fn entry(&mut self, peer: &mut Peer, sealed: &[u8]) -> Result<(), End> {
@@ -472,6 +495,11 @@ impl Session {
             Some(Sending { kind, version, bytes, offset: 0 })
         })
     }
+}
+
+/// A gate's text, fit for a screen and a log.
+fn plain(text: &str, at_most: usize) -> String {
+    text.chars().filter(|c| !c.is_control()).take(at_most).collect()
 }
 
 /// Waits for the oldest answer that is due; for ever where none is.

@@ -3,7 +3,8 @@
 use super::sealer::Sealer;
 use super::{Item, Source, Verdict};
 use crate::testing::{Card, House, MORNING, passage};
-use wavepass_protocol::tap::{Decision, Outcome, Reason};
+use wavepass_protocol::tap::{ClockQuality, Decision, Emergency, Entry, Outcome, Reason};
+use wavepass_protocol::time::UnixMs;
 
 const TAPS: &str = "SELECT count(*) FROM taps";
 const COUNTED: &str = "SELECT count(*) FROM taps WHERE counted = 1";
@@ -225,4 +226,22 @@ async fn many_senders_share_transactions_and_each_is_answered() {
     tasks.join_all().await;
     assert_eq!(house.count(TAPS).await, 800);
     assert_eq!(house.count("SELECT sum(acked) FROM watermarks").await, 800);
+}
+
+#[tokio::test]
+async fn an_emergency_is_an_entry_like_any_other_and_one_without_a_time_is_shown_to_a_person() {
+    let house = House::new().await;
+    let mut gate = house.gate(1).await;
+    let entries: Vec<_> = [(true, ClockQuality::Synchronised), (false, ClockQuality::Unset)]
+        .into_iter()
+        .map(|(active, clock)| {
+            let emergency = Emergency { time: UnixMs(MORNING), clock, active };
+            gate.seal(&Entry::Emergency(emergency)).unwrap()
+        })
+        .collect();
+    assert_eq!(house.ingest(&entries).await, ["accepted", "accepted"]);
+    assert_eq!(house.ingest(&entries).await, ["repeated", "repeated"]);
+    assert_eq!(house.count("SELECT count(*) FROM entries WHERE kind = 3").await, 2);
+    assert_eq!(house.count("SELECT sum(active * 10 + clock) FROM emergencies").await, 12);
+    assert_eq!(house.texts("SELECT kind FROM breaks").await, ["emergency_time"]);
 }

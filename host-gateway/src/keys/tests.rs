@@ -274,6 +274,7 @@ fn sealed_entries_of_many_gates_open_in_order_and_a_forged_one_alone_fails() {
                     Entry::Passage(found) => {
                         assert_eq!((found.of, found.time.0), (gate_id, u64::from(counter)))
                     }
+                    found @ Entry::Emergency(_) => panic!("entry {i} is {found:?}"),
                 }
             }
             (_, Err(e)) => panic!("entry {i}: {e}"),

@@ -291,7 +291,7 @@ async fn number_in(
         app.clearing.unseal(&[&sealed]).pop().unwrap_or(Err(SealError::Body)).map_err(RiskError::Entry)?;
     match opened.entry() {
         Entry::Tap(tap) => tap.token.zip(tap.expiry).ok_or(RiskError::Entry(SealError::Body)),
-        Entry::Passage(_) => Err(RiskError::Entry(SealError::Body)),
+        Entry::Passage(_) | Entry::Emergency(_) => Err(RiskError::Entry(SealError::Body)),
     }
 }
 

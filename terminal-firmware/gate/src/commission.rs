@@ -104,23 +104,27 @@ impl<F: NorFlash, V: Verifier, const N: usize> Gate<F, V, N> {
 
         let mut passback = Passback::default();
         let mut last: Option<Last> = None;
-        let journal =
-            Journal::open(areas.journal, limits, |sequence, _, local| match Local::from_bytes(local) {
-                Some(Local::Tap { time, decision, tag }) => {
+        let mut emergency = false;
+        let journal = Journal::open(areas.journal, limits, |sequence, _, local| {
+            let Some((local, in_emergency)) = Local::from_bytes(local) else { return };
+            emergency = in_emergency;
+            match local {
+                Local::Tap { time, decision, tag } => {
                     if decision == wavepass_protocol::tap::Decision::Open {
                         passback.opened(tag, sequence, time);
                     }
                     last = Some(Last { time, sequence, decision, outcome: None });
                 }
-                Some(Local::Passage { of, outcome, .. }) => {
+                Local::Passage { of, outcome, .. } => {
                     passback.passage(of, outcome);
                     if let Some(last) = last.as_mut().filter(|l| l.sequence == of) {
                         last.outcome = Some(outcome);
                     }
                 }
-                None => {}
-            })
-            .await?;
+                Local::Emergency { .. } => {}
+            }
+        })
+        .await?;
 
         let mut gate = Self {
             identity,
@@ -131,6 +135,7 @@ impl<F: NorFlash, V: Verifier, const N: usize> Gate<F, V, N> {
             config: None,
             passback,
             last,
+            emergency,
             uncounted_refusals: 0,
         };
         gate.configure();

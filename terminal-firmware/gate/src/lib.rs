@@ -26,7 +26,7 @@ mod present;
 mod record;
 
 pub use commission::{Areas, CommissionError};
-pub use link::{Link, LinkState};
+pub use link::{Health, Link, LinkState};
 pub use present::{Contact, Presented};
 pub use record::Last;
 
@@ -100,6 +100,8 @@ pub struct Gate<F, V, const N: usize> {
     config: Option<wavepass_kernel::Config>,
     passback: Passback,
     last: Option<Last>,
+    /// The emergency input, as the journal last recorded it.
+    emergency: bool,
     /// Refusals that the journal had no room for since start: counted, not kept.
     uncounted_refusals: u32,
 }
@@ -138,6 +140,16 @@ impl<F: embedded_storage_async::nor_flash::NorFlash, V: Verifier, const N: usize
     /// Refusals since start for which the journal had no room.
     pub fn uncounted_refusals(&self) -> u32 {
         self.uncounted_refusals
+    }
+
+    /// True while the emergency input is on, as the journal has it.
+    pub fn in_emergency(&self) -> bool {
+        self.emergency
+    }
+
+    /// Whether a card may be presented now; else what every card would be refused with.
+    pub fn ready(&self, now: Now) -> Result<(), Reason> {
+        self.refusal_before_card(now).map_or(Ok(()), Err)
     }
 
     /// The time of a new entry: never behind the newest tap in the journal.

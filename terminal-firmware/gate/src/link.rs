@@ -6,11 +6,11 @@
 use crate::lists::Taken;
 use crate::{Gate, GateError};
 use embedded_storage_async::nor_flash::NorFlash;
-use heapless::Deque;
+use heapless::{Deque, String};
 use wavepass_journal::{MAX_LOCAL, MAX_PAYLOAD};
 use wavepass_protocol::ecc::Verifier;
 use wavepass_protocol::link::{
-    FrameReader, FromGate, FromHost, LinkError, MAX_FRAME, Session, receive_clear, send_clear,
+    FrameReader, FromGate, FromHost, LinkError, MAX_FRAME, MAX_PANIC, Session, receive_clear, send_clear,
 };
 use wavepass_protocol::lists::{Kind, ListError, Version};
 use wavepass_protocol::time::UnixMs;
@@ -32,6 +32,21 @@ pub enum LinkState {
     Unknown,
 }
 
+/// How the gate itself is, for people to see: its board measures it and reports it by [`Link::report`].
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Health {
+    /// The most stack used since start, bytes.
+    pub stack_used: u32,
+    /// The stack there is, bytes.
+    pub stack_bytes: u32,
+    /// How often the reader chip had to be reset since start.
+    pub reader_recoveries: u32,
+    /// Refusals since start that the journal had no room for ([`Gate::uncounted_refusals`]).
+    pub uncounted_refusals: u32,
+    /// What the firmware panicked with before this start; empty where it did not.
+    pub panic: String<MAX_PANIC>,
+}
+
 enum Notice {
     Lost { from: u32, upto: u32 },
     ListRefused { kind: Kind, version: Version, why: ListError },
@@ -51,6 +66,7 @@ pub struct Link {
     /// The next number as the last status told it: what lies beyond is announced before it is sent.
     told_next: u32,
     notices: Deque<Notice, NOTICES>,
+    health: Option<Health>,
     host_time: Option<UnixMs>,
     /// Why it ended; nothing that comes or goes afterwards counts.
     ended: Option<LinkError>,
@@ -60,6 +76,11 @@ impl Link {
     /// How far it has come.
     pub fn state(&self) -> LinkState {
         self.state
+    }
+
+    /// Has this told to the host, after the status. The latest counts where several wait.
+    pub fn report(&mut self, health: Health) {
+        self.health = Some(health);
     }
 
     /// The time the host last told; the board sets its clock by it. Taken out by the call.
@@ -86,6 +107,7 @@ impl<F: NorFlash, V: Verifier, const N: usize> Gate<F, V, N> {
             status_due: true,
             told_next: 0,
             notices: Deque::new(),
+            health: None,
             host_time: None,
             ended: None,
         };
@@ -212,6 +234,16 @@ impl<F: NorFlash, V: Verifier, const N: usize> Gate<F, V, N> {
                 lists: self.lists.versions(),
             };
             return Ok(session.send(&status, out).ok());
+        }
+        if let Some(health) = link.health.take() {
+            let message = FromGate::Health {
+                stack_used: health.stack_used,
+                stack_bytes: health.stack_bytes,
+                reader_recoveries: health.reader_recoveries,
+                uncounted_refusals: health.uncounted_refusals,
+                panic: &health.panic,
+            };
+            return Ok(session.send(&message, out).ok());
         }
         if let Some(notice) = link.notices.pop_front() {
             let message = match notice {

@@ -1,7 +1,7 @@
 //! A card at the gate: the kernel's steps, the decision, the sealed tap, and only then the opening.
 
 use crate::passback::{Passback, Seen, TokenTag};
-use crate::record::{Last, Local, tag};
+use crate::record::{LOCAL, Last, Local, tag};
 use crate::{Gate, GateError, Identity, Now};
 use core::future::{Future, poll_fn};
 use core::pin::pin;
@@ -12,7 +12,7 @@ use wavepass_kernel::{Config, Environment, Kernel, Lost, Step, TapInput, Work};
 use wavepass_protocol::ecc::Verifier;
 use wavepass_protocol::lists::{CaKey, Revocation, Suite};
 use wavepass_protocol::seal::{Header, MAX_SEALED, seal};
-use wavepass_protocol::tap::{Decision, Entry, Outcome, Passage, Reason, Tap, Timings};
+use wavepass_protocol::tap::{Decision, Emergency, Entry, Outcome, Passage, Reason, Tap, Timings};
 use wavepass_protocol::time::UnixMs;
 use wavepass_protocol::token::{Expiry, Token};
 
@@ -186,7 +186,7 @@ impl<F: NorFlash, V: Verifier, const N: usize> Gate<F, V, N> {
         let token_tag: TokenTag = tag(&identity.local_key, facts.token.as_ref());
         let sealed =
             seal(&key, Header { ksn, sequence }, &Entry::Tap(tap), &mut out).map_err(|_| GateError::Seal)?;
-        let local = Local::Tap { time, decision, tag: token_tag }.to_bytes();
+        let local = Local::Tap { time, decision, tag: token_tag }.to_bytes(self.emergency);
         let class = if decision == Decision::Open { Class::Opened } else { Class::Refused };
         match self.journal.append(sequence, class, &local, sealed).await {
             Ok(()) => {}
@@ -217,22 +217,49 @@ impl<F: NorFlash, V: Verifier, const N: usize> Gate<F, V, N> {
         now: Now,
     ) -> Result<Option<u32>, GateError<F::Error>> {
         let time = self.time(now);
-        let (ksn, key) = self.keys.take().await?;
-        let sequence = self.journal.next_sequence();
-        let mut out = [0; MAX_SEALED];
-        let entry = Entry::Passage(Passage { time, of, outcome });
-        let sealed = seal(&key, Header { ksn, sequence }, &entry, &mut out).map_err(|_| GateError::Seal)?;
-        let local = Local::Passage { time, of, outcome }.to_bytes();
-        let written = match self.journal.append(sequence, Class::Passage, &local, sealed).await {
-            Ok(()) => Some(sequence),
-            Err(wavepass_journal::Error::Full) => None,
-            Err(why) => return Err(why.into()),
-        };
+        let local = Local::Passage { time, of, outcome }.to_bytes(self.emergency);
+        let written = self.note(&Entry::Passage(Passage { time, of, outcome }), &local).await?;
         self.passback.passage(of, outcome);
         if let Some(last) = self.last.as_mut().filter(|l| l.sequence == of) {
             last.outcome = Some(outcome);
         }
         Ok(written)
+    }
+
+    /// Journals that the emergency input went on or off: the host forgives the taps that are missing of such a
+    /// time. The input opens the barrier by itself; nothing here does. Gives the entry's number, or none where
+    /// the journal has this state already, or is full: the board calls again until [`Gate::in_emergency`] is
+    /// what its input is.
+    pub async fn emergency(&mut self, active: bool, now: Now) -> Result<Option<u32>, GateError<F::Error>> {
+        // A board that tries again and again burns no keys on a journal without room.
+        if active == self.emergency || !self.journal.has_room() {
+            return Ok(None);
+        }
+        let time = self.time(now);
+        let local = Local::Emergency { time, active }.to_bytes(active);
+        let entry = Entry::Emergency(Emergency { time, clock: now.quality, active });
+        let written = self.note(&entry, &local).await?;
+        if written.is_some() {
+            self.emergency = active;
+        }
+        Ok(written)
+    }
+
+    /// Seals and journals what is no tap; none where the journal is full.
+    async fn note(
+        &mut self,
+        entry: &Entry<'_>,
+        local: &[u8; LOCAL],
+    ) -> Result<Option<u32>, GateError<F::Error>> {
+        let (ksn, key) = self.keys.take().await?;
+        let sequence = self.journal.next_sequence();
+        let mut out = [0; MAX_SEALED];
+        let sealed = seal(&key, Header { ksn, sequence }, entry, &mut out).map_err(|_| GateError::Seal)?;
+        match self.journal.append(sequence, Class::Passage, local, sealed).await {
+            Ok(()) => Ok(Some(sequence)),
+            Err(wavepass_journal::Error::Full) => Ok(None),
+            Err(why) => Err(why.into()),
+        }
     }
 }
 

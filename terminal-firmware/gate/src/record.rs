@@ -28,10 +28,16 @@ pub struct Last {
 pub(crate) enum Local {
     Tap { time: UnixMs, decision: Decision, tag: TokenTag },
     Passage { time: UnixMs, of: u32, outcome: Outcome },
+    Emergency { time: UnixMs, active: bool },
 }
 
+/// Set in the first byte while the emergency input is on: so that the newest entry alone tells it, however many
+/// pages have been used again since the input went on.
+const IN_EMERGENCY: u8 = 0x80;
+
 impl Local {
-    pub(crate) fn to_bytes(self) -> [u8; LOCAL] {
+    /// The header of an entry written while the emergency input is `emergency`.
+    pub(crate) fn to_bytes(self, emergency: bool) -> [u8; LOCAL] {
         let mut out = [0; LOCAL];
         match self {
             Self::Tap { time, decision, tag } => {
@@ -49,16 +55,26 @@ impl Local {
                 out[2..10].copy_from_slice(&time.0.to_be_bytes());
                 out[18..].copy_from_slice(&of.to_be_bytes());
             }
+            Self::Emergency { time, active } => {
+                out[0] = 3;
+                out[1] = u8::from(active);
+                out[2..10].copy_from_slice(&time.0.to_be_bytes());
+            }
+        }
+        if emergency {
+            out[0] |= IN_EMERGENCY;
         }
         out
     }
 
-    pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
+    /// The header, and whether the emergency input was on once its entry was written.
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Option<(Self, bool)> {
         let bytes: &[u8; LOCAL] = bytes.try_into().ok()?;
         let number =
             |range: core::ops::Range<usize>| bytes[range].iter().fold(0u64, |n, &b| n << 8 | u64::from(b));
         let time = UnixMs(number(2..10));
-        match (bytes[0], bytes[1]) {
+        let emergency = bytes[0] & IN_EMERGENCY != 0;
+        let local = match (bytes[0] & !IN_EMERGENCY, bytes[1]) {
             (1, code) => {
                 let decision = match code {
                     0 => Decision::Open,
@@ -66,7 +82,7 @@ impl Local {
                 };
                 let mut tag = [0; 8];
                 tag.copy_from_slice(&bytes[10..18]);
-                Some(Self::Tap { time, decision, tag })
+                Self::Tap { time, decision, tag }
             }
             (2, code) => {
                 let outcome = match code {
@@ -75,10 +91,12 @@ impl Local {
                     2 => Outcome::Unknown,
                     _ => return None,
                 };
-                Some(Self::Passage { time, of: number(18..22) as u32, outcome })
+                Self::Passage { time, of: number(18..22) as u32, outcome }
             }
-            _ => None,
-        }
+            (3, active @ (0 | 1)) => Self::Emergency { time, active: active == 1 },
+            _ => return None,
+        };
+        Some((local, emergency))
     }
 }
 
@@ -99,8 +117,11 @@ mod tests {
     fn headers_read_back() {
         let tap = Local::Tap { time: UnixMs(7), decision: Decision::Refuse(Reason::Denied), tag: [3; 8] };
         let passage = Local::Passage { time: UnixMs(9), of: 0x0102_0304, outcome: Outcome::Unknown };
-        for local in [tap, passage] {
-            assert_eq!(Local::from_bytes(&local.to_bytes()), Some(local));
+        let emergency = Local::Emergency { time: UnixMs(11), active: true };
+        for local in [tap, passage, emergency] {
+            for on in [false, true] {
+                assert_eq!(Local::from_bytes(&local.to_bytes(on)), Some((local, on)));
+            }
         }
         assert_eq!(Local::from_bytes(&[1; LOCAL - 1]), None);
         assert_eq!(Local::from_bytes(&[9; LOCAL]), None);

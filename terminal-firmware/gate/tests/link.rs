@@ -8,10 +8,10 @@ use common::{
     Chip, Heard, Host, Line, MORNING, SECOND, TestGate, idle, start, tap, version, versions_in_force,
     welcome, working_gate,
 };
-use wavepass_gate::LinkState;
+use wavepass_gate::{Health, LinkState};
 use wavepass_journal::sim::block_on;
 use wavepass_protocol::dukpt::KeyId;
-use wavepass_protocol::link::{FromGate, FromHost, LinkError, LinkKey, MAX_FRAME, MAX_PART, Side};
+use wavepass_protocol::link::{FromGate, FromHost, LinkError, LinkKey, MAX_FRAME, MAX_PANIC, MAX_PART, Side};
 use wavepass_protocol::lists::Kind;
 use wavepass_protocol::time::UnixMs;
 
@@ -54,6 +54,29 @@ fn a_gate_says_first_what_it_holds_and_then_sends_what_is_not_acknowledged() {
     assert_eq!(line.hear(&mut gate), [], "each is sent once");
     tap(&mut gate, &mut host.phone(9), MORNING + 60 * SECOND);
     assert_eq!(sequences(&host, &line.hear(&mut gate)), [6], "and a new one at once");
+}
+
+#[test]
+fn the_latest_health_is_told_once_after_the_status_and_before_the_entries() {
+    let mut host = Host::new();
+    let chip = Chip::new(8);
+    let mut gate = gate_with_taps(&mut host, &chip);
+    let mut line = host.connect(&mut gate);
+    let panic = "x".repeat(MAX_PANIC);
+    let health = Health {
+        stack_used: 9_216,
+        stack_bytes: 16_384,
+        reader_recoveries: 2,
+        uncounted_refusals: u32::MAX,
+        panic: panic.as_str().try_into().unwrap(),
+    };
+    line.link.report(Health::default());
+    line.link.report(health.clone());
+    let heard = line.hear(&mut gate);
+    assert!(matches!(heard[0], Heard::Status { .. }));
+    assert_eq!(heard[1], Heard::Health(health));
+    assert_eq!(sequences(&host, &heard[2..]), [3, 4, 5]);
+    assert_eq!(line.hear(&mut gate), []);
 }
 
 #[test]

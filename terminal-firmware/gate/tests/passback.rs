@@ -118,6 +118,7 @@ fn a_clock_set_back_does_not_take_time_behind_the_last_tap() {
             host.open(sealed, |_, entry| match entry {
                 Entry::Tap(tap) => tap.time.0,
                 Entry::Passage(passage) => passage.time.0,
+                Entry::Emergency(emergency) => emergency.time.0,
             })
         })
         .collect();

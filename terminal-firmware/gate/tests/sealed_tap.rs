@@ -49,7 +49,7 @@ fn with_tap(host: &mut Host, gate: &mut TestGate, sequence: u32, check: impl FnO
     let store = journal(host, gate);
     host.open(&store.entries[&sequence], |_, entry| match entry {
         Entry::Tap(tap) => check(tap),
-        Entry::Passage(_) => panic!("entry {sequence} is no tap"),
+        Entry::Passage(_) | Entry::Emergency(_) => panic!("entry {sequence} is no tap"),
     });
 }
 

@@ -25,7 +25,7 @@ pub enum Class {
     Opened = 1,
     /// A tap that did not.
     Refused = 2,
-    /// A passage.
+    /// A passage, or another note that is no tap.
     Passage = 3,
 }
 
@@ -318,6 +318,11 @@ impl<F: NorFlash> Journal<F> {
     /// The oldest number that is still there; the next one where there is none.
     pub fn oldest(&self) -> u32 {
         if self.used == 0 { self.next } else { self.first[self.oldest_page] }
+    }
+
+    /// True where any entry, of any length, could be written now.
+    pub fn has_room(&self) -> bool {
+        self.ready || self.used > 0 && self.offset + MAX_RECORD <= F::ERASE_SIZE
     }
 
     /// Writes an entry; durable on return.

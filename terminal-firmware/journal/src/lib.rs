@@ -27,7 +27,7 @@
 //!
 //! | record | bytes |
 //! | --- | --- |
-//! | class: 1 opened, 2 refused, 3 passage, 4 acknowledgement | 1 |
+//! | class: 1 opened, 2 refused, 3 passage or another note, 4 acknowledgement | 1 |
 //! | length of the local header | 1 |
 //! | length of the payload | 2 |
 //! | sequence number (acknowledgement: the number) | 4 |

@@ -2,7 +2,7 @@
 
 use super::host::Host;
 use super::{TestGate, Trouble};
-use wavepass_gate::{Link, LinkState};
+use wavepass_gate::{Health, Link, LinkState};
 use wavepass_journal::sim::block_on;
 use wavepass_protocol::dukpt::KeyId;
 use wavepass_protocol::link::{
@@ -17,6 +17,7 @@ pub enum Heard {
     Entry(Vec<u8>),
     Lost { from: u32, upto: u32 },
     ListRefused(Kind, Version, ListError),
+    Health(Health),
 }
 
 pub struct Line {
@@ -75,6 +76,18 @@ impl Line {
                 FromGate::Entry { sealed } => Heard::Entry(sealed.to_vec()),
                 FromGate::Lost { from, upto } => Heard::Lost { from, upto },
                 FromGate::ListRefused { kind, version, why } => Heard::ListRefused(kind, version, why),
+                FromGate::Health {
+                    stack_used,
+                    stack_bytes,
+                    reader_recoveries,
+                    uncounted_refusals,
+                    panic,
+                } => {
+                    let panic = panic.try_into().expect("a panic that fits");
+                    let health =
+                        Health { stack_used, stack_bytes, reader_recoveries, uncounted_refusals, panic };
+                    Heard::Health(health)
+                }
             });
             assert!(heard.len() < 10_000, "a gate comes to an end");
         }
