@@ -204,7 +204,9 @@ impl Chip {
         self.counters.commands += 1;
         // A command ends the one before.
         self.running = None;
-        self.last = None;
+        if !self.switches.keeps_last_answer {
+            self.last = None;
+        }
         self.acknowledge(now);
         match command {
             Ok(command) => self.run(now, &command),
@@ -386,6 +388,11 @@ impl Chip {
         if let Some(last) = self.last.clone() {
             self.say(now, last);
         }
+    }
+
+    /// Puts bytes on the line that nobody sent.
+    pub fn babble(&mut self, now: Duration, bytes: &[u8]) {
+        self.send(now, bytes.to_vec());
     }
 
     fn say(&mut self, now: Duration, what: Said) {

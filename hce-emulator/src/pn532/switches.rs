@@ -70,6 +70,8 @@ pub struct Switches {
     pub fragment: usize,
     /// How much longer each APDU takes.
     pub apdu_delay_ms: u64,
+    /// A NACK during a command brings the answer to the one before. What the chip does then is not documented.
+    pub keeps_last_answer: bool,
 }
 
 impl Default for Switches {
@@ -83,6 +85,7 @@ impl Default for Switches {
             // Code and status precede it in a frame of at most 264 bytes.
             fragment: 262,
             apdu_delay_ms: 0,
+            keeps_last_answer: false,
         }
     }
 }

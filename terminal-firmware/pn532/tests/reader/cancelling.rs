@@ -72,5 +72,6 @@ fn an_exchange_that_was_dropped_is_aborted_and_its_target_forgotten() {
     let target = found(&world, &mut reader);
     let len = world.run(reader.exchange(&target, &command(3, 20), &mut answer)).unwrap();
     assert_eq!(answer[..len], answer_to(&command(3, 20)));
-    assert!(world.chip.borrow().counters().aborts >= 2);
+    // The abort before that was for a chip that slept.
+    assert_eq!(world.chip.borrow().counters().aborts, 1);
 }

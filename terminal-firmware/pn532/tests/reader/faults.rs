@@ -2,6 +2,7 @@
 //! card the same command twice, and finds its way back without help.
 
 use crate::world::{Reader, Seen, World, answer_to, command, is_long, reader};
+use embassy_futures::select::{Either, select};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::collections::HashSet;
@@ -124,7 +125,11 @@ fn all_faults_at_random_never_give_a_wrong_answer() {
         let world = World::new(seed);
         let mut reader = reader(&world);
         let chance = [0.01, 0.03, 0.08][seed as usize % 3];
-        world.switch(Switches { fragment: 1 + seed as usize % 262, ..Switches::noise(chance) });
+        world.switch(Switches {
+            fragment: 1 + seed as usize % 262,
+            keeps_last_answer: seed % 2 == 0,
+            ..Switches::noise(chance)
+        });
         world.host_noise.set(chance / 50.0);
         let came = play(&world, &mut reader, 200, seed);
         println!("seed {seed}, chance {chance}: {came:?}");
@@ -148,6 +153,28 @@ fn a_fault_that_never_ends_has_a_name_and_an_end() {
     named(Injected::WrongDcs, |e| matches!(e, Pn532Error::Broken { command: 0x14, .. }));
     named(Injected::WrongLcs, |e| matches!(e, Pn532Error::Broken { command: 0x14, .. }));
     named(Injected::Reset, |e| matches!(e, Pn532Error::NotAcknowledged { command: 0x14 }));
+}
+
+/// Noise that looks like a broken frame while the card works, and a chip that repeats its last answer when asked.
+#[test]
+fn the_answer_before_is_not_taken_for_the_answer() {
+    let world = World::new(65);
+    let mut reader = reader(&world);
+    world.present(&Seen::default());
+    world.switch(Switches { apdu_delay_ms: 200, keeps_last_answer: true, ..Switches::default() });
+    let Ok(Detected::One(target)) = world.run(reader.wait_card()) else { panic!("a card is there") };
+    let mut answer = [0; 64];
+    assert!(world.run(reader.exchange(&target, &command(1, 9), &mut answer)).is_ok());
+    let begun = world.now();
+    let noise = async {
+        world.wait_until(begun + Duration::from_millis(50)).await;
+        world.chip.borrow_mut().babble(world.now(), &[0x00, 0xFF, 0x12, 0x34]);
+        core::future::pending::<()>().await;
+    };
+    let second = command(2, 9);
+    let result = world.run(select(reader.exchange(&target, &second, &mut answer), noise));
+    assert!(matches!(result, Either::First(Err(Pn532Error::Repeated { command: 0x40 }))));
+    recovers(&world, &mut reader);
 }
 
 #[test]
