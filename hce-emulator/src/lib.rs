@@ -49,6 +49,7 @@ mod files;
 pub mod hex;
 pub mod issue;
 pub mod phone;
+pub mod pn532;
 pub mod ppse;
 pub mod reader;
 pub mod state;

@@ -9,7 +9,7 @@
 //!   line) counts only if no repetition can be on its way.
 //! - A command for a card is never sent twice, for the card would carry it out twice. All other commands may be.
 //! - A broken answer is asked for again by a NACK, after a pause in which nothing came: noise in front of a sound
-//!   answer is no broken answer.
+//!   answer is no broken answer. If what then comes is the last answer once more, it does not count.
 //!
 //! What fails is tried again with bounds; then the chip is taken through abort, wake-up and set-up; where that fails
 //! too there is an error with a name, and the next call tries anew.
@@ -161,6 +161,8 @@ pub struct Pn532<T, C> {
     broken: Option<(FrameError, u64)>,
     /// A repetition of the last answer may be on its way.
     is_doubtful: bool,
+    /// What the last answer was, so that it is not taken for the next one.
+    last_answer: Option<u64>,
 
     received: [u8; MAX_FRAME],
     received_len: usize,
@@ -191,6 +193,7 @@ impl<T: Transport, C: Timer> Pn532<T, C> {
             answer_by: 0,
             broken: None,
             is_doubtful: false,
+            last_answer: None,
             received: [0; MAX_FRAME],
             received_len: 0,
             received_at: 0,
@@ -294,6 +297,8 @@ impl<T: Transport, C: Timer> Pn532<T, C> {
     fn begin_step(&mut self) -> Result<(), Pn532Error> {
         let now = self.timer.now_ms();
         let by = now.saturating_add(self.settings.answer_ms.into());
+        // Every step ends what was before.
+        self.session = self.session.wrapping_add(1);
         let command = match self.step {
             Step::Abort => return self.begin_bytes(Outgoing::Abort),
             Step::WakeUp => return self.begin_bytes(Outgoing::WakeUp),
@@ -315,11 +320,8 @@ impl<T: Transport, C: Timer> Pn532<T, C> {
             Step::Release => Command::InRelease(0),
             Step::FieldOff => Command::RfConfiguration(RfItem::Field { on: false, avoid_collision: false }),
             Step::FieldOn => Command::RfConfiguration(RfItem::Field { on: true, avoid_collision: false }),
-            Step::List(modulation) => {
-                self.session = self.session.wrapping_add(1);
-                // Two are asked for, so that a second card shows.
-                Command::InListPassiveTarget { max: 2, modulation }
-            }
+            // Two are asked for, so that a second card shows.
+            Step::List(modulation) => Command::InListPassiveTarget { max: 2, modulation },
             Step::Exchange => return Err(Pn532Error::TargetForgotten), // begun by `exchange` alone
         };
         self.begin_command(&command, by, true)

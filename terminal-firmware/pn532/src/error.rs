@@ -52,6 +52,11 @@ pub enum Pn532Error {
         /// What was wrong with the last copy.
         error: FrameError,
     },
+    /// Asked to send a broken answer again, the chip sent the answer before.
+    Repeated {
+        /// The command's code.
+        command: u8,
+    },
     /// The chip took the command for malformed.
     Syntax {
         /// The command's code.
@@ -124,6 +129,7 @@ impl fmt::Display for Pn532Error {
             Self::NotAcknowledged { command } => write!(f, "command {command:02X} was not acknowledged"),
             Self::NoAnswer { command } => write!(f, "command {command:02X} was not answered in time"),
             Self::Broken { command, error } => write!(f, "the answer to {command:02X} is broken: {error:?}"),
+            Self::Repeated { command } => write!(f, "the answer to {command:02X} is that before it"),
             Self::Syntax { command } => write!(f, "the PN532 took command {command:02X} for malformed"),
             Self::Strays { command } => write!(f, "frames that do not belong to command {command:02X}"),
             Self::Malformed { command } => write!(f, "the answer to {command:02X} has another form"),

@@ -14,8 +14,14 @@ const SEND_MS: u64 = 500;
 const INSIDE_MS: u64 = 60;
 /// Silence after a broken frame before it is asked for again.
 const BROKEN_MS: u64 = 20;
-/// Frames of no use during one command: late acknowledgements and repetitions are a few, more are a babbling line.
+/// Sound frames of no use during one command: late acknowledgements and repetitions are a few, more are a line that
+/// babbles. Broken ones are not counted, since the inside of one may look like many; the deadline ends them.
 const MAX_STRAYS: u8 = 32;
+
+/// FNV-1a, 64 bits: tells two answers apart where nobody forges one.
+fn mark(data: &[u8]) -> u64 {
+    data.iter().fold(0xCBF2_9CE4_8422_2325, |mark, &byte| (mark ^ u64::from(byte)).wrapping_mul(0x100_0000_01B3))
+}
 
 impl<T: Transport, C: Timer> Pn532<T, C> {
     /// Begins to send bytes that get no answer.
@@ -73,8 +79,10 @@ impl<T: Transport, C: Timer> Pn532<T, C> {
                         self.stage = self.answering();
                     }
                     Some(Event::Frame(Direction::FromChip)) if self.is_answer() && !self.is_doubtful => {
-                        self.stage = Stage::Idle;
+                        self.accept()?;
                     }
+                    // Of what is broken here nobody can say whether it was the acknowledgement.
+                    Some(Event::Broken(_)) => {}
                     Some(_) => self.stray()?,
                     None => self.send_again(Pn532Error::NotAcknowledged { command: self.command })?,
                 },
@@ -123,14 +131,27 @@ impl<T: Transport, C: Timer> Pn532<T, C> {
         self.decoder.data().first() == Some(&answer_code(self.command))
     }
 
+    /// Takes what is in the decoder as the answer.
+    fn accept(&mut self) -> Result<(), Pn532Error> {
+        let mark = mark(self.decoder.data());
+        let was_asked_again = self.nacks > 0 && !self.may_repeat;
+        if was_asked_again && self.last_answer == Some(mark) {
+            // What was broken may have been noise while the card still worked. The manual does not say what a chip
+            // repeats then; if it is its last answer, that is what this is.
+            return Err(Pn532Error::Repeated { command: self.command });
+        }
+        self.last_answer = Some(mark);
+        self.stage = Stage::Idle;
+        Ok(())
+    }
+
     async fn await_answer(&mut self, until: u64) -> Result<(), Pn532Error> {
         let again_at = self.broken.map(|(_, at)| at);
         let wait = again_at.map_or(until, |at| at.min(until));
         match self.event(Expect::Answer, wait).await? {
-            Some(Event::Frame(Direction::FromChip)) if self.is_answer() => self.stage = Stage::Idle,
+            Some(Event::Frame(Direction::FromChip)) if self.is_answer() => self.accept()?,
             Some(Event::SyntaxError) => return Err(Pn532Error::Syntax { command: self.command }),
             Some(Event::Broken(error)) => {
-                self.stray()?;
                 self.broken = Some((error, self.timer.now_ms().saturating_add(BROKEN_MS)));
             }
             Some(_) => self.stray()?,
@@ -181,6 +202,10 @@ impl<T: Transport, C: Timer> Pn532<T, C> {
                 if let Some(event) = self.decoder.push(byte) {
                     return Ok(Some(event));
                 }
+            }
+            // A line that always has something to say must not hide that time is up.
+            if self.timer.now_ms() >= until {
+                return Ok(None);
             }
             let torn_at = self.last_byte_ms.saturating_add(INSIDE_MS);
             let wait = if self.decoder.is_inside() { torn_at.min(until) } else { until };

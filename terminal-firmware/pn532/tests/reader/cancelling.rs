@@ -1,0 +1,77 @@
+//! Waiting for a card may be dropped at any moment.
+
+use crate::exchanging::found;
+use crate::world::{Seen, World, answer_to, command, reader};
+use embassy_futures::select::{Either, select};
+use std::time::Duration;
+use wavepass_hce::pn532::Switches;
+use wavepass_pn532::{Detected, Pn532Error};
+
+/// Other traffic wins the race at every so many microseconds, down to one.
+#[test]
+fn a_wait_that_is_dropped_again_and_again_still_finds_the_card() {
+    for every_us in [1, 40, 333, 1_000, 4_999, 20_000, 77_777] {
+        let world = World::new(every_us);
+        let mut reader = reader(&world);
+        world.present(&Seen::default());
+        let mut drops = 0u32;
+        let target = loop {
+            let traffic = world.wait_until(world.now() + Duration::from_micros(every_us));
+            match world.run(select(reader.wait_card(), traffic)) {
+                Either::First(found) => break found.unwrap(),
+                Either::Second(()) => drops += 1,
+            }
+            assert!(world.now() < Duration::from_secs(5), "no progress when dropped every {every_us} µs");
+        };
+        let Detected::One(target) = target else { panic!("{target:?}") };
+        assert!(every_us > 4_999 || drops > 10, "{drops} drops");
+        // Nothing was sent twice: set-up, the field off and on, one search.
+        assert_eq!(world.chip.borrow().counters().commands, 8);
+        let mut answer = [0; 64];
+        let len = world.run(reader.exchange(&target, &command(1, 20), &mut answer)).unwrap();
+        assert_eq!(answer[..len], answer_to(&command(1, 20)));
+    }
+}
+
+#[test]
+fn release_and_waiting_for_an_empty_field_may_be_dropped_too() {
+    let world = World::new(9);
+    let mut reader = reader(&world);
+    world.present(&Seen::default());
+    found(&world, &mut reader);
+    for _ in 0..3 {
+        let now = world.now();
+        world.run(select(reader.release(), world.wait_until(now + Duration::from_micros(100))));
+    }
+    world.set_field(Vec::new());
+    while let Either::Second(()) = {
+        let now = world.now();
+        world.run(select(reader.wait_gone(), world.wait_until(now + Duration::from_millis(2))))
+    } {
+        assert!(world.now() < Duration::from_secs(5));
+    }
+    assert_eq!(world.chip.borrow().counters().releases, 1);
+}
+
+#[test]
+fn an_exchange_that_was_dropped_is_aborted_and_its_target_forgotten() {
+    let world = World::new(10);
+    let mut reader = reader(&world);
+    world.present(&Seen::default());
+    world.switch(Switches { apdu_delay_ms: 300, ..Switches::default() });
+    let target = found(&world, &mut reader);
+    let now = world.now();
+    let mut answer = [0; 64];
+    let dropped = world.run(select(
+        reader.exchange(&target, &command(1, 20), &mut answer),
+        world.wait_until(now + Duration::from_millis(50)),
+    ));
+    assert!(matches!(dropped, Either::Second(())));
+    let next = world.run(reader.exchange(&target, &command(2, 20), &mut answer));
+    assert_eq!(next, Err(Pn532Error::TargetForgotten));
+    let target = found(&world, &mut reader);
+    let len = world.run(reader.exchange(&target, &command(3, 20), &mut answer)).unwrap();
+    assert_eq!(answer[..len], answer_to(&command(3, 20)));
+    // The abort before that was for a chip that slept.
+    assert_eq!(world.chip.borrow().counters().aborts, 1);
+}
