@@ -147,7 +147,8 @@ fn passphrase(folder: &Folder) -> Result<Passphrase, SetupError> {
     Ok(Passphrase::new(&text))
 }
 
-fn account(card: usize) -> String {
+/// The e-account of a card.
+pub fn account(card: usize) -> String {
     format!("E{card:08}")
 }
 

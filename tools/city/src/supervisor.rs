@@ -8,6 +8,7 @@ use serde::Deserialize;
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -46,6 +47,7 @@ pub struct Addresses {
 
 /// A gateway that is kept running.
 pub struct Gateway {
+    program: PathBuf,
     folder: Folder,
     database: String,
     child: Child,
@@ -54,10 +56,15 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// Starts a gateway on the folder.
+    /// Starts a gateway on the folder, by this program.
     pub fn start(folder: &Folder, database: String) -> Result<Self, GatewayError> {
-        let (child, addresses) = spawn(folder, &database)?;
-        Ok(Self { folder: folder.clone(), database, child, addresses, restarts: 0 })
+        Self::start_by(std::env::current_exe().map_err(GatewayError::Start)?, folder, database)
+    }
+
+    /// Starts a gateway on the folder, by a program that takes the word `gateway` as this one does.
+    pub fn start_by(program: PathBuf, folder: &Folder, database: String) -> Result<Self, GatewayError> {
+        let (child, addresses) = spawn(&program, folder, &database)?;
+        Ok(Self { program, folder: folder.clone(), database, child, addresses, restarts: 0 })
     }
 
     /// Where it listens now.
@@ -81,7 +88,7 @@ impl Gateway {
         if self.restarts > RESTARTS {
             return Err(GatewayError::Restarts(RESTARTS, self.folder.gateway_log().display().to_string()));
         }
-        let (child, addresses) = spawn(&self.folder, &self.database)?;
+        let (child, addresses) = spawn(&self.program, &self.folder, &self.database)?;
         (self.child, self.addresses) = (child, addresses);
         Ok(true)
     }
@@ -93,7 +100,7 @@ impl Gateway {
     }
 }
 
-fn spawn(folder: &Folder, database: &str) -> Result<(Child, Addresses), GatewayError> {
+fn spawn(program: &Path, folder: &Folder, database: &str) -> Result<(Child, Addresses), GatewayError> {
     let ready = folder.gateway_ready();
     match fs::remove_file(&ready) {
         Ok(()) => {}
@@ -105,7 +112,7 @@ fn spawn(folder: &Folder, database: &str) -> Result<(Child, Addresses), GatewayE
         .append(true)
         .open(folder.gateway_log())
         .map_err(GatewayError::Start)?;
-    let mut command = Command::new(std::env::current_exe().map_err(GatewayError::Start)?);
+    let mut command = Command::new(program);
     command
         .args(["gateway", "serve", "--clock", "driven", "--exit-on-stdin-eof"])
         .args(["--listen-link", "127.0.0.1:0", "--listen-http", "127.0.0.1:0", "--database", database])

@@ -1,0 +1,88 @@
+//! What the tests share: one at a time on two cores, a town, and presenting a card.
+
+use sqlx::{Connection, Row, SqliteConnection};
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use wavepass_hce::card::Card;
+use wavepass_protocol::tap::{Outcome, Reason};
+use wavepass_tests::qemu::{QemuGate, Shown};
+use wavepass_tests::town::Town;
+
+/// The gate under test.
+pub const GATE: u32 = 900;
+
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+/// QEMU, chip and gateway keep both cores busy; two such tests at once would only wait for each other.
+pub fn alone() -> MutexGuard<'static, ()> {
+    ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// True where full counts are asked for.
+pub fn long() -> bool {
+    std::env::var_os("WAVEPASS_LONG").is_some_and(|v| v == "1")
+}
+
+pub fn town(root: &Path, phones: u32, seed: u64) -> Town {
+    Town::found(root, Path::new(env!("CARGO_BIN_EXE_town-gateway")), phones, seed).unwrap()
+}
+
+/// Holds a card to the gate until it decides, lets the rider through or not, and takes the card away.
+pub fn present(gate: &mut QemuGate, cards: Vec<Box<dyn Card + Send>>, passage: Option<Outcome>) -> Shown {
+    use wavepass_hce::pn532::Presented;
+    gate.chip.set_field(cards.into_iter().map(Presented::phone).collect());
+    let decision = gate.wait_for(Shown::is_decision);
+    if let Shown::Open(..) = decision {
+        match passage {
+            Some(Outcome::NotPassed) => gate.press(b'N').unwrap(),
+            _ => gate.press(b'P').unwrap(),
+        }
+        gate.wait_for(|shown| *shown == Shown::Barrier(false));
+    }
+    gate.chip.remove();
+    gate.wait_for(|shown| *shown == Shown::Ready);
+    decision
+}
+
+/// The entries of a key id in the gateway's store: sequence number, kind (1 tap, 2 passage).
+pub fn stored(town: &Town) -> (Vec<(u32, i64)>, Vec<StoredTap>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let path = town.root().join("gateway.sqlite");
+        let mut db = SqliteConnection::connect(&format!("sqlite:{}?mode=ro", path.display())).await.unwrap();
+        let key_id = wavepass_gateway::gates::key_id(GATE, 1);
+        let entries = sqlx::query("SELECT sequence, kind FROM entries WHERE key_id = ? ORDER BY sequence")
+            .bind(key_id.0.to_vec())
+            .fetch_all(&mut db)
+            .await
+            .unwrap();
+        let taps = sqlx::query(
+            "SELECT sequence, opened, reason, passage, oda FROM taps WHERE key_id = ? ORDER BY sequence",
+        )
+        .bind(key_id.0.to_vec())
+        .fetch_all(&mut db)
+        .await
+        .unwrap();
+        let number = |row: &sqlx::sqlite::SqliteRow, i: usize| row.get::<i64, _>(i);
+        let entries = entries.iter().map(|r| (number(r, 0) as u32, number(r, 1))).collect();
+        let taps = taps
+            .iter()
+            .map(|r| StoredTap {
+                sequence: number(r, 0) as u32,
+                opened: number(r, 1) == 1,
+                reason: r.get::<Option<i64>, _>(2).and_then(|code| Reason::from_code(code as u8)),
+                passage: r.get(3),
+            })
+            .collect();
+        (entries, taps)
+    })
+}
+
+/// A row of the gateway's taps.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredTap {
+    pub sequence: u32,
+    pub opened: bool,
+    pub reason: Option<Reason>,
+    pub passage: Option<i64>,
+}
