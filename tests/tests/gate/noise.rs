@@ -1,0 +1,63 @@
+//! A reader chip on a bad line: every fault at random. Nothing opens that should not, nothing hangs, and the gate
+//! recovers by itself.
+
+use crate::common::{GATE, alone, long, town};
+use city::world::Kind;
+use std::time::{Duration, Instant};
+use wavepass_hce::pn532::{Presented, Switches};
+use wavepass_tests::qemu::{QemuGate, Shown};
+
+/// What a card that is held to the gate has to be decided in, noise or not: the watchdog's ten seconds and the start
+/// after it.
+const LIMIT: Duration = Duration::from_secs(15);
+
+#[test]
+fn noise_on_the_reader_s_line_opens_nothing_and_hangs_nothing() {
+    let _alone = alone();
+    let taps = if long() { 2_000 } else { 150 };
+    let root = tempfile::tempdir().unwrap();
+    let town = town(root.path(), taps + 200, 21);
+    let folder = town.add_gate(GATE).unwrap();
+    let mut gate = QemuGate::power_up(&folder, town.gateway.addresses(), 8).unwrap();
+    gate.wait_for(|shown| *shown == Shown::Ready);
+    gate.chip.set_switches(Switches::noise(0.02));
+    let slow = |kind: Kind| matches!(kind, Kind::Slow);
+    let cards: Vec<_> = town.cards.iter().filter(|c| c.0 != Kind::Clone && !slow(c.0)).take(taps as usize).collect();
+    let (mut opened, mut undecided) = (0, 0);
+    for (kind, card) in &cards {
+        let mut held = vec![Presented::phone(Box::new(card.clone()))];
+        if *kind == Kind::TwoAtOnce {
+            held.push(Presented::phone(Box::new(cards[0].1.clone())));
+        }
+        gate.chip.set_field(held);
+        let begun = Instant::now();
+        let mut decided = false;
+        while !decided && begun.elapsed() < LIMIT {
+            match gate.shown(LIMIT.saturating_sub(begun.elapsed())) {
+                Some(Shown::Open(..)) => {
+                    // Noise may hide a second card, and then the one that is seen may open: it is a good one.
+                    assert!(kind.refusal().is_none() || *kind == Kind::TwoAtOnce, "{kind:?} opened the gate");
+                    gate.press(b'P').unwrap();
+                    opened += 1;
+                    decided = true;
+                }
+                Some(Shown::Refused(_, Some(_))) => decided = true,
+                Some(_) => {}
+                None => break,
+            }
+        }
+        undecided += u32::from(!decided);
+        gate.chip.remove();
+        gate.wait_for(|shown| *shown == Shown::Ready);
+    }
+    assert_eq!(undecided, 0, "cards were held to the gate for {LIMIT:?} without a decision");
+    // The line is quiet again: a phone that was never here opens at its first wave.
+    gate.chip.set_switches(Switches::default());
+    let fresh = town.cards.iter().rev().find(|c| c.0 == Kind::Phone).unwrap();
+    let shown = crate::common::present(&mut gate, vec![Box::new(fresh.1.clone())], None);
+    assert!(matches!(shown, Shown::Open(_, false)), "{shown:?}");
+    let counters = gate.chip.counters();
+    let said = town.gate(GATE).unwrap();
+    println!("{} taps, {opened} opened; the chip: {counters:?}; the gate says {said:?}", cards.len());
+    assert!(opened > taps / 3, "only {opened} of {taps} opened");
+}
