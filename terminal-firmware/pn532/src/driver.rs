@@ -86,7 +86,6 @@ pub struct Target {
 /// What is in the field.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
-#[expect(clippy::large_enum_variant, reason = "no allocator, and a value lives for one tap")]
 pub enum Detected {
     /// Nothing.
     None,
@@ -127,11 +126,21 @@ enum Outgoing {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
     Idle,
-    Sending { what: Outgoing, sent: usize, until: u64 },
-    Acknowledgement { until: u64 },
-    Answer { until: u64 },
+    Sending {
+        what: Outgoing,
+        sent: usize,
+        until: u64,
+    },
+    Acknowledgement {
+        until: u64,
+    },
+    Answer {
+        until: u64,
+    },
     /// What comes is thrown away.
-    Silence { until: u64 },
+    Silence {
+        until: u64,
+    },
 }
 
 /// The reader.

@@ -20,7 +20,8 @@ const MAX_STRAYS: u8 = 32;
 
 /// FNV-1a, 64 bits: tells two answers apart where nobody forges one.
 fn mark(data: &[u8]) -> u64 {
-    data.iter().fold(0xCBF2_9CE4_8422_2325, |mark, &byte| (mark ^ u64::from(byte)).wrapping_mul(0x100_0000_01B3))
+    data.iter()
+        .fold(0xCBF2_9CE4_8422_2325, |mark, &byte| (mark ^ u64::from(byte)).wrapping_mul(0x100_0000_01B3))
 }
 
 impl<T: Transport, C: Timer> Pn532<T, C> {
@@ -209,7 +210,8 @@ impl<T: Transport, C: Timer> Pn532<T, C> {
             }
             let torn_at = self.last_byte_ms.saturating_add(INSIDE_MS);
             let wait = if self.decoder.is_inside() { torn_at.min(until) } else { until };
-            match select(self.transport.receive(expect, &mut self.received), self.timer.wait_until(wait)).await
+            match select(self.transport.receive(expect, &mut self.received), self.timer.wait_until(wait))
+                .await
             {
                 Either::First(count) => {
                     self.received_len = count.map_err(Pn532Error::Line)?.min(self.received.len());

@@ -81,7 +81,9 @@ fn long_commands_and_answers_pass_in_parts() {
     for fragment in [1, 2, 16, 61, 255, 262] {
         world.switch(Switches { fragment, ..Switches::default() });
         let target = found(&world, &mut reader);
-        for (number, answer_len, tail) in [(1, 0, 0), (2, 240, 255), (3, 253, 256), (4, 254, 257), (5, 400, 1500)] {
+        for (number, answer_len, tail) in
+            [(1, 0, 0), (2, 240, 255), (3, 253, 256), (4, 254, 257), (5, 400, 1500)]
+        {
             let command = [command(number, answer_len), vec![0xC3; tail]].concat();
             let len = world.run(reader.exchange(&target, &command, &mut answer));
             let whole = answer_to(&command);

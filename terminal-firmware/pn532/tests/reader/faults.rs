@@ -5,7 +5,7 @@ use crate::world::{Reader, Seen, World, answer_to, command, is_long, reader};
 use embassy_futures::select::{Either, select};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::rc::Rc;
 use std::time::Duration;
 use wavepass_hce::pn532::{Injected, Switches};
@@ -18,6 +18,8 @@ const LONGEST_CALL: Duration = Duration::from_secs(60);
 struct Came {
     right: u32,
     lost: u32,
+    /// Why.
+    errors: BTreeMap<String, u32>,
     /// Searches that ended with an error.
     gave_up: u32,
 }
@@ -55,8 +57,9 @@ fn play(world: &Rc<World>, reader: &mut Reader, exchanges: u32, seed: u64) -> Ca
                     assert_eq!(answer[..len], answer_to(&command), "exchange {number}");
                     came.right += 1;
                 }
-                Err(_) => {
+                Err(e) => {
                     came.lost += 1;
+                    *came.errors.entry(e.to_string()).or_default() += 1;
                     break;
                 }
             }
