@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 use wavepass_hce::card::{Answer, Card, CardFault};
 use wavepass_hce::pn532::{Chip, Presented, Switches};
@@ -171,6 +171,16 @@ fn switches_are_read_as_they_are_written_and_unknown_ones_refused() {
     assert!(serde_json::from_str::<Switches>(r#"{"chance":{}}"#).is_err());
 }
 
+/// A process that ends with the test, whatever becomes of it.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill(); // it may have ended
+        let _ = self.0.wait();
+    }
+}
+
 #[test]
 fn the_command_line_serves_a_phone_in_the_field_of_a_pn532() {
     let folder = tempfile::tempdir().unwrap();
@@ -188,9 +198,9 @@ fn the_command_line_serves_a_phone_in_the_field_of_a_pn532() {
         assert_eq!(phone(wrong).output().unwrap().status.code(), Some(2), "{wrong:?}");
     }
     let args = ["serve", "a.json", "--pn532", "127.0.0.1:0", "--json", "--quiet"];
-    let mut child = phone(&args).stdout(Stdio::piped()).spawn().unwrap();
+    let mut child = Running(phone(&args).stdout(Stdio::piped()).spawn().unwrap());
     let mut line = String::new();
-    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    BufReader::new(child.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
     let said: serde_json::Value = serde_json::from_str(&line).unwrap();
     let mut stream = TcpStream::connect(said["listening"].as_str().unwrap()).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
@@ -206,8 +216,6 @@ fn the_command_line_serves_a_phone_in_the_field_of_a_pn532() {
         stream.read_exact(&mut rest).unwrap();
         answers.push(rest);
     }
-    child.kill().unwrap();
-    child.wait().unwrap();
     assert_eq!(answers[1][1..4], [0x4B, 1, 1]);
     // Nothing is selected, so the phone answers with a status word that says so.
     assert_eq!(answers[2][1..3], [0x41, 0x00]);

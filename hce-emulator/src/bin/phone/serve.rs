@@ -35,13 +35,13 @@ pub(crate) struct Args {
     #[arg(long, value_name = "ADDRESS:PORT")]
     pn532: Option<SocketAddr>,
     /// How likely each fault of line, chip and field is, 0 to 1
-    #[arg(long, value_name = "CHANCE", requires = "pn532", value_parser = chance, default_value_t = 0.0)]
+    #[arg(long, value_name = "CHANCE", conflicts_with = "tcp", value_parser = chance, default_value_t = 0.0)]
     noise: f64,
     /// Decides when faults happen
-    #[arg(long, requires = "pn532", default_value_t = 1)]
+    #[arg(long, conflicts_with = "tcp", default_value_t = 1)]
     seed: u64,
     /// How long the phone leaves after each tap, in milliseconds
-    #[arg(long, value_name = "MILLISECONDS", requires = "pn532", default_value_t = 1_500)]
+    #[arg(long, value_name = "MILLISECONDS", conflicts_with = "tcp", default_value_t = 1_500)]
     pause: u64,
     /// What the counter survives once the phone answered
     #[arg(long, value_enum, default_value_t = Keep::Process)]
