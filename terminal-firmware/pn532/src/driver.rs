@@ -168,6 +168,8 @@ pub struct Pn532<T, C> {
     answer_by: u64,
     /// The last broken frame, and when to ask for it again.
     broken: Option<(FrameError, u64)>,
+    /// Something broken came where the acknowledgement should have been.
+    was_ack_broken: bool,
     /// A repetition of the last answer may be on its way.
     is_doubtful: bool,
     /// What the last answer was, so that it is not taken for the next one.
@@ -201,6 +203,7 @@ impl<T: Transport, C: Timer> Pn532<T, C> {
             strays: 0,
             answer_by: 0,
             broken: None,
+            was_ack_broken: false,
             is_doubtful: false,
             last_answer: None,
             received: [0; MAX_FRAME],

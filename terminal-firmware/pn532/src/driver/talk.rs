@@ -74,22 +74,28 @@ impl<T: Transport, C: Timer> Pn532<T, C> {
                         self.stage = Stage::Idle;
                     }
                 }
-                Stage::Acknowledgement { until } => match self.event(Expect::Ack, until).await? {
-                    Some(Event::Ack) => {
-                        self.is_doubtful = false;
-                        self.stage = self.answering();
-                    }
-                    Some(Event::Frame(Direction::FromChip)) if self.is_answer() && !self.is_doubtful => {
-                        self.accept()?;
-                    }
-                    // Of what is broken here nobody can say whether it was the acknowledgement.
-                    Some(Event::Broken(_)) => {}
-                    Some(_) => self.stray()?,
-                    None => self.send_again(Pn532Error::NotAcknowledged { command: self.command })?,
-                },
+                Stage::Acknowledgement { until } => self.await_acknowledgement(until).await?,
                 Stage::Answer { until } => self.await_answer(until).await?,
             }
         }
+    }
+
+    async fn await_acknowledgement(&mut self, until: u64) -> Result<(), Pn532Error> {
+        let expect = if self.was_ack_broken { Expect::Answer } else { Expect::Ack };
+        match self.event(expect, until).await? {
+            Some(Event::Ack) => {
+                self.is_doubtful = false;
+                self.stage = self.answering();
+            }
+            Some(Event::Frame(Direction::FromChip)) if self.is_answer() && !self.is_doubtful => {
+                self.accept()?;
+            }
+            // It may have been the acknowledgement; what comes next may be the answer.
+            Some(Event::Broken(_)) => self.was_ack_broken = true,
+            Some(_) => self.stray()?,
+            None => self.send_again(Pn532Error::NotAcknowledged { command: self.command })?,
+        }
+        Ok(())
     }
 
     async fn send_some(&mut self, what: Outgoing, sent: usize, until: u64) -> Result<(), Pn532Error> {
@@ -112,6 +118,7 @@ impl<T: Transport, C: Timer> Pn532<T, C> {
             return Ok(());
         }
         let now = self.timer.now_ms();
+        self.was_ack_broken = false;
         self.stage = match what {
             Outgoing::Abort | Outgoing::WakeUp => Stage::Silence { until: now.saturating_add(SETTLE_MS) },
             Outgoing::Nack => self.answering(),

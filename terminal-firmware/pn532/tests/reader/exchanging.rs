@@ -176,3 +176,9 @@ fn a_card_that_is_too_slow_is_a_timeout_and_the_reader_recovers() {
     assert_eq!(answer[..len], answer_to(&command(2, 1)), "not the late answer to the first");
     assert!(world.now() < Duration::from_secs(60));
 }
+
+#[test]
+fn the_reader_fits_in_1_kib() {
+    // The line itself comes to it: a serial line is a handle, I²C and SPI hold one more frame.
+    assert!(size_of::<Reader>() <= 1024, "{} bytes", size_of::<Reader>());
+}
