@@ -1,11 +1,12 @@
 //! The phone: a contactless payment card in software, for testing gates and for playing a city's day.
 //!
 //! A [`phone::Phone`] holds one or more card applications ([`application`]) and answers APDUs as a card does; it
-//! is a [`card::Card`], as is a phone at the other end of a TCP connection ([`tcp`]). Phones are made by
+//! is a [`card::Card`], as is a phone at the other end of a TCP connection ([`tcp`]). [`pn532`] is a reader chip with
+//! cards in its field. Phones are made by
 //! [`issue`], which has authorities of its own or lets a bank sign; [`faults`] turns a good phone into any of the
 //! bad ones that a gate must refuse. A phone's transaction counter is durable before it answers ([`state`]).
 //!
-//! It never talks to a reader's hardware, and it protects its keys only by the mode of its files: it is a test
+//! It never talks to hardware, and it protects its keys only by the mode of its files: it is a test
 //! instrument. Facts about formats and their sources are in `docs/formats.md`.
 //!
 //! ```

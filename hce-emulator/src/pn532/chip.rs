@@ -255,6 +255,9 @@ impl Chip {
             }
             Command::InDeselect(target) | Command::InRelease(target) => {
                 self.counters.releases += u64::from(command.code() == command::code::IN_RELEASE);
+                if let Some(ms) = self.switches.tapped_away_ms {
+                    self.field.pull_tapped(now + Duration::from_millis(ms));
+                }
                 let known = target == 0 || self.field.is_known(target);
                 self.field.release_all();
                 data.push(if known { 0 } else { StatusError::Context.code() });

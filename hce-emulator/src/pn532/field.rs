@@ -70,6 +70,8 @@ struct InField {
     target: Option<u8>,
     /// APDUs since it was presented.
     apdus: u32,
+    /// It has got a command since it was activated.
+    was_tapped: bool,
 }
 
 /// The field.
@@ -86,6 +88,7 @@ impl Field {
             away: Away::Here,
             target: None,
             apdus: 0,
+            was_tapped: false,
         };
         self.cards = cards.into_iter().map(in_field).collect();
     }
@@ -125,6 +128,7 @@ impl Field {
         for (number, card) in (1..=max).zip(here) {
             card.target = Some(number);
             card.away = Away::Here;
+            card.was_tapped = false;
             card.card.enter_field();
             found.push((number, card.describe(random)));
         }
@@ -153,10 +157,18 @@ impl Field {
         }
     }
 
+    /// Takes out the cards that are activated and have got a command since, and back in at `until`.
+    pub(super) fn pull_tapped(&mut self, until: Duration) {
+        for card in self.cards.iter_mut().filter(|c| c.target.is_some() && c.was_tapped) {
+            card.away = Away::Until(until);
+        }
+    }
+
     pub(super) fn transmit(&mut self, target: u8, command: &[u8]) -> Result<Answer, CardFault> {
         let card = self.cards.iter_mut().find(|c| c.target == Some(target) && c.kind != Kind::Ticket);
         let card = card.ok_or(CardFault::Removed)?;
         card.apdus += 1;
+        card.was_tapped = true;
         card.card.transmit(command)
     }
 }

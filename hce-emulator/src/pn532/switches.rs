@@ -64,6 +64,8 @@ pub struct Switches {
     pub split_pause_ms: u64,
     /// How long a card that was pulled stays away; none stays away for good.
     pub away_ms: Option<u64>,
+    /// How long a card that was tapped leaves the field once the reader has released it; none stays.
+    pub tapped_away_ms: Option<u64>,
     /// The card in the field is pulled at this APDU since it was presented, from 0, for good.
     pub pull_at_apdu: Option<u32>,
     /// The most bytes of a card's answer in one frame.
@@ -81,6 +83,7 @@ impl Default for Switches {
             late_ack_ms: 150,
             split_pause_ms: 3,
             away_ms: Some(200),
+            tapped_away_ms: None,
             pull_at_apdu: None,
             // Code and status precede it in a frame of at most 264 bytes.
             fragment: 262,

@@ -7,3 +7,4 @@ mod command;
 mod faults;
 mod files;
 mod oracle;
+mod pn532;

@@ -86,7 +86,6 @@ pub struct Target {
 /// What is in the field.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
-#[expect(clippy::large_enum_variant, reason = "no allocator, and a value lives for one tap")]
 pub enum Detected {
     /// Nothing.
     None,
@@ -127,11 +126,21 @@ enum Outgoing {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
     Idle,
-    Sending { what: Outgoing, sent: usize, until: u64 },
-    Acknowledgement { until: u64 },
-    Answer { until: u64 },
+    Sending {
+        what: Outgoing,
+        sent: usize,
+        until: u64,
+    },
+    Acknowledgement {
+        until: u64,
+    },
+    Answer {
+        until: u64,
+    },
     /// What comes is thrown away.
-    Silence { until: u64 },
+    Silence {
+        until: u64,
+    },
 }
 
 /// The reader.
@@ -159,6 +168,8 @@ pub struct Pn532<T, C> {
     answer_by: u64,
     /// The last broken frame, and when to ask for it again.
     broken: Option<(FrameError, u64)>,
+    /// Something broken came where the acknowledgement should have been.
+    was_ack_broken: bool,
     /// A repetition of the last answer may be on its way.
     is_doubtful: bool,
     /// What the last answer was, so that it is not taken for the next one.
@@ -192,6 +203,7 @@ impl<T: Transport, C: Timer> Pn532<T, C> {
             strays: 0,
             answer_by: 0,
             broken: None,
+            was_ack_broken: false,
             is_doubtful: false,
             last_answer: None,
             received: [0; MAX_FRAME],

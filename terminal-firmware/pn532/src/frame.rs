@@ -122,14 +122,26 @@ fn complement(bytes: &[u8]) -> u8 {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     /// Looking for `00 FF`; true after a `00`.
-    Start { zero: bool },
+    Start {
+        zero: bool,
+    },
     Length,
-    LengthCheck { len: u8 },
+    LengthCheck {
+        len: u8,
+    },
     ExtendedHigh,
-    ExtendedLow { high: u8 },
-    ExtendedCheck { len: u16 },
-    Body { len: usize },
-    DataCheck { len: usize },
+    ExtendedLow {
+        high: u8,
+    },
+    ExtendedCheck {
+        len: u16,
+    },
+    Body {
+        len: usize,
+    },
+    DataCheck {
+        len: usize,
+    },
 }
 
 /// Finds frames in a stream of bytes.
@@ -283,11 +295,10 @@ mod tests {
 
     #[test]
     fn the_frames_without_data_are_told_apart() {
-        assert_eq!(kinds(&[&ACK[..], &NACK, &SYNTAX_ERROR].concat()), [
-            Event::Ack,
-            Event::Nack,
-            Event::SyntaxError
-        ]);
+        assert_eq!(
+            kinds(&[&ACK[..], &NACK, &SYNTAX_ERROR].concat()),
+            [Event::Ack, Event::Nack, Event::SyntaxError]
+        );
     }
 
     #[test]
@@ -315,7 +326,9 @@ mod tests {
 
     #[test]
     fn garbage_and_long_preambles_before_a_start_code_are_skipped() {
-        for garbage in [&[0x55, 0x55, 0x00, 0x00, 0x00][..], &[0xFF, 0xFF, 0xFF], &[0x12, 0x00, 0x34], &[0; 40]] {
+        for garbage in
+            [&[0x55, 0x55, 0x00, 0x00, 0x00][..], &[0xFF, 0xFF, 0xFF], &[0x12, 0x00, 0x34], &[0; 40]]
+        {
             let line = [garbage, &GET_FIRMWARE_VERSION].concat();
             assert_eq!(kinds(&line), [Event::Frame(Direction::ToChip)]);
         }

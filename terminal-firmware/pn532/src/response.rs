@@ -250,10 +250,12 @@ mod tests {
             uid: Vec::from_slice(&[4, 1, 2, 3, 4, 5, 6]).unwrap(),
             ats: Vec::new(),
         });
-        for cards in [&[][..], &[phone(&[8, 1, 2, 3])], &[phone(&[8, 1, 2, 3]), phone(&[8, 9, 9, 9])], &[
-            plastic.clone(),
-            phone(&[8, 1, 2, 3]),
-        ]] {
+        for cards in [
+            &[][..],
+            &[phone(&[8, 1, 2, 3])],
+            &[phone(&[8, 1, 2, 3]), phone(&[8, 9, 9, 9])],
+            &[plastic.clone(), phone(&[8, 1, 2, 3])],
+        ] {
             let read = parse_targets(&answer(cards), Modulation::A).unwrap();
             assert!(read.iter().map(|(_, found)| found).eq(cards));
         }
@@ -278,7 +280,10 @@ mod tests {
         assert_eq!((*number, found.identifier()), (1, &[8, 1, 2, 3][..]));
         for cut in 0..data.len() {
             let cut = parse_targets(&data[..cut], Modulation::A);
-            assert!(cut.is_err() || cut.is_ok_and(|targets| targets[0].1 != *found), "a cut answer is not whole");
+            assert!(
+                cut.is_err() || cut.is_ok_and(|targets| targets[0].1 != *found),
+                "a cut answer is not whole"
+            );
         }
         assert!(parse_targets(&[&data[..], &[0]].concat(), Modulation::A).is_err());
         assert!(parse_targets(&[0x4B, 3], Modulation::A).is_err());

@@ -3,6 +3,7 @@
 //! `cargo x test` drives them on stable with seeds and seeded mutation ([`TARGETS`]); `cargo fuzz run NAME`
 //! (nightly) runs the same functions under a coverage-guided fuzzer, see `fuzz/`.
 
+mod pn532;
 mod targets;
 
 /// A parser under test.
@@ -32,4 +33,6 @@ pub const TARGETS: &[Target] = &[
     Target { name: "keylog", run: targets::keylog, seeds: targets::keylog_seeds },
     Target { name: "tariff", run: targets::tariff, seeds: targets::tariff_seeds },
     Target { name: "phone_file", run: targets::phone_file, seeds: targets::phone_seeds },
+    Target { name: "pn532_frame", run: pn532::frame, seeds: pn532::frame_seeds },
+    Target { name: "pn532_reader", run: pn532::reader, seeds: pn532::reader_seeds },
 ];

@@ -1,4 +1,5 @@
-//! `phone serve`: one phone over TCP, with a log that people can read.
+//! `phone serve`: one phone over TCP, by itself or in the field of a simulated PN532, with a log that people can
+//! read.
 
 use crate::{BOLD, DIM, ERROR};
 use clap::ValueEnum;
@@ -6,24 +7,42 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+use wavepass_hce::card::{Answer, Card, CardFault};
 use wavepass_hce::decode;
 use wavepass_hce::phone::Phone;
+use wavepass_hce::pn532::{SimulatedChip, Switches};
 use wavepass_hce::state::Durability;
 use wavepass_hce::tcp::{self, Event};
 
 /// Serves a phone to a reader over TCP
 ///
-/// Messages are a length (two bytes, big-endian) and an APDU; one reader at a time. Ctrl-C ends.
+/// With --tcp messages are a length (two bytes, big-endian) and an APDU. With --pn532 it is the serial line of a
+/// simulated PN532 with the phone in its field, to which QEMU's `-serial tcp:ADDRESS:PORT` connects. One reader at
+/// a time. Ctrl-C ends.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  \
     phone serve anna.json --tcp 127.0.0.1:35000\n  \
-    phone serve anna.json --tcp 127.0.0.1:0 --json --quiet   prints the port that the system chose")]
+    phone serve anna.json --tcp 127.0.0.1:0 --json --quiet   prints the port that the system chose\n  \
+    phone serve anna.json --pn532 127.0.0.1:35532 --noise 0.01")]
 pub(crate) struct Args {
     /// The phone's file
     file: PathBuf,
-    /// Where to listen; port 0 takes a free one
+    /// Where to listen for a reader of APDUs; port 0 takes a free one
+    #[arg(long, value_name = "ADDRESS:PORT", required_unless_present = "pn532", conflicts_with = "pn532")]
+    tcp: Option<SocketAddr>,
+    /// Where to listen as a PN532; port 0 takes a free one
     #[arg(long, value_name = "ADDRESS:PORT")]
-    tcp: SocketAddr,
+    pn532: Option<SocketAddr>,
+    /// How likely each fault of line, chip and field is, 0 to 1
+    #[arg(long, value_name = "CHANCE", conflicts_with = "tcp", value_parser = chance, default_value_t = 0.0)]
+    noise: f64,
+    /// Decides when faults happen
+    #[arg(long, conflicts_with = "tcp", default_value_t = 1)]
+    seed: u64,
+    /// How long the phone leaves after each tap, in milliseconds
+    #[arg(long, value_name = "MILLISECONDS", conflicts_with = "tcp", default_value_t = 1_500)]
+    pause: u64,
     /// What the counter survives once the phone answered
     #[arg(long, value_enum, default_value_t = Keep::Process)]
     durability: Keep,
@@ -33,6 +52,11 @@ pub(crate) struct Args {
     /// Say where it listens as one line of JSON
     #[arg(long)]
     json: bool,
+}
+
+fn chance(text: &str) -> Result<f64, String> {
+    let value = text.parse().map_err(|_| "a number from 0 to 1".to_owned())?;
+    if (0.0..=1.0).contains(&value) { Ok(value) } else { Err("a number from 0 to 1".to_owned()) }
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -51,8 +75,9 @@ pub(crate) fn run(args: &Args) -> Result<(), String> {
     let last_four = crate::show::load(&args.file)?.last_four();
     let mut phone =
         Phone::from_files(&args.file, durability).map_err(|e| format!("{}: {e}", args.file.display()))?;
-    let in_use = |e| format!("cannot listen on {}: {e}; give another port", args.tcp);
-    let listener = TcpListener::bind(args.tcp).map_err(in_use)?;
+    let wanted = args.tcp.or(args.pn532).ok_or("nowhere to listen")?;
+    let in_use = |e| format!("cannot listen on {wanted}: {e}; give another port");
+    let listener = TcpListener::bind(wanted).map_err(in_use)?;
     let address = listener.local_addr().map_err(|e| e.to_string())?;
     let stop = stop_on_signal()?;
     if args.json {
@@ -63,12 +88,56 @@ pub(crate) fn run(args: &Args) -> Result<(), String> {
     if !address.ip().is_loopback() {
         anstream::eprintln!("{ERROR}careful:{ERROR:#} whoever reaches {address} can tap this phone");
     }
+    if args.pn532.is_some() {
+        return serve_pn532(args, listener, phone, &stop).map_err(|e| format!("{address}: {e}"));
+    }
     let mut log = |event: Event<'_>| {
         if !args.quiet {
             show(&event);
         }
     };
     tcp::serve(&listener, &mut phone, &stop, &mut log).map_err(|e| format!("{address}: {e}"))
+}
+
+/// The phone in the field of a simulated PN532 until `stop` is set.
+fn serve_pn532(args: &Args, listener: TcpListener, phone: Phone, stop: &AtomicBool) -> std::io::Result<()> {
+    let chip = SimulatedChip::start(listener, args.seed)?;
+    chip.set_switches(Switches { tapped_away_ms: Some(args.pause), ..Switches::noise(args.noise) });
+    chip.present(Box::new(Logged { phone, quiet: args.quiet }));
+    while !stop.load(Ordering::Relaxed) {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    Ok(())
+}
+
+/// A phone whose exchanges are told of.
+struct Logged {
+    phone: Phone,
+    quiet: bool,
+}
+
+impl Card for Logged {
+    fn enter_field(&mut self) {
+        self.phone.enter_field();
+        if !self.quiet {
+            show(&Event::Field);
+        }
+    }
+
+    fn transmit(&mut self, command: &[u8]) -> Result<Answer, CardFault> {
+        let begun = Instant::now();
+        let result = self.phone.transmit(command);
+        if !self.quiet {
+            match &result {
+                Ok(answer) => {
+                    let took = begun.elapsed() + Duration::from_micros(answer.delay_us);
+                    show(&Event::Exchange { command, answer: &answer.data, took });
+                }
+                Err(fault) => show(&Event::Lost(fault)),
+            }
+        }
+        result
+    }
 }
 
 fn show(event: &Event<'_>) {

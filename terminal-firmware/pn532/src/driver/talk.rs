@@ -20,7 +20,8 @@ const MAX_STRAYS: u8 = 32;
 
 /// FNV-1a, 64 bits: tells two answers apart where nobody forges one.
 fn mark(data: &[u8]) -> u64 {
-    data.iter().fold(0xCBF2_9CE4_8422_2325, |mark, &byte| (mark ^ u64::from(byte)).wrapping_mul(0x100_0000_01B3))
+    data.iter()
+        .fold(0xCBF2_9CE4_8422_2325, |mark, &byte| (mark ^ u64::from(byte)).wrapping_mul(0x100_0000_01B3))
 }
 
 impl<T: Transport, C: Timer> Pn532<T, C> {
@@ -73,22 +74,28 @@ impl<T: Transport, C: Timer> Pn532<T, C> {
                         self.stage = Stage::Idle;
                     }
                 }
-                Stage::Acknowledgement { until } => match self.event(Expect::Ack, until).await? {
-                    Some(Event::Ack) => {
-                        self.is_doubtful = false;
-                        self.stage = self.answering();
-                    }
-                    Some(Event::Frame(Direction::FromChip)) if self.is_answer() && !self.is_doubtful => {
-                        self.accept()?;
-                    }
-                    // Of what is broken here nobody can say whether it was the acknowledgement.
-                    Some(Event::Broken(_)) => {}
-                    Some(_) => self.stray()?,
-                    None => self.send_again(Pn532Error::NotAcknowledged { command: self.command })?,
-                },
+                Stage::Acknowledgement { until } => self.await_acknowledgement(until).await?,
                 Stage::Answer { until } => self.await_answer(until).await?,
             }
         }
+    }
+
+    async fn await_acknowledgement(&mut self, until: u64) -> Result<(), Pn532Error> {
+        let expect = if self.was_ack_broken { Expect::Answer } else { Expect::Ack };
+        match self.event(expect, until).await? {
+            Some(Event::Ack) => {
+                self.is_doubtful = false;
+                self.stage = self.answering();
+            }
+            Some(Event::Frame(Direction::FromChip)) if self.is_answer() && !self.is_doubtful => {
+                self.accept()?;
+            }
+            // It may have been the acknowledgement; what comes next may be the answer.
+            Some(Event::Broken(_)) => self.was_ack_broken = true,
+            Some(_) => self.stray()?,
+            None => self.send_again(Pn532Error::NotAcknowledged { command: self.command })?,
+        }
+        Ok(())
     }
 
     async fn send_some(&mut self, what: Outgoing, sent: usize, until: u64) -> Result<(), Pn532Error> {
@@ -111,6 +118,7 @@ impl<T: Transport, C: Timer> Pn532<T, C> {
             return Ok(());
         }
         let now = self.timer.now_ms();
+        self.was_ack_broken = false;
         self.stage = match what {
             Outgoing::Abort | Outgoing::WakeUp => Stage::Silence { until: now.saturating_add(SETTLE_MS) },
             Outgoing::Nack => self.answering(),
@@ -209,7 +217,8 @@ impl<T: Transport, C: Timer> Pn532<T, C> {
             }
             let torn_at = self.last_byte_ms.saturating_add(INSIDE_MS);
             let wait = if self.decoder.is_inside() { torn_at.min(until) } else { until };
-            match select(self.transport.receive(expect, &mut self.received), self.timer.wait_until(wait)).await
+            match select(self.transport.receive(expect, &mut self.received), self.timer.wait_until(wait))
+                .await
             {
                 Either::First(count) => {
                     self.received_len = count.map_err(Pn532Error::Line)?.min(self.received.len());

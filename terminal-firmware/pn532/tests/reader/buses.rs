@@ -169,7 +169,7 @@ fn taps(world: &Rc<World>, transport: impl Transport) {
         }
         assert!(round > 0 || right == 120);
     }
-    assert!(right * 10 >= number * 9, "{right} of {number}");
+    assert!(right * 50 >= number * 49, "{right} of {number}");
     let seen = seen.lock().unwrap();
     let distinct: std::collections::HashSet<_> = seen.iter().collect();
     assert_eq!(distinct.len(), seen.len(), "a card got a command twice");

@@ -1,8 +1,11 @@
 //! Waiting for a card may be dropped at any moment.
 
 use crate::exchanging::found;
-use crate::world::{Seen, World, answer_to, command, reader};
+use crate::world::{Seen, World, answer_to, command, is_long, reader};
 use embassy_futures::select::{Either, select};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use std::collections::HashSet;
 use std::time::Duration;
 use wavepass_hce::pn532::Switches;
 use wavepass_pn532::{Detected, Pn532Error};
@@ -30,6 +33,47 @@ fn a_wait_that_is_dropped_again_and_again_still_finds_the_card() {
         let mut answer = [0; 64];
         let len = world.run(reader.exchange(&target, &command(1, 20), &mut answer)).unwrap();
         assert_eq!(answer[..len], answer_to(&command(1, 20)));
+    }
+}
+
+#[test]
+fn waits_that_are_dropped_on_a_bad_line_find_the_card_too() {
+    let (worlds, taps) = if is_long() { (50, 100) } else { (5, 20) };
+    for seed in 200..200 + worlds {
+        let world = World::new(seed);
+        let mut reader = reader(&world);
+        let mut random = ChaCha8Rng::seed_from_u64(seed);
+        let seen = Seen::default();
+        world.present(&seen);
+        world.switch(Switches { fragment: 50, ..Switches::noise(0.02) });
+        world.host_noise.set(0.001);
+        let (mut number, mut right) = (0, 0);
+        for _ in 0..taps {
+            let begun = world.now();
+            let target = loop {
+                assert!(world.now() < begun + Duration::from_secs(300), "no progress");
+                let traffic =
+                    world.wait_until(world.now() + Duration::from_micros(random.random_range(1..40_000)));
+                match world.run(select(reader.wait_card(), traffic)) {
+                    Either::First(Ok(Detected::One(target))) => break target,
+                    Either::First(Ok(other)) => panic!("one card is there, not {other:?}"),
+                    // A search that gave up, or other traffic.
+                    Either::First(Err(_)) | Either::Second(()) => {}
+                }
+            };
+            let mut answer = [0; 258];
+            for _ in 0..4 {
+                number += 1;
+                let command = command(number, 120);
+                let Ok(len) = world.run(reader.exchange(&target, &command, &mut answer)) else { break };
+                assert_eq!(answer[..len], answer_to(&command));
+                right += 1;
+            }
+        }
+        assert!(right > number / 2, "{right} of {number}");
+        let seen = seen.lock().unwrap();
+        let distinct: HashSet<_> = seen.iter().collect();
+        assert_eq!(distinct.len(), seen.len(), "a card got a command twice");
     }
 }
 

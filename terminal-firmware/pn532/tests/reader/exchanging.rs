@@ -81,7 +81,9 @@ fn long_commands_and_answers_pass_in_parts() {
     for fragment in [1, 2, 16, 61, 255, 262] {
         world.switch(Switches { fragment, ..Switches::default() });
         let target = found(&world, &mut reader);
-        for (number, answer_len, tail) in [(1, 0, 0), (2, 240, 255), (3, 253, 256), (4, 254, 257), (5, 400, 1500)] {
+        for (number, answer_len, tail) in
+            [(1, 0, 0), (2, 240, 255), (3, 253, 256), (4, 254, 257), (5, 400, 1500)]
+        {
             let command = [command(number, answer_len), vec![0xC3; tail]].concat();
             let len = world.run(reader.exchange(&target, &command, &mut answer));
             let whole = answer_to(&command);
@@ -173,4 +175,10 @@ fn a_card_that_is_too_slow_is_a_timeout_and_the_reader_recovers() {
     let len = world.run(reader.exchange(&target, &command(2, 1), &mut answer)).unwrap();
     assert_eq!(answer[..len], answer_to(&command(2, 1)), "not the late answer to the first");
     assert!(world.now() < Duration::from_secs(60));
+}
+
+#[test]
+fn the_reader_fits_in_1_kib() {
+    // The line itself comes to it: a serial line is a handle, I²C and SPI hold one more frame.
+    assert!(size_of::<Reader>() <= 1024, "{} bytes", size_of::<Reader>());
 }

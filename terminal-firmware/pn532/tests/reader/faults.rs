@@ -5,10 +5,11 @@ use crate::world::{Reader, Seen, World, answer_to, command, is_long, reader};
 use embassy_futures::select::{Either, select};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::rc::Rc;
 use std::time::Duration;
 use wavepass_hce::pn532::{Injected, Switches};
+use wavepass_pn532::frame::{Direction, MAX_FRAME, encode};
 use wavepass_pn532::{Detected, Pn532Error};
 
 /// Virtual time in which a call must have ended, with or without a card: all repeats and recoveries in a row.
@@ -18,6 +19,8 @@ const LONGEST_CALL: Duration = Duration::from_secs(60);
 struct Came {
     right: u32,
     lost: u32,
+    /// Why.
+    errors: BTreeMap<String, u32>,
     /// Searches that ended with an error.
     gave_up: u32,
 }
@@ -55,8 +58,9 @@ fn play(world: &Rc<World>, reader: &mut Reader, exchanges: u32, seed: u64) -> Ca
                     assert_eq!(answer[..len], answer_to(&command), "exchange {number}");
                     came.right += 1;
                 }
-                Err(_) => {
+                Err(e) => {
                     came.lost += 1;
+                    *came.errors.entry(e.to_string()).or_default() += 1;
                     break;
                 }
             }
@@ -174,6 +178,43 @@ fn the_answer_before_is_not_taken_for_the_answer() {
     let second = command(2, 9);
     let result = world.run(select(reader.exchange(&target, &second, &mut answer), noise));
     assert!(matches!(result, Either::First(Err(Pn532Error::Repeated { command: 0x40 }))));
+    recovers(&world, &mut reader);
+}
+
+/// An answer that was asked for again comes once more, after the next command was sent and its acknowledgement lost.
+#[test]
+fn a_repetition_that_comes_late_is_not_taken_for_the_next_answer() {
+    let world = World::new(66);
+    let mut reader = reader(&world);
+    world.present(&Seen::default());
+    let Ok(Detected::One(target)) = world.run(reader.wait_card()) else { panic!("a card is there") };
+    let (first, second) = (command(1, 9), command(2, 9));
+    let mut answer = [0; 64];
+
+    world.switch(Switches::one(Injected::WrongDcs, 1.0));
+    let mend = async {
+        while world.chip.borrow().counters().injected(Injected::WrongDcs) == 0 {
+            world.wait_until(world.now() + Duration::from_millis(1)).await;
+        }
+        world.switch(Switches::default());
+        core::future::pending::<()>().await;
+    };
+    let result = world.run(select(reader.exchange(&target, &first, &mut answer), mend));
+    assert!(matches!(result, Either::First(Ok(_))));
+    assert_eq!(world.chip.borrow().counters().nacks, 1);
+
+    world.switch(Switches { apdu_delay_ms: 100, ..Switches::one(Injected::MissingAck, 1.0) });
+    let begun = world.now();
+    let late = async {
+        world.wait_until(begun + Duration::from_millis(10)).await;
+        let data = [&[0x41, 0x00][..], &answer_to(&first)].concat();
+        let mut frame = [0; MAX_FRAME];
+        let len = encode(Direction::FromChip, &data, &mut frame).unwrap();
+        world.chip.borrow_mut().babble(world.now(), &frame[..len]);
+        core::future::pending::<()>().await;
+    };
+    let result = world.run(select(reader.exchange(&target, &second, &mut answer), late));
+    assert!(matches!(result, Either::First(Err(Pn532Error::NotAcknowledged { command: 0x40 }))));
     recovers(&world, &mut reader);
 }
 

@@ -6,5 +6,6 @@ mod buses;
 mod cancelling;
 mod exchanging;
 mod faults;
+mod phone;
 mod tcp;
 mod world;
