@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 pub(crate) const TARGET: &str = "thumbv7em-none-eabihf";
 pub(crate) const RED: Style = AnsiColor::Red.on_default().bold();
 const BOLD: Style = Style::new().bold();
-const NO_STD: [&str; 4] = ["wavepass-protocol", "wavepass-kernel", "wavepass-journal", "wavepass-gate"];
+const NO_STD: [&str; 5] =
+    ["wavepass-protocol", "wavepass-kernel", "wavepass-journal", "wavepass-p256-verify", "wavepass-gate"];
 
 /// Why a command of ours did not succeed.
 pub(crate) struct Failure(String);
