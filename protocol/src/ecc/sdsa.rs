@@ -66,6 +66,16 @@ pub trait Verifier {
     /// True if `signature` is the key's over the parts of `message` joined. One call is one bounded slice of work:
     /// one public key operation. All inputs are public.
     fn verify(&mut self, key: &PublicKey, message: &[&[u8]], signature: &[u8; SIGNATURE_LEN]) -> bool;
+
+    /// Says that more signatures of this key are to come, so that a verifier with tables may make room for them. It
+    /// costs next to nothing; the tables are made by [`Verifier::prepare`]. Verdicts do not depend on it.
+    fn remember(&mut self, _key: &PublicKey) {}
+
+    /// Does a bounded slice of the work that remembered keys ask for, at most as long as a verification. True if
+    /// there is more. It is for idle time.
+    fn prepare(&mut self) -> bool {
+        false
+    }
 }
 
 /// The verifier on crate `p256`: no state, no tables.

@@ -143,10 +143,14 @@ impl<F: NorFlash, V: Verifier, const N: usize> Gate<F, V, N> {
         Ok(gate)
     }
 
-    /// The work that no rider should wait for: the next key, the next page. Call it between taps.
+    /// The work that no rider should wait for: the next key, the next page, tables for a new issuer's key. Call it
+    /// between taps.
     pub async fn idle(&mut self) -> Result<(), GateError<F::Error>> {
         self.keys.prepare().await?;
-        Ok(self.journal.prepare().await?)
+        self.journal.prepare().await?;
+        // All slices at once, for they take less time than erasing a page does.
+        while self.kernel.verifier().prepare() {}
+        Ok(())
     }
 }
 

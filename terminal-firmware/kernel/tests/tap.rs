@@ -6,6 +6,7 @@ mod common;
 
 use common::*;
 use wavepass_kernel::{Decision, Kernel, Lost, OdaFault, Passback, Step, Work, limits};
+use wavepass_p256_verify::FastVerifier;
 use wavepass_protocol::ecc::{P256Verifier, PublicKey, Verifier};
 use wavepass_protocol::lists::Suite;
 use wavepass_protocol::tap::{OdaMethod, OdaResult, Reason};
@@ -110,6 +111,38 @@ fn the_first_tap_verifies_three_signatures_the_next_ones_two_each_in_a_slice_of_
         assert_eq!(kernel.verifier().0, expected);
         assert_eq!(kernel.decision(&config, &world), Some(OPEN));
     }
+}
+
+#[test]
+fn an_issuer_of_a_genuine_card_is_remembered_by_the_verifier_and_its_next_card_opens_by_its_tables() {
+    let (card, world, config) = (p256::card(), World::new(), config());
+    let mut kernel = Kernel::new(FastVerifier::<1>::new());
+    let issuer = p256::key(p256::Spec::new().issuer_seed).public_key();
+    for remembered in [false, true] {
+        assert_eq!(kernel.verifier().remembers(&issuer), remembered);
+        let mut next = own(kernel.begin(&config, input(morning())));
+        while let Some(command) = next {
+            next = own(kernel.answer(&config, &card.answer(&command), 2_000));
+        }
+        while kernel.work(&world) == Work::More {}
+        assert_eq!(kernel.decision(&config, &world), Some(OPEN));
+        // Idle time.
+        while kernel.verifier().prepare() {}
+    }
+}
+
+#[test]
+fn an_issuer_whose_card_is_forged_takes_no_room_in_the_verifier() {
+    let (card, world, config) = (p256::card(), World::new(), config());
+    let mut kernel = Kernel::new(FastVerifier::<1>::new());
+    let mut next = own(kernel.begin(&config, input(morning())));
+    while let Some(command) = next {
+        let answer = patch(card.answer(&command), 0x9F46, |certificate| certificate[144] ^= 1);
+        next = own(kernel.answer(&config, &answer, 2_000));
+    }
+    while kernel.work(&world) == Work::More {}
+    assert_eq!(kernel.decision(&config, &world), Some(refused(Reason::AuthenticationFailed)));
+    assert!(!kernel.verifier().prepare());
 }
 
 #[test]

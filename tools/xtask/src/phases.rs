@@ -12,8 +12,15 @@ use std::time::{Duration, Instant};
 pub(crate) const TARGET: &str = "thumbv7em-none-eabihf";
 pub(crate) const RED: Style = AnsiColor::Red.on_default().bold();
 const BOLD: Style = Style::new().bold();
-const NO_STD: [&str; 5] =
-    ["wavepass-protocol", "wavepass-kernel", "wavepass-journal", "wavepass-gate", "wavepass-pn532"];
+const NO_STD: [&str; 7] = [
+    "wavepass-protocol",
+    "wavepass-kernel",
+    "wavepass-journal",
+    "wavepass-p256-verify",
+    "wavepass-pn532",
+    "wavepass-gate",
+    "wavepass-terminal",
+];
 
 /// Why a command of ours did not succeed.
 pub(crate) struct Failure(String);

@@ -52,6 +52,8 @@ impl<V: Verifier> Method for Ecc<'_, V> {
         let IssuerKey::P256(key) = &issuer.key else { return Err(OdaFault::Suite) };
         let certificate = CardCertificate::parse(cx.need(tags::CARD_CERTIFICATE)?).map_err(card_fault)?;
         certificate.verify(self.0, key).map_err(card_fault)?;
+        // The authority vouches for this issuer, and it has cards here: its next card will come.
+        self.0.remember(key);
         let fields = certificate.fields;
         Ok(Certified::P256 {
             key: fields.key,
