@@ -61,6 +61,14 @@ CREATE TABLE lists (
     PRIMARY KEY (kind, epoch, version)
 ) STRICT, WITHOUT ROWID;
 
+-- What makes a version of the deny list from the one before, where gates take it so; the last few.
+CREATE TABLE list_deltas (
+    epoch   INTEGER NOT NULL CHECK (epoch >= 1),
+    version INTEGER NOT NULL CHECK (version >= 2),
+    delta   BLOB    NOT NULL,                                      -- protocol::deny::Delta
+    PRIMARY KEY (epoch, version)
+) STRICT, WITHOUT ROWID;
+
 -- The epoch counts restorations of this database: gates refuse a version that they have passed.
 CREATE TABLE list_epoch (
     only  INTEGER NOT NULL PRIMARY KEY CHECK (only = 1),

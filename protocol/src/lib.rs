@@ -7,6 +7,7 @@
 
 pub mod apdu;
 pub mod cryptogram;
+pub mod deny;
 pub mod dol;
 pub mod dukpt;
 pub mod ecc;

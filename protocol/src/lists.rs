@@ -1,23 +1,27 @@
 //! The signed lists that the host sends to gates: deny list, CA keys, revocations, configuration.
 //!
-//! Layout, numbers big-endian:
-//! `W L` | format 1 | kind 1 | epoch 4 | version 4 | base version 4 (0: the whole list) | issued, Unix ms, 8 |
-//! content length 4 | list key x 32 | root's signature over that key 64 | content | list key's signature over
-//! all before it 64. Signatures are EC-SDSA over P-256, so that a gate needs one verifier.
+//! An issue is a signed head, then what brings the content. The signature covers the head alone, and the head names
+//! the content by length and hash: so a gate knows whom to believe before it erases anything, and the content may
+//! come whole or as a delta on what the gate has. Numbers are big-endian; the layout stands in `docs/formats.md`.
+//! Signatures are EC-SDSA over P-256, so that a gate needs one verifier.
 
 use crate::ecc::{PublicKey, Verifier};
 use crate::time::{Date, UnixMs};
-use crate::token::{Expiry, Token};
 use core::fmt;
 use heapless::Vec;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-/// Bytes before the content.
-pub const PREFIX: usize = 28 + 32 + 64;
-/// Bytes after it.
-pub const SUFFIX: usize = 64;
-const FORMAT: u8 = 1;
+/// Bytes of the signed head.
+pub const HEAD: usize = SIGNED + 64;
+/// Bytes of an issue before its body: the head, and the version that a delta builds on.
+pub const PREFIX: usize = HEAD + 4;
+/// The longest issue that every gate takes in memory: a whole list of the small kinds, or a delta of the deny list.
+/// A dozen CA keys of 1984 bits, or some 550 changes of the deny list.
+pub const MAX_ISSUE: usize = 4096;
+/// Bytes of the head under the signature.
+const SIGNED: usize = 152;
+const FORMAT: u8 = 2;
 const LIST_KEY_LABEL: &[u8] = b"wavepass list key v1";
 
 /// Which list.
@@ -83,6 +87,8 @@ pub enum ListError {
     CheckValue,
     /// More than the gate has room for.
     TooLarge,
+    /// The content is not the one that was signed.
+    Hash,
 }
 
 impl ListError {
@@ -98,6 +104,7 @@ impl ListError {
             Self::Content => "content",
             Self::CheckValue => "check_value",
             Self::TooLarge => "too_large",
+            Self::Hash => "hash",
         }
     }
 }
@@ -114,6 +121,7 @@ impl fmt::Display for ListError {
             Self::Content => "the list's content is malformed",
             Self::CheckValue => "a CA key's check value differs",
             Self::TooLarge => "the list is larger than this gate can hold",
+            Self::Hash => "the list's content is not the one that was signed",
         })
     }
 }
@@ -127,8 +135,6 @@ pub struct Header {
     pub kind: Kind,
     /// Which issue of it.
     pub version: Version,
-    /// The version that a delta builds on; 0 for a whole list.
-    pub base: u32,
     /// When it was issued.
     pub issued: UnixMs,
 }
@@ -149,61 +155,99 @@ impl ListKey {
     }
 }
 
-/// A list whose signatures verified. Nothing else gives its content.
+/// A head whose signatures verified: what is to come, and what it must hash to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SignedHead {
+    header: Header,
+    len: u32,
+    hash: [u8; 32],
+}
+
+impl SignedHead {
+    /// Verifies a head under the root key; two public-key operations.
+    pub fn verify<V: Verifier>(
+        head: &[u8; HEAD],
+        root: &PublicKey,
+        verifier: &mut V,
+    ) -> Result<Self, ListError> {
+        let (header, len) = read(head)?;
+        let field = |at: usize| core::array::from_fn(|i| head[at + i]);
+        let list_key: [u8; 32] = field(56);
+        let signature: [u8; 64] = core::array::from_fn(|i| head[88 + i]);
+        if !verifier.verify(root, &ListKey::message(&list_key), &signature) {
+            return Err(ListError::ListKey);
+        }
+        let signature: [u8; 64] = core::array::from_fn(|i| head[SIGNED + i]);
+        if !verifier.verify(&PublicKey::from_x(list_key), &[&head[..SIGNED]], &signature) {
+            return Err(ListError::Signature);
+        }
+        Ok(Self { header, len, hash: field(24) })
+    }
+
+    /// What the list says of itself.
+    pub const fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// Length of the content, bytes.
+    pub const fn content_len(&self) -> u32 {
+        self.len
+    }
+
+    /// Checks what a hash over the whole content came to.
+    pub fn check(&self, content: Sha256) -> Result<(), ListError> {
+        if content.finalize()[..] == self.hash { Ok(()) } else { Err(ListError::Hash) }
+    }
+}
+
+/// A whole list whose signatures and hash verified. Nothing else gives its content.
 #[derive(Debug, Clone, Copy)]
 pub struct SignedList<'a> {
     /// What it says of itself.
     pub header: Header,
-    /// Its content, by kind: [`DenyList`], [`ca_keys`], [`revocations`], [`GateConfig`].
+    /// Its content, by kind: [`crate::deny`], [`ca_keys`], [`revocations`], [`GateConfig`].
     pub content: &'a [u8],
 }
 
 impl<'a> SignedList<'a> {
-    /// Verifies a list under the root key; two public-key operations.
+    /// Verifies a whole list under the root key; two public-key operations.
     pub fn verify<V: Verifier>(
-        bytes: &'a [u8],
+        issue: &'a [u8],
         root: &PublicKey,
         verifier: &mut V,
     ) -> Result<Self, ListError> {
-        let header = peek(bytes)?;
-        let content_end = bytes.len() - SUFFIX;
-        let mut list_key = [0; 32];
-        list_key.copy_from_slice(&bytes[28..60]);
-        let mut signature = [0; 64];
-        signature.copy_from_slice(&bytes[60..PREFIX]);
-        if !verifier.verify(root, &ListKey::message(&list_key), &signature) {
-            return Err(ListError::ListKey);
+        let (head, rest) = issue.split_first_chunk().ok_or(ListError::Length)?;
+        let head = SignedHead::verify(head, root, verifier)?;
+        let (base, content) = rest.split_first_chunk().ok_or(ListError::Length)?;
+        if *base != [0; 4] {
+            return Err(ListError::Base);
         }
-        signature.copy_from_slice(&bytes[content_end..]);
-        if !verifier.verify(&PublicKey::from_x(list_key), &[&bytes[..content_end]], &signature) {
-            return Err(ListError::Signature);
+        if content.len() != head.len as usize {
+            return Err(ListError::Length);
         }
-        Ok(Self { header, content: &bytes[PREFIX..content_end] })
+        head.check(Sha256::new_with_prefix(content))?;
+        Ok(Self { header: head.header, content })
     }
 }
 
-/// Reads a list's header without trusting it: to know what is coming, and to name what was refused.
-pub fn peek(bytes: &[u8]) -> Result<Header, ListError> {
-    if bytes.len() < PREFIX + SUFFIX {
-        return Err(ListError::Length);
-    }
-    if &bytes[..2] != b"WL" || bytes[2] != FORMAT {
+/// Reads an issue's head without trusting it: to know what is coming, and to name what was refused.
+pub fn peek(issue: &[u8]) -> Result<Header, ListError> {
+    read(issue.first_chunk().ok_or(ListError::Length)?).map(|(header, _)| header)
+}
+
+fn read(head: &[u8; HEAD]) -> Result<(Header, u32), ListError> {
+    if &head[..2] != b"WL" || head[2] != FORMAT {
         return Err(ListError::Format);
     }
-    let number = |at: usize, len: usize| bytes[at..at + len].iter().fold(0u64, |n, &b| n << 8 | u64::from(b));
-    let kind = Kind::from_code(bytes[3]).ok_or(ListError::Format)?;
-    if number(24, 4) != (bytes.len() - PREFIX - SUFFIX) as u64 {
-        return Err(ListError::Length);
-    }
-    Ok(Header {
-        kind,
-        version: Version { epoch: number(4, 4) as u32, version: number(8, 4) as u32 },
-        base: number(12, 4) as u32,
-        issued: UnixMs(number(16, 8)),
-    })
+    let number = |at: usize, len: usize| head[at..at + len].iter().fold(0u64, |n, &b| n << 8 | u64::from(b));
+    let kind = Kind::from_code(head[3]).ok_or(ListError::Format)?;
+    let version = Version { epoch: number(4, 4) as u32, version: number(8, 4) as u32 };
+    Ok((Header { kind, version, issued: UnixMs(number(12, 8)) }, number(20, 4) as u32))
 }
 
-/// Writes a signed list into `out`; `sign` is the list key's signature over the message it is given.
+/// Writes a whole signed list into `out`; `sign` is the list key's signature over the message it is given.
+///
+/// A delta of the same content is the issue's first [`HEAD`] bytes, its base's version, and [`crate::deny::Delta`].
 pub fn write<'b>(
     header: &Header,
     key: &ListKey,
@@ -211,102 +255,23 @@ pub fn write<'b>(
     sign: impl FnOnce(&[&[u8]]) -> [u8; 64],
     out: &'b mut [u8],
 ) -> Result<&'b [u8], ListError> {
-    let end = PREFIX + content.len();
-    let total = end + SUFFIX;
-    let out = out.get_mut(..total).ok_or(ListError::TooLarge)?;
+    let out = out.get_mut(..PREFIX + content.len()).ok_or(ListError::TooLarge)?;
     out[..2].copy_from_slice(b"WL");
     out[2] = FORMAT;
     out[3] = header.kind as u8;
     out[4..8].copy_from_slice(&header.version.epoch.to_be_bytes());
     out[8..12].copy_from_slice(&header.version.version.to_be_bytes());
-    out[12..16].copy_from_slice(&header.base.to_be_bytes());
-    out[16..24].copy_from_slice(&header.issued.0.to_be_bytes());
+    out[12..20].copy_from_slice(&header.issued.0.to_be_bytes());
     let len = u32::try_from(content.len()).map_err(|_| ListError::TooLarge)?;
-    out[24..28].copy_from_slice(&len.to_be_bytes());
-    out[28..60].copy_from_slice(&key.x);
-    out[60..PREFIX].copy_from_slice(&key.root_signature);
-    out[PREFIX..end].copy_from_slice(content);
-    let signature = sign(&[&out[..end]]);
-    out[end..].copy_from_slice(&signature);
+    out[20..24].copy_from_slice(&len.to_be_bytes());
+    out[24..56].copy_from_slice(&Sha256::digest(content));
+    out[56..88].copy_from_slice(&key.x);
+    out[88..SIGNED].copy_from_slice(&key.root_signature);
+    let signature = sign(&[&out[..SIGNED]]);
+    out[SIGNED..HEAD].copy_from_slice(&signature);
+    out[HEAD..PREFIX].fill(0);
+    out[PREFIX..].copy_from_slice(content);
     Ok(out)
-}
-
-/// One entry of the deny list: six bytes of the token's salted hash, two of the hash with the expiry.
-pub type DenyEntry = [u8; 8];
-
-/// The entry of a token and expiry under a salt.
-pub fn deny_entry(salt: &[u8; 8], token: &Token, expiry: Expiry) -> DenyEntry {
-    let mut entry = [0; 8];
-    entry[..6].copy_from_slice(&token_part(salt, token));
-    entry[6..].copy_from_slice(&expiry_part(salt, token, expiry));
-    entry
-}
-
-fn token_part(salt: &[u8; 8], token: &Token) -> [u8; 6] {
-    let hash = Sha256::new().chain_update(salt).chain_update(token.bcd()).finalize();
-    core::array::from_fn(|i| hash[i])
-}
-
-fn expiry_part(salt: &[u8; 8], token: &Token, expiry: Expiry) -> [u8; 2] {
-    let hash =
-        Sha256::new().chain_update(salt).chain_update(token.bcd()).chain_update(expiry.to_yymm()).finalize();
-    [hash[0], hash[1]]
-}
-
-/// The deny list: salt 8 | entries, 8 bytes each, strictly ascending.
-///
-/// A token that is not listed matches by chance with probability n / 2^48 where its expiry is unsigned, and
-/// n / 2^64 where it is signed.
-#[derive(Debug, Clone, Copy)]
-pub struct DenyList<'a> {
-    salt: &'a [u8; 8],
-    entries: &'a [DenyEntry],
-}
-
-impl<'a> DenyList<'a> {
-    /// The list without entries.
-    pub const EMPTY: DenyList<'static> = DenyList { salt: &[0; 8], entries: &[] };
-
-    /// Reads the content of a deny list and checks its order.
-    pub fn parse(content: &'a [u8]) -> Result<Self, ListError> {
-        let (salt, rest) = content.split_first_chunk().ok_or(ListError::Content)?;
-        let (entries, []) = rest.as_chunks::<8>() else { return Err(ListError::Content) };
-        if entries.is_sorted_by(|a, b| a < b) { Ok(Self { salt, entries }) } else { Err(ListError::Content) }
-    }
-
-    /// Takes content that [`DenyList::parse`] has accepted before, without checking its order again.
-    pub fn parsed(content: &'a [u8]) -> Option<Self> {
-        let (salt, rest) = content.split_first_chunk()?;
-        Some(Self { salt, entries: rest.as_chunks::<8>().0 })
-    }
-
-    /// How many entries it has.
-    pub const fn len(&self) -> usize {
-        self.entries.len()
-    }
-
-    /// True if it denies nobody.
-    pub const fn is_empty(&self) -> bool {
-        self.entries.is_empty()
-    }
-
-    /// True if the token is listed: with this expiry, or with any where the card signs none.
-    pub fn denies(&self, token: &Token, expiry: Option<Expiry>) -> bool {
-        if self.is_empty() {
-            return false;
-        }
-        let mut from = [0; 8];
-        from[..6].copy_from_slice(&token_part(self.salt, token));
-        let start = self.entries.partition_point(|e| *e < from);
-        let same_token = self.entries[start..].iter().take_while(|e| e[..6] == from[..6]);
-        match expiry {
-            None => same_token.count() > 0,
-            Some(expiry) => {
-                let part = expiry_part(self.salt, token, expiry);
-                same_token.into_iter().any(|e| e[6..] == part)
-            }
-        }
-    }
 }
 
 /// A cryptographic suite for offline data authentication.
@@ -463,43 +428,4 @@ impl GateConfig {
             _ => Err(ListError::Content),
         }
     }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn token(text: &str) -> Token {
-        Token::from_digits(text).unwrap()
-    }
-
-    fn expiry(year: u8, month: u8) -> Expiry {
-        Expiry::new(year, month).unwrap()
-    }
-
-    #[test]
-    fn a_renewed_token_is_not_denied_but_an_unsigned_expiry_is() {
-        let salt = [9; 8];
-        let listed = token("6222021234567890");
-        let mut content = std::vec::Vec::from(salt);
-        content.extend(deny_entry(&salt, &listed, expiry(28, 5)));
-        let list = DenyList::parse(&content).unwrap();
-        assert!(list.denies(&listed, Some(expiry(28, 5))));
-        assert!(!list.denies(&listed, Some(expiry(31, 5))));
-        assert!(list.denies(&listed, None));
-        assert!(!list.denies(&token("6222021234567891"), None));
-    }
-
-    #[test]
-    fn a_list_out_of_order_is_refused() {
-        let mut content = std::vec![0; 8];
-        content.extend([2; 8]);
-        content.extend([1; 8]);
-        assert_eq!(DenyList::parse(&content).err(), Some(ListError::Content));
-        content.truncate(15);
-        assert_eq!(DenyList::parse(&content).err(), Some(ListError::Content));
-        assert_eq!(DenyList::parse(&[0; 7]).err(), Some(ListError::Content));
-    }
-
-    extern crate std;
 }

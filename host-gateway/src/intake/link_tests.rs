@@ -1,15 +1,17 @@
 //! The link over real sockets: a gate's end is played by hand, so that it can lie.
 
+use crate::lists::deny::{self, Addition, Cause};
 use crate::serve::Server;
 use crate::testing::{Card, House};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use wavepass_protocol::deny::{Delta, DenyList, Merge};
 use wavepass_protocol::ecc::{P256Verifier, PublicKey};
 use wavepass_protocol::link::{
     FrameReader, FromGate, FromHost, LinkKey, MAX_FRAME, Session, receive_clear, send_clear,
 };
-use wavepass_protocol::lists::{Kind, SignedList, Version};
+use wavepass_protocol::lists::{HEAD, Kind, ListError, PREFIX, SignedList, Version};
 use wavepass_protocol::provisioning::Provisioning;
 use wavepass_protocol::tap::Entry;
 
@@ -213,35 +215,127 @@ async fn a_gate_s_health_is_shown_without_what_could_disturb_a_screen_and_outliv
     assert_eq!(shown(&house).panic, None);
 }
 
-#[tokio::test]
-async fn lists_are_sent_whole_on_connection_and_again_when_published() {
-    let (house, server) = serving().await;
+/// Denies or lifts tokens and publishes.
+async fn deny(house: &House, cards: std::ops::Range<u32>, lift: bool) {
+    let (clearing, now) = (&*house.app.clearing, house.app.clock.now());
+    let mut additions = Vec::new();
+    for n in cards {
+        let card = Card::new(n);
+        let token_key =
+            if lift { clearing.token_key(&card.token, card.expiry) } else { house.register(&card).await };
+        let (cause, note) = (Cause::Manual, String::new());
+        additions.push(Addition { token_key, number: None, cause, note });
+    }
+    let mut tx = house.app.store.begin().await.unwrap();
+    if lift {
+        let entries: Vec<_> = additions.iter().map(|a| (a.token_key, a.cause)).collect();
+        deny::remove_in(&mut tx, &entries, "test", "", now).await.unwrap();
+    } else {
+        deny::add_in(&mut tx, clearing, &additions, "test", now).await.unwrap();
+    }
+    tx.commit().await.unwrap();
+    house.app.publish_lists().await.unwrap();
+}
+
+/// A gate that has every list; what it holds, and the bytes of its deny list.
+async fn gate_with_lists(house: &House, server: &Server) -> (Gate, [Version; 4], Vec<u8>) {
     house.app.publish_lists().await.unwrap();
     let file = house.provisioning(1).await;
-    let mut gate = Gate::dial(&server, file.clone()).await;
+    let mut gate = Gate::dial(server, file.clone()).await;
     gate.greet().await;
-    gate.status(1, [Version::default(); 4]).await;
+    let mut held = [Version::default(); 4];
+    gate.status(1, held).await;
     let root = PublicKey::from_x(Provisioning::parse(&file).unwrap().root_key);
-    for kind in Kind::ALL {
+    let mut deny_list = Vec::new();
+    for (slot, kind) in Kind::ALL.into_iter().enumerate() {
         let Some(Said::List(found, version, bytes)) = gate.heard().await else { panic!("no {kind:?}") };
         let list = SignedList::verify(&bytes, &root, &mut P256Verifier).unwrap();
         assert_eq!((found, list.header.version), (kind, version));
+        if kind == Kind::Deny {
+            deny_list = bytes;
+        }
+        held[slot] = version;
+        gate.status(1, held).await;
     }
-    let card = Card::new(1);
-    let token = house.register(&card).await;
-    let mut tx = house.app.store.begin().await.unwrap();
-    let addition = crate::lists::deny::Addition {
-        token_key: token,
-        number: None,
-        cause: crate::lists::deny::Cause::Manual,
-        note: String::new(),
-    };
-    let clearing = &*house.app.clearing;
-    crate::lists::deny::add_in(&mut tx, clearing, &[addition], "test", house.app.clock.now()).await.unwrap();
-    tx.commit().await.unwrap();
-    house.app.publish_lists().await.unwrap();
-    let Some(Said::List(Kind::Deny, version, _)) = gate.heard().await else { panic!("no deny list") };
+    (gate, held, deny_list)
+}
+
+#[tokio::test]
+async fn lists_are_sent_one_after_the_other_and_the_deny_list_then_as_deltas() {
+    let (house, server) = serving().await;
+    let (mut gate, mut held, first) = gate_with_lists(&house, &server).await;
+    deny(&house, 1..3, false).await;
+    let Some(Said::List(Kind::Deny, version, bytes)) = gate.heard().await else { panic!("no deny list") };
     assert_eq!(version.version, 2);
+    let whole = house.app.lists.current(Kind::Deny).unwrap().1;
+    assert_eq!(bytes[..HEAD], whole[..HEAD], "the head is the whole list's");
+    assert_eq!(bytes[HEAD..PREFIX], 1u32.to_be_bytes(), "on what the gate has");
+    let content = merged(&first[PREFIX..], &bytes[PREFIX..]);
+    assert_eq!(content, whole[PREFIX..]);
+
+    // While the gate is at it, two more are published: they come as one when it is done.
+    deny(&house, 3..5, false).await;
+    deny(&house, 1..2, true).await;
+    held[0] = version;
+    gate.status(1, held).await;
+    let Some(Said::List(Kind::Deny, version, bytes)) = gate.heard().await else { panic!("no deny list") };
+    assert_eq!((version.version, &bytes[HEAD..PREFIX]), (4, &2u32.to_be_bytes()[..]));
+    let whole = house.app.lists.current(Kind::Deny).unwrap().1;
+    assert_eq!(merged(&content, &bytes[PREFIX..]), whole[PREFIX..]);
+}
+
+#[tokio::test]
+async fn a_refused_delta_is_followed_by_the_whole_list_and_a_refused_list_is_not_sent_again() {
+    let (house, server) = serving().await;
+    let (mut gate, held, _) = gate_with_lists(&house, &server).await;
+    deny(&house, 1..3, false).await;
+    for (is_delta, why) in [(true, ListError::Base), (false, ListError::TooLarge)] {
+        let Some(Said::List(kind, version, bytes)) = gate.heard().await else { panic!("no deny list") };
+        assert_eq!((kind, version.version, bytes[HEAD..PREFIX] != [0; 4]), (Kind::Deny, 2, is_delta));
+        gate.send(&FromGate::ListRefused { kind, version, why }).await;
+    }
+    // Only a newer list comes; it builds on what the gate has.
+    gate.status(1, held).await;
+    deny(&house, 3..4, false).await;
+    let Some(Said::List(Kind::Deny, version, bytes)) = gate.heard().await else { panic!("no deny list") };
+    assert_eq!((version.version, &bytes[HEAD..PREFIX]), (3, &1u32.to_be_bytes()[..]));
+}
+
+#[tokio::test]
+async fn a_gate_that_was_away_too_long_or_has_another_epoch_s_list_gets_the_whole() {
+    let (house, server) = serving().await;
+    house.app.publish_lists().await.unwrap();
+    deny(&house, 1..2, false).await;
+    deny(&house, 1..2, true).await;
+    let of = |epoch, version| Version { epoch, version };
+    for (id, at_gate, is_delta) in
+        [(1, of(1, 1), true), (2, of(1, 2), true), (3, of(0, 9), false), (4, of(0, 0), false)]
+    {
+        let mut gate = Gate::dial(&server, house.provisioning(id).await).await;
+        gate.greet().await;
+        gate.status(1, [at_gate; 4]).await;
+        let Some(Said::List(Kind::Deny, version, bytes)) = gate.heard().await else { panic!("no deny list") };
+        assert_eq!((version.version, bytes[HEAD..PREFIX] != [0; 4]), (3, is_delta), "{at_gate:?}");
+    }
+    let mut conn = house.app.store.begin().await.unwrap();
+    sqlx::query("DELETE FROM list_deltas WHERE version = 2").execute(&mut *conn).await.unwrap();
+    let published = crate::lists::Published::load(&mut conn).await.unwrap();
+    assert!(published.to_send(Kind::Deny, of(1, 2), true).unwrap().is_delta);
+    assert!(!published.to_send(Kind::Deny, of(1, 1), true).unwrap().is_delta, "a link of the chain is gone");
+    assert!(published.to_send(Kind::Deny, of(1, 3), true).is_none());
+}
+
+/// A gate's merge of a delta with the content it has.
+fn merged(base: &[u8], delta: &[u8]) -> Vec<u8> {
+    let delta = Delta::parse(delta).unwrap();
+    let mut merge = Merge::new(*DenyList::parse(base).unwrap().shape(), &delta).unwrap();
+    let mut content = Vec::new();
+    while let Some(range) = merge.want() {
+        let mut out = [0; 256];
+        let len = merge.step(&delta, &base[range], &mut out).unwrap();
+        content.extend(&out[..len]);
+    }
+    content
 }
 
 #[tokio::test]

@@ -110,8 +110,10 @@ struct Peer {
     firmware: String,
     link: link::Session,
     replaced: Arc<Notify>,
-    /// Lists at the gate, or on their way to it.
+    /// Lists in force at the gate, by its word.
     lists: [Version; 4],
+    /// What was last sent of each on this connection.
+    sent: [Option<Sent>; 4],
     status_seen: bool,
     /// One more than the highest number the gate has, by its word.
     next: u32,
@@ -133,6 +135,14 @@ struct Sending {
     version: Version,
     bytes: Arc<[u8]>,
     offset: usize,
+}
+
+/// A list that was sent. It is sent once; one that was refused as a delta once more, whole.
+#[derive(Clone, Copy)]
+struct Sent {
+    version: Version,
+    is_delta: bool,
+    refused: bool,
 }
 
 impl Session {
@@ -322,6 +332,7 @@ impl Session {
             link: key.session(Side::Host, gate_id, &nonce, &own),
             replaced: Arc::new(Notify::new()),
             lists: [Version::default(); 4],
+            sent: [None; 4],
             status_seen: false,
             next: 0,
             seen: 0,
@@ -341,10 +352,7 @@ impl Session {
                     return Err(End::Foreign);
                 }
                 peer.next = next;
-                for (known, told) in peer.lists.iter_mut().zip(lists) {
-                    // A list on its way counts as there, lest it be sent twice.
-                    *known = if peer.status_seen { (*known).max(told) } else { told };
-                }
+                peer.lists = lists;
                 peer.status_seen = true;
                 self.parts.board.update(self.connection, peer.gate_id, |state| {
                     (state.oldest, state.next, state.gate_acknowledged) = (oldest, next, acknowledged);
@@ -368,6 +376,11 @@ impl Session {
                     why = why_word,
                     "a gate refused a list"
                 );
+                let slot = Kind::ALL.iter().position(|k| *k == kind);
+                let sent = slot.and_then(|slot| peer.sent[slot].as_mut());
+                if let Some(sent) = sent.filter(|sent| sent.version == version) {
+                    sent.refused = true;
+                }
                 self.parts.board.update(self.connection, peer.gate_id, |state| state.refused(kind, why));
             }
             FromGate::Health { stack_used, stack_bytes, reader_recoveries, uncounted_refusals, panic } => {
@@ -480,19 +493,30 @@ impl Session {
         Ok(())
     }
 
-    /// The next list that is newer than the gate's, once the gate has told its versions.
+    /// The next list that is newer than the gate's, once the gate has told its versions, and what became of the list
+    /// that it was sent last: a deny list takes a gate a while.
     fn next_list(&mut self) -> Option<Sending> {
         let Phase::Open(peer) = &mut self.phase else { return None };
-        if !peer.status_seen {
+        let open = |(sent, told): (&Option<Sent>, &Version)| {
+            sent.is_some_and(|sent| !sent.refused && sent.version > *told)
+        };
+        if !peer.status_seen || peer.sent.iter().zip(&peer.lists).any(open) {
             return None;
         }
-        Kind::ALL.into_iter().zip(&mut peer.lists).find_map(|(kind, at_gate)| {
-            let (version, bytes) = self.parts.lists.current(kind)?;
-            if version <= *at_gate {
+        Kind::ALL.into_iter().zip(&mut peer.sent).zip(&peer.lists).find_map(|((kind, sent), told)| {
+            let before = sent.filter(|sent| sent.refused);
+            let as_delta = before.is_none_or(|before| !before.is_delta);
+            let list = self.parts.lists.to_send(kind, *told, as_delta)?;
+            let given_up = |before: Sent| before.version == list.version && !before.is_delta;
+            if before.is_some_and(given_up) {
                 return None;
             }
-            *at_gate = version;
-            Some(Sending { kind, version, bytes, offset: 0 })
+            let (version, is_delta) = (list.version, list.is_delta);
+            let form = if is_delta { "delta" } else { "whole" };
+            metrics::counter!("wavepass_link_lists_sent_total", "kind" => kind.word(), "form" => form)
+                .increment(1);
+            *sent = Some(Sent { version, is_delta, refused: false });
+            Some(Sending { kind, version, bytes: list.bytes, offset: 0 })
         })
     }
 }

@@ -137,6 +137,10 @@ pub async fn run(args: DenyArgs, app: &App, user: &str) -> Result<Output, Comman
             } else {
                 format!("token {token_key} is denied: {}", words(&causes))
             };
+            let number = match number {
+                None => deny::number_in(&mut conn, keys, &token_key).await?,
+                given => given,
+            };
             if let Some((token, expiry)) = number {
                 let gates = if app.lists.denies(&token, Some(expiry)) { "refuse" } else { "do not refuse" };
                 let _ = write!(text, "; gates with the newest list {gates} it");

@@ -256,6 +256,22 @@ pub async fn causes_in(conn: &mut SqliteConnection, key: &TokenKey) -> Result<Ve
     rows.iter().map(row_of).collect()
 }
 
+/// The number and expiry of a token that is registered or denied.
+pub async fn number_in(
+    conn: &mut SqliteConnection,
+    keys: &dyn ClearingKeys,
+    key: &TokenKey,
+) -> Result<Option<(Token, Expiry)>, super::ListsError> {
+    let sealed: Option<Vec<u8>> = sqlx::query_scalar(
+        "SELECT sealed_token FROM tokens WHERE token_key = ?1 \
+         UNION ALL SELECT sealed_token FROM deny_entries WHERE token_key = ?1 LIMIT 1",
+    )
+    .bind(key.as_slice())
+    .fetch_optional(conn)
+    .await?;
+    Ok(sealed.map(|sealed| keys.open_token(key, &sealed)).transpose()?)
+}
+
 /// How many tokens are denied.
 pub async fn count_in(conn: &mut SqliteConnection) -> Result<u64, DenyError> {
     let count: i64 =

@@ -1,11 +1,15 @@
+use super::denied::{Denied, salt};
 use super::deny::{Addition, Cause, add_in, causes_in, list_in, remove_in};
 use super::*;
+use crate::keys::TokenKey;
 use crate::keys::{KeyOptions, KeySet};
 use crate::store::testing::scratch;
 use crate::tokens::{Registration, register_in};
 use rand::SeedableRng;
+use wavepass_protocol::deny::{DenyList, Shape};
 use wavepass_protocol::ecc::{P256Verifier, PublicKey};
-use wavepass_protocol::lists::{GateConfig, Revocation, SignedList};
+use wavepass_protocol::lists::{GateConfig, HEAD, Revocation, SignedList};
+use wavepass_protocol::token::{Expiry, Token};
 
 const NOW: UnixMs = UnixMs(1_795_478_400_000);
 const HOUR: u64 = 3_600_000;
@@ -82,7 +86,7 @@ async fn every_list_is_published_once_and_a_gate_verifies_it_under_the_root() {
         let list = verified(&bytes, &clearing.root_key()).unwrap();
         assert_eq!((list.header.kind, list.header.version, list.header.issued), (kind, version, NOW));
         match kind {
-            Kind::Deny => assert_eq!(DenyList::parse(list.content).unwrap().len(), 1),
+            Kind::Deny => assert_eq!(DenyList::parse(list.content).unwrap().shape().entries(), 1),
             Kind::CaKeys => {
                 assert_eq!(format::check_ca_keys(list.content), Ok(1));
                 let key = format::ca_keys(list.content).next().unwrap().unwrap();
@@ -263,49 +267,118 @@ async fn the_deny_table_knows_causes_names_and_pages() {
     ));
 }
 
-// A chance hit takes 2^48 tries, so the list is one that was made to hit.
+// Found by trying the numbers from 6222030000000000 on: the first that version 1's salt takes for the denied one.
+const UNLUCKY: &str = "6222030003138574";
+
 #[tokio::test]
 async fn a_good_token_that_a_list_hits_by_chance_moves_the_list_to_another_salt() {
     let store = scratch().await;
     let clearing = keys(1).clearing();
     let mut tx = store.begin().await.unwrap();
-    add_in(
-        &mut tx,
-        clearing.as_ref(),
-        &[deny(clearing.as_ref(), "6222021234567890", 28, Cause::Debt)],
-        "anna",
-        NOW,
-    )
-    .await
-    .unwrap();
+    let debt = deny(clearing.as_ref(), "6222021234567890", 30, Cause::Debt);
+    add_in(&mut tx, clearing.as_ref(), &[debt], "anna", NOW).await.unwrap();
     let denied = Denied::load(&mut tx, clearing.as_ref()).await.unwrap();
-    let good = token("6222021234567899");
+    let good = token(UNLUCKY);
     let key = clearing.token_key(&good, expiry(30));
-    let salt = salt(Version { epoch: 1, version: 1 }, 0);
-    let mut unlucky = salt.to_vec();
-    unlucky.extend(deny_entry(&salt, &good, expiry(29)));
-    let unlucky_list = DenyList::parse(&unlucky).unwrap();
-    assert!(denied.hits(&unlucky_list, &key, &good, expiry(30)));
-    let honest = denied.content(&salt);
-    assert!(!denied.hits(&DenyList::parse(&honest).unwrap(), &key, &good, expiry(30)));
+    let content = |attempt| {
+        let salt = salt(Version { epoch: 1, version: 1 }, attempt);
+        denied.content(&salt, Shape::best_bits(1)).unwrap()
+    };
+    let (first, second) = (content(0), content(1));
+    let (first, second) = (DenyList::parse(&first).unwrap(), DenyList::parse(&second).unwrap());
+    assert!(denied.hits(&first, &key, &good, expiry(30)) && !denied.hits(&second, &key, &good, expiry(30)));
     // The renewed card of a denied one is good, though its number is listed under the old expiry.
     let renewed = token("6222021234567890");
     let renewed_key = clearing.token_key(&renewed, expiry(33));
-    assert!(!denied.hits(&DenyList::parse(&honest).unwrap(), &renewed_key, &renewed, expiry(33)));
+    assert!(!denied.hits(&first, &renewed_key, &renewed, expiry(33)));
 
-    // In force is such a list; then the good token is registered.
+    // The list is in force; then the good token is registered.
     publish(&mut tx, clearing.as_ref(), NOW).await.unwrap();
-    let source: Vec<u8> =
-        sqlx::query_scalar("SELECT source FROM lists WHERE kind = 1").fetch_one(&mut *tx).await.unwrap();
-    let header = Header { kind: Kind::Deny, version: Version { epoch: 1, version: 2 }, base: 0, issued: NOW };
-    issue(&mut tx, clearing.as_ref(), &header, &unlucky, &source).await.unwrap();
-    assert!(publish(&mut tx, clearing.as_ref(), NOW).await.unwrap().is_empty());
-    registered(&mut tx, clearing.as_ref(), "6222021234567899", NOW).await;
-    let issued = publish(&mut tx, clearing.as_ref(), NOW).await.unwrap();
-    assert_eq!(issued, [(Kind::Deny, Version { epoch: 1, version: 3 })]);
     let published = Published::load(&mut tx).await.unwrap();
+    assert!(published.denies(&good, Some(expiry(30))), "the list takes it for the denied one");
+    registered(&mut tx, clearing.as_ref(), UNLUCKY, NOW).await;
+    let issued = publish(&mut tx, clearing.as_ref(), NOW).await.unwrap();
+    assert_eq!(issued, [(Kind::Deny, Version { epoch: 1, version: 2 })]);
+    published.refresh(&mut tx).await.unwrap();
     assert!(!published.denies(&good, None));
-    assert!(published.denies(&token("6222021234567890"), Some(expiry(28))));
+    assert!(published.denies(&token("6222021234567890"), Some(expiry(30))));
+    let sent = published.to_send(Kind::Deny, Version { epoch: 1, version: 1 }, true).unwrap();
+    assert!(!sent.is_delta, "another salt changes every entry");
+
+    // A host that knows the good token from the beginning passes the salt over.
+    let other = scratch().await;
+    let mut tx = other.begin().await.unwrap();
+    registered(&mut tx, clearing.as_ref(), UNLUCKY, NOW).await;
+    let debt = deny(clearing.as_ref(), "6222021234567890", 30, Cause::Debt);
+    add_in(&mut tx, clearing.as_ref(), &[debt], "anna", NOW).await.unwrap();
+    publish(&mut tx, clearing.as_ref(), NOW).await.unwrap();
+    let (_, bytes) = Published::load(&mut tx).await.unwrap().current(Kind::Deny).unwrap();
+    assert_eq!(&bytes[PREFIX..], second_content(&denied));
+}
+
+fn second_content(denied: &Denied) -> Vec<u8> {
+    denied.content(&salt(Version { epoch: 1, version: 1 }, 1), Shape::best_bits(1)).unwrap()
+}
+
+#[tokio::test]
+async fn a_list_of_many_is_small_and_changes_by_deltas_that_add_up() {
+    let many: u64 = if std::env::var_os("WAVEPASS_LONG").is_some() { 100_000 } else { 3_000 };
+    let store = scratch().await;
+    let clearing = keys(1).clearing();
+    let mut tx = store.begin().await.unwrap();
+    let denied = |n: u64| deny(clearing.as_ref(), &format!("62220300{n:08}"), 28, Cause::Debt);
+    let additions: Vec<_> = (0..many).map(denied).collect();
+    add_in(&mut tx, clearing.as_ref(), &additions, "anna", NOW).await.unwrap();
+    let began = std::time::Instant::now();
+    publish(&mut tx, clearing.as_ref(), NOW).await.unwrap();
+    println!("{many} entries published in {:?}", began.elapsed());
+    let published = Published::load(&mut tx).await.unwrap();
+    let first = published.current(Kind::Deny).unwrap();
+    assert!(first.1.len() - PREFIX <= 5 * many as usize, "{} bytes", first.1.len());
+    // Fifty leave and fifty come at a time.
+    for step in 0..3 {
+        let gone: Vec<_> = (0..50).map(|n| (denied(step * 50 + n).token_key, Cause::Debt)).collect();
+        remove_in(&mut tx, &gone, "bank", "paid", NOW).await.unwrap();
+        let come: Vec<_> = (0..50).map(|n| denied(many + step * 50 + n)).collect();
+        add_in(&mut tx, clearing.as_ref(), &come, "anna", NOW).await.unwrap();
+        let began = std::time::Instant::now();
+        publish(&mut tx, clearing.as_ref(), NOW).await.unwrap();
+        println!("changed in {:?}", began.elapsed());
+    }
+    published.refresh(&mut tx).await.unwrap();
+    let (newest, whole) = published.current(Kind::Deny).unwrap();
+    assert_eq!(newest.version, 4);
+    for (at_gate, changes) in [(1, 300), (2, 200), (3, 100)] {
+        let version = Version { epoch: 1, version: at_gate };
+        let sent = published.to_send(Kind::Deny, version, true).unwrap();
+        assert!(sent.is_delta);
+        assert_eq!(sent.bytes[..HEAD], whole[..HEAD]);
+        let delta = wavepass_protocol::deny::Delta::parse(&sent.bytes[PREFIX..]).unwrap();
+        assert_eq!(delta.changes().count(), changes);
+    }
+    for n in [0, 149, 150, many, many + 149, many + 150] {
+        let listed = (150..many + 150).contains(&n);
+        assert_eq!(published.denies(&token(&format!("62220300{n:08}")), Some(expiry(28))), listed, "{n}");
+    }
+}
+
+#[tokio::test]
+async fn a_list_issued_again_for_its_age_travels_as_an_empty_delta() {
+    let store = scratch().await;
+    let clearing = keys(1).clearing();
+    let mut tx = store.begin().await.unwrap();
+    let debt = deny(clearing.as_ref(), "6222021234567890", 28, Cause::Debt);
+    add_in(&mut tx, clearing.as_ref(), &[debt], "anna", NOW).await.unwrap();
+    publish(&mut tx, clearing.as_ref(), NOW).await.unwrap();
+    publish(&mut tx, clearing.as_ref(), UnixMs(NOW.0 + 40 * HOUR)).await.unwrap();
+    let published = Published::load(&mut tx).await.unwrap();
+    let sent = published.to_send(Kind::Deny, Version { epoch: 1, version: 1 }, true).unwrap();
+    assert_eq!((sent.version.version, sent.bytes.len()), (2, PREFIX + 8));
+    // A restored host begins an epoch, which no delta crosses.
+    begin_epoch_in(&mut tx, "anna", NOW).await.unwrap();
+    publish(&mut tx, clearing.as_ref(), NOW).await.unwrap();
+    published.refresh(&mut tx).await.unwrap();
+    assert!(!published.to_send(Kind::Deny, Version { epoch: 1, version: 2 }, true).unwrap().is_delta);
 }
 
 #[test]

@@ -374,6 +374,8 @@ async fn the_commands_issue_suspend_and_show_at_the_gates_list() {
         check.contains("denied: clone") && check.contains("gates with the newest list refuse it"),
         "{check}"
     );
+    let by_key = deny(&format!("check --token {}", row.token_key)).await.unwrap().text;
+    assert_eq!(by_key, check, "the number is the registry's");
     deny(&format!("remove {number} --cause clone")).await.unwrap();
     assert!(!denied());
     let debt = deny(&format!("remove {number} --cause debt")).await.err().unwrap();

@@ -1,7 +1,7 @@
 //! Commissioning, once in a gate's life, and start-up, each time power comes.
 
 use crate::keys::Keys;
-use crate::lists::{Lists, room_is_enough};
+use crate::lists::Lists;
 use crate::passback::Passback;
 use crate::record::{Last, Local};
 use crate::{Gate, GateError, Identity};
@@ -28,6 +28,15 @@ pub struct Areas<F> {
     pub identity: F,
     /// The signed lists, in the order of [`wavepass_protocol::lists::Kind::ALL`].
     pub lists: [F; 4],
+}
+
+/// Whether a gate has more to do in idle time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Idle {
+    /// A new deny list is being written or checked.
+    More,
+    /// Nothing until the next tap or message.
+    Done,
 }
 
 /// Why a gate was not commissioned.
@@ -79,11 +88,10 @@ impl<F: NorFlash> Areas<F> {
     }
 }
 
-impl<F: NorFlash, V: Verifier, const N: usize> Gate<F, V, N> {
+impl<F: NorFlash, V: Verifier> Gate<F, V> {
     /// Starts a commissioned gate: recovers journal and keys, verifies the stored lists, and learns again
     /// which tokens opened it lately.
     pub async fn start(areas: Areas<F>, limits: Limits, verifier: V) -> Result<Self, GateError<F::Error>> {
-        const { assert!(room_is_enough(N), "a gate needs room for a configuration list") };
         let mut cell = Cell::open(areas.identity).await?;
         let mut file = [0; MAX_FILE];
         let len = cell.load(&mut file).await?.ok_or(GateError::NotCommissioned)?;
@@ -143,14 +151,15 @@ impl<F: NorFlash, V: Verifier, const N: usize> Gate<F, V, N> {
         Ok(gate)
     }
 
-    /// The work that no rider should wait for: the next key, the next page, tables for a new issuer's key. Call it
-    /// between taps.
-    pub async fn idle(&mut self) -> Result<(), GateError<F::Error>> {
+    /// The work that no rider should wait for: the next key, the next page, tables for a new issuer's key, and a slice
+    /// of a new deny list. Call it
+    /// between taps, as long as there is more.
+    pub async fn idle(&mut self) -> Result<Idle, GateError<F::Error>> {
         self.keys.prepare().await?;
         self.journal.prepare().await?;
         // All slices at once, for they take less time than erasing a page does.
         while self.kernel.verifier().prepare() {}
-        Ok(())
+        Ok(if self.lists.slice().await? { Idle::More } else { Idle::Done })
     }
 }
 

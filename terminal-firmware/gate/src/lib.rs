@@ -7,7 +7,7 @@
 //! Rules it keeps (docs/architecture.md, Rules that always hold):
 //! - [`Gate::present`] answers "open" only after the sealed tap is durable in the journal;
 //! - a key seals one entry: the counter has moved on durably before the key is used;
-//! - lists and configuration are taken only when signed and newer;
+//! - lists and configuration are taken only when signed and newer, and the old one stands until the new one is whole;
 //! - the acknowledgement of a number that was never written changes nothing.
 //!
 //! One task owns a [`Gate`]. Its futures are driven to the end, never dropped half-way: the journal counts
@@ -18,6 +18,7 @@
 extern crate std;
 
 mod commission;
+mod deny;
 mod keys;
 mod link;
 mod lists;
@@ -25,7 +26,7 @@ mod passback;
 mod present;
 mod record;
 
-pub use commission::{Areas, CommissionError};
+pub use commission::{Areas, CommissionError, Idle};
 pub use link::{Health, Link, LinkState};
 pub use present::{Contact, Presented};
 pub use record::Last;
@@ -38,7 +39,7 @@ use wavepass_kernel::Kernel;
 use wavepass_protocol::dukpt::KeyId;
 use wavepass_protocol::ecc::{PublicKey, Verifier};
 use wavepass_protocol::link::LinkKey;
-use wavepass_protocol::lists::{Kind, Version};
+use wavepass_protocol::lists::{Kind, ListError, Version};
 use wavepass_protocol::tap::{ClockQuality, Direction, MAX_STATION, Reason};
 use wavepass_protocol::time::UnixMs;
 
@@ -51,6 +52,8 @@ pub enum GateError<E> {
     NotCommissioned,
     /// The key log lost a key, or every key has been used.
     Keys(wavepass_protocol::dukpt::DukptError),
+    /// The flash that holds the deny list gives something else than was checked when it came into force.
+    List(ListError),
     /// An entry did not fit its seal; the limits of [`wavepass_protocol::tap`] exclude it.
     Seal,
 }
@@ -89,13 +92,13 @@ pub struct Now {
     pub quality: ClockQuality,
 }
 
-/// A gate at work. `F` is its flash, `V` verifies P-256 signatures, `N` the bytes it has for one list.
-pub struct Gate<F, V, const N: usize> {
+/// A gate at work. `F` is its flash, `V` verifies P-256 signatures.
+pub struct Gate<F, V> {
     identity: Identity,
     journal: Journal<F>,
     keys: keys::Keys<F>,
     kernel: Kernel<V>,
-    lists: Lists<F, N>,
+    lists: Lists<F>,
     /// The configuration in force, as the kernel wants it.
     config: Option<wavepass_kernel::Config>,
     passback: Passback,
@@ -106,7 +109,7 @@ pub struct Gate<F, V, const N: usize> {
     uncounted_refusals: u32,
 }
 
-impl<F: embedded_storage_async::nor_flash::NorFlash, V: Verifier, const N: usize> Gate<F, V, N> {
+impl<F: embedded_storage_async::nor_flash::NorFlash, V: Verifier> Gate<F, V> {
     /// Who the gate is.
     pub fn identity(&self) -> &Identity {
         &self.identity

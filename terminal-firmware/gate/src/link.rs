@@ -62,9 +62,11 @@ pub struct Link {
     cursor: u32,
     /// The highest entry sent on this link.
     sent: u32,
-    status_due: bool,
-    /// The next number as the last status told it: what lies beyond is announced before it is sent.
+    /// The next number as the last status told it: what lies beyond is announced before it is sent. 0 before the
+    /// first status.
     told_next: u32,
+    /// The versions that the last status told.
+    told_lists: [Version; 4],
     notices: Deque<Notice, NOTICES>,
     health: Option<Health>,
     host_time: Option<UnixMs>,
@@ -89,7 +91,7 @@ impl Link {
     }
 }
 
-impl<F: NorFlash, V: Verifier, const N: usize> Gate<F, V, N> {
+impl<F: NorFlash, V: Verifier> Gate<F, V> {
     /// Begins a link; gives the hello to send. The nonce is fresh for each link.
     pub fn link_begin<'b>(
         &self,
@@ -104,8 +106,8 @@ impl<F: NorFlash, V: Verifier, const N: usize> Gate<F, V, N> {
             reader: FrameReader::new(),
             cursor: self.journal.acknowledged().saturating_add(1),
             sent: 0,
-            status_due: true,
             told_next: 0,
+            told_lists: [Version::default(); 4],
             notices: Deque::new(),
             health: None,
             host_time: None,
@@ -173,7 +175,6 @@ impl<F: NorFlash, V: Verifier, const N: usize> Gate<F, V, N> {
                 match taken {
                     Taken::More => {}
                     Taken::InForce(kind) => {
-                        link.status_due = true;
                         if kind == Kind::Config {
                             self.configure();
                         }
@@ -221,17 +222,32 @@ impl<F: NorFlash, V: Verifier, const N: usize> Gate<F, V, N> {
         out: &'b mut [u8; MAX_FRAME],
     ) -> Result<Option<&'b [u8]>, GateError<F::Error>> {
         let Some(session) = link.session.as_mut() else { return Ok(None) };
-        if link.cursor >= link.told_next && link.cursor < self.journal.next_sequence() {
-            link.status_due = true;
+        // The first frame is a status; what was refused is told before the versions that came of it.
+        if link.told_next > 0 {
+            if let Some((version, why)) = self.lists.take_refused() {
+                let message = FromGate::ListRefused { kind: Kind::Deny, version, why };
+                return Ok(session.send(&message, out).ok());
+            }
+            if let Some(notice) = link.notices.pop_front() {
+                let message = match notice {
+                    Notice::Lost { from, upto } => FromGate::Lost { from, upto },
+                    Notice::ListRefused { kind, version, why } => {
+                        FromGate::ListRefused { kind, version, why }
+                    }
+                };
+                return Ok(session.send(&message, out).ok());
+            }
         }
-        if core::mem::take(&mut link.status_due) {
-            link.told_next = self.journal.next_sequence();
+        let (next, lists) = (self.journal.next_sequence(), self.lists.versions());
+        let unannounced = link.cursor >= link.told_next && link.cursor < next;
+        if link.told_next == 0 || unannounced || lists != link.told_lists {
+            (link.told_next, link.told_lists) = (next, lists);
             let status = FromGate::Status {
                 key_id: self.identity.key_id,
                 oldest: self.journal.oldest(),
-                next: self.journal.next_sequence(),
+                next,
                 acknowledged: self.journal.acknowledged(),
-                lists: self.lists.versions(),
+                lists,
             };
             return Ok(session.send(&status, out).ok());
         }
@@ -242,13 +258,6 @@ impl<F: NorFlash, V: Verifier, const N: usize> Gate<F, V, N> {
                 reader_recoveries: health.reader_recoveries,
                 uncounted_refusals: health.uncounted_refusals,
                 panic: &health.panic,
-            };
-            return Ok(session.send(&message, out).ok());
-        }
-        if let Some(notice) = link.notices.pop_front() {
-            let message = match notice {
-                Notice::Lost { from, upto } => FromGate::Lost { from, upto },
-                Notice::ListRefused { kind, version, why } => FromGate::ListRefused { kind, version, why },
             };
             return Ok(session.send(&message, out).ok());
         }

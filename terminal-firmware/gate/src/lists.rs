@@ -1,24 +1,25 @@
 //! The signed lists in force, and a new one while its parts arrive.
 //!
-//! A list is gathered in memory, checked, stored whole in its own cell and only then put in force: a cut
-//! leaves the old list or the new one, and what is refused changes nothing. At start the stored lists are
+//! A list's head comes first: whose list it is, is known before anything is erased. A small list is gathered in
+//! memory, checked, stored whole in its own cell and only then put in force; the deny list is [`Deny`]'s. A cut leaves
+//! the old list or the new one, and what is refused changes nothing that is in force. At start the stored lists are
 //! checked again.
 
 use crate::GateError;
+use crate::deny::{Deny, Outcome};
 use core::ops::Range;
 use embedded_storage_async::nor_flash::NorFlash;
 use heapless::Vec;
 use wavepass_journal::cells::Cell;
+use wavepass_kernel::Asked;
+use wavepass_protocol::deny::Delta;
 use wavepass_protocol::ecc::{PublicKey, Verifier};
 use wavepass_protocol::lists::{
-    self, CaKey, DenyList, GateConfig, Header, Kind, ListError, PREFIX, Revocation, SUFFIX, SignedList,
-    Suite, Version,
+    self, CaKey, GateConfig, HEAD, Header, Kind, ListError, MAX_ISSUE, PREFIX, Revocation, SignedHead,
+    SignedList, Suite, Version,
 };
 use wavepass_protocol::time::UnixMs;
-use wavepass_protocol::token::{Expiry, Token};
 
-/// Bytes for the CA key list: a dozen RSA keys of 1984 bits.
-pub(crate) const CA_BYTES: usize = 4096;
 /// How many revoked issuer certificates a gate holds.
 pub(crate) const REVOCATIONS: usize = 64;
 
@@ -28,31 +29,46 @@ struct Arriving {
     version: Version,
     total: usize,
     received: usize,
+    place: Place,
 }
 
-pub(crate) struct Lists<F, const N: usize> {
-    cells: [Cell<F>; 4],
-    versions: [Version; 4],
-    deny: [u8; N],
-    deny_len: usize,
-    deny_issued: UnixMs,
-    ca: [u8; CA_BYTES],
+/// Where the next bytes of a list go.
+#[derive(Clone, Copy)]
+enum Place {
+    /// Into memory: who signed it is not known yet.
+    Head,
+    /// Into memory: a small list, or a delta.
+    Memory(SignedHead),
+    /// Into flash: a whole deny list.
+    Flash(SignedHead),
+}
+
+pub(crate) struct Lists<F> {
+    deny: Deny<F>,
+    /// CA keys, revocations, configuration: see [`slot`].
+    cells: [Cell<F>; 3],
+    versions: [Version; 3],
+    ca: [u8; MAX_ISSUE],
     ca_len: usize,
     revocations: Vec<Revocation, REVOCATIONS>,
     config: Option<GateConfig>,
-    buffer: [u8; N],
+    /// A list that is arriving, or the delta that is being merged.
+    buffer: [u8; MAX_ISSUE],
     arriving: Option<Arriving>,
+    /// The delta's end in the buffer.
+    delta_end: usize,
+    /// A deny list that was refused after it had arrived.
+    refused: Option<(Version, ListError)>,
 }
 
-/// A list that may be put in force: everything about it has been checked.
+/// A small list that may be put in force: everything about it has been checked.
 struct Checked {
     header: Header,
     content: Content,
 }
 
-/// The content of a checked list; deny list and CA keys stay in the buffer, at this place.
+/// The content of a checked list; CA keys stay in the buffer, at this place.
 enum Content {
-    Deny(Range<usize>),
     CaKeys(Range<usize>),
     Revocations(Vec<Revocation, REVOCATIONS>),
     Config(GateConfig),
@@ -61,7 +77,7 @@ enum Content {
 /// What a part of a list led to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Taken {
-    /// More parts are due.
+    /// More parts are due, or what came is being worked on.
     More,
     /// The list is in force.
     InForce(Kind),
@@ -69,27 +85,39 @@ pub(crate) enum Taken {
     Refused(ListError),
 }
 
-impl<F: NorFlash, const N: usize> Lists<F, N> {
+/// The place of a small list among its like; `None` for the deny list.
+const fn slot(kind: Kind) -> Option<usize> {
+    match kind {
+        Kind::Deny => None,
+        Kind::CaKeys => Some(0),
+        Kind::Revocations => Some(1),
+        Kind::Config => Some(2),
+    }
+}
+
+impl<F: NorFlash> Lists<F> {
     pub(crate) async fn open<V: Verifier>(
         cells: [Cell<F>; 4],
         root: &PublicKey,
         verifier: &mut V,
     ) -> Result<Self, GateError<F::Error>> {
+        let [deny, cells @ ..] = cells;
         let mut lists = Self {
+            deny: Deny::open(deny, root, verifier).await?,
             cells,
-            versions: [Version::default(); 4],
-            deny: [0; N],
-            deny_len: 0,
-            deny_issued: UnixMs(0),
-            ca: [0; CA_BYTES],
+            versions: [Version::default(); 3],
+            ca: [0; MAX_ISSUE],
             ca_len: 0,
             revocations: Vec::new(),
             config: None,
-            buffer: [0; N],
+            buffer: [0; MAX_ISSUE],
             arriving: None,
+            delta_end: PREFIX,
+            refused: None,
         };
         for kind in Kind::ALL {
-            let len = match lists.cells[kind as usize - 1].load(&mut lists.buffer).await {
+            let Some(slot) = slot(kind) else { continue };
+            let len = match lists.cells[slot].load(&mut lists.buffer).await {
                 Ok(Some(len)) => len,
                 // Stored by a gate with more room.
                 Ok(None) | Err(wavepass_journal::Error::TooLong) => continue,
@@ -97,32 +125,32 @@ impl<F: NorFlash, const N: usize> Lists<F, N> {
             };
             // A list that no longer verifies is as good as none: the host sends it again.
             if let Ok(checked) = lists.check(kind, len, root, verifier) {
-                lists.put_in_force(checked);
+                lists.put_in_force(slot, checked);
             }
         }
         Ok(lists)
     }
 
     pub(crate) fn versions(&self) -> [Version; 4] {
-        self.versions
+        Kind::ALL.map(|kind| self.version(kind))
     }
 
     pub(crate) fn version(&self, kind: Kind) -> Version {
-        self.versions[kind as usize - 1]
+        slot(kind).map_or_else(|| self.deny.version(), |slot| self.versions[slot])
     }
 
     pub(crate) fn config(&self) -> Option<&GateConfig> {
         self.config.as_ref()
     }
 
-    pub(crate) fn denied(&self, token: &Token, expiry: Option<Expiry>) -> bool {
-        DenyList::parsed(&self.deny[..self.deny_len]).is_some_and(|list| list.denies(token, expiry))
+    pub(crate) async fn denies(&mut self, asked: &Asked) -> Result<bool, GateError<F::Error>> {
+        self.deny.denies(asked).await
     }
 
     /// True if the deny list is older than the configuration allows and the policy is to refuse.
     pub(crate) fn stale(&self, now: UnixMs) -> bool {
         self.config.as_ref().is_some_and(|config| {
-            let age = now.0.saturating_sub(self.deny_issued.0);
+            let age = now.0.saturating_sub(self.deny.issued().0);
             config.list_max_age_ms != 0 && age > config.list_max_age_ms && !config.stale_opens
         })
     }
@@ -136,6 +164,23 @@ impl<F: NorFlash, const N: usize> Lists<F, N> {
         self.revocations.contains(revocation)
     }
 
+    /// A deny list that was refused after it had arrived. Taken out by the call.
+    pub(crate) fn take_refused(&mut self) -> Option<(Version, ListError)> {
+        self.refused.take()
+    }
+
+    /// One slice of the work on a new deny list; true if there is more.
+    pub(crate) async fn slice(&mut self) -> Result<bool, GateError<F::Error>> {
+        if let Some(Arriving { place: Place::Flash(_), .. }) = self.arriving {
+            return self.deny.erase_ahead().await;
+        }
+        let outcome = self.deny.slice(&self.buffer[PREFIX..self.delta_end]).await?;
+        if let Some(Outcome::Refused(version, why)) = outcome {
+            self.refused = Some((version, why));
+        }
+        Ok(self.deny.in_work().is_some())
+    }
+
     /// Takes one part. Parts come in order; anything else drops what has been gathered.
     pub(crate) async fn part<V: Verifier>(
         &mut self,
@@ -147,39 +192,186 @@ impl<F: NorFlash, const N: usize> Lists<F, N> {
         verifier: &mut V,
     ) -> Result<Taken, GateError<F::Error>> {
         let (total, offset) = (place.0 as usize, place.1 as usize);
-        if offset == 0 {
-            if version <= self.version(kind) {
-                return Ok(Taken::Refused(ListError::Older));
-            }
-            if total > N || total > self.cells[kind as usize - 1].room() {
-                return Ok(Taken::Refused(ListError::TooLarge));
-            }
-            self.arriving = Some(Arriving { kind, version, total, received: 0 });
+        if offset == 0
+            && let Err(taken) = self.begin(kind, version, total)
+        {
+            return Ok(taken);
         }
-        let Some(arriving) = self.arriving.as_mut() else { return Ok(Taken::More) };
+        let Some(arriving) = &self.arriving else { return Ok(Taken::More) };
         let fits = (arriving.kind, arriving.version, arriving.total, arriving.received)
             == (kind, version, total, offset)
             && part.len() <= total - offset;
-        if !fits {
-            self.arriving = None;
-            return Ok(Taken::Refused(ListError::Length));
-        }
-        self.buffer[offset..offset + part.len()].copy_from_slice(part);
-        arriving.received += part.len();
-        if arriving.received < total {
-            return Ok(Taken::More);
-        }
-        self.arriving = None;
-        let checked = match self.check(kind, total, root, verifier) {
-            Ok(checked) => checked,
-            Err(why) => return Ok(Taken::Refused(why)),
-        };
-        self.cells[kind as usize - 1].store(&self.buffer[..total]).await?;
-        self.put_in_force(checked);
-        Ok(Taken::InForce(kind))
+        let taken = if fits { self.take(part, root, verifier).await? } else { Err(ListError::Length) };
+        Ok(taken.unwrap_or_else(|why| {
+            // Of a list that came into force or is in work nothing is arriving any more.
+            if self.arriving.take().is_some_and(|a| matches!(a.place, Place::Flash(_))) {
+                self.deny.give_up();
+            }
+            Taken::Refused(why)
+        }))
     }
 
-    /// Checks the list in the buffer wholly: signatures, version, content, room.
+    /// The first part of a list.
+    fn begin(&mut self, kind: Kind, version: Version, total: usize) -> Result<(), Taken> {
+        if version <= self.version(kind) {
+            return Err(Taken::Refused(ListError::Older));
+        }
+        if kind == Kind::Deny && self.deny.in_work() == Some(version) {
+            // Sent again after a break of the line; it will be told when it is in force.
+            self.arriving = None;
+            return Err(Taken::More);
+        }
+        let most =
+            slot(kind).map_or(PREFIX + self.deny.room(), |slot| self.cells[slot].room().min(MAX_ISSUE));
+        if total > most {
+            return Err(Taken::Refused(ListError::TooLarge));
+        }
+        if total < PREFIX {
+            return Err(Taken::Refused(ListError::Length));
+        }
+        // A newer list takes the place of one that is still in work, and so does what needs its memory.
+        let in_flash = matches!(self.arriving, Some(Arriving { place: Place::Flash(_), .. }));
+        if kind == Kind::Deny || in_flash || self.deny.needs_delta() {
+            self.deny.give_up();
+        }
+        self.arriving = Some(Arriving { kind, version, total, received: 0, place: Place::Head });
+        Ok(())
+    }
+
+    /// Puts the bytes of a part where they belong.
+    async fn take<V: Verifier>(
+        &mut self,
+        part: &[u8],
+        root: &PublicKey,
+        verifier: &mut V,
+    ) -> Result<Result<Taken, ListError>, GateError<F::Error>> {
+        let mut rest = part;
+        loop {
+            let Some(arriving) = &mut self.arriving else { return Ok(Ok(Taken::More)) };
+            let received = arriving.received;
+            match arriving.place {
+                Place::Head => {
+                    let (head, after) = rest.split_at(rest.len().min(PREFIX - received));
+                    self.buffer[received..received + head.len()].copy_from_slice(head);
+                    (arriving.received, rest) = (received + head.len(), after);
+                    if arriving.received < PREFIX {
+                        return Ok(Ok(Taken::More));
+                    }
+                    match self.place(root, verifier).await? {
+                        Ok(place) => self.arriving.as_mut().into_iter().for_each(|a| a.place = place),
+                        Err(why) => return Ok(Err(why)),
+                    }
+                }
+                Place::Memory(head) => {
+                    self.buffer[received..received + rest.len()].copy_from_slice(rest);
+                    arriving.received += rest.len();
+                    if arriving.received < arriving.total {
+                        return Ok(Ok(Taken::More));
+                    }
+                    let (kind, total) = (arriving.kind, arriving.total);
+                    return match slot(kind) {
+                        None => self.delta(head, total).await,
+                        Some(slot) => self.small(slot, kind, total, root, verifier).await,
+                    };
+                }
+                Place::Flash(head) => {
+                    arriving.received += rest.len();
+                    let complete = arriving.received == arriving.total;
+                    self.deny.append(rest).await?;
+                    if complete {
+                        self.arriving = None;
+                        self.deny.complete(head);
+                    }
+                    return Ok(Ok(Taken::More));
+                }
+            }
+        }
+    }
+
+    /// The head and the base are there: verifies them, and tells where the rest goes.
+    async fn place<V: Verifier>(
+        &mut self,
+        root: &PublicKey,
+        verifier: &mut V,
+    ) -> Result<Result<Place, ListError>, GateError<F::Error>> {
+        let place = self.head(root, verifier);
+        if let Ok(Place::Flash(head)) = &place
+            && let Some(bytes) = self.buffer.first_chunk()
+        {
+            self.deny.begin(head, bytes).await?;
+        }
+        Ok(place)
+    }
+
+    fn head<V: Verifier>(&self, root: &PublicKey, verifier: &mut V) -> Result<Place, ListError> {
+        let arriving = self.arriving.as_ref().ok_or(ListError::Length)?;
+        let bytes = self.buffer.first_chunk().ok_or(ListError::Length)?;
+        let head = SignedHead::verify(bytes, root, verifier)?;
+        let (header, content) = (head.header(), head.content_len() as usize);
+        if header.kind != arriving.kind {
+            return Err(ListError::Format);
+        }
+        if header.version <= self.version(header.kind) {
+            return Err(ListError::Older);
+        }
+        if header.kind == Kind::Deny && content > self.deny.room() {
+            return Err(ListError::TooLarge);
+        }
+        let base = self.buffer[HEAD..PREFIX].iter().fold(0, |n, &b| n << 8 | u32::from(b));
+        if base == 0 {
+            let whole = PREFIX.checked_add(content) == Some(arriving.total);
+            return match header.kind {
+                _ if !whole => Err(ListError::Length),
+                Kind::Deny => Ok(Place::Flash(head)),
+                _ => Ok(Place::Memory(head)),
+            };
+        }
+        let is_base = Version { epoch: header.version.epoch, version: base } == self.deny.version();
+        if header.kind != Kind::Deny || !is_base {
+            return Err(ListError::Base);
+        }
+        if arriving.total > MAX_ISSUE { Err(ListError::TooLarge) } else { Ok(Place::Memory(head)) }
+    }
+
+    /// A delta of the deny list is there.
+    async fn delta(
+        &mut self,
+        head: SignedHead,
+        total: usize,
+    ) -> Result<Result<Taken, ListError>, GateError<F::Error>> {
+        let Some(bytes) = self.buffer.first_chunk() else { return Ok(Err(ListError::Length)) };
+        let delta = match Delta::parse(&self.buffer[PREFIX..total]) {
+            Ok(delta) => delta,
+            Err(why) => return Ok(Err(why)),
+        };
+        self.delta_end = total;
+        let begun = self.deny.merge(head, bytes, &delta).await?;
+        Ok(begun.map(|()| {
+            self.arriving = None;
+            Taken::More
+        }))
+    }
+
+    /// A small list is there.
+    async fn small<V: Verifier>(
+        &mut self,
+        slot: usize,
+        kind: Kind,
+        total: usize,
+        root: &PublicKey,
+        verifier: &mut V,
+    ) -> Result<Result<Taken, ListError>, GateError<F::Error>> {
+        let checked = match self.check(kind, total, root, verifier) {
+            Ok(checked) => checked,
+            Err(why) => return Ok(Err(why)),
+        };
+        self.arriving = None;
+        self.cells[slot].store(&self.buffer[..total]).await?;
+        self.put_in_force(slot, checked);
+        Ok(Ok(Taken::InForce(kind)))
+    }
+
+    /// Checks the small list in the buffer wholly: signatures, version, content, room.
     fn check<V: Verifier>(
         &self,
         kind: Kind,
@@ -195,19 +387,11 @@ impl<F: NorFlash, const N: usize> Lists<F, N> {
         if header.version <= self.version(kind) {
             return Err(ListError::Older);
         }
-        if header.base != 0 {
-            return Err(ListError::Base);
-        }
-        let place = PREFIX..PREFIX + content.len();
         let content = match kind {
-            Kind::Deny => {
-                DenyList::parse(content)?;
-                Content::Deny(place)
-            }
-            Kind::CaKeys if content.len() > CA_BYTES => return Err(ListError::TooLarge),
+            Kind::Deny => return Err(ListError::Format),
             Kind::CaKeys => {
                 lists::check_ca_keys(content)?;
-                Content::CaKeys(place)
+                Content::CaKeys(PREFIX..len)
             }
             Kind::Revocations => {
                 let mut revocations = Vec::new();
@@ -228,13 +412,8 @@ impl<F: NorFlash, const N: usize> Lists<F, N> {
     }
 
     /// Takes a checked list over.
-    fn put_in_force(&mut self, Checked { header, content }: Checked) {
+    fn put_in_force(&mut self, slot: usize, Checked { header, content }: Checked) {
         match content {
-            Content::Deny(place) => {
-                self.deny_len = place.len();
-                self.deny[..place.len()].copy_from_slice(&self.buffer[place]);
-                self.deny_issued = header.issued;
-            }
             Content::CaKeys(place) => {
                 self.ca_len = place.len();
                 self.ca[..place.len()].copy_from_slice(&self.buffer[place]);
@@ -242,11 +421,17 @@ impl<F: NorFlash, const N: usize> Lists<F, N> {
             Content::Revocations(revocations) => self.revocations = revocations,
             Content::Config(config) => self.config = Some(config),
         }
-        self.versions[header.kind as usize - 1] = header.version;
+        self.versions[slot] = header.version;
     }
 }
 
-/// The fewest bytes a gate must have for one list: a configuration and its signatures fit.
-pub(crate) const fn room_is_enough(n: usize) -> bool {
-    n >= PREFIX + SUFFIX + 1024
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lists_take_at_most_12_kib_of_memory() {
+        let size = size_of::<Lists<()>>();
+        assert!(size <= 12 << 10, "{size} bytes");
+    }
 }

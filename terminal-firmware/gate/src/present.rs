@@ -8,13 +8,13 @@ use core::pin::pin;
 use core::task::Poll;
 use embedded_storage_async::nor_flash::NorFlash;
 use wavepass_journal::Class;
-use wavepass_kernel::{Config, Environment, Kernel, Lost, Step, TapInput, Work};
+use wavepass_kernel::{Asked, Config, Environment, Kernel, Lost, Step, TapInput, Work};
 use wavepass_protocol::ecc::Verifier;
 use wavepass_protocol::lists::{CaKey, Revocation, Suite};
 use wavepass_protocol::seal::{Header, MAX_SEALED, seal};
 use wavepass_protocol::tap::{Decision, Emergency, Entry, Outcome, Passage, Reason, Tap, Timings};
 use wavepass_protocol::time::UnixMs;
-use wavepass_protocol::token::{Expiry, Token};
+use wavepass_protocol::token::Token;
 
 /// The longest command the kernel sends, and the longest answer it reads (data and status).
 pub(crate) const MAX_COMMAND: usize = 261;
@@ -43,14 +43,16 @@ pub struct Presented {
     pub timings: Timings,
 }
 
-struct View<'g, F, const N: usize> {
-    lists: &'g crate::lists::Lists<F, N>,
+struct View<'g, F> {
+    lists: &'g crate::lists::Lists<F>,
     passback: &'g Passback,
     local_key: &'g [u8; 16],
     window_ms: u32,
+    /// What was looked up on the deny list, and what came of it.
+    looked_up: Option<(Asked, bool)>,
 }
 
-impl<F: NorFlash, const N: usize> Environment for View<'_, F, N> {
+impl<F: NorFlash> Environment for View<'_, F> {
     fn ca_key(&self, rid: &[u8; 5], index: u8, suite: Suite) -> Option<CaKey<'_>> {
         self.lists.ca_key(rid, index, suite)
     }
@@ -59,8 +61,8 @@ impl<F: NorFlash, const N: usize> Environment for View<'_, F, N> {
         self.lists.is_revoked(issuer)
     }
 
-    fn denied(&self, token: &Token, expiry: Option<Expiry>) -> bool {
-        self.lists.denied(token, expiry)
+    fn denied(&self, asked: &Asked) -> Option<bool> {
+        self.looked_up.filter(|(looked_up, _)| looked_up == asked).map(|(_, denied)| denied)
     }
 
     fn passback(&self, token: &Token, now: UnixMs) -> wavepass_kernel::Passback {
@@ -93,7 +95,7 @@ async fn while_computing<T>(exchange: impl Future<Output = T>, mut work: impl Fn
     .await
 }
 
-impl<F: NorFlash, V: Verifier, const N: usize> Gate<F, V, N> {
+impl<F: NorFlash, V: Verifier> Gate<F, V> {
     /// Presents the card in the field. `unpredictable` is fresh for each call (9F37).
     ///
     /// "Open" is answered only after the tap is durable in the journal; an error never opens.
@@ -117,15 +119,32 @@ impl<F: NorFlash, V: Verifier, const N: usize> Gate<F, V, N> {
             return Err(GateError::NotCommissioned); // refusal_before_card has excluded it
         };
         let window_ms = gate_config.passback_ms;
+        let input =
+            TapInput { now: time, utc_offset_min: gate_config.utc_offset_min, unpredictable, start_us };
         let view = View {
             lists: &self.lists,
             passback: &self.passback,
             local_key: &self.identity.local_key,
             window_ms,
+            looked_up: None,
         };
-        let input =
-            TapInput { now: time, utc_offset_min: gate_config.utc_offset_min, unpredictable, start_us };
-        let decision = converse(&mut self.kernel, config, &view, input, contact).await;
+        converse(&mut self.kernel, config, &view, input, contact).await;
+        let looked_up = match self.kernel.asks(config) {
+            Some(asked) => Some((asked, self.lists.denies(&asked).await?)),
+            None => None,
+        };
+        let view = View {
+            lists: &self.lists,
+            passback: &self.passback,
+            local_key: &self.identity.local_key,
+            window_ms,
+            looked_up,
+        };
+        // Idle after the last step and asked for nothing more: the kernel's contract is that it has decided.
+        let decision = self
+            .kernel
+            .decision(config, &view)
+            .unwrap_or(wavepass_kernel::Decision::Refuse(Reason::OutOfService));
         let end_us = contact.now_us();
         let elapsed_us = u32::try_from(end_us.saturating_sub(start_us)).unwrap_or(u32::MAX);
         let exchange_us = self.kernel.facts().exchange_us;
@@ -263,14 +282,14 @@ impl<F: NorFlash, V: Verifier, const N: usize> Gate<F, V, N> {
     }
 }
 
-/// The conversation with the card, up to the decision.
+/// The conversation with the card, and the verification that is left after it.
 async fn converse<V: Verifier, C: Contact, E: Environment>(
     kernel: &mut Kernel<V>,
     config: &Config,
     view: &E,
     input: TapInput,
     contact: &mut C,
-) -> wavepass_kernel::Decision {
+) {
     let mut command = [0; MAX_COMMAND];
     let mut answer = [0; MAX_ANSWER];
     let mut len = take(kernel.begin(config, input), &mut command);
@@ -286,14 +305,7 @@ async fn converse<V: Verifier, C: Contact, E: Environment>(
             }
         };
     }
-    loop {
-        if let Work::Idle = kernel.work(view) {
-            // Idle after the last step: the kernel's contract is that it has decided.
-            return kernel
-                .decision(config, view)
-                .unwrap_or(wavepass_kernel::Decision::Refuse(Reason::OutOfService));
-        }
-    }
+    while let Work::More = kernel.work(view) {}
 }
 
 fn take(step: Step<'_>, command: &mut [u8; MAX_COMMAND]) -> Option<usize> {

@@ -427,7 +427,7 @@ fn a_list_whose_part_is_forged_never_comes_into_force() {
     let mut host = Host::new();
     let chip = Chip::new(8);
     let mut gate = gate_with_taps(&mut host, &chip);
-    let deny = host.deny(&(0..200).collect::<Vec<_>>());
+    let deny = host.deny(&(0..300).collect::<Vec<_>>());
     let list = host.list(Kind::Deny, version(9), &deny);
     assert!(list.len() > 2 * MAX_PART);
     let mut line = host.connect(&mut gate);

@@ -75,4 +75,6 @@ pub enum Error<E> {
     TooLong,
     /// Not the next sequence number.
     Sequence,
+    /// A blob that was not begun, or not given to its end.
+    Unfinished,
 }

@@ -337,6 +337,112 @@ fn a_cell_cut_at_any_word_holds_the_old_or_the_new_blob() {
     }
 }
 
+/// A blob of three erase units, and the portions in which it comes.
+fn large_blob(seed: u8) -> (Vec<u8>, Vec<usize>) {
+    let blob: Vec<u8> = (0..9_001u32).map(|i| (i * 7 + i / 256) as u8 ^ seed).collect();
+    let portions = [1usize, 300, 7, 512, 8, 64, 13].into_iter().cycle();
+    let mut left = blob.len();
+    let portions = portions.map_while(|n| {
+        let n = n.min(left);
+        left -= n;
+        (n > 0).then_some(n)
+    });
+    (blob, portions.collect())
+}
+
+/// Writes a blob in portions; now and then there is idle time.
+async fn write_in_portions(cell: &mut Cell<RamFlash>, seed: u8) -> Result<(), Error<FlashError>> {
+    let (blob, portions) = large_blob(seed);
+    cell.begin(blob.len())?;
+    let mut at = 0;
+    for (i, n) in portions.into_iter().enumerate() {
+        if i % 3 == 0 {
+            cell.prepare().await?;
+        }
+        cell.append(&blob[at..at + n]).await?;
+        at += n;
+    }
+    let mut back = vec![0; blob.len()];
+    cell.read_new(0, &mut back).await?;
+    assert_eq!(back, blob);
+    cell.commit().await
+}
+
+fn content(cell: &mut Cell<RamFlash>) -> Vec<u8> {
+    let mut out = vec![0; cell.len().unwrap()];
+    block_on(cell.load(&mut out)).unwrap();
+    out
+}
+
+#[test]
+fn a_blob_written_in_portions_and_cut_at_any_word_is_the_old_or_the_new_one() {
+    let whole = RamFlash::new(8 * 4096);
+    let mut cell = block_on(Cell::open(whole.clone())).unwrap();
+    // Both halves have been used.
+    block_on(write_in_portions(&mut cell, 1)).unwrap();
+    block_on(write_in_portions(&mut cell, 2)).unwrap();
+    let (base, before) = (whole.content(), whole.words());
+    block_on(write_in_portions(&mut cell, 3)).unwrap();
+    let words = whole.words() - before;
+    let mut rng = ChaCha8Rng::seed_from_u64(6);
+    for round in 0..rounds() {
+        // The header, at the end, is cut at every word; the body at some.
+        for after in (0..words - 10).step_by(11).chain(words - 10..words) {
+            let flash = RamFlash::with(base.clone());
+            let mut cell = block_on(Cell::open(flash.clone())).unwrap();
+            flash.cut(Cut { after, flips: flips(&mut rng, round) });
+            assert!(block_on(write_in_portions(&mut cell, 3)).is_err());
+            flash.power_on();
+            let mut cell = block_on(Cell::open(flash)).unwrap();
+            let found = content(&mut cell);
+            assert!(found == large_blob(2).0 || found == large_blob(3).0, "cut after {after}");
+            block_on(write_in_portions(&mut cell, 3)).unwrap();
+            assert!(content(&mut cell) == large_blob(3).0);
+        }
+    }
+}
+
+#[test]
+fn the_old_blob_is_read_while_the_new_one_is_written() {
+    let mut cell = block_on(Cell::open(RamFlash::new(8 * 4096))).unwrap();
+    assert!(cell.is_empty() && block_on(cell.read(0, &mut [0; 1])).is_err());
+    block_on(cell.store(&large_blob(1).0)).unwrap();
+    let (old, (new, portions)) = (large_blob(1).0, large_blob(2));
+    cell.begin(new.len()).unwrap();
+    let mut at = 0;
+    for n in portions {
+        block_on(cell.append(&new[at..at + n])).unwrap();
+        at += n;
+        let mut part = vec![0; n];
+        let from = (at * 31) % (old.len() - n);
+        block_on(cell.read(from, &mut part)).unwrap();
+        assert_eq!(part, old[from..from + n], "{n} bytes from {from}");
+    }
+    block_on(cell.commit()).unwrap();
+    assert!(content(&mut cell) == new);
+    assert_eq!(block_on(cell.read(new.len() - 1, &mut [0; 2])), Err(Error::TooLong));
+}
+
+#[test]
+fn a_blob_that_was_not_given_to_its_end_is_not_put_in_force() {
+    let flash = RamFlash::new(8 * 4096);
+    let mut cell = block_on(Cell::open(flash.clone())).unwrap();
+    block_on(cell.store(&[1; 100])).unwrap();
+    assert_eq!(block_on(cell.append(&[2])), Err(Error::Unfinished), "not begun");
+    cell.begin(200).unwrap();
+    block_on(cell.append(&[2; 199])).unwrap();
+    assert_eq!(block_on(cell.read_new(0, &mut [0; 8])), Err(Error::Unfinished));
+    assert_eq!(block_on(cell.commit()), Err(Error::Unfinished));
+    assert_eq!(block_on(cell.append(&[2; 2])), Err(Error::TooLong));
+    block_on(cell.append(&[2])).unwrap();
+    cell.discard();
+    assert_eq!(block_on(cell.commit()), Err(Error::Unfinished));
+    assert_eq!(cell.begin(cell.room() + 1), Err(Error::TooLong));
+    assert!(content(&mut cell) == [1; 100]);
+    block_on(cell.store(&[])).unwrap();
+    assert!(content(&mut block_on(Cell::open(flash)).unwrap()).is_empty());
+}
+
 #[test]
 fn arbitrary_flash_content_never_panics() {
     let mut rng = ChaCha8Rng::seed_from_u64(5);

@@ -3,7 +3,7 @@
 
 use crate::card::Card;
 use crate::config::{AidConfig, Config};
-use crate::environment::{Environment, Passback, TapInput};
+use crate::environment::{Asked, Environment, Passback, TapInput};
 use crate::exchange::{Exchange, Stop};
 use crate::oda::{Oda, Outcome, Proven};
 use wavepass_protocol::tags;
@@ -22,7 +22,7 @@ pub enum Decision {
     Refuse(Reason),
 }
 
-/// The decision, once exchange and authentication have ended.
+/// The decision, once exchange and authentication have ended and the deny list was asked.
 pub(crate) fn decide<E: Environment>(
     config: &Config,
     exchange: &Exchange,
@@ -30,17 +30,12 @@ pub(crate) fn decide<E: Environment>(
     oda: &Oda,
     env: &E,
 ) -> Option<Decision> {
-    if !exchange.is_over() {
-        return None;
-    }
-    let verdict = match (exchange.stop(), oda.outcome()) {
-        (Some(Stop::Refuse(reason)), _) => Err(reason),
-        (Some(Stop::Unproven(_)), _) | (None, Outcome::Failed(_)) => Err(Reason::AuthenticationFailed),
-        (None, Outcome::Pending) => return None,
-        (None, Outcome::Passed(proven)) => {
-            let application = exchange.chosen()?;
-            ride(config, application, exchange.tap(), card, &proven, env)
-        }
+    let verdict = match ask(config, exchange, card, oda)? {
+        Ok(asked) => match env.denied(&asked)? {
+            true => Err(Reason::Denied),
+            false => after_list(exchange.tap(), &asked, env),
+        },
+        Err(reason) => Err(reason),
     };
     Some(match verdict {
         Ok(again) => Decision::Open { again },
@@ -48,15 +43,36 @@ pub(crate) fn decide<E: Environment>(
     })
 }
 
-/// Whether a genuine card may ride; true where it is the same tap again.
-fn ride<E: Environment>(
+/// What the deny list is asked, where nothing that comes before it in the order refuses; `None` while the card still
+/// has to answer or verification is pending.
+pub(crate) fn ask(
+    config: &Config,
+    exchange: &Exchange,
+    card: &Card,
+    oda: &Oda,
+) -> Option<Result<Asked, Reason>> {
+    if !exchange.is_over() {
+        return None;
+    }
+    match (exchange.stop(), oda.outcome()) {
+        (Some(Stop::Refuse(reason)), _) => Some(Err(reason)),
+        (Some(Stop::Unproven(_)), _) | (None, Outcome::Failed(_)) => Some(Err(Reason::AuthenticationFailed)),
+        (None, Outcome::Pending) => None,
+        (None, Outcome::Passed(proven)) => {
+            let application = exchange.chosen()?;
+            Some(before_list(config, application, exchange.tap(), card, &proven))
+        }
+    }
+}
+
+/// Whether a genuine card may ride, up to the deny list.
+fn before_list(
     config: &Config,
     application: &AidConfig,
     tap: &TapInput,
     card: &Card,
     proven: &Proven,
-    env: &E,
-) -> Result<bool, Reason> {
+) -> Result<Asked, Reason> {
     if !has_arqc(card) {
         return Err(Reason::NoCryptogram);
     }
@@ -66,13 +82,15 @@ fn ride<E: Environment>(
     check_dates(Date::at(tap.now, tap.utc_offset_min), card, proven)?;
     check_domain(config, application, card)?;
     let expiry = signed_date(card, tags::EXPIRY_DATE)?.map(Date::expiry);
-    if env.denied(&proven.token, expiry) {
-        return Err(Reason::Denied);
-    }
+    Ok(Asked { token: proven.token, expiry })
+}
+
+/// Whether a card that is not denied may ride; true where it is the same tap again.
+fn after_list<E: Environment>(tap: &TapInput, asked: &Asked, env: &E) -> Result<bool, Reason> {
     if env.list_stale(tap.now) {
         return Err(Reason::ListStale);
     }
-    match env.passback(&proven.token, tap.now) {
+    match env.passback(&asked.token, tap.now) {
         Passback::Clear => Ok(false),
         Passback::SameTap => Ok(true),
         Passback::Refuse => Err(Reason::Passback),

@@ -24,12 +24,22 @@ pub trait Environment {
     fn ca_key(&self, rid: &[u8; 5], index: u8, suite: Suite) -> Option<CaKey<'_>>;
     /// True if the issuer certificate is on the revocation list.
     fn is_revoked(&self, issuer: &Revocation) -> bool;
-    /// True if the deny list names the token: with this expiry, or with any where the card does not sign its own.
-    fn denied(&self, token: &Token, expiry: Option<Expiry>) -> bool;
+    /// Whether the deny list names what [`crate::Kernel::asks`] asked for. `None` where the host has not looked it up:
+    /// then there is no decision yet. The list is larger than memory, so that looking up may wait for flash.
+    fn denied(&self, asked: &Asked) -> Option<bool>;
     /// What the gate remembers of the token's last tap here.
     fn passback(&self, token: &Token, now: UnixMs) -> Passback;
     /// True if the deny list is so old that the gate's policy refuses.
     fn list_stale(&self, now: UnixMs) -> bool;
+}
+
+/// What the kernel asks of the deny list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Asked {
+    /// The certified token.
+    pub token: Token,
+    /// Its expiry; `None` where the card does not sign its own: then any listed one is meant.
+    pub expiry: Option<Expiry>,
 }
 
 /// What the gate remembers of a token's last tap here.

@@ -3,7 +3,7 @@
 use crate::card::Card;
 use crate::config::Config;
 use crate::decide::{self, Decision};
-use crate::environment::{Environment, Lost, TapInput};
+use crate::environment::{Asked, Environment, Lost, TapInput};
 use crate::exchange::{Exchange, Inbox};
 use crate::facts::{self, Facts};
 use crate::oda::{Issuers, Oda};
@@ -14,7 +14,7 @@ use wavepass_protocol::ecc::Verifier;
 pub enum Step<'a> {
     /// Send this command to the card, and hand in its answer.
     Send(&'a [u8]),
-    /// No more commands: [`Kernel::work`] until idle, then [`Kernel::decision`].
+    /// No more commands: [`Kernel::work`] until idle, look up what [`Kernel::asks`], then [`Kernel::decision`].
     Last,
 }
 
@@ -95,7 +95,14 @@ impl<V: Verifier> Kernel<V> {
         if more { Work::More } else { Work::Idle }
     }
 
-    /// The decision; `None` while the card still has to answer or verification is pending.
+    /// What is to be looked up on the deny list once verification is idle after the last answer; `None` where the
+    /// decision does not depend on it.
+    pub fn asks(&self, config: &Config) -> Option<Asked> {
+        decide::ask(config, &self.exchange, &self.card, &self.oda)?.ok()
+    }
+
+    /// The decision; `None` while the card still has to answer, verification is pending, or the environment cannot
+    /// tell yet what [`Kernel::asks`] asked for.
     pub fn decision<E: Environment>(&self, config: &Config, env: &E) -> Option<Decision> {
         decide::decide(config, &self.exchange, &self.card, &self.oda, env)
     }

@@ -39,7 +39,7 @@ mod track2;
 
 pub use config::{AidConfig, Config, ConfigError};
 pub use decide::Decision;
-pub use environment::{Environment, Lost, Passback, TapInput};
+pub use environment::{Asked, Environment, Lost, Passback, TapInput};
 pub use facts::Facts;
 pub use kernel::{Kernel, Step, Work};
 pub use oda::{OdaFault, SuiteError};

@@ -5,7 +5,7 @@
 mod common;
 
 use common::*;
-use wavepass_kernel::{Decision, Kernel, Lost, OdaFault, Passback, Step, Work, limits};
+use wavepass_kernel::{Asked, Decision, Kernel, Lost, OdaFault, Passback, Step, Work, limits};
 use wavepass_p256_verify::FastVerifier;
 use wavepass_protocol::ecc::{P256Verifier, PublicKey, Verifier};
 use wavepass_protocol::lists::Suite;
@@ -285,6 +285,32 @@ fn a_denied_token_is_refused_and_a_renewed_one_is_not() {
     assert_eq!(first_tap(&world, &mut |c| card.answer(c)), refused(Reason::Denied));
     world.denied[0].1 = Expiry { year: 26, month: 12 };
     assert_eq!(first_tap(&world, &mut |c| card.answer(c)), OPEN);
+}
+
+#[test]
+fn nothing_opens_before_the_deny_list_was_asked_and_it_is_asked_only_where_the_decision_depends_on_it() {
+    let config = config();
+    let tap = |card: &p256::Card, world: &World| {
+        let mut kernel = gate();
+        let mut next = own(kernel.begin(&config, input(morning())));
+        while let Some(command) = next {
+            assert_eq!(kernel.asks(&config), None, "not before the last answer");
+            next = own(kernel.answer(&config, &card.answer(&command), 2_000));
+        }
+        assert_eq!(kernel.asks(&config), None, "not before the card is proven");
+        work_off(&mut kernel, world);
+        (kernel.asks(&config), kernel.decision(&config, world))
+    };
+    let mut world = World { looked_up: false, ..World::new() };
+    let asked = Asked { token: token(), expiry: Some(Expiry { year: 30, month: 12 }) };
+    assert_eq!(tap(&p256::card(), &world), (Some(asked), None));
+    world.looked_up = true;
+    assert_eq!(tap(&p256::card(), &world), (Some(asked), Some(OPEN)));
+    // Whatever comes before it in the order needs no look-up.
+    world.looked_up = false;
+    let mut spec = p256::Spec::new();
+    spec.atc = 0;
+    assert_eq!(tap(&spec.issue(), &world), (None, Some(refused(Reason::UnusedCard))));
 }
 
 #[test]

@@ -27,6 +27,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "sealed", run: targets::sealed, seeds: targets::sealed_seeds },
     Target { name: "link", run: targets::link, seeds: targets::link_seeds },
     Target { name: "list", run: targets::list, seeds: targets::list_seeds },
+    Target { name: "deny", run: targets::deny, seeds: targets::deny_seeds },
     Target { name: "provisioning", run: targets::provisioning, seeds: targets::provisioning_seeds },
     Target { name: "kernel", run: targets::kernel, seeds: targets::kernel_seeds },
     Target { name: "journal", run: targets::journal, seeds: targets::journal_seeds },

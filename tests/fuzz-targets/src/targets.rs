@@ -5,15 +5,16 @@ use wavepass_journal::cells::Cell;
 use wavepass_journal::keylog::KeyLog;
 use wavepass_journal::sim::{RamFlash, block_on};
 use wavepass_journal::{Journal, Limits, MAX_LOCAL, MAX_PAYLOAD};
-use wavepass_kernel::{Config, Environment, Kernel, Passback, Step, TapInput, Work, limits};
+use wavepass_kernel::{Asked, Config, Environment, Kernel, Passback, Step, TapInput, Work, limits};
 use wavepass_protocol::apdu::{Command, Response};
+use wavepass_protocol::deny::{Delta, DenyKey, DenyList, MAX_READ, Merge, Shape};
 use wavepass_protocol::dol::Dol;
 use wavepass_protocol::dukpt::{Key, KeyId, Ksn};
 use wavepass_protocol::ecc::{CardCertificate, IssuerCertificate, PublicKey, Verifier};
 use wavepass_protocol::link::{
     FrameReader, FromGate, FromHost, LinkKey, MAX_FRAME, Side, receive_clear, send_clear,
 };
-use wavepass_protocol::lists::{self, Application, CaKey, DenyList, GateConfig, Revocation, Suite};
+use wavepass_protocol::lists::{self, Application, CaKey, GateConfig, Revocation, Suite};
 use wavepass_protocol::provisioning::{MAX_FILE, Provisioning};
 use wavepass_protocol::rsa::{self, Exponent, IccCert, IssuerCert, RsaKey};
 use wavepass_protocol::seal::{Header, MAX_SEALED, Sealed, seal};
@@ -125,21 +126,53 @@ impl Verifier for Yes {
 }
 
 pub(crate) fn list(data: &[u8]) {
-    let token = Token::from_digits("6222021234567890").expect("sixteen digits");
     let contents = [
         Some(data),
         lists::SignedList::verify(data, &PublicKey::from_x([0; 32]), &mut Yes).ok().map(|l| l.content),
     ];
     for content in contents.into_iter().flatten() {
-        if let Ok(list) = DenyList::parse(content) {
-            assert!(!list.denies(&token, Expiry::new(30, 1).ok()) || list.denies(&token, None));
-        }
+        black_box(DenyList::parse(content).is_ok());
         black_box(lists::check_ca_keys(content).is_ok());
         black_box(lists::revocations(content).filter(Result::is_ok).count());
         if let Ok(config) = GateConfig::parse(content) {
             black_box(Config::new(&config, *b"WAVE", 1).is_ok());
         }
     }
+}
+
+/// The input is a deny list's content and a delta on it, after the content's length, two bytes.
+pub(crate) fn deny(data: &[u8]) {
+    let (head, rest) = data.split_at(data.len().min(2));
+    let len = head.iter().fold(0, |n, &b| n << 8 | usize::from(b));
+    let (content, delta) = rest.split_at(len.min(rest.len()));
+    let token = Token::from_digits("6222021234567890").expect("sixteen digits");
+    // Damaged or not, a look-up reads within the content.
+    let Ok(list) = DenyList::parsed(content) else { return };
+    let look_up = list.shape().look_up(&token, Expiry::new(30, 1).ok());
+    if let Ok(bucket) = look_up.bucket(&content[look_up.block()]) {
+        assert!(bucket.len() <= MAX_READ);
+        assert!(!look_up.hits(&content[bucket]) || list.denies(&token, None));
+    }
+    let sound = DenyList::parse(content).is_ok();
+    if sound {
+        let mut keys = Vec::new();
+        list.for_each(|key| keys.push(key)).expect("what was parsed is sound");
+        let mut out = vec![0; content.len()];
+        list.shape().write(&keys, &mut out).expect("what was read can be written");
+        assert_eq!(out, content);
+    }
+    let Ok(delta) = Delta::parse(delta) else { return };
+    let Ok(mut merge) = Merge::new(*list.shape(), &delta) else { return };
+    let (mut result, mut steps) = (Vec::new(), 0);
+    while let Some(range) = merge.want() {
+        let mut out = [0; MAX_READ];
+        let read = &content[range.start..range.end.min(range.start + MAX_READ)];
+        let Ok(len) = merge.step(&delta, read, &mut out) else { return };
+        result.extend(&out[..len]);
+        steps += 1;
+        assert!(steps <= 16 + 4 * data.len(), "a merge ends");
+    }
+    assert!(DenyList::parse(&result).is_ok(), "what a merge gives is sound");
 }
 
 pub(crate) fn provisioning(data: &[u8]) {
@@ -158,8 +191,8 @@ impl Environment for Open {
     fn is_revoked(&self, _: &Revocation) -> bool {
         false
     }
-    fn denied(&self, _: &Token, _: Option<Expiry>) -> bool {
-        false
+    fn denied(&self, _: &Asked) -> Option<bool> {
+        Some(false)
     }
     fn passback(&self, _: &Token, _: UnixMs) -> Passback {
         Passback::Clear
@@ -337,7 +370,6 @@ pub(crate) fn list_seeds() -> Vec<Vec<u8>> {
     let header = lists::Header {
         kind: lists::Kind::Deny,
         version: lists::Version { epoch: 1, version: 2 },
-        base: 0,
         issued: UnixMs(5),
     };
     let key = lists::ListKey { x: [1; 32], root_signature: [2; 64] };
@@ -345,6 +377,29 @@ pub(crate) fn list_seeds() -> Vec<Vec<u8>> {
     let mut out = [0; 512];
     let whole = lists::write(&header, &key, &content, |_| [3; 64], &mut out).expect("40 bytes fit").to_vec();
     vec![whole, content]
+}
+
+pub(crate) fn deny_seeds() -> Vec<Vec<u8>> {
+    let tokens = (0..120).map(|n| format!("62220212345{n:05}"));
+    let tokens: Vec<Token> = tokens.filter_map(|t| Token::from_digits(&t).ok()).collect();
+    let seed = |bits: u8, count: usize| {
+        let keys = |tokens: &[Token]| {
+            let shape = Shape::new([7; 8], 0, bits).expect("a shape");
+            let mut keys: Vec<DenyKey> =
+                tokens.iter().map(|t| shape.key(t, Expiry { year: 30, month: 1 })).collect();
+            keys.sort_unstable();
+            keys
+        };
+        let (listed, changed) = tokens.split_at(count);
+        let shape = Shape::new([7; 8], count as u32, bits).expect("a shape");
+        let mut content = vec![0; shape.content_len()];
+        shape.write(&keys(listed), &mut content).expect("a list");
+        let (removed, added) = (keys(&listed[..count / 8]), keys(&changed[..4]));
+        let mut delta = vec![0; Delta::len_of(removed.len() + added.len())];
+        Delta::write(&removed, &added, &mut delta).expect("a delta");
+        [&(content.len() as u16).to_be_bytes()[..], &content, &delta].concat()
+    };
+    vec![seed(0, 0), seed(0, 10), seed(3, 60), seed(7, 100)]
 }
 
 pub(crate) fn provisioning_seeds() -> Vec<Vec<u8>> {

@@ -9,7 +9,7 @@ use rand_chacha::ChaCha12Rng;
 use serde_json::json;
 use std::path::PathBuf;
 use std::time::Instant;
-use wavepass_gate::{Areas, Contact, Gate, Now};
+use wavepass_gate::{Areas, Contact, Gate, Idle, Now};
 use wavepass_gateway::gates::{self, NewGate};
 use wavepass_gateway::keys::{BankKeys, CardOrder, KeyOptions, KeySet, PhoneOrder};
 use wavepass_gateway::lists;
@@ -44,7 +44,7 @@ struct Arguments {
 }
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
-type BenchGate = Gate<RamFlash, P256Verifier, { 64 * 1024 }>;
+type BenchGate = Gate<RamFlash, P256Verifier>;
 
 struct Field<'c> {
     card: &'c mut Phone,
@@ -95,7 +95,7 @@ async fn gate(keys: &KeySet, folder: &std::path::Path) -> Result<BenchGate, Fail
         journal: RamFlash::new(1 << 20),
         keys: RamFlash::new(4 * 4096),
         identity: RamFlash::new(2 * 4096),
-        lists: std::array::from_fn(|_| RamFlash::new(2 * 68 * 1024)),
+        lists: std::array::from_fn(|_| RamFlash::new(4 * 4096)),
     };
     let flash = areas();
     let again = Areas {
@@ -127,6 +127,7 @@ async fn gate(keys: &KeySet, folder: &std::path::Path) -> Result<BenchGate, Fail
             let sent = host.send(&message, &mut out)?.to_vec();
             gate.link_receive(&mut link, &sent).await.map_err(|e| format!("{e:?}"))??;
         }
+        while gate.idle().await.map_err(|e| format!("{e:?}"))? == Idle::More {}
     }
     Ok(gate)
 }

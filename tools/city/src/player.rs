@@ -16,7 +16,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use wavepass_gate::{Areas, Gate, GateError, Link, LinkState, Now};
+use wavepass_gate::{Areas, Gate, GateError, Idle, Link, LinkState, Now};
 use wavepass_hce::card::Card;
 use wavepass_journal::Limits;
 use wavepass_journal::sim::{FileFlash, FlashError};
@@ -26,18 +26,18 @@ use wavepass_protocol::lists::Version;
 use wavepass_protocol::tap::{ClockQuality, Decision, Outcome, Reason};
 use wavepass_protocol::time::UnixMs;
 
-/// Bytes that a gate of the city has for one list: 8,000 denied tokens.
-const LIST: usize = 64 * 1024;
 /// Flash for the journal: far more than a day's entries between two steps.
 const JOURNAL_BYTES: usize = 1 << 20;
 const KEYS_BYTES: usize = 4 * 4096;
 const IDENTITY_BYTES: usize = 2 * 4096;
-/// Two slots of a list each.
-const LIST_BYTES: usize = 2 * (LIST + 4096);
+/// The deny list twice: 100,000 tokens of five bytes, as a gate's flash has room for.
+const DENY_BYTES: usize = 2 * 512 * 1024;
+/// Two halves of each other list.
+const LIST_BYTES: usize = 4 * 4096;
 /// How long the gateway may keep a gate waiting before the line counts as broken.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-type CityGate = Gate<FileFlash, P256Verifier, LIST>;
+type CityGate = Gate<FileFlash, P256Verifier>;
 
 /// Every card, each taken out while it is held to a gate.
 pub type Cards = Vec<Mutex<Option<Box<dyn Card + Send>>>>;
@@ -131,7 +131,7 @@ fn areas(folder: &Path) -> Result<Areas<FileFlash>, DataError> {
         keys: open("keys.flash", KEYS_BYTES)?,
         identity: open("identity.flash", IDENTITY_BYTES)?,
         lists: [
-            open("deny.flash", LIST_BYTES)?,
+            open("deny.flash", DENY_BYTES)?,
             open("ca-keys.flash", LIST_BYTES)?,
             open("revocations.flash", LIST_BYTES)?,
             open("config.flash", LIST_BYTES)?,
@@ -228,7 +228,7 @@ impl Player {
         if let (Decision::Open, Some(sequence)) = (presented.decision, presented.sequence) {
             self.passage(event, sequence).await?;
         }
-        self.gate.idle().await.map_err(self.failed())?;
+        self.idle().await?;
         Ok(Played {
             refused: match presented.decision {
                 Decision::Open => None,
@@ -238,6 +238,12 @@ impl Player {
             sequence: presented.sequence,
             gate_us: Some(presented.timings.gate_us),
         })
+    }
+
+    /// Idle time, until the gate has nothing more to do.
+    async fn idle(&mut self) -> Result<(), PlayError> {
+        while self.gate.idle().await.map_err(self.failed())? == Idle::More {}
+        Ok(())
     }
 
     async fn passage(&mut self, event: &Event, of: u32) -> Result<(), PlayError> {
@@ -312,6 +318,7 @@ impl Player {
                 .await
                 .map_err(self.failed())?;
             taken.map_err(|e| broken(e.to_string()))?;
+            self.idle().await?;
             if connection.link.state() == LinkState::Unknown {
                 return Err(broken("the gateway does not know this gate".into()));
             }

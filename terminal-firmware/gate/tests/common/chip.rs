@@ -16,19 +16,24 @@ pub enum Place {
     Journal,
 }
 
-/// Pages of each area but the journal, which has the rest.
-const PAGES: [usize; 6] = [2, 2, 4, 2, 2, 2];
+/// Pages of the deny list's area where a test does not ask for more.
+const DENY_PAGES: usize = 4;
 
 #[derive(Clone)]
 pub struct Chip {
     flash: RamFlash,
-    pages: usize,
+    /// Pages of each area.
+    pages: [usize; 7],
 }
 
 impl Chip {
     pub fn new(journal_pages: usize) -> Self {
-        let pages = PAGES.iter().sum::<usize>() + journal_pages;
-        Self { flash: RamFlash::new(pages * ERASE), pages }
+        Self::with_deny(journal_pages, DENY_PAGES)
+    }
+
+    pub fn with_deny(journal_pages: usize, deny_pages: usize) -> Self {
+        let pages = [2, 2, deny_pages, 2, 2, 2, journal_pages];
+        Self { flash: RamFlash::new(pages.iter().sum::<usize>() * ERASE), pages }
     }
 
     /// Another chip with the same content, and with power.
@@ -36,10 +41,10 @@ impl Chip {
         Self { flash: RamFlash::with(self.flash.content()), pages: self.pages }
     }
 
-    fn range(&self, place: Place) -> (usize, usize) {
+    pub fn range(&self, place: Place) -> (usize, usize) {
         let index = place as usize;
-        let from = PAGES[..index].iter().sum::<usize>();
-        (from * ERASE, PAGES.get(index).map_or(self.pages, |len| from + len) * ERASE)
+        let from = self.pages[..index].iter().sum::<usize>();
+        (from * ERASE, (from + self.pages[index]) * ERASE)
     }
 
     pub fn area(&self, place: Place) -> Area {

@@ -2,13 +2,15 @@
 
 use super::line::{Heard, Line};
 use super::{MORNING, TestGate, phone, rng, version};
+use std::collections::BTreeSet;
 use wavepass_hce::issue::{AuthorityOrder, Domain, HOUSE_AID, HouseAuthority, HouseOrder, RsaCaKey};
 use wavepass_hce::phone::{Phone, PhoneFile};
+use wavepass_protocol::deny::{Delta, DenyKey, Shape};
 use wavepass_protocol::dukpt::{self, Key, KeyId, Usage};
 use wavepass_protocol::ecc::SigningKey;
 use wavepass_protocol::link::LinkKey;
 use wavepass_protocol::lists::{
-    self, Application, CaKey, GateConfig, Header, Kind, ListKey, PREFIX, SUFFIX, Suite, Version,
+    self, Application, CaKey, GateConfig, HEAD, Header, Kind, ListKey, PREFIX, Suite, Version,
 };
 use wavepass_protocol::provisioning::{MAX_FILE, Provisioning};
 use wavepass_protocol::rsa::ca_check_value;
@@ -21,6 +23,7 @@ pub const PASSBACK_MS: u64 = 60_000;
 /// After so long the passback window has passed.
 pub const WAIT_MS: u64 = PASSBACK_MS + 1;
 pub const LIST_AGE_MS: u64 = 3_600_000;
+const SALT: [u8; 8] = [0x5A; 8];
 pub const TOKENS_EXPIRE: (u8, u8) = (30, 6);
 const NETWORK: [u8; 4] = *b"WAVE";
 const RID: [u8; 5] = [0xF0, 0x57, 0x41, 0x56, 0x45];
@@ -130,11 +133,11 @@ impl Host {
 
     /// A signed list of any content.
     pub fn list(&self, kind: Kind, version: Version, content: &[u8]) -> Vec<u8> {
-        self.list_of(&Header { kind, version, base: 0, issued: UnixMs(MORNING) }, content)
+        self.list_of(&Header { kind, version, issued: UnixMs(MORNING) }, content)
     }
 
     pub fn list_of(&self, header: &Header, content: &[u8]) -> Vec<u8> {
-        let mut out = vec![0; PREFIX + content.len() + SUFFIX];
+        let mut out = vec![0; PREFIX + content.len()];
         let sign = |message: &[&[u8]]| self.list_key.sign(message, [2; 32]);
         lists::write(header, &self.vouched(), content, sign, &mut out).unwrap();
         out
@@ -147,13 +150,38 @@ impl Host {
         version(*issued)
     }
 
+    /// The content of a deny list of these tokens.
     pub fn deny(&self, tokens: &[u32]) -> Vec<u8> {
-        let salt = [0x5A; 8];
+        self.deny_of(Shape::best_bits(tokens.len() as u32), tokens)
+    }
+
+    pub fn deny_of(&self, bits: u8, tokens: &[u32]) -> Vec<u8> {
+        let keys = self.deny_keys(bits, tokens);
+        let shape = Shape::new(SALT, keys.len() as u32, bits).unwrap();
+        let mut content = vec![0; shape.content_len()];
+        shape.write(&keys.into_iter().collect::<Vec<_>>(), &mut content).unwrap();
+        content
+    }
+
+    fn deny_keys(&self, bits: u8, tokens: &[u32]) -> BTreeSet<DenyKey> {
+        let shape = Shape::new(SALT, 0, bits).unwrap();
         let expiry = Expiry::new(TOKENS_EXPIRE.0, TOKENS_EXPIRE.1).unwrap();
-        let mut entries: Vec<_> =
-            tokens.iter().map(|&n| lists::deny_entry(&salt, &self.token(n), expiry)).collect();
-        entries.sort_unstable();
-        [&salt[..], &entries.concat()].concat()
+        tokens.iter().map(|&n| shape.key(&self.token(n), expiry)).collect()
+    }
+
+    /// The issue that makes a deny list of `from` one of `to`, for a gate that has the version `base`.
+    pub fn delta(&self, version: Version, base: u32, from: &[u32], to: &[u32]) -> Vec<u8> {
+        self.delta_of(version, base, Shape::best_bits(from.len() as u32), from, to)
+    }
+
+    pub fn delta_of(&self, version: Version, base: u32, bits: u8, from: &[u32], to: &[u32]) -> Vec<u8> {
+        let (old, new) = (self.deny_keys(bits, from), self.deny_keys(bits, to));
+        let removed: Vec<_> = old.difference(&new).copied().collect();
+        let added: Vec<_> = new.difference(&old).copied().collect();
+        let mut delta = vec![0; Delta::len_of(removed.len() + added.len())];
+        Delta::write(&removed, &added, &mut delta).unwrap();
+        let whole = self.list(Kind::Deny, version, &self.deny_of(bits, to));
+        [&whole[..HEAD], &base.to_be_bytes(), &delta].concat()
     }
 
     pub fn ca_keys(&self, last: [u8; 4]) -> Vec<u8> {

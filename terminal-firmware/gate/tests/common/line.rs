@@ -1,7 +1,7 @@
 //! The host's end of a link to a gate, in process.
 
 use super::host::Host;
-use super::{TestGate, Trouble};
+use super::{TestGate, Trouble, idle};
 use wavepass_gate::{Health, Link, LinkState};
 use wavepass_journal::sim::block_on;
 use wavepass_protocol::dukpt::KeyId;
@@ -134,7 +134,7 @@ impl Line {
             .collect()
     }
 
-    /// Sends a list; gives what the gate says to it.
+    /// Sends a list, and leaves the gate idle until it has done with it; gives what the gate says to it.
     pub fn send_list(
         &mut self,
         gate: &mut TestGate,
@@ -145,6 +145,7 @@ impl Line {
         for frame in self.list_frames(kind, version, list) {
             assert_eq!(self.feed(gate, &frame), Ok(()));
         }
+        idle(gate);
         self.hear(gate)
     }
 }

@@ -16,7 +16,7 @@ use core::task::Poll;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use std::collections::BTreeMap;
-use wavepass_gate::{CommissionError, Contact, Gate, GateError, Now, Presented};
+use wavepass_gate::{CommissionError, Contact, Gate, GateError, Idle, Now, Presented};
 use wavepass_hce::card::Card;
 use wavepass_hce::phone::{Phone, PhoneFile};
 use wavepass_hce::state::Counters;
@@ -30,9 +30,7 @@ use wavepass_protocol::seal::Sealed;
 use wavepass_protocol::tap::{ClockQuality, Decision, Outcome, Reason};
 use wavepass_protocol::time::UnixMs;
 
-/// Bytes for one list: less than the deny list's area holds, more than the others' do.
-pub const ROOM: usize = 6144;
-pub type TestGate = Box<Gate<Area, P256Verifier, ROOM>>;
+pub type TestGate = Box<Gate<Area, P256Verifier>>;
 pub type Trouble = GateError<FlashError>;
 
 /// 2026-11-24, 08:00 UTC.
@@ -69,8 +67,14 @@ pub fn start(chip: &Chip) -> Result<TestGate, Trouble> {
     start_with(chip, Limits::default())
 }
 
+/// Idle time, until the gate has nothing more to do.
 pub fn idle(gate: &mut TestGate) {
-    block_on(gate.idle()).unwrap();
+    try_idle(gate).unwrap();
+}
+
+pub fn try_idle(gate: &mut TestGate) -> Result<(), Trouble> {
+    while block_on(gate.idle())? == Idle::More {}
+    Ok(())
 }
 
 pub fn passage(gate: &mut TestGate, of: u32, outcome: Outcome, at: u64) -> Option<u32> {

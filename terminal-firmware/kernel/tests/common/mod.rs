@@ -7,7 +7,7 @@ pub mod p256;
 pub mod rsa;
 
 use wavepass_kernel::{
-    AidConfig, Config, Decision, Environment, Kernel, Passback, Step, TapInput, Work, limits,
+    AidConfig, Asked, Config, Decision, Environment, Kernel, Passback, Step, TapInput, Work, limits,
 };
 use wavepass_protocol::apdu::{Command, PPSE};
 use wavepass_protocol::ecc::P256Verifier;
@@ -126,6 +126,8 @@ pub struct World {
     pub authorities: Vec<Authority>,
     pub revoked: Vec<Revocation>,
     pub denied: Vec<(Token, Expiry)>,
+    /// True if the host has looked up what the kernel asked for.
+    pub looked_up: bool,
     pub passback: Passback,
     pub stale: bool,
 }
@@ -136,6 +138,7 @@ impl World {
             authorities: vec![p256::authority(), rsa::authority()],
             revoked: vec![],
             denied: vec![],
+            looked_up: true,
             passback: Passback::Clear,
             stale: false,
         }
@@ -160,8 +163,11 @@ impl Environment for World {
         self.revoked.contains(issuer)
     }
 
-    fn denied(&self, token: &Token, expiry: Option<Expiry>) -> bool {
-        self.denied.iter().any(|(t, e)| t == token && expiry.is_none_or(|expiry| expiry == *e))
+    fn denied(&self, asked: &Asked) -> Option<bool> {
+        let is_meant = |(token, expiry): &(Token, Expiry)| {
+            *token == asked.token && asked.expiry.is_none_or(|asked| asked == *expiry)
+        };
+        self.looked_up.then(|| self.denied.iter().any(is_meant))
     }
 
     fn passback(&self, _: &Token, _: UnixMs) -> Passback {
