@@ -41,8 +41,8 @@ struct Opening {
 }
 
 /// A gate with everything around it.
-pub struct Terminal<'t, F, V, R, L, P, const N: usize> {
-    gate: &'t mut Gate<F, V, N>,
+pub struct Terminal<'t, F, V, R, L, P> {
+    gate: &'t mut Gate<F, V>,
     reader: R,
     line: L,
     panel: P,
@@ -76,11 +76,11 @@ impl<R: Reader> Contact for InField<'_, R> {
     }
 }
 
-impl<'t, F: NorFlash, V: Verifier, R: Reader, L: Line, P: Panel, const N: usize>
-    Terminal<'t, F, V, R, L, P, N>
+impl<'t, F: NorFlash, V: Verifier, R: Reader, L: Line, P: Panel>
+    Terminal<'t, F, V, R, L, P>
 {
     /// A gate that has just started. `health` is what the board knows of itself and of the run before.
-    pub fn new(gate: &'t mut Gate<F, V, N>, parts: (R, L, P), drbg: Drbg, health: Health) -> Self {
+    pub fn new(gate: &'t mut Gate<F, V>, parts: (R, L, P), drbg: Drbg, health: Health) -> Self {
         let (reader, line, panel) = parts;
         Self {
             gate,

@@ -37,9 +37,9 @@ impl Talk {
     }
 
     /// Bytes came from the host.
-    pub(crate) async fn received<F: NorFlash, V: Verifier, const N: usize>(
+    pub(crate) async fn received<F: NorFlash, V: Verifier>(
         &mut self,
-        gate: &mut Gate<F, V, N>,
+        gate: &mut Gate<F, V>,
         clock: &mut Clock,
         bytes: &[u8],
     ) -> Result<(), GateError<F::Error>> {
@@ -70,9 +70,9 @@ impl Talk {
     }
 
     /// Sends what there is to send and fits; begins a link where there is none.
-    pub(crate) async fn speak<F: NorFlash, V: Verifier, const N: usize>(
+    pub(crate) async fn speak<F: NorFlash, V: Verifier>(
         &mut self,
-        gate: &mut Gate<F, V, N>,
+        gate: &mut Gate<F, V>,
         line: &mut impl Line,
         drbg: &mut Drbg,
         health: &Health,
@@ -108,9 +108,9 @@ impl Talk {
         Ok(())
     }
 
-    fn give_up_on_silence<F: NorFlash, V: Verifier, const N: usize>(
+    fn give_up_on_silence<F: NorFlash, V: Verifier>(
         &mut self,
-        gate: &Gate<F, V, N>,
+        gate: &Gate<F, V>,
         now: Instant,
     ) {
         let Some(link) = &self.link else { return };

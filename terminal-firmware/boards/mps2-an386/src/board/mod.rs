@@ -27,12 +27,10 @@ use wavepass_protocol::provisioning::MAX_FILE;
 use wavepass_terminal::layout::Layout;
 use wavepass_terminal::{Drbg, Panel, SelfTestError, Sign, Terminal, self_test};
 
-/// Bytes for one of the lists that are held in memory.
-const LIST: usize = 6144;
 
 type SharedFlash = Mutex<NoopRawMutex, HostFlash>;
 type Area = Partition<'static, NoopRawMutex, HostFlash>;
-type BoardGate = Gate<Area, P256Verifier, LIST>;
+type BoardGate = Gate<Area, P256Verifier>;
 
 static FLASH: StaticCell<SharedFlash> = StaticCell::new();
 static GATE: StaticCell<BoardGate> = StaticCell::new();
