@@ -418,7 +418,7 @@ mod tests {
     fn messages_pass_both_ways() {
         let (mut gate, mut host) = pair();
         let mut out = [0; MAX_FRAME];
-        let sealed = [0xAB; 545];
+        let sealed = [0xAB; crate::seal::MAX_SEALED];
         let raw = unframe(gate.send(&FromGate::Entry { sealed: &sealed }, &mut out).unwrap());
         assert_eq!(host.receive::<FromGate>(&raw), Ok(FromGate::Entry { sealed: &sealed }));
         let raw = unframe(host.send(&acknowledge(7), &mut out).unwrap());

@@ -1,7 +1,10 @@
 //! The sealed tap: what a gate stores and sends, so that nothing in the clear identifies a rider.
 //!
-//! Layout: version 1 | KSN 12 | sequence number 4, big-endian | body, AES-128-CCM | tag 16. The header is the
-//! associated data. The nonce is 13 zero bytes: a DUKPT key (usage 3000) seals one body and no other.
+//! Layout: version 2 | KSN 12 | sequence number 4, big-endian | chain 8 | body, AES-128-CCM | tag 16. The header is
+//! the associated data. The nonce is 13 zero bytes: a DUKPT key (usage 3000) seals one body and no other.
+//!
+//! The chain is the first half of the tag of the entry before it in the gate's journal. So each tag authenticates
+//! the one before it: an entry that is replaced, even by one under the right key, does not fit its successor.
 
 use crate::dukpt::{Key, Ksn};
 use crate::tap::{Entry, MAX_BODY};
@@ -13,9 +16,9 @@ use core::fmt;
 type Cipher = ccm::Ccm<Aes128, U16, U13>;
 
 /// The format that this code writes.
-pub const VERSION: u8 = 1;
+pub const VERSION: u8 = 2;
 /// Bytes of the clear header.
-pub const HEADER: usize = 17;
+pub const HEADER: usize = 25;
 /// Bytes of the authentication tag.
 pub const TAG: usize = 16;
 /// The longest sealed entry.
@@ -67,6 +70,24 @@ impl fmt::Display for SealError {
 
 impl core::error::Error for SealError {}
 
+/// What an entry says of the one before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Chain(pub [u8; 8]);
+
+impl Chain {
+    /// Before the first entry.
+    pub const START: Self = Self([0; 8]);
+
+    /// What the entry after this one says: the first half of its tag.
+    pub fn after(sealed: &[u8]) -> Self {
+        let mut chain = [0; 8];
+        if let Some(tag) = sealed.len().checked_sub(TAG).and_then(|at| sealed.get(at..at + chain.len())) {
+            chain.copy_from_slice(tag);
+        }
+        Self(chain)
+    }
+}
+
 /// The clear header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Header {
@@ -74,6 +95,8 @@ pub struct Header {
     pub ksn: Ksn,
     /// Its place in the gate's journal, from 1, without gaps.
     pub sequence: u32,
+    /// The entry that it follows.
+    pub chain: Chain,
 }
 
 impl Header {
@@ -81,7 +104,8 @@ impl Header {
         let mut out = [0; HEADER];
         out[0] = VERSION;
         out[1..13].copy_from_slice(&self.ksn.to_bytes());
-        out[13..].copy_from_slice(&self.sequence.to_be_bytes());
+        out[13..17].copy_from_slice(&self.sequence.to_be_bytes());
+        out[17..].copy_from_slice(&self.chain.0);
         out
     }
 }
@@ -109,8 +133,10 @@ impl<'a> Sealed<'a> {
         if !ksn.is_valid() {
             return Err(SealError::Counter(ksn.counter));
         }
-        let sequence = bytes[13..HEADER].iter().fold(0, |n, &b| n << 8 | u32::from(b));
-        Ok(Self { header: Header { ksn, sequence }, bytes })
+        let sequence = bytes[13..17].iter().fold(0, |n, &b| n << 8 | u32::from(b));
+        let mut chain = Chain::START;
+        chain.0.copy_from_slice(&bytes[17..HEADER]);
+        Ok(Self { header: Header { ksn, sequence, chain }, bytes })
     }
 
     /// The whole sealed entry, as received.
@@ -165,7 +191,8 @@ mod tests {
     use crate::tap::{Outcome, Passage};
     use crate::time::UnixMs;
 
-    const HEAD: Header = Header { ksn: Ksn { key_id: KeyId([7; 8]), counter: 5 }, sequence: 9 };
+    const HEAD: Header =
+        Header { ksn: Ksn { key_id: KeyId([7; 8]), counter: 5 }, sequence: 9, chain: Chain([3; 8]) };
 
     fn sealed(out: &mut [u8; MAX_SEALED]) -> &[u8] {
         let entry =
@@ -194,6 +221,14 @@ mod tests {
                 .and_then(|s| s.open(&Key::new([1; 16]), &mut [0; MAX_BODY]).map(drop));
             assert!(opened.is_err(), "bit {bit}");
         }
+    }
+
+    #[test]
+    fn the_chain_after_an_entry_is_half_its_tag() {
+        let mut out = [0; MAX_SEALED];
+        let whole = sealed(&mut out);
+        assert_eq!(Chain::after(whole).0, whole[whole.len() - 16..whole.len() - 8]);
+        assert_eq!(Chain::after(&[1; 15]), Chain::START);
     }
 
     #[test]

@@ -2,15 +2,18 @@
 //!
 //! Pure: no clock, no file, no database. It is handed tariffs and one token's taps and gives journeys, adjustments and
 //! charges; the same taps in any order give the same answer. [`tariff`] reads and checks a tariff file, [`network`]
-//! finds the shortest ways, [`price`](mod@price) pairs taps and prices the journeys. Rules: design.md and facts/transit.md.
+//! finds the shortest ways, [`price`](mod@price) pairs taps and prices the journeys, [`emergency`]
+//! says when missing taps are forgiven. Rules: design.md and facts/transit.md.
 
 pub mod day;
+pub mod emergency;
 pub mod fen;
 pub mod network;
 pub mod price;
 pub mod tariff;
 
 pub use day::{DayClock, DayError, ServiceDay};
+pub use emergency::{Periods, Switch};
 pub use fen::{Fen, Overflow, ShareError, split};
 pub use network::StationId;
 pub use price::{

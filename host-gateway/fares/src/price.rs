@@ -5,10 +5,15 @@
 //! too late; of the same tap again at the same station within the passback window, the last entry and the first exit
 //! count, because the rider went through between them. So a tap changes only the journeys it touches, and a day is
 //! priced right from the taps within [`Tariffs::reach_ms`] of it. Single taps (a bus) stand beside: they end nothing.
+//!
+//! Where a tap is missing that could have been given while an emergency held barriers open, the journey is forgiven: the
+//! missing exit of an entry from the entry on for the maximum journey time, the missing entry of an exit for as long
+//! before it.
 
 use std::ops::{Range, RangeInclusive};
 
 use crate::day::{DayError, ServiceDay};
+use crate::emergency::Periods;
 use crate::fen::{Fen, Overflow};
 use crate::tariff::{Compiled, StationIndex, Tariffs};
 
@@ -80,13 +85,16 @@ pub enum Status {
     SameStation,
     /// The exit or the entry is missing: the maximum fare.
     Incomplete,
+    /// The exit or the entry is missing, and an emergency may be why: nothing is charged.
+    Forgiven,
     /// The day's tariff has no such station: nothing is charged, and somebody must look.
     Unpriced,
 }
 
 impl Status {
     /// Every status.
-    pub const ALL: [Self; 4] = [Self::Complete, Self::SameStation, Self::Incomplete, Self::Unpriced];
+    pub const ALL: [Self; 5] =
+        [Self::Complete, Self::SameStation, Self::Incomplete, Self::Forgiven, Self::Unpriced];
 
     /// The word that stores, files and reports use.
     pub const fn as_str(self) -> &'static str {
@@ -94,6 +102,7 @@ impl Status {
             Self::Complete => "complete",
             Self::SameStation => "same_station",
             Self::Incomplete => "incomplete",
+            Self::Forgiven => "forgiven",
             Self::Unpriced => "unpriced",
         }
     }
@@ -159,6 +168,9 @@ pub struct Window<'a> {
     pub taps: &'a mut [Tap],
     /// The days to price.
     pub days: RangeInclusive<ServiceDay>,
+    /// The emergencies of the whole network from [`Tariffs::maximum_journey_ms`] before the first day to as much after
+    /// the last.
+    pub emergencies: &'a Periods,
 }
 
 /// Why taps cannot be priced.
@@ -174,10 +186,10 @@ pub enum PriceError {
 
 /// Prices one token's taps.
 pub fn price(tariffs: &Tariffs, window: Window<'_>) -> Result<Priced, PriceError> {
-    let Window { taps, days } = window;
+    let Window { taps, days, emergencies } = window;
     taps.sort_unstable();
-    let mut pairing =
-        Pairing { days: Days::new(tariffs), wanted: days, journeys: Vec::with_capacity(taps.len()) };
+    let journeys = Vec::with_capacity(taps.len());
+    let mut pairing = Pairing { days: Days::new(tariffs), wanted: days, emergencies, journeys };
     pairing.rides(taps)?;
     pairing.singles(taps)?;
     let mut journeys = pairing.journeys;
@@ -227,6 +239,7 @@ impl<'t> Days<'t> {
 struct Pairing<'t> {
     days: Days<'t>,
     wanted: RangeInclusive<ServiceDay>,
+    emergencies: &'t Periods,
     /// Each with the place of its first tap among the sorted taps.
     journeys: Vec<(usize, Journey)>,
 }
@@ -316,11 +329,16 @@ impl Pairing<'_> {
         Ok(true)
     }
 
-    /// A tap without its other half: the maximum fare.
+    /// A tap without its other half: the maximum fare, unless an emergency may have swallowed the other half.
     fn incomplete(&mut self, at: usize, tap: &Tap) -> Result<(), PriceError> {
         let (_, tariff) = self.days.of(tap.time_ms)?;
         let fare = tariff.has(tap.station).then_some(tariff.maximum_fare);
-        self.push(at, tap, None, fare, Status::Incomplete)
+        let missing = match tap.kind {
+            Kind::Exit => tap.time_ms.saturating_sub(tariff.maximum_journey_ms)..=tap.time_ms,
+            _ => tap.time_ms..=tap.time_ms.saturating_add(tariff.maximum_journey_ms),
+        };
+        let forgiven = self.emergencies.meet(&missing);
+        self.push(at, tap, None, fare, if forgiven { Status::Forgiven } else { Status::Incomplete })
     }
 
     fn push(
@@ -342,9 +360,9 @@ impl Pairing<'_> {
         };
         let nominal = fare.unwrap_or(Fen::ZERO);
         let status = if fare.is_some() { status } else { Status::Unpriced };
+        let charged = if status == Status::Forgiven { Fen::ZERO } else { nominal };
         let second = second.map(|tap| tap.id);
-        let journey =
-            Journey { day, entered, left, first: first.id, second, nominal, charged: nominal, status };
+        let journey = Journey { day, entered, left, first: first.id, second, nominal, charged, status };
         self.journeys.push((at, journey));
         Ok(())
     }

@@ -4,7 +4,7 @@
 
 use proptest::prelude::*;
 use wavepass_fares::{
-    Fen, Kind, Passage, Priced, ServiceDay, Status, Tap, TapId, Tariff, Tariffs, Window, price,
+    Fen, Kind, Passage, Periods, Priced, ServiceDay, Status, Tap, TapId, Tariff, Tariffs, Window, price,
 };
 
 const CITY: &str = include_str!("../../tariffs/wavepass-city.toml");
@@ -29,8 +29,13 @@ fn tap(tariffs: &Tariffs, sequence: u32, time_ms: i64, station: &str, kind: Kind
 }
 
 fn priced(tariffs: &Tariffs, taps: &[Tap]) -> Priced {
+    priced_in(tariffs, taps, &Periods::NONE)
+}
+
+fn priced_in(tariffs: &Tariffs, taps: &[Tap], emergencies: &Periods) -> Priced {
     let mut taps = taps.to_vec();
-    price(tariffs, Window { taps: &mut taps, days: day("2026-11-01")..=day("2026-12-31") }).unwrap()
+    let days = day("2026-11-01")..=day("2026-12-31");
+    price(tariffs, Window { taps: &mut taps, days, emergencies }).unwrap()
 }
 
 fn statuses(priced: &Priced) -> Vec<(Status, i64)> {
@@ -98,6 +103,52 @@ fn a_missing_half_pays_the_maximum_fare() {
         statuses(&priced(&t, &[entry, second, exit])),
         [(Status::Incomplete, 900), (Status::Complete, 200)]
     );
+}
+
+#[test]
+fn a_missing_half_is_forgiven_where_an_emergency_may_be_why() {
+    let t = city();
+    let entry = tap(&t, 1, at(8, 0, 0), "HB", Kind::Entry);
+    let exit = tap(&t, 2, at(8, 0, 0), "QS", Kind::Exit);
+    // The maximum journey time is four hours. A period's end is no part of it.
+    let after = [
+        (at(7, 0, 0)..at(8, 0, 0), Status::Incomplete, 900),
+        (at(7, 0, 0)..at(8, 0, 1), Status::Forgiven, 0),
+        (at(12, 0, 0)..at(13, 0, 0), Status::Forgiven, 0),
+        (at(12, 0, 1)..at(13, 0, 0), Status::Incomplete, 900),
+    ];
+    for (period, status, fen) in after {
+        let p = priced_in(&t, &[entry], &Periods::new(vec![period.clone()]));
+        assert_eq!(statuses(&p), [(status, fen)], "entry, {period:?}");
+        assert_eq!((p.journeys[0].nominal, p.days[0].charge), (Fen(900), Fen(fen)));
+    }
+    let before = [
+        (at(3, 0, 0)..at(4, 0, 0), Status::Incomplete, 900),
+        (at(3, 0, 0)..at(4, 0, 1), Status::Forgiven, 0),
+        (at(8, 0, 0)..at(9, 0, 0), Status::Forgiven, 0),
+        (at(8, 0, 1)..at(9, 0, 0), Status::Incomplete, 900),
+    ];
+    for (period, status, fen) in before {
+        let p = priced_in(&t, &[exit], &Periods::new(vec![period.clone()]));
+        assert_eq!(statuses(&p), [(status, fen)], "exit, {period:?}");
+    }
+}
+
+#[test]
+fn an_emergency_changes_no_journey_that_has_both_taps() {
+    let t = city();
+    let ever = i64::MIN..i64::MAX;
+    let always = Periods::new(vec![ever]);
+    let taps = [
+        tap(&t, 1, at(8, 0, 0), "HB", Kind::Entry),
+        tap(&t, 2, at(8, 9, 0), "QS", Kind::Exit),
+        tap(&t, 3, at(9, 0, 0), "HB", Kind::Entry),
+        tap(&t, 4, at(9, 40, 0), "HB", Kind::Exit),
+        tap(&t, 5, at(10, 0, 0), "UN", Kind::Single),
+    ];
+    let p = priced_in(&t, &taps, &always);
+    assert_eq!(statuses(&p), [(Status::Complete, 200), (Status::SameStation, 900), (Status::Complete, 200)]);
+    assert_eq!(p, priced(&t, &taps));
 }
 
 #[test]
@@ -253,9 +304,32 @@ proptest! {
         for d in [day("2026-11-23"), day("2026-11-24")] {
             let span = t.clock().start_ms(d) - t.reach_ms()..t.clock().end_ms(d) + t.reach_ms();
             let mut near: Vec<Tap> = taps.iter().filter(|x| span.contains(&x.time_ms)).copied().collect();
-            let alone = price(t, Window { taps: &mut near, days: d..=d }).unwrap();
+            let alone = price(t, Window { taps: &mut near, days: d..=d, emergencies: &Periods::NONE }).unwrap();
             let wanted: Vec<_> = all.journeys.iter().filter(|j| j.day == d).copied().collect();
             prop_assert_eq!(alone.journeys, wanted);
+        }
+    }
+
+    #[test]
+    fn an_emergency_only_forgives_what_would_be_incomplete(
+        taps in taps_of(&city()),
+        raw in prop::collection::vec((0..4 * 24 * 60_i64, 1..300_i64), 0..4),
+    ) {
+        let t = city_once();
+        let period = |(minute, minutes)| at(4, minute, 0)..at(4, minute + minutes, 0);
+        let emergencies = Periods::new(raw.into_iter().map(period).collect());
+        let (plain, forgiving) = (priced(t, &taps), priced_in(t, &taps, &emergencies));
+        prop_assert_eq!(plain.journeys.len(), forgiving.journeys.len());
+        for (before, after) in plain.journeys.iter().zip(&forgiving.journeys) {
+            if after.status == Status::Forgiven {
+                prop_assert_eq!((before.status, after.charged), (Status::Incomplete, Fen::ZERO));
+                prop_assert_eq!((before.first, before.nominal), (after.first, after.nominal));
+            } else {
+                prop_assert_eq!(before, after);
+            }
+        }
+        if emergencies == Periods::NONE {
+            prop_assert_eq!(plain, forgiving);
         }
     }
 
@@ -294,7 +368,7 @@ fn a_hundred_thousand_token_days_are_priced_in_a_second() {
     for _ in 0..100_000 {
         let mut taps = day_taps;
         let d = day_taps_day();
-        let p = price(&t, Window { taps: &mut taps, days: d..=d }).unwrap();
+        let p = price(&t, Window { taps: &mut taps, days: d..=d, emergencies: &Periods::NONE }).unwrap();
         sum += p.days[0].charge.0;
     }
     let took = begun.elapsed();

@@ -12,6 +12,7 @@ use sqlx::{AssertSqlSafe, Row, SqliteConnection};
 use wavepass_fares::{Fen, Journey, Priced, ServiceDay, Status, TapId, Tariffs, Window, price};
 use wavepass_protocol::time::UnixMs;
 
+use super::emergencies::read_emergencies;
 use super::taps::{Chunk, TokenTaps, UnknownStation, read_chunk};
 use super::{Batch, Clearing, ClearingError, batch, token_key};
 use crate::keys::TokenKey;
@@ -225,9 +226,10 @@ impl Clearing {
         mut tokens: Vec<TokenTaps>,
     ) -> Result<Vec<(TokenKey, Priced)>, ClearingError> {
         let tariffs = self.tariffs.clone();
+        let emergencies = read_emergencies(self.store.pool(), &tariffs, day).await?;
         let work = move || {
             let one = |token: &mut TokenTaps| {
-                let window = Window { taps: &mut token.taps, days: day..=day };
+                let window = Window { taps: &mut token.taps, days: day..=day, emergencies: &emergencies };
                 match price(&tariffs, window) {
                     Ok(priced) => Ok((token.key, priced)),
                     Err(error) => Err(ClearingError::Price { token_key: token.key, error }),

@@ -12,6 +12,7 @@ pub mod cli;
 pub mod close;
 pub mod deduct;
 pub mod deny;
+mod emergencies;
 pub mod price_file;
 pub mod report;
 mod taps;

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use wavepass_fares::{
-    Fen, Journey, Kind, Passage, PriceError, ServiceDay, Tap, TapId, Tariff, TariffError, Tariffs, Window,
-    price,
+    Fen, Journey, Kind, Passage, Periods, PriceError, ServiceDay, Tap, TapId, Tariff, TariffError, Tariffs,
+    Window, price,
 };
 
 /// The most lines a file may have: what a desk prices at once in memory.
@@ -120,7 +120,8 @@ pub fn price_file(
         let times = || taps.iter().map(|tap| tap.time_ms);
         let (Some(first), Some(last)) = (times().min(), times().max()) else { continue };
         let window = day_of(first)?..=day_of(last)?;
-        let priced = price(&tariffs, Window { taps: &mut taps, days: window }).map_err(fail)?;
+        let priced = price(&tariffs, Window { taps: &mut taps, days: window, emergencies: &Periods::NONE })
+            .map_err(fail)?;
         for day in &priced.days {
             let journeys = &priced.journeys[day.journeys.clone()];
             days.push(PricedDay {

@@ -224,6 +224,54 @@ async fn late_taps_become_a_further_part_and_a_refund_is_credited() {
 }
 
 #[tokio::test]
+async fn missing_taps_of_an_emergency_are_forgiven_however_late_it_is_told() {
+    let world = World::new(3, 10_000).await;
+    // Token 0 entered before the emergency and never left; token 1 entered long after it; token 2 has both taps.
+    world.taps(1, &[(0, 8, 0, "HB", 0), (1, 15, 0, "HB", 0)]).await;
+    world.taps(10, &rides(2..3)).await;
+    world.emergencies(&[(20, 9, 0, true), (21, 9, 30, false)]).await;
+    close(&world, false).await;
+    deduct(&world).await;
+    let r = day_report(&world).await;
+    assert_eq!((r.journeys_by_status["forgiven"], r.journeys_by_status["incomplete"]), (1, 1));
+    assert_eq!(r.charged_fen, Fen(900 + 400));
+    assert_eq!([world.balance(0).await, world.balance(1).await], [10_000, 9_100]);
+    assert_clean(&world).await;
+
+    // Another emergency is told after the close, and its end never.
+    world.emergencies(&[(30, 16, 0, true)]).await;
+    let found = reconcile_day(&world.clearing, day(), 0).await.unwrap();
+    assert_eq!(found.differences.keys().copied().collect::<Vec<_>>(), ["journey_differs"]);
+    assert_eq!(close(&world, true).await.batch.unwrap().total_fen, Fen(-900));
+    deduct(&world).await;
+    assert_eq!(world.balance(1).await, 10_000);
+    assert_eq!(day_report(&world).await.journeys_by_status["forgiven"], 2);
+    assert_clean(&world).await;
+}
+
+#[tokio::test]
+async fn an_emergency_reaches_a_day_from_days_before_and_from_the_night_after() {
+    for (switches, forgiven) in [
+        // From two days before, until the middle of the day.
+        (vec![(1, -40, 0, true), (2, 12, 0, false)], 1),
+        // From two days before without a told end: it ended with that service day.
+        (vec![(1, -40, 0, true)], 0),
+        // Begun in the day, ended three days later.
+        (vec![(1, 14, 0, true), (2, 90, 0, false)], 1),
+        // Begun after the day's end, within the maximum journey time of the last entry.
+        (vec![(1, 28, 30, true), (2, 29, 0, false)], 1),
+        (vec![(1, 32, 0, true), (2, 33, 0, false)], 0),
+    ] {
+        let world = World::new(1, 10_000).await;
+        let entered = if switches[0].1 < 28 { 10 } else { 27 };
+        world.taps(1, &[(0, entered, 0, "HB", 0)]).await;
+        world.emergencies(&switches).await;
+        close(&world, false).await;
+        assert_eq!(day_report(&world).await.journeys_by_status["forgiven"], forgiven, "{switches:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_tap_that_turns_out_not_to_count_is_paid_back() {
     let world = World::new(1, 10_000).await;
     world.taps(1, &rides(0..1)).await;

@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use tokio::sync::mpsc;
 use wavepass_protocol::dukpt::KeyId;
-use wavepass_protocol::seal::Header;
+use wavepass_protocol::seal::{Chain, Header, Sealed};
 use wavepass_protocol::tap::Outcome;
 use wavepass_protocol::time::UnixMs;
 
@@ -110,11 +110,19 @@ async fn write(
 }
 
 /// How far a key id has come.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 struct Mark {
     acked: u32,
     last_counter: u32,
+    /// What the entry after `acked` must say of it; none where that entry is not here.
+    tail: Option<Chain>,
     changed: bool,
+}
+
+impl Default for Mark {
+    fn default() -> Self {
+        Self { acked: 0, last_counter: 0, tail: Some(Chain::START), changed: false }
+    }
 }
 
 /// An entry that will be written.
@@ -166,9 +174,12 @@ impl<'a> Walk<'a> {
         self.marks.get(&key_id).map_or(0, |m| m.acked)
     }
 
-    /// Raises the watermark to `to`.
-    fn advance(&mut self, key_id: KeyId, to: u32) {
+    /// Raises the watermark to `to`; `tail` is what the next entry must say of that one, where it is known.
+    fn advance(&mut self, key_id: KeyId, to: u32, tail: Option<Chain>) {
         let mark = self.marks.entry(key_id).or_default();
+        if to > mark.acked || to == mark.acked && tail.is_some() {
+            mark.tail = tail;
+        }
         mark.acked = mark.acked.max(to);
         mark.changed = true;
         self.open_gaps.remove(&key_id);
@@ -211,7 +222,7 @@ impl<'a> Walk<'a> {
         }
         if upto >= due {
             self.gap(conn, key_id, due, upto).await?;
-            self.advance(key_id, upto);
+            self.advance(key_id, upto, None);
         }
         Ok(Verdict::Noted)
     }
@@ -270,16 +281,77 @@ impl<'a> Walk<'a> {
         let late = header.sequence < due;
         if self.counter_is_used(conn, header, late).await? {
             let verdict = self.set_aside(conn, sealed, Some(header), "counter_repeat").await?;
-            self.advance(key_id, header.sequence);
+            self.advance(key_id, header.sequence, None);
             return Ok(verdict);
         }
+        self.compare_chain(conn, header, sealed, late).await?;
         self.by_place.insert((key_id, header.sequence), self.accepted.len());
         self.accepted.push(Accepted { header: *header, sealed, body, late });
-        self.advance(key_id, header.sequence);
+        self.advance(key_id, header.sequence, Some(Chain::after(sealed)));
         if let Some(mark) = self.marks.get_mut(&key_id) {
             mark.last_counter = mark.last_counter.max(header.ksn.counter);
         }
         Ok(Verdict::Accepted)
+    }
+
+    /// Compares an entry with its neighbours: each names the tag of the one before it. One that does not fit is genuine
+    /// all the same, since its seal has proven it; but somebody has changed what the gate holds.
+    async fn compare_chain(
+        &self,
+        conn: &mut SqliteConnection,
+        header: &Header,
+        sealed: &[u8],
+        late: bool,
+    ) -> Result<(), StoreError> {
+        let (key_id, sequence) = (header.ksn.key_id, header.sequence);
+        // In order, the entry before it is the watermark's, and none comes after it. Only what is late asks the store.
+        let before = if !late {
+            let mark = self.marks.get(&key_id).copied().unwrap_or_default();
+            mark.tail.filter(|_| mark.acked.checked_add(1) == Some(sequence))
+        } else if sequence == 1 {
+            Some(Chain::START)
+        } else {
+            self.sealed_at(conn, key_id, sequence - 1).await?.map(|sealed| Chain::after(&sealed))
+        };
+        if before.is_some_and(|before| before != header.chain) {
+            self.broken_chain(conn, key_id, sequence).await?;
+        }
+        if late && let Some(next) = self.sealed_at(conn, key_id, sequence.saturating_add(1)).await? {
+            let follows = Sealed::parse(&next).is_ok_and(|s| s.header.chain == Chain::after(sealed));
+            if !follows {
+                self.broken_chain(conn, key_id, sequence.saturating_add(1)).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn broken_chain(
+        &self,
+        conn: &mut SqliteConnection,
+        key_id: KeyId,
+        sequence: u32,
+    ) -> Result<(), StoreError> {
+        tracing::warn!(key_id = sql::hex(&key_id.0), sequence, "an entry does not follow the one before it");
+        let detail = format!("{sequence} does not follow the {} that is here", sequence - 1);
+        self.raise(conn, "chain", key_id, &detail).await
+    }
+
+    /// The entry at a place, from this group or the store.
+    async fn sealed_at(
+        &self,
+        conn: &mut SqliteConnection,
+        key_id: KeyId,
+        sequence: u32,
+    ) -> Result<Option<Vec<u8>>, StoreError> {
+        if let Some(&i) = self.by_place.get(&(key_id, sequence)) {
+            return Ok(Some(self.accepted[i].sealed.to_vec()));
+        }
+        let found = sqlx::query_scalar("SELECT sealed FROM entries WHERE key_id = ? AND sequence = ?")
+            .bind(&key_id.0[..])
+            .bind(i64::from(sequence))
+            .fetch_optional(conn)
+            .await?;
+        Ok(found)
     }
 
     /// What to say of a number at or below the watermark; `None` where nothing stands in its place.
@@ -361,7 +433,7 @@ impl<'a> Walk<'a> {
             }
         };
         let verdict = self.set_aside(conn, sealed, header, why).await?;
-        self.advance(own, stands_at);
+        self.advance(own, stands_at, None);
         Ok(verdict)
     }
 
@@ -443,16 +515,17 @@ impl<'a> Walk<'a> {
         adopt_waiting_passages(conn, &late_taps).await?;
         self.write_emergencies(conn).await?;
         let changed: Vec<(&KeyId, &Mark)> = self.marks.iter().filter(|(_, m)| m.changed).collect();
-        for chunk in changed.chunks(sql::chunk(3)) {
+        for chunk in changed.chunks(sql::chunk(4)) {
             let text = format!(
-                "INSERT INTO watermarks (key_id, acked, last_counter) VALUES {} ON CONFLICT (key_id) DO UPDATE \
-                 SET acked = excluded.acked, last_counter = excluded.last_counter",
-                sql::rows(chunk.len(), 3)
+                "INSERT INTO watermarks (key_id, acked, last_counter, tail) VALUES {} ON CONFLICT (key_id) DO UPDATE \
+                 SET acked = excluded.acked, last_counter = excluded.last_counter, tail = excluded.tail",
+                sql::rows(chunk.len(), 4)
             );
             let mut query = sqlx::query(AssertSqlSafe(text)).persistent(false);
             for (key_id, mark) in chunk {
                 query =
                     query.bind(&key_id.0[..]).bind(i64::from(mark.acked)).bind(i64::from(mark.last_counter));
+                query = query.bind(mark.tail.map(|tail| tail.0.to_vec()));
             }
             query.execute(&mut *conn).await?;
         }
@@ -472,7 +545,7 @@ async fn load_marks(conn: &mut SqliteConnection, keys: &[KeyId]) -> Result<HashM
     let mut marks = HashMap::with_capacity(keys.len());
     for chunk in keys.chunks(sql::chunk(1)) {
         let text = format!(
-            "SELECT key_id, acked, last_counter FROM watermarks WHERE key_id IN ({})",
+            "SELECT key_id, acked, last_counter, tail FROM watermarks WHERE key_id IN ({})",
             sql::marks(chunk.len())
         );
         let mut query = sqlx::query(AssertSqlSafe(text)).persistent(false);
@@ -480,7 +553,10 @@ async fn load_marks(conn: &mut SqliteConnection, keys: &[KeyId]) -> Result<HashM
             query = query.bind(&key_id.0[..]);
         }
         for row in query.fetch_all(&mut *conn).await? {
-            let mark = Mark { acked: number(&row, 1)?, last_counter: number(&row, 2)?, changed: false };
+            let tail: Option<&[u8]> = row.try_get(3)?;
+            let tail = tail.map(|bytes| bytes.try_into().map(Chain)).transpose();
+            let tail = tail.map_err(|_| StoreError::Damaged { what: "chain" })?;
+            let mark = Mark { acked: number(&row, 1)?, last_counter: number(&row, 2)?, tail, changed: false };
             marks.insert(key_id(&row, 0)?, mark);
         }
     }

@@ -245,3 +245,86 @@ async fn an_emergency_is_an_entry_like_any_other_and_one_without_a_time_is_shown
     assert_eq!(house.count("SELECT sum(active * 10 + clock) FROM emergencies").await, 12);
     assert_eq!(house.texts("SELECT kind FROM breaks").await, ["emergency_time"]);
 }
+
+const CHAIN: &str = "SELECT detail FROM breaks WHERE kind = 'chain' ORDER BY detail";
+
+/// Five taps of a gate, and another one that somebody with its keys put in the place of number `place`.
+fn taps_and_replacement(gate: &mut Sealer, place: u16) -> (Vec<Vec<u8>>, Vec<u8>) {
+    let mut entries = taps(gate, place - 1);
+    let forged = Card::new(9).tap(7, 7).with_entry(|e| {
+        let (sequence, counter) = (gate.next_sequence(), u32::from(place));
+        gate.seal_as(sequence, counter, e).unwrap()
+    });
+    let card = Card::new(1);
+    entries.extend((place..=5).map(|atc| card.tap(u64::from(atc) * 60_000, atc).seal(gate)));
+    (entries, forged)
+}
+
+#[tokio::test]
+async fn an_entry_that_was_replaced_under_its_own_key_is_noticed_at_the_next() {
+    for group in [1, 2, 5] {
+        let house = House::new().await;
+        let mut gate = house.gate(1).await;
+        let (mut entries, forged) = taps_and_replacement(&mut gate, 3);
+        entries[2] = forged;
+        for part in entries.chunks(group) {
+            assert!(house.ingest(part).await.iter().all(|word| *word == "accepted"));
+        }
+        assert_eq!(house.texts(CHAIN).await, ["4 does not follow the 3 that is here"], "{group} at a time");
+        assert_eq!((house.texts(BREAKS).await.len(), house.count(COUNTED).await), (1, 5));
+    }
+}
+
+#[tokio::test]
+async fn a_replaced_first_or_last_entry_is_noticed_as_soon_as_a_neighbour_is_there() {
+    let house = House::new().await;
+    let mut gate = house.gate(1).await;
+    let (mut entries, forged) = taps_and_replacement(&mut gate, 1);
+    entries[0] = forged;
+    house.ingest(&entries[..1]).await;
+    assert_eq!(house.texts(CHAIN).await, [""; 0], "nothing to compare with yet");
+    let house = house.restart().await;
+    house.ingest(&entries[1..]).await;
+    assert_eq!(house.texts(CHAIN).await, ["2 does not follow the 1 that is here"]);
+
+    let house = House::new().await;
+    let mut gate = house.gate(1).await;
+    taps(&mut gate, 2);
+    let stray = Card::new(9).tap(7, 7).with_entry(|e| gate.seal_as(1, 64, e).unwrap());
+    house.ingest(&[stray]).await;
+    assert_eq!(house.texts(CHAIN).await, ["1 does not follow the 0 that is here"], "nothing is before it");
+}
+
+#[tokio::test]
+async fn entries_cut_out_of_a_journal_are_a_gap_and_both_neighbours_of_a_late_one_are_compared() {
+    let house = House::new().await;
+    let mut gate = house.gate(1).await;
+    let (entries, forged) = taps_and_replacement(&mut gate, 3);
+    let source = Source::Gate(gate.key_id);
+    let lost = |from, upto| Item::Lost { key_id: gate.key_id, from, upto };
+    let entry = |n: usize| Item::Entry(entries[n - 1].clone());
+    let items = vec![entry(1), lost(2, 3), entry(4), entry(5)];
+    house.app.intake.submit(source, items).await.unwrap().await.unwrap().unwrap();
+    assert_eq!(house.texts(BREAKS).await, ["gap"]);
+    // The true number 2 fits; what is in place of number 3 follows it, and number 4 does not follow that.
+    assert_eq!(house.ingest(&entries[1..2]).await, ["accepted"]);
+    assert_eq!(house.texts(BREAKS).await, ["gap"]);
+    assert_eq!(house.ingest(&[forged]).await, ["accepted"]);
+    assert_eq!(house.texts(CHAIN).await, ["4 does not follow the 3 that is here"]);
+}
+
+#[tokio::test]
+async fn late_entries_that_are_the_true_ones_fit_in_any_order() {
+    let house = House::new().await;
+    let mut gate = house.gate(1).await;
+    let entries = taps(&mut gate, 8);
+    let source = Source::Gate(gate.key_id);
+    let submit = async |items: Vec<Item>| {
+        house.app.intake.submit(source, items).await.unwrap().await.unwrap().unwrap()
+    };
+    // Everything up to 6 is called lost; then 7 comes, then the others backwards and in one group, then the last.
+    submit(vec![Item::Lost { key_id: gate.key_id, from: 1, upto: 6 }]).await;
+    submit([6, 5, 3, 4, 2, 1, 0].map(|i| Item::Entry(entries[i].clone())).into()).await;
+    submit(vec![Item::Entry(entries[7].clone())]).await;
+    assert_eq!((house.count(TAPS).await, house.texts(CHAIN).await.len()), (8, 0));
+}

@@ -78,7 +78,9 @@ fn sealed(keys: &dyn ClearingKeys, gate_id: u32, counter: u32, entry: &Entry<'_>
     let ksn = Ksn { key_id: gate.key_id, counter };
     let key = working_key(&Key::new(gate.initial_key), ksn, Usage::DataEncrypt).unwrap();
     let mut out = [0; seal::MAX_SEALED];
-    seal::seal(&key, Header { ksn, sequence: counter }, entry, &mut out).unwrap().to_vec()
+    seal::seal(&key, Header { ksn, sequence: counter, chain: seal::Chain::START }, entry, &mut out)
+        .unwrap()
+        .to_vec()
 }
 
 #[test]

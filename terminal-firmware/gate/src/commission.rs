@@ -12,10 +12,11 @@ use wavepass_journal::cells::Cell;
 use wavepass_journal::keylog::KeyLog;
 use wavepass_journal::{Journal, Limits};
 use wavepass_kernel::Kernel;
-use wavepass_protocol::dukpt::Key;
+use wavepass_protocol::dukpt::{Key, KeyId};
 use wavepass_protocol::ecc::{PublicKey, Verifier};
 use wavepass_protocol::link::LinkKey;
 use wavepass_protocol::provisioning::{MAX_FILE, Provisioning, ProvisioningError};
+use wavepass_protocol::seal::{Chain, Sealed};
 use zeroize::Zeroize;
 
 /// The flash areas of a gate, each its own: a partition of one chip, or a file.
@@ -72,9 +73,8 @@ impl<F: NorFlash> Areas<F> {
         }
         let log = KeyLog::open(self.keys).await.map_err(CommissionError::store)?;
         // Entries of an earlier life would be sent under the new key id, whose numbers begin at 1.
-        let journal = Journal::open(self.journal, Limits::default(), |_, _, _| {})
-            .await
-            .map_err(CommissionError::store)?;
+        let journal =
+            Journal::open(self.journal, Limits::default(), |_| {}).await.map_err(CommissionError::store)?;
         if log.counter() != 0 || journal.next_sequence() != 1 {
             return Err(CommissionError::Already);
         }
@@ -113,8 +113,11 @@ impl<F: NorFlash, V: Verifier> Gate<F, V> {
         let mut passback = Passback::default();
         let mut last: Option<Last> = None;
         let mut emergency = false;
-        let journal = Journal::open(areas.journal, limits, |sequence, _, local| {
-            let Some((local, in_emergency)) = Local::from_bytes(local) else { return };
+        let mut chain = ChainCheck { key_id: identity.key_id, previous: None, broken: None };
+        let journal = Journal::open(areas.journal, limits, |entry| {
+            chain.entry(&entry);
+            let sequence = entry.sequence;
+            let Some((local, in_emergency)) = Local::from_bytes(entry.local) else { return };
             emergency = in_emergency;
             match local {
                 Local::Tap { time, decision, tag } => {
@@ -144,6 +147,7 @@ impl<F: NorFlash, V: Verifier> Gate<F, V> {
             passback,
             last,
             emergency,
+            tampered: chain.broken,
             uncounted_refusals: 0,
         };
         gate.configure();
@@ -160,6 +164,33 @@ impl<F: NorFlash, V: Verifier> Gate<F, V> {
         // All slices at once, for they take less time than erasing a page does.
         while self.kernel.verifier().prepare() {}
         Ok(if self.lists.slice().await? { Idle::More } else { Idle::Done })
+    }
+}
+
+/// Checks, while the journal is read at start, that each entry follows the one before it. An entry whose neighbour is
+/// gone or has rotted is taken as it is: the host compares with what it has.
+struct ChainCheck {
+    key_id: KeyId,
+    previous: Option<(u32, Chain)>,
+    broken: Option<u32>,
+}
+
+impl ChainCheck {
+    fn entry(&mut self, entry: &wavepass_journal::Entry<'_>) {
+        let expected = match self.previous {
+            Some((sequence, chain)) if sequence.checked_add(1) == Some(entry.sequence) => Some(chain),
+            None if entry.sequence == 1 => Some(Chain::START),
+            _ => None,
+        };
+        let fits = Sealed::parse(entry.payload).is_ok_and(|Sealed { header, .. }| {
+            header.sequence == entry.sequence
+                && header.ksn.key_id == self.key_id
+                && expected.is_none_or(|chain| chain == header.chain)
+        });
+        if !fits {
+            self.broken = self.broken.or(Some(entry.sequence));
+        }
+        self.previous = Some((entry.sequence, Chain::after(entry.payload)));
     }
 }
 

@@ -8,6 +8,7 @@
 //! - [`Gate::present`] answers "open" only after the sealed tap is durable in the journal;
 //! - a key seals one entry: the counter has moved on durably before the key is used;
 //! - lists and configuration are taken only when signed and newer, and the old one stands until the new one is whole;
+//! - each entry names the tag of the one before it, and a journal where one does not is not added to by taps;
 //! - the acknowledgement of a number that was never written changes nothing.
 //!
 //! One task owns a [`Gate`]. Its futures are driven to the end, never dropped half-way: the journal counts
@@ -105,6 +106,8 @@ pub struct Gate<F, V> {
     last: Option<Last>,
     /// The emergency input, as the journal last recorded it.
     emergency: bool,
+    /// The first entry in the journal that does not follow the one before it.
+    tampered: Option<u32>,
     /// Refusals that the journal had no room for since start: counted, not kept.
     uncounted_refusals: u32,
 }
@@ -145,6 +148,12 @@ impl<F: embedded_storage_async::nor_flash::NorFlash, V: Verifier> Gate<F, V> {
         self.uncounted_refusals
     }
 
+    /// The first entry that was found at start not to follow the one before it, or not to be this gate's: no power
+    /// cut does that, somebody has written to the flash. The gate stays out of service and still sends what it has.
+    pub fn tampered(&self) -> Option<u32> {
+        self.tampered
+    }
+
     /// True while the emergency input is on, as the journal has it.
     pub fn in_emergency(&self) -> bool {
         self.emergency
@@ -169,6 +178,9 @@ impl<F: embedded_storage_async::nor_flash::NorFlash, V: Verifier> Gate<F, V> {
     }
 
     fn refusal_before_card(&self, now: Now) -> Option<Reason> {
+        if self.tampered.is_some() {
+            return Some(Reason::OutOfService);
+        }
         if now.quality == ClockQuality::Unset {
             return Some(Reason::ClockUnset);
         }

@@ -9,9 +9,10 @@ use core::task::Poll;
 use embedded_storage_async::nor_flash::NorFlash;
 use wavepass_journal::Class;
 use wavepass_kernel::{Asked, Config, Environment, Kernel, Lost, Step, TapInput, Work};
+use wavepass_protocol::dukpt::Ksn;
 use wavepass_protocol::ecc::Verifier;
 use wavepass_protocol::lists::{CaKey, Revocation, Suite};
-use wavepass_protocol::seal::{Header, MAX_SEALED, seal};
+use wavepass_protocol::seal::{Chain, Header, MAX_SEALED, seal};
 use wavepass_protocol::tap::{Decision, Emergency, Entry, Outcome, Passage, Reason, Tap, Timings};
 use wavepass_protocol::time::UnixMs;
 use wavepass_protocol::token::Token;
@@ -176,7 +177,8 @@ impl<F: NorFlash, V: Verifier> Gate<F, V> {
     ) -> Result<Presented, GateError<F::Error>> {
         let mut out = [0; MAX_SEALED];
         let (ksn, key) = self.keys.take().await?;
-        let sequence = self.journal.next_sequence();
+        let header = self.next_header(ksn);
+        let sequence = header.sequence;
         let identity: &Identity = &self.identity;
         let facts = self.kernel.facts();
         let tap = Tap {
@@ -203,8 +205,7 @@ impl<F: NorFlash, V: Verifier> Gate<F, V> {
             timings,
         };
         let token_tag: TokenTag = tag(&identity.local_key, facts.token.as_ref());
-        let sealed =
-            seal(&key, Header { ksn, sequence }, &Entry::Tap(tap), &mut out).map_err(|_| GateError::Seal)?;
+        let sealed = seal(&key, header, &Entry::Tap(tap), &mut out).map_err(|_| GateError::Seal)?;
         let local = Local::Tap { time, decision, tag: token_tag }.to_bytes(self.emergency);
         let class = if decision == Decision::Open { Class::Opened } else { Class::Refused };
         match self.journal.append(sequence, class, &local, sealed).await {
@@ -264,6 +265,12 @@ impl<F: NorFlash, V: Verifier> Gate<F, V> {
         Ok(written)
     }
 
+    /// The header of the next entry. Number and chain are the journal's, so that they move on together, and only when
+    /// an entry is durable.
+    fn next_header(&self, ksn: Ksn) -> Header {
+        Header { ksn, sequence: self.journal.next_sequence(), chain: Chain(self.journal.tail()) }
+    }
+
     /// Seals and journals what is no tap; none where the journal is full.
     async fn note(
         &mut self,
@@ -271,9 +278,10 @@ impl<F: NorFlash, V: Verifier> Gate<F, V> {
         local: &[u8; LOCAL],
     ) -> Result<Option<u32>, GateError<F::Error>> {
         let (ksn, key) = self.keys.take().await?;
-        let sequence = self.journal.next_sequence();
+        let header = self.next_header(ksn);
+        let sequence = header.sequence;
         let mut out = [0; MAX_SEALED];
-        let sealed = seal(&key, Header { ksn, sequence }, entry, &mut out).map_err(|_| GateError::Seal)?;
+        let sealed = seal(&key, header, entry, &mut out).map_err(|_| GateError::Seal)?;
         match self.journal.append(sequence, Class::Passage, local, sealed).await {
             Ok(()) => Ok(Some(sequence)),
             Err(wavepass_journal::Error::Full) => Ok(None),

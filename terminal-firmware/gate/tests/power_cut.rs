@@ -6,13 +6,15 @@ mod common;
 
 use common::{
     Chip, Host, MORNING, POWER_CUT, Place, SECOND, Store, TestGate, Trouble, WAIT_MS, idle, journal, phone,
-    rng, start, synchronised, tap, try_tap, working_gate,
+    rng, start, synchronised, tap, try_tap, version, working_gate,
 };
 use rand::RngExt;
 use std::collections::{BTreeSet, HashSet};
 use wavepass_hce::phone::PhoneFile;
 use wavepass_journal::sim::block_on;
 use wavepass_protocol::dukpt::{self, Key, Ksn, Usage};
+use wavepass_protocol::link::FromHost;
+use wavepass_protocol::lists::Kind;
 use wavepass_protocol::seal::Sealed;
 use wavepass_protocol::tap::{Decision, Entry, Outcome};
 use wavepass_protocol::token::Token;
@@ -111,6 +113,7 @@ fn seasoned(host: &mut Host) -> Chip {
 fn verify(host: &mut Host, chip: &Chip, seen: &Seen, files: &[PhoneFile], from: u64, place: &str) {
     let torn = counters_in_flash(host, chip);
     let mut gate = start(chip).unwrap_or_else(|e| panic!("{place}: the gate does not start: {e:?}"));
+    assert_eq!(gate.tampered(), None, "{place}");
     let before = journal(host, &mut gate);
     for (sequence, token) in &seen.opened {
         let sealed = before
@@ -202,6 +205,91 @@ fn what_opened_is_durable_whenever_the_power_goes() {
                 from,
                 &format!("cut after word {after}, flips {flips:x}"),
             );
+        }
+    }
+}
+
+/// What the host and the board have been told by a gate at work.
+#[derive(Debug, Default)]
+struct Told {
+    emergency: bool,
+    acknowledged: u32,
+    /// The deny list that the gate had taken.
+    list: u32,
+    opened: Option<u32>,
+    passed: bool,
+}
+
+/// An emergency with a rider in it, an acknowledgement and a new deny list.
+fn shift(gate: &mut TestGate, host: &mut Host, list: &[u8], told: &mut Told) -> Result<(), Trouble> {
+    let at = |s: u64| synchronised(MORNING + 100 * SECOND + s * SECOND);
+    block_on(gate.emergency(true, at(0)))?.unwrap();
+    told.emergency = true;
+    block_on(gate.idle())?;
+    let opened = try_tap(gate, &mut host.phone(1), at(1))?.sequence.unwrap();
+    told.opened = Some(opened);
+    block_on(gate.idle())?;
+    block_on(gate.passage(opened, Outcome::Passed, at(2)))?;
+    told.passed = true;
+    block_on(gate.idle())?;
+    let mut line = host.connect(gate);
+    line.hear(gate);
+    let key_id = host.key_id;
+    let frame = line.frame(&FromHost::Acknowledge { key_id, upto: opened });
+    line.try_feed(gate, &frame)?.unwrap();
+    told.acknowledged = opened;
+    for frame in line.list_frames(Kind::Deny, version(2), list) {
+        line.try_feed(gate, &frame)?.unwrap();
+    }
+    told.list = 2;
+    block_on(gate.emergency(false, at(3)))?.unwrap();
+    told.emergency = false;
+    block_on(gate.idle())
+}
+
+#[test]
+fn emergencies_passages_acknowledgements_and_lists_are_durable_whenever_the_power_goes() {
+    let mut host = Host::new();
+    let base = seasoned(&mut host);
+    let list = host.list(Kind::Deny, version(2), &host.deny(&[77, 78]));
+    let whole = base.copy();
+    let mut gate = start(&whole).unwrap();
+    let began = whole.words();
+    shift(&mut gate, &mut host, &list, &mut Told::default()).unwrap();
+    let (words, last) = (whole.words() - began, gate.next_sequence() - 1);
+    drop(gate);
+    assert!(words > 200, "{words} words");
+    let mut rng = rng(5);
+    for (round, step) in [(0, 1), (1, if long() { 1 } else { 5 }), (2, if long() { 1 } else { 5 })] {
+        for after in (0..words).step_by(step) {
+            let flips = [0, u64::MAX, rng.random()][round];
+            let place = format!("cut after word {after}, flips {flips:x}");
+            let chip = base.copy();
+            let mut gate = start(&chip).unwrap();
+            chip.cut(after, flips);
+            let mut told = Told::default();
+            assert_eq!(shift(&mut gate, &mut host, &list, &mut told), Err(POWER_CUT), "{place}");
+            drop(gate);
+            assert!(chip.power_on());
+
+            let mut gate = start(&chip).unwrap_or_else(|e| panic!("{place}: {e:?}"));
+            assert_eq!(gate.tampered(), None, "{place}");
+            assert!(gate.acknowledged() >= told.acknowledged, "{place}");
+            assert!(gate.version(Kind::Deny).version >= told.list.max(1), "{place}");
+            // Numbers are those of the shift, or of a part of it; `journal` holds each to the one before it.
+            let store = journal(&mut host, &mut gate);
+            let begun = |n: u32| store.entries.contains_key(&n);
+            assert!(!begun(last + 1), "{place}");
+            assert_eq!(gate.in_emergency(), begun(last - 3) && !begun(last), "{place}");
+            assert!(!told.emergency || gate.in_emergency() || begun(last), "{place}");
+            assert!(told.opened.is_none_or(begun) && (!told.passed || begun(last - 1)), "{place}");
+            // The board tells the input again, and the gate goes on.
+            block_on(gate.emergency(false, synchronised(MORNING + 200 * SECOND))).unwrap();
+            idle(&mut gate);
+            assert!(!gate.in_emergency(), "{place}");
+            let fresh = tap(&mut gate, &mut host.phone(999), MORNING + 300 * SECOND);
+            assert_eq!(fresh.decision, Decision::Open, "{place}");
+            journal(&mut host, &mut gate);
         }
     }
 }

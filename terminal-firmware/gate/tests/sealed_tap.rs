@@ -241,8 +241,8 @@ fn two_gates_remember_the_same_rider_under_different_names() {
         let chip = Chip::new(4);
         let mut gate = working_gate(&mut host, &chip);
         overhear(&mut gate, &mut host.phone(1), MORNING);
-        // Page header 24, record header 16; in the local header the hash stands at 10.
-        chip.content_of(Place::Journal)[24 + 16 + 10..24 + 16 + 18].to_vec()
+        // Page header 32, record header 16; in the local header the hash stands at 10.
+        chip.content_of(Place::Journal)[32 + 16 + 10..32 + 16 + 18].to_vec()
     });
     assert_ne!(journals[0], journals[1]);
     assert_ne!(journals[0], [0; 8]);

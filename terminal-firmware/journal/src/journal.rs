@@ -10,9 +10,11 @@ pub const MAX_LOCAL: usize = 32;
 pub const MAX_PAYLOAD: usize = 608;
 /// The most pages a journal has: 2 MiB of 4 KiB pages. Bounds the index in memory.
 pub const MAX_PAGES: usize = 512;
+/// Bytes of a payload's end that are its tag.
+const TAG: usize = 16;
 
-const MAGIC: &[u8; 4] = b"WPJ1";
-const PAGE_HEADER: usize = 24;
+const MAGIC: &[u8; 4] = b"WPJ2";
+const PAGE_HEADER: usize = 32;
 const RECORD_HEADER: usize = 16;
 const MAX_RECORD: usize = round_up(RECORD_HEADER + MAX_LOCAL + MAX_PAYLOAD);
 const ACKNOWLEDGEMENT: u8 = 4;
@@ -96,6 +98,23 @@ impl RecordHeader {
     }
 }
 
+/// What stands at the start of a page.
+struct PageHeader {
+    number: u32,
+    first: u32,
+    acknowledged: u32,
+    tail: [u8; 8],
+}
+
+/// The first half of a payload's tag.
+fn tail_of(payload: &[u8]) -> [u8; 8] {
+    let mut tail = [0; 8];
+    if let Some(tag) = payload.len().checked_sub(TAG).and_then(|at| payload.get(at..at + tail.len())) {
+        tail.copy_from_slice(tag);
+    }
+    tail
+}
+
 /// Unacknowledged bytes of refusals, as an upper bound: those before a mark and those since. When the
 /// acknowledgement passes the mark, what was before it is forgotten and a new mark is set.
 #[derive(Default)]
@@ -147,6 +166,7 @@ pub struct Journal<F> {
     ready: bool,
     next: u32,
     acknowledged: u32,
+    tail: [u8; 8],
     refusals: RefusalBytes,
     cursor: Option<Cursor>,
     /// A record's write failed: only opening again tells what it left.
@@ -155,11 +175,11 @@ pub struct Journal<F> {
 
 impl<F: NorFlash> Journal<F> {
     /// Takes a journal up after power came, whatever a cut left. `entry` is told of every entry that is
-    /// still there, oldest first: its number, class and local header.
+    /// still there, oldest first.
     pub async fn open(
         flash: F,
         limits: Limits,
-        mut entry: impl FnMut(u32, Class, &[u8]),
+        mut entry: impl FnMut(Entry<'_>),
     ) -> Result<Self, Error<F::Error>> {
         check_geometry(&flash, 3)?;
         let pages = (flash.capacity() / F::ERASE_SIZE).min(MAX_PAGES);
@@ -175,6 +195,7 @@ impl<F: NorFlash> Journal<F> {
             ready: false,
             next: 1,
             acknowledged: 0,
+            tail: [0; 8],
             refusals: RefusalBytes::default(),
             cursor: None,
             failed: false,
@@ -194,6 +215,9 @@ impl<F: NorFlash> Journal<F> {
                 index = 0;
             }
             journal.next = journal.first[page];
+            if let Some(header) = journal.page_header(page).await? {
+                journal.tail = header.tail;
+            }
             journal.replay(page, &mut entry).await?;
             index += 1;
         }
@@ -205,10 +229,10 @@ impl<F: NorFlash> Journal<F> {
     async fn find_pages(&mut self) -> Result<(), Error<F::Error>> {
         let mut newest: Option<(u32, usize)> = None;
         for page in 0..self.pages {
-            if let Some((number, ..)) = self.page_header(page).await?
-                && newest.is_none_or(|(n, _)| number > n)
+            if let Some(header) = self.page_header(page).await?
+                && newest.is_none_or(|(n, _)| header.number > n)
             {
-                newest = Some((number, page));
+                newest = Some((header.number, page));
             }
         }
         let Some((number, page)) = newest else { return Ok(()) };
@@ -216,12 +240,12 @@ impl<F: NorFlash> Journal<F> {
         self.oldest_page = page;
         let mut expected = number;
         loop {
-            let Some((found, first, acknowledged)) = self.page_header(self.oldest_page).await? else { break };
-            if found != expected {
+            let Some(header) = self.page_header(self.oldest_page).await? else { break };
+            if header.number != expected {
                 break;
             }
-            self.first[self.oldest_page] = first;
-            self.acknowledged = self.acknowledged.max(acknowledged);
+            self.first[self.oldest_page] = header.first;
+            self.acknowledged = self.acknowledged.max(header.acknowledged);
             self.used += 1;
             if self.used == self.pages || expected == 0 {
                 return Ok(());
@@ -233,18 +257,23 @@ impl<F: NorFlash> Journal<F> {
         Ok(())
     }
 
-    async fn page_header(&mut self, page: usize) -> Result<Option<(u32, u32, u32)>, Error<F::Error>> {
+    async fn page_header(&mut self, page: usize) -> Result<Option<PageHeader>, Error<F::Error>> {
         let mut header = [0; PAGE_HEADER];
         self.flash.read(self.at(page, 0), &mut header).await.map_err(Error::Flash)?;
-        let sound = &header[..4] == MAGIC && crc(&[&header[..16]]) == u32_at(&header, 16);
-        Ok(sound.then(|| (u32_at(&header, 4), u32_at(&header, 8), u32_at(&header, 12))))
+        let sound = &header[..4] == MAGIC && crc(&[&header[..24]]) == u32_at(&header, 24);
+        Ok(sound.then(|| PageHeader {
+            number: u32_at(&header, 4),
+            first: u32_at(&header, 8),
+            acknowledged: u32_at(&header, 12),
+            tail: core::array::from_fn(|i| header[16 + i]),
+        }))
     }
 
     /// Reads a page again at start: learns the next number, the acknowledgement, and where writing goes on.
     async fn replay(
         &mut self,
         page: usize,
-        entry: &mut impl FnMut(u32, Class, &[u8]),
+        entry: &mut impl FnMut(Entry<'_>),
     ) -> Result<(), Error<F::Error>> {
         let mut offset = PAGE_HEADER;
         let mut body = [0; MAX_RECORD];
@@ -256,7 +285,9 @@ impl<F: NorFlash> Journal<F> {
                 && header.sequence >= self.next
                 && let Some(class) = Class::from_code(header.class)
             {
-                entry(header.sequence, class, &body[..header.local]);
+                let (local, payload) = body[..header.local + header.payload].split_at(header.local);
+                entry(Entry { sequence: header.sequence, class, local, payload });
+                self.tail = tail_of(payload);
                 if class == Class::Refused && header.sequence > self.acknowledged {
                     self.refusals.add(header.size());
                 }
@@ -310,6 +341,12 @@ impl<F: NorFlash> Journal<F> {
         self.next
     }
 
+    /// The first half of the newest entry's tag, the last 16 bytes of its payload; zeros before any entry. It is
+    /// there although the entry may be gone: each page begins with it.
+    pub fn tail(&self) -> [u8; 8] {
+        self.tail
+    }
+
     /// The highest acknowledged number; 0 before any.
     pub fn acknowledged(&self) -> u32 {
         self.acknowledged
@@ -345,6 +382,7 @@ impl<F: NorFlash> Journal<F> {
             return Err(Error::RefusalShare);
         }
         self.write(class as u8, sequence, local, payload).await?;
+        self.tail = tail_of(payload);
         if class == Class::Refused {
             self.refusals.add(size);
         }
@@ -415,8 +453,9 @@ impl<F: NorFlash> Journal<F> {
         header[4..8].copy_from_slice(&number.to_le_bytes());
         header[8..12].copy_from_slice(&self.next.to_le_bytes());
         header[12..16].copy_from_slice(&self.acknowledged.to_le_bytes());
-        let check = crc(&[&header[..16]]);
-        header[16..20].copy_from_slice(&check.to_le_bytes());
+        header[16..24].copy_from_slice(&self.tail);
+        let check = crc(&[&header[..24]]);
+        header[24..28].copy_from_slice(&check.to_le_bytes());
         self.ready = false;
         self.flash.write(self.at(page, 0), &header).await.map_err(Error::Flash)?;
         self.first[page] = self.next;

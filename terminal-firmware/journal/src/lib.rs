@@ -4,8 +4,8 @@
 //! # The journal
 //!
 //! *Definitions.* The flash is a ring of pages (one erase unit each), used in physical order. An entry has a
-//! sequence number, a class, a clear local header for the gate itself, and a payload that the journal does not
-//! look into. Entry *n* is *acknowledged* when the host has it durably.
+//! sequence number, a class, a clear local header for the gate itself, and a payload whose last 16
+//! bytes are its tag; the journal does not look into the rest. Entry *n* is *acknowledged* when the host has it durably.
 //!
 //! *Operations.*
 //! - [`Journal::append`] is durable on return. It never erases: where the next page is not ready it is `Full`.
@@ -18,10 +18,11 @@
 //!
 //! | page | bytes |
 //! | --- | --- |
-//! | magic `WPJ1` | 4 |
+//! | magic `WPJ2` | 4 |
 //! | page number, rises by one with every page begun | 4 |
 //! | sequence number of its first entry | 4 |
 //! | acknowledged when it was begun | 4 |
+//! | first half of the tag of the entry before it; zeros before any | 8 |
 //! | CRC-32 of these | 4 |
 //! | reserved, ones | 4 |
 //!
@@ -34,6 +35,10 @@
 //! | CRC-32 of local header and payload | 4 |
 //! | CRC-32 of the record's first 12 bytes | 4 |
 //! | local header, payload, padding | to a multiple of 8 |
+//!
+//! *Tail.* Each entry of the application names the tag of the one before it, so the newest tag must outlive its
+//! entry: after power cuts the newest page may hold no entry at all, while the newest entry is acknowledged and its
+//! page used again. Therefore each page begins with it ([`Journal::tail`]).
 //!
 //! *Invariants.* Sequence numbers have no gap and no repeat. A page that holds an unacknowledged entry is
 //! never erased. Refusals hold at most their share of the unacknowledged bytes.

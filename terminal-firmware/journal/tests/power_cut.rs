@@ -17,6 +17,16 @@ fn payload(sequence: u32) -> Vec<u8> {
     (0..180 + sequence as usize * 37 % 300).map(|i| (i as u32 * 7 + sequence * 13) as u8).collect()
 }
 
+/// Half the last 16 bytes of an entry's payload.
+fn tail(sequence: u32) -> [u8; 8] {
+    if sequence == 0 {
+        return [0; 8];
+    }
+    let payload = payload(sequence);
+    let at = payload.len() - 16;
+    payload[at..at + 8].try_into().unwrap()
+}
+
 fn class(sequence: u32) -> Class {
     match sequence % 5 {
         0 => Class::Refused,
@@ -35,7 +45,7 @@ struct Known {
 }
 
 async fn scenario(flash: RamFlash, known: &mut Known, entries: u32) -> Result<(), Error<FlashError>> {
-    let mut journal = Journal::open(flash, Limits { refusal_percent: 90 }, |_, _, _| {}).await?;
+    let mut journal = Journal::open(flash, Limits { refusal_percent: 90 }, |_| {}).await?;
     known.durable = known.durable.max(journal.next_sequence() - 1);
     for _ in 0..entries {
         journal.prepare().await?;
@@ -54,12 +64,13 @@ async fn scenario(flash: RamFlash, known: &mut Known, entries: u32) -> Result<()
 
 fn verify(flash: &RamFlash, known: &Known, place: &str) {
     let mut told = BTreeMap::new();
-    let opened = block_on(Journal::open(flash.clone(), Limits::default(), |sequence, class, local| {
-        told.insert(sequence, (class, local.to_vec()));
+    let opened = block_on(Journal::open(flash.clone(), Limits::default(), |entry| {
+        told.insert(entry.sequence, (entry.class, entry.local.to_vec()));
     }));
     let mut journal = opened.unwrap();
     let last = journal.next_sequence() - 1;
     assert!(last == known.durable || last == known.begun, "{place}: {last}, durable {}", known.durable);
+    assert_eq!(journal.tail(), tail(last), "{place}: the tail is another entry's");
     let acknowledged = journal.acknowledged();
     assert!(acknowledged >= known.acknowledged, "{place}: an acknowledgement was forgotten");
     assert!(acknowledged <= known.asked, "{place}: an acknowledgement was made up");
@@ -111,6 +122,31 @@ fn a_journal_cut_at_any_word_loses_nothing_durable() {
 }
 
 #[test]
+fn the_newest_tail_outlives_its_entry_where_cuts_leave_pages_without_entries() {
+    let flash = RamFlash::new(PAGES * 4096);
+    block_on(scenario(flash.clone(), &mut Known::default(), 3)).unwrap();
+    let mut journal = open(&flash);
+    block_on(journal.acknowledge(3)).unwrap();
+    let mut buffer = [0; MAX_LOCAL + MAX_PAYLOAD];
+    let mut gone = false;
+    for life in 0..4 * PAGES {
+        let mut journal = open(&flash);
+        assert_eq!((journal.next_sequence(), journal.tail()), (4, tail(3)), "life {life}");
+        gone |= block_on(journal.read(3, &mut buffer)).unwrap().is_none();
+        block_on(journal.prepare()).unwrap();
+        // The record's header is torn, so that its page is closed; or the page's own.
+        flash.cut(Cut { after: life as u64 % 10, flips: 0x0F0F_0F0F });
+        assert!(block_on(journal.append(4, Class::Opened, &[], &payload(4))).is_err());
+        flash.power_on();
+    }
+    assert!(gone, "the page of entry 3 was used again");
+    let mut journal = open(&flash);
+    block_on(journal.prepare()).unwrap();
+    block_on(journal.append(4, Class::Opened, &[], &payload(4))).unwrap();
+    assert_eq!(open(&flash).tail(), tail(4));
+}
+
+#[test]
 fn a_second_cut_during_recovery_changes_nothing() {
     let mut rng = ChaCha8Rng::seed_from_u64(2);
     for after in (0..4_000).step_by(7) {
@@ -128,7 +164,7 @@ fn a_second_cut_during_recovery_changes_nothing() {
 #[test]
 fn a_full_journal_says_so_and_keeps_what_is_unacknowledged() {
     let flash = RamFlash::new(PAGES * 4096);
-    let mut journal = block_on(Journal::open(flash.clone(), Limits::default(), |_, _, _| {})).unwrap();
+    let mut journal = block_on(Journal::open(flash.clone(), Limits::default(), |_| {})).unwrap();
     let mut written = 0;
     loop {
         block_on(journal.prepare()).unwrap();
@@ -157,7 +193,7 @@ fn a_full_journal_says_so_and_keeps_what_is_unacknowledged() {
 #[test]
 fn refusals_hold_no_more_than_their_share() {
     let flash = RamFlash::new(16 * 4096);
-    let mut journal = block_on(Journal::open(flash, Limits { refusal_percent: 25 }, |_, _, _| {})).unwrap();
+    let mut journal = block_on(Journal::open(flash, Limits { refusal_percent: 25 }, |_| {})).unwrap();
     let mut refused = 0;
     loop {
         block_on(journal.prepare()).unwrap();
@@ -176,7 +212,7 @@ fn refusals_hold_no_more_than_their_share() {
 }
 
 fn open(flash: &RamFlash) -> Journal<RamFlash> {
-    block_on(Journal::open(flash.clone(), Limits { refusal_percent: 25 }, |_, _, _| {})).unwrap()
+    block_on(Journal::open(flash.clone(), Limits { refusal_percent: 25 }, |_| {})).unwrap()
 }
 
 #[test]
@@ -248,8 +284,7 @@ fn a_restart_does_not_use_up_the_refusals_share() {
 
 #[test]
 fn numbers_out_of_turn_are_refused() {
-    let mut journal =
-        block_on(Journal::open(RamFlash::new(4 * 4096), Limits::default(), |_, _, _| {})).unwrap();
+    let mut journal = block_on(Journal::open(RamFlash::new(4 * 4096), Limits::default(), |_| {})).unwrap();
     block_on(journal.prepare()).unwrap();
     assert_eq!(block_on(journal.append(2, Class::Opened, &[], &[])), Err(Error::Sequence));
     block_on(journal.append(1, Class::Opened, &[], &[1])).unwrap();
@@ -459,7 +494,7 @@ fn arbitrary_flash_content_never_panics() {
             rng.fill(&mut content[..]);
         }
         let flash = RamFlash::with(content.clone());
-        let mut journal = block_on(Journal::open(flash, Limits::default(), |_, _, _| {})).unwrap();
+        let mut journal = block_on(Journal::open(flash, Limits::default(), |_| {})).unwrap();
         let mut buffer = [0; MAX_LOCAL + MAX_PAYLOAD];
         for sequence in journal.oldest()..journal.next_sequence().min(journal.oldest().saturating_add(200)) {
             let _ = block_on(journal.read(sequence, &mut buffer));

@@ -17,7 +17,7 @@ use wavepass_protocol::link::{
 use wavepass_protocol::lists::{self, Application, CaKey, GateConfig, Revocation, Suite};
 use wavepass_protocol::provisioning::{MAX_FILE, Provisioning};
 use wavepass_protocol::rsa::{self, Exponent, IccCert, IssuerCert, RsaKey};
-use wavepass_protocol::seal::{Header, MAX_SEALED, Sealed, seal};
+use wavepass_protocol::seal::{Chain, Header, MAX_SEALED, Sealed, seal};
 use wavepass_protocol::select::{Afl, Fci, oda_part, parse_ppse};
 use wavepass_protocol::tap::{Direction, Entry, MAX_BODY, Outcome, Passage};
 use wavepass_protocol::time::UnixMs;
@@ -263,7 +263,7 @@ pub(crate) fn kernel(data: &[u8]) {
 pub(crate) fn journal(data: &[u8]) {
     let mut image = data.to_vec();
     image.resize(image.len().clamp(4 * 4096, 8 * 4096), 0xFF);
-    let opened = block_on(Journal::open(RamFlash::with(image.clone()), Limits::default(), |_, _, _| {}));
+    let opened = block_on(Journal::open(RamFlash::with(image.clone()), Limits::default(), |_| {}));
     if let Ok(mut journal) = opened {
         let mut buffer = [0; MAX_LOCAL + MAX_PAYLOAD];
         let first = journal.oldest();
@@ -346,7 +346,7 @@ pub(crate) fn rsa_seeds() -> Vec<Vec<u8>> {
 }
 
 fn passage_bytes() -> Vec<u8> {
-    let header = Header { ksn: Ksn { key_id: KeyId([1; 8]), counter: 3 }, sequence: 4 };
+    let header = Header { ksn: Ksn { key_id: KeyId([1; 8]), counter: 3 }, sequence: 4, chain: Chain([9; 8]) };
     let entry = Entry::Passage(Passage { time: UnixMs(1), of: 3, outcome: Outcome::Passed });
     let mut out = [0; MAX_SEALED];
     seal(&Key::new([7; 16]), header, &entry, &mut out).expect("a passage fits").to_vec()
@@ -431,7 +431,7 @@ pub(crate) fn kernel_seeds() -> Vec<Vec<u8>> {
 pub(crate) fn journal_seeds() -> Vec<Vec<u8>> {
     let flash = RamFlash::new(4 * 4096);
     let mut journal =
-        block_on(Journal::open(flash.clone(), Limits::default(), |_, _, _| {})).expect("a new journal");
+        block_on(Journal::open(flash.clone(), Limits::default(), |_| {})).expect("a new journal");
     for sequence in 1..=20 {
         block_on(journal.prepare()).expect("room");
         let class = wavepass_journal::Class::Opened;

@@ -26,7 +26,7 @@ use wavepass_kernel::Lost;
 use wavepass_protocol::dukpt::Ksn;
 use wavepass_protocol::ecc::P256Verifier;
 use wavepass_protocol::lists::{Kind, Version};
-use wavepass_protocol::seal::Sealed;
+use wavepass_protocol::seal::{Chain, Sealed};
 use wavepass_protocol::tap::{ClockQuality, Decision, Outcome, Reason};
 use wavepass_protocol::time::UnixMs;
 
@@ -158,13 +158,24 @@ impl Store {
         assert!(other.is_none_or(|o| o == sequence), "key {counter} sealed {other:?} and {sequence}");
     }
 
-    /// The counters of the keys rise with the sequence numbers, and no number is missing.
+    /// The counters of the keys rise with the sequence numbers, no number is missing, and each entry names the tag of
+    /// the one before it.
     pub fn check(&self) {
         let numbers: Vec<u32> = self.entries.keys().copied().collect();
         if let (Some(&first), Some(&last)) = (numbers.first(), numbers.last()) {
             assert_eq!(numbers, (first..=last).collect::<Vec<_>>(), "a gap in the sequence numbers");
         }
         assert!(self.counters.values().is_sorted(), "a key out of order");
+        let mut before: Option<Chain> = None;
+        for (sequence, sealed) in &self.entries {
+            let expected = if *sequence == 1 { Some(Chain::START) } else { before };
+            let chain = Sealed::parse(sealed).unwrap().header.chain;
+            assert!(
+                expected.is_none_or(|e| e == chain),
+                "entry {sequence} does not follow the one before it"
+            );
+            before = Some(Chain::after(sealed));
+        }
     }
 }
 
