@@ -63,7 +63,8 @@ fn p256_fails<V: Verifier>(verifier: &mut V) -> bool {
     signature[SIGNATURE_LEN - 1] = signature[SIGNATURE_LEN - 1].wrapping_add(1);
     let key = PublicKey::from_x(GENERATOR_X);
     let good = verifier.verify(&key, &[MESSAGE], &signature);
-    signature[SIGNATURE_LEN - 1] ^= 2;
+    // To r + 2. (Not to r − 1: that leads to −G, which has the same x, and verifies.)
+    signature[SIGNATURE_LEN - 1] ^= 1;
     let bad = verifier.verify(&key, &[MESSAGE], &signature);
     !good || bad
 }
