@@ -80,9 +80,16 @@ impl<F: NorFlash> Areas<F> {
 }
 
 impl<F: NorFlash, V: Verifier, const N: usize> Gate<F, V, N> {
-    /// Starts a commissioned gate: recovers journal and keys, verifies the stored lists, and learns again
-    /// which tokens opened it lately.
+    /// Starts a commissioned gate: [`Gate::open`], then [`Gate::begin`].
     pub async fn start(areas: Areas<F>, limits: Limits, verifier: V) -> Result<Self, GateError<F::Error>> {
+        let mut gate = Self::open(areas, limits, verifier).await?;
+        gate.begin().await?;
+        Ok(gate)
+    }
+
+    /// Recovers journal and keys, verifies the stored lists, and learns again which tokens opened the gate lately. It
+    /// opens for nobody until [`Gate::begin`]. A board puts it where it stays in between, for it is large.
+    pub async fn open(areas: Areas<F>, limits: Limits, verifier: V) -> Result<Self, GateError<F::Error>> {
         const { assert!(room_is_enough(N), "a gate needs room for a configuration list") };
         let mut cell = Cell::open(areas.identity).await?;
         let mut file = [0; MAX_FILE];
@@ -126,7 +133,7 @@ impl<F: NorFlash, V: Verifier, const N: usize> Gate<F, V, N> {
         })
         .await?;
 
-        let mut gate = Self {
+        Ok(Self {
             identity,
             journal,
             keys,
@@ -137,10 +144,13 @@ impl<F: NorFlash, V: Verifier, const N: usize> Gate<F, V, N> {
             last,
             emergency,
             uncounted_refusals: 0,
-        };
-        gate.configure();
-        gate.idle().await?;
-        Ok(gate)
+        })
+    }
+
+    /// Puts the stored configuration in force and prepares key and page for the first tap.
+    pub async fn begin(&mut self) -> Result<(), GateError<F::Error>> {
+        self.configure();
+        self.idle().await
     }
 
     /// The work that no rider should wait for: the next key, the next page. Call it between taps.

@@ -87,7 +87,7 @@ where
     let drbg = Drbg::start(area(&layout.drbg), entropy).await.map_err(|_| Stop::NoFlash)?;
     let mut commissioned = false;
     let gate = loop {
-        match Gate::start(layout.areas(&area), Limits::default(), verifier.clone()).await {
+        match Gate::open(layout.areas(&area), Limits::default(), verifier.clone()).await {
             Ok(gate) => break place(gate),
             Err(GateError::NotCommissioned) if !commissioned => {
                 commission(layout, &area, provisioner).await?;
@@ -96,6 +96,7 @@ where
             Err(_) => return Err(Stop::Gate),
         }
     };
+    gate.begin().await.map_err(|_| Stop::Gate)?;
     let _identity = gate.identity();
     log!(
         info,
