@@ -341,7 +341,9 @@ fn equal(a: &[u8], b: &[u8]) -> bool {
     subtle::ConstantTimeEq::ct_eq(a, b).into()
 }
 
-/// Gathers bytes into frames. After an error it resynchronises on the next delimiter.
+/// Gathers bytes into frames. After an error it resynchronises on the next delimiter. Whoever reads secrets by it wipes
+/// it afterwards.
+#[derive(Zeroize)]
 pub struct FrameReader {
     buffer: [u8; MAX_FRAME],
     len: usize,

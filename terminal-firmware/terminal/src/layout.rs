@@ -3,6 +3,7 @@
 //! All offsets and lengths are whole erase units of 4,096 bytes.
 
 use core::ops::Range;
+use wavepass_gate::Areas;
 
 /// Bytes of an erase unit.
 pub const ERASE: u32 = 4096;
@@ -26,7 +27,21 @@ pub struct Layout {
 /// 5 bytes with its heads, and a fifth more.
 const UNITS: [u32; 7] = [4, 2, 2, 2 * 152, 2 * 2, 2 * 2, 2 * 2];
 
+/// Bytes from the beginning, keys, identity and generator, that hold secrets. A board with a chip beside the processor
+/// keeps these inside the processor and the rest on the chip.
+pub const INSIDE: u32 = (UNITS[0] + UNITS[1] + UNITS[2]) * ERASE;
+
 impl Layout {
+    /// The areas as a gate takes them, each made by `area`.
+    pub fn areas<F>(&self, area: impl Fn(&Range<u32>) -> F) -> Areas<F> {
+        Areas {
+            journal: area(&self.journal),
+            keys: area(&self.keys),
+            identity: area(&self.identity),
+            lists: [0, 1, 2, 3].map(|i| area(&self.lists[i])),
+        }
+    }
+
     /// The areas on a flash of so many bytes: the journal has what the others leave. `None` where that is less
     /// than 64 units, a few hundred taps.
     pub const fn of(capacity: u32) -> Option<Self> {
@@ -58,11 +73,19 @@ mod tests {
     fn areas_follow_each_other_without_gap_or_overlap() {
         let layout = Layout::of(4 << 20).unwrap();
         let [deny, ca, revocations, config] = layout.lists.clone();
-        let areas = [layout.keys, layout.identity, layout.drbg, deny, ca, revocations, config, layout.journal];
+        let areas =
+            [layout.keys, layout.identity, layout.drbg, deny, ca, revocations, config, layout.journal];
         assert_eq!(areas[0].start, 0);
         assert!(areas.windows(2).all(|pair| pair[0].end == pair[1].start));
         assert!(areas.iter().all(|a| a.start % ERASE == 0 && a.end % ERASE == 0 && a.start < a.end));
         assert_eq!(areas[7].end, 4 << 20);
         assert_eq!(Layout::of(1 << 20), None);
+    }
+
+    #[test]
+    fn what_is_secret_comes_first() {
+        let layout = Layout::of(INSIDE + (8 << 20)).unwrap();
+        assert_eq!(layout.drbg.end, INSIDE);
+        assert_eq!(layout.lists[0].start, INSIDE);
     }
 }

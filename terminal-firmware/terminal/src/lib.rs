@@ -28,6 +28,8 @@ mod hardware;
 pub mod layout;
 mod run;
 mod self_test;
+mod service;
+mod start;
 mod talk;
 
 pub use chip::{Pn532Reader, Time};
@@ -35,6 +37,8 @@ pub use clock::Clock;
 pub use drbg::Drbg;
 pub use hardware::{Found, Line, Panel, PanelEvent, Reader, Sign};
 pub use run::{Fault, Health, Terminal};
+pub use self_test::{SelfTestError, self_test};
+pub use service::Service;
+pub use start::{Provisioner, Refused, Stop, start};
 /// The driver of the reader chip.
 pub use wavepass_pn532 as pn532;
-pub use self_test::{SelfTestError, self_test};

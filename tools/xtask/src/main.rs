@@ -25,7 +25,7 @@ enum Command {
         #[arg(long)]
         long: bool,
     },
-    /// Build the no_std crates for the gate's processor
+    /// Build the no_std crates and the boards' firmware for the gate's processor
     Firmware,
     /// Measure, and print rates
     Bench {

@@ -21,6 +21,9 @@ const NO_STD: [&str; 7] = [
     "wavepass-gate",
     "wavepass-terminal",
 ];
+/// The boards, each with the features of its build. They are built one by one: a board's clock sets the tick of the
+/// whole build.
+const BOARDS: [(&str, &str); 2] = [("wavepass-mps2-an386", "host-entropy"), ("wavepass-nrf52840-dk", "")];
 
 /// Why a command of ours did not succeed.
 pub(crate) struct Failure(String);
@@ -150,13 +153,20 @@ fn test_phases(
     })
 }
 
-/// `cargo x firmware`: the portable crates for the gate's processor.
+/// `cargo x firmware`: the portable crates for the gate's processor, and the boards.
 pub(crate) fn firmware() -> Result<(), Failure> {
-    let mut build = cargo(&["build", "--quiet", "--profile", "firmware", "--target", TARGET]);
+    let build = || cargo(&["build", "--quiet", "--profile", "firmware", "--target", TARGET]);
+    let mut crates = build();
     for package in NO_STD {
-        build.args(["--package", package]);
+        crates.args(["--package", package]);
     }
-    run(build)
+    run(crates)?;
+    for (board, features) in BOARDS {
+        let mut firmware = build();
+        firmware.args(["--package", board, "--features", features]);
+        run(firmware)?;
+    }
+    Ok(())
 }
 
 /// `cargo x bench …`: the measuring programs live with the tests that span crates.

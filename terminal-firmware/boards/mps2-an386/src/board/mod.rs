@@ -1,12 +1,10 @@
-//! Start-up, in order: self-test, entropy, flash, random numbers, the gate, the crash record; then the loop.
+//! Start-up, in order: entropy, flash, the gate (`wavepass_terminal::start`), the watchdog; then the loop.
 
-mod crash;
 mod executor;
 mod flash;
 mod panel;
 mod reader;
 mod semi;
-mod stack;
 mod time;
 mod uart;
 mod watchdog;
@@ -20,12 +18,11 @@ use embassy_sync::mutex::Mutex;
 use flash::HostFlash;
 use panel::BoardPanel;
 use static_cell::StaticCell;
-use wavepass_gate::{Areas, Gate, GateError, Health};
-use wavepass_journal::Limits;
+use wavepass_cortex_m::{crash, stack};
+use wavepass_gate::Gate;
 use wavepass_protocol::ecc::P256Verifier;
-use wavepass_protocol::provisioning::MAX_FILE;
 use wavepass_terminal::layout::Layout;
-use wavepass_terminal::{Drbg, Panel, SelfTestError, Sign, Terminal, self_test};
+use wavepass_terminal::{Panel, Sign, Stop, Terminal};
 
 
 type SharedFlash = Mutex<NoopRawMutex, HostFlash>;
@@ -34,16 +31,6 @@ type BoardGate = Gate<Area, P256Verifier>;
 
 static FLASH: StaticCell<SharedFlash> = StaticCell::new();
 static GATE: StaticCell<BoardGate> = StaticCell::new();
-
-/// Why the gate is out of service.
-#[derive(defmt::Format)]
-enum Stop {
-    SelfTest(SelfTestError),
-    NoEntropy,
-    NoFlash,
-    NotCommissioned,
-    Gate,
-}
 
 #[cortex_m_rt::entry]
 fn main() -> ! {
@@ -65,41 +52,18 @@ async fn run() {
 }
 
 async fn start() -> Result<Infallible, Stop> {
-    let mut verifier = P256Verifier;
-    self_test(&mut verifier).map_err(Stop::SelfTest)?;
     let entropy = semi::entropy().ok_or(Stop::NoEntropy)?;
-    let files = semi::Files::named().ok_or(Stop::NoFlash)?;
+    let mut files = semi::Files::named().ok_or(Stop::NoFlash)?;
     let flash = HostFlash::open(files.flash()).ok_or(Stop::NoFlash)?;
     let layout = Layout::of(flash.len()).ok_or(Stop::NoFlash)?;
     let flash: &'static SharedFlash = FLASH.init(Mutex::new(flash));
-    let drbg = Drbg::start(area(flash, &layout.drbg), &entropy).await.map_err(|_| Stop::NoFlash)?;
-
-    let gate = match Gate::start(areas(flash, &layout), Limits::default(), verifier).await {
-        Err(GateError::NotCommissioned) => {
-            let mut file = [0; MAX_FILE];
-            let file = files.provisioning(&mut file).ok_or(Stop::NotCommissioned)?;
-            areas(flash, &layout).commission(file).await.map_err(|_| Stop::NotCommissioned)?;
-            defmt::info!("commissioned");
-            Gate::start(areas(flash, &layout), Limits::default(), verifier).await
-        }
-        started => started,
-    };
-    let gate = GATE.init(gate.map_err(|_| Stop::Gate)?);
-    let identity = gate.identity();
-    defmt::info!(
-        "gate {=u32} at {=str}; the next entry is {=u32}",
-        identity.gate_id,
-        identity.station.as_str(),
-        gate.next_sequence()
-    );
-    let mut health = Health { stack_bytes: stack::size(), ..Health::default() };
-    if let Some(panic) = crash::take() {
-        defmt::warn!("the run before ended: {=str}", panic.as_str());
-        health.panic = panic;
-    }
+    let area = |range: &Range<u32>| Area::new(flash, range.start, range.end - range.start);
+    let place = |gate| GATE.init(gate);
+    let (gate, drbg) =
+        wavepass_terminal::start(&layout, area, &entropy, P256Verifier, &mut files, place).await?;
     watchdog::start();
     let parts = (reader::reader(), uart::HostLine, BoardPanel);
-    let mut terminal = Terminal::new(gate, parts, drbg, health);
+    let mut terminal = Terminal::new(gate, parts, drbg, wavepass_cortex_m::health());
     let _fault = terminal
         .run(|health| {
             watchdog::feed();
@@ -107,17 +71,4 @@ async fn start() -> Result<Infallible, Stop> {
         })
         .await;
     Err(Stop::Gate)
-}
-
-fn area(flash: &'static SharedFlash, range: &Range<u32>) -> Area {
-    Partition::new(flash, range.start, range.end - range.start)
-}
-
-fn areas(flash: &'static SharedFlash, layout: &Layout) -> Areas<Area> {
-    Areas {
-        journal: area(flash, &layout.journal),
-        keys: area(flash, &layout.keys),
-        identity: area(flash, &layout.identity),
-        lists: [0, 1, 2, 3].map(|i| area(flash, &layout.lists[i])),
-    }
 }

@@ -7,6 +7,8 @@ use heapless::Vec;
 use semihosting::experimental::env::args;
 use semihosting::fs::File;
 use semihosting::io::Read;
+use wavepass_protocol::provisioning::MAX_FILE;
+use wavepass_terminal::{Provisioner, Refused};
 
 /// Bytes of a path, with its end.
 const PATH: usize = 160;
@@ -41,11 +43,13 @@ impl Files {
     pub(super) fn flash(&self) -> &CStr {
         CStr::from_bytes_until_nul(&self.flash).unwrap_or_default()
     }
+}
 
-    /// Reads the provisioning file.
-    pub(super) fn provisioning<'b>(&self, into: &'b mut [u8]) -> Option<&'b [u8]> {
-        let path = CStr::from_bytes_until_nul(&self.provisioning).ok()?;
-        let mut file = File::open(path).ok()?;
+/// The provisioning file that the host named, once.
+impl Provisioner for Files {
+    async fn file(&mut self, into: &mut [u8; MAX_FILE]) -> Option<usize> {
+        let named = core::mem::take(&mut self.provisioning);
+        let mut file = File::open(CStr::from_bytes_until_nul(&named).ok()?).ok()?;
         let mut len = 0;
         while len < into.len() {
             match file.read(&mut into[len..]).ok()? {
@@ -53,7 +57,14 @@ impl Files {
                 n => len += n,
             }
         }
-        Some(&into[..len])
+        Some(len)
+    }
+
+    fn answer(&mut self, outcome: Result<(), Refused>) {
+        match outcome {
+            Ok(()) => defmt::info!("commissioned"),
+            Err(why) => defmt::error!("provisioning: {}", defmt::Display2Format(&why)),
+        }
     }
 }
 

@@ -33,3 +33,9 @@ pub(super) fn feed() {
     // SAFETY: any write begins the period again.
     unlocked(|| unsafe { CLEAR.write_volatile(1) });
 }
+
+/// The first expiry: the loop has not turned in time.
+#[cortex_m_rt::exception]
+unsafe fn NonMaskableInt() {
+    super::crash::reset("watchdog: the loop did not turn in time")
+}

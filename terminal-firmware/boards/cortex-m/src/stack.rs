@@ -30,13 +30,13 @@ fn limits() -> (*const u32, *const u32) {
 }
 
 /// Bytes of the stack.
-pub(super) fn size() -> u32 {
+pub(crate) fn size() -> u32 {
     let (limit, start) = limits();
     (start as usize - limit as usize) as u32
 }
 
 /// The most bytes of it that were ever in use.
-pub(super) fn used() -> u32 {
+pub fn used() -> u32 {
     let (limit, start) = limits();
     let mut at = limit;
     while at < start {

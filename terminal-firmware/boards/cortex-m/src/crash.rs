@@ -22,7 +22,7 @@ struct Record {
 static mut CRASH: MaybeUninit<Record> = MaybeUninit::uninit();
 
 /// Keeps the reason and starts the gate again.
-pub(super) fn reset(why: &str) -> ! {
+pub fn reset(why: &str) -> ! {
     cortex_m::interrupt::disable();
     let bytes = &why.as_bytes()[..why.len().min(REASON)];
     let mut record = Record { mark: MARK, len: bytes.len() as u32, text: [0; REASON] };
@@ -34,7 +34,7 @@ pub(super) fn reset(why: &str) -> ! {
 }
 
 /// The reason of the run before, once.
-pub(super) fn take() -> Option<String<REASON>> {
+pub(crate) fn take() -> Option<String<REASON>> {
     // SAFETY: any bytes are a record; only the main task calls this, and an interrupt that writes it never returns.
     let record = unsafe { (&raw const CRASH).read_volatile().assume_init() };
     // SAFETY: as above.
@@ -83,10 +83,4 @@ unsafe fn DefaultHandler(number: i16) {
     let mut reason = Cut(String::new());
     let _ = write!(reason, "exception {number}");
     reset(&reason.0)
-}
-
-/// The watchdog's first expiry: the loop has not turned in time.
-#[cortex_m_rt::exception]
-unsafe fn NonMaskableInt() {
-    reset("watchdog: the loop did not turn in time")
 }

@@ -1,0 +1,22 @@
+//! What the gate's boards share because their processor is a Cortex-M: why the run before ended, and how much of the
+//! stack was ever used. It knows no board; on other processors it is empty.
+//!
+//! A board's `memory.x` puts the stack below everything static and gives its ends as `_stack_start` and
+//! `_stack_limit`.
+#![no_std]
+
+#[cfg(target_os = "none")]
+pub mod crash;
+#[cfg(target_os = "none")]
+pub mod stack;
+
+/// What the board knows of itself when a run begins. The reason of the run before is told once.
+#[cfg(target_os = "none")]
+pub fn health() -> wavepass_terminal::Health {
+    let mut health = wavepass_terminal::Health { stack_bytes: stack::size(), ..Default::default() };
+    if let Some(panic) = crash::take() {
+        defmt::warn!("the run before ended: {=str}", panic.as_str());
+        health.panic = panic;
+    }
+    health
+}

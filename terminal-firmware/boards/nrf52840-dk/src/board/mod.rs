@@ -1,0 +1,147 @@
+//! Start-up, in order: the panel with its emergency input, serial lines, entropy, flash, the gate
+//! (`wavepass_terminal::start`), the watchdog; then the loop.
+
+mod flash;
+mod line;
+mod panel;
+mod watchdog;
+
+use core::convert::Infallible;
+use core::ops::Range;
+use defmt_rtt as _;
+use embassy_embedded_hal::flash::partition::Partition;
+use embassy_executor::{Executor, Spawner};
+use embassy_nrf::config::{Config, HfclkSource, LfclkSource};
+use embassy_nrf::interrupt::Priority;
+use embassy_nrf::rng::Rng;
+use embassy_nrf::{Peripherals, bind_interrupts, buffered_uarte, pac, peripherals, qspi};
+use embassy_sync::blocking_mutex::raw::NoopRawMutex;
+use embassy_sync::mutex::Mutex;
+use flash::BoardFlash;
+use panel::BoardPanel;
+use static_cell::StaticCell;
+use wavepass_cortex_m::{crash, stack};
+use wavepass_gate::{Gate, Health};
+use wavepass_protocol::ecc::P256Verifier;
+use wavepass_terminal::layout::Layout;
+use wavepass_terminal::pn532::Settings;
+use wavepass_terminal::pn532::transport::Hsu;
+use wavepass_terminal::{Panel, Pn532Reader, Service, Sign, Stop, Terminal};
+
+
+type SharedFlash = Mutex<NoopRawMutex, BoardFlash>;
+type Area = Partition<'static, NoopRawMutex, BoardFlash>;
+type BoardGate = Gate<Area, P256Verifier>;
+
+static FLASH: StaticCell<SharedFlash> = StaticCell::new();
+static GATE: StaticCell<BoardGate> = StaticCell::new();
+static EXECUTOR: StaticCell<Executor> = StaticCell::new();
+
+bind_interrupts!(struct Irqs {
+    UARTE0 => buffered_uarte::InterruptHandler<peripherals::UARTE0>;
+    UARTE1 => buffered_uarte::InterruptHandler<peripherals::UARTE1>;
+    QSPI => qspi::InterruptHandler<peripherals::QSPI>;
+});
+
+/// Below the emergency input and the watchdog, which have the highest.
+const PRIORITY: Priority = Priority::P2;
+
+#[cortex_m_rt::entry]
+fn main() -> ! {
+    let mut config = Config::default();
+    // The board has both crystals: serial lines and the clock of a tap rest on them.
+    config.hfclk_source = HfclkSource::ExternalXtal;
+    config.lfclk_source = LfclkSource::ExternalXtal;
+    config.time_interrupt_priority = PRIORITY;
+    let peripherals = embassy_nrf::init(config);
+    EXECUTOR.init(Executor::new()).run(|spawner| match run(peripherals, spawner) {
+        Ok(token) => spawner.spawn(token),
+        Err(_) => crash::reset("the task was spawned twice"),
+    })
+}
+
+#[embassy_executor::task]
+async fn run(p: Peripherals, spawner: Spawner) {
+    let Err(why) = start(p, spawner).await;
+    defmt::error!("out of service: {}", why);
+    let mut panel = BoardPanel::default();
+    panel.barrier(false);
+    panel.show(Sign::OutOfService);
+    // Where the watchdog runs, it is not fed any more: the gate starts again, and a trouble that passes, passes. Until
+    // then, and where it does not run, the emergency input is followed.
+    loop {
+        panel.event().await;
+    }
+}
+
+async fn start(p: Peripherals, spawner: Spawner) -> Result<Infallible, Stop> {
+    let lamps = panel::Lamps { barrier: p.P0_13, open: p.P0_14, refused: p.P0_15, out_of_service: p.P0_16 };
+    let inputs = panel::Inputs { passed: p.P0_11, not_passed: p.P0_12, emergency: p.P0_24 };
+    panel::start(lamps, inputs);
+
+    let reader = line::reader(line::ReaderParts {
+        uarte: p.UARTE1,
+        timer: p.TIMER2,
+        ppi: (p.PPI_CH2, p.PPI_CH3, p.PPI_GROUP1),
+        rxd: p.P1_01,
+        txd: p.P1_02,
+    });
+    let mut host = line::host(
+        line::HostParts {
+            uarte: p.UARTE0,
+            timer: p.TIMER1,
+            ppi: (p.PPI_CH0, p.PPI_CH1, p.PPI_GROUP0),
+            rxd: p.P0_08,
+            txd: p.P0_06,
+            cts: p.P0_07,
+            rts: p.P0_05,
+        },
+        spawner,
+    );
+
+    let mut entropy = [0; 32];
+    let mut rng = Rng::new_blocking(p.RNG);
+    rng.set_bias_correction(true);
+    rng.blocking_fill_bytes(&mut entropy);
+
+    let chip = flash::ChipParts {
+        qspi: p.QSPI,
+        sck: p.P0_19,
+        csn: p.P0_17,
+        io: (p.P0_20, p.P0_21, p.P0_22, p.P0_23),
+    };
+    let flash = BoardFlash::open(p.NVMC, chip).await.ok_or(Stop::NoFlash)?;
+    let layout = Layout::of(flash::CAPACITY).ok_or(Stop::NoFlash)?;
+    let flash: &'static SharedFlash = FLASH.init(Mutex::new(flash));
+    let area = |range: &Range<u32>| Area::new(flash, range.start, range.end - range.start);
+    let place = |gate| GATE.init(gate);
+    let mut service = Service::new(&mut host);
+    let (gate, drbg) =
+        wavepass_terminal::start(&layout, area, &entropy, P256Verifier, &mut service, place).await?;
+
+    let mut watchdog = watchdog::start(p.WDT);
+    let reader = Pn532Reader::new(Hsu::new(reader), Settings::default());
+    let parts = (reader, host, BoardPanel::default());
+    let mut terminal = Terminal::new(gate, parts, drbg, health());
+    let _fault = terminal
+        .run(|health| {
+            watchdog.feed();
+            health.stack_used = stack::used();
+        })
+        .await;
+    Err(Stop::Gate)
+}
+
+/// What the board knows of itself and of the run before. A stack that ran over its end leaves no record: the processor
+/// locks up, and the chip resets by itself and says so.
+fn health() -> Health {
+    let mut health = wavepass_cortex_m::health();
+    let reasons = pac::POWER.resetreas().read();
+    // Its bits stay until they are written.
+    pac::POWER.resetreas().write_value(reasons);
+    if health.panic.is_empty() && reasons.lockup() {
+        // It fits.
+        let _ = health.panic.push_str("processor lock-up: the stack ran over its end");
+    }
+    health
+}
