@@ -164,6 +164,11 @@ impl<F: embedded_storage_async::nor_flash::NorFlash, V: Verifier> Gate<F, V> {
         self.refusal_before_card(now).map_or(Ok(()), Err)
     }
 
+    /// What the deny list in force says of a token: the question that every tap asks.
+    pub async fn denies(&mut self, asked: &wavepass_kernel::Asked) -> Result<bool, GateError<F::Error>> {
+        self.lists.denies(asked).await
+    }
+
     /// The time of a new entry: never behind the newest tap in the journal.
     fn time(&self, now: Now) -> UnixMs {
         self.last.map_or(now.time, |last| last.time.max(now.time))

@@ -3,13 +3,13 @@
 //! Arguments: `flash=PATH`, an image of a commissioned gate with its lists; `script=PATH`. The script is a sequence of
 //! steps, numbers big-endian: kind 1 | name length 1, name | then by kind. 1, a tap: time 8, unpredictable number 4,
 //! count of answers 1, each length 2 and its bytes. 2, idle work: nothing more. 3, a verification by the crate `p256`
-//! and one by the gate's verifier: key 32, signature 64, message length 2 and its bytes. Output, a line for each
+//! and one by the gate's verifier: key 32, signature 64, message length 2 and its bytes. 4, a question to the deny list:
+//! token 10, expiry 2 (year, month; binary). Output, a line for each
 //! figure: name, what, count.
 
 mod count;
 mod memory;
 
-use core::panic::PanicInfo;
 use count::{Counting, count};
 use embassy_embedded_hal::flash::partition::Partition;
 use embassy_futures::block_on;
@@ -23,11 +23,12 @@ use semihosting::{eprintln, println};
 use static_cell::StaticCell;
 use wavepass_gate::{Areas, Contact, Gate, Idle, Now};
 use wavepass_journal::Limits;
-use wavepass_kernel::Lost;
+use wavepass_kernel::{Asked, Lost};
 use wavepass_p256_verify::FastVerifier;
 use wavepass_protocol::ecc::{P256Verifier, PublicKey, Verifier};
 use wavepass_protocol::tap::ClockQuality;
 use wavepass_protocol::time::UnixMs;
+use wavepass_protocol::token::{Expiry, Token};
 use wavepass_terminal::layout::Layout;
 
 /// Remembered issuers, as the firmware has them.
@@ -42,6 +43,11 @@ static GATE: StaticCell<BenchGate> = StaticCell::new();
 
 #[cortex_m_rt::entry]
 fn main() -> ! {
+    let before = wavepass_cortex_m::health();
+    if !before.panic.is_empty() {
+        eprintln!("{}", before.panic);
+        semihosting::process::exit(101);
+    }
     count::start();
     match run() {
         Some(()) => semihosting::process::exit(0),
@@ -87,9 +93,21 @@ fn run() -> Option<()> {
                 println!("{name} whole {whole}");
             }
             3 => verification(name, &mut script)?,
+            4 => look_up(gate, name, &mut script)?,
             _ => return None,
         }
     }
+    println!("stack used {}", wavepass_cortex_m::stack::used());
+    Some(())
+}
+
+fn look_up(gate: &mut BenchGate, name: &str, script: &mut Cursor<'static>) -> Option<()> {
+    let token = Token::from_bcd(script.take(10)?).ok()?;
+    let [year, month] = script.array()?;
+    let asked = Asked { token, expiry: Some(Expiry::new(year, month).ok()?) };
+    let (answer, whole) = count(|| block_on(gate.denies(&asked)));
+    println!("{name} denied {}", u8::from(answer.ok()?));
+    println!("{name} whole {whole}");
     Some(())
 }
 
@@ -185,12 +203,6 @@ fn read_named(name: &str, into: &mut [u8]) -> Option<usize> {
         return Some(len);
     }
     None
-}
-
-#[panic_handler]
-fn panicked(info: &PanicInfo<'_>) -> ! {
-    eprintln!("{info}");
-    semihosting::process::exit(101)
 }
 
 extern "C" fn no_interrupt() {
