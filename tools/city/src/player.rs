@@ -30,7 +30,8 @@ use wavepass_protocol::time::UnixMs;
 const LIST: usize = 64 * 1024;
 /// Flash for the journal: far more than a day's entries between two steps.
 const JOURNAL_BYTES: usize = 1 << 20;
-const KEYS_BYTES: usize = 4 * 4096;
+/// The key log wears sooner than the journal: docs/formats.md, Wear and life.
+const KEYS_BYTES: usize = 16 * 4096;
 const IDENTITY_BYTES: usize = 2 * 4096;
 /// Two slots of a list each.
 const LIST_BYTES: usize = 2 * (LIST + 4096);
