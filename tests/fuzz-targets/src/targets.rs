@@ -413,10 +413,17 @@ pub(crate) fn journal_seeds() -> Vec<Vec<u8>> {
         let class = wavepass_journal::Class::Opened;
         block_on(journal.append(sequence, class, &[1; 22], &[sequence as u8; 300])).expect("room");
     }
+    let half_way = flash.content();
+    for sequence in 21..=60 {
+        block_on(journal.acknowledge(sequence - 3)).expect("it rises");
+        block_on(journal.prepare()).expect("room");
+        let class = wavepass_journal::Class::Refused;
+        block_on(journal.append(sequence, class, &[1; 22], &[sequence as u8; 300])).expect("room");
+    }
     let cells = RamFlash::new(4 * 4096);
     let mut cell = block_on(Cell::open(cells.clone())).expect("a new cell");
     block_on(cell.store(&[5; 700])).expect("room");
-    vec![flash.content(), cells.content()]
+    vec![half_way, flash.content(), cells.content()]
 }
 
 pub(crate) fn keylog_seeds() -> Vec<Vec<u8>> {
