@@ -76,8 +76,6 @@ impl Periods {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
     use super::*;
     use jiff::tz::TimeZone;
 

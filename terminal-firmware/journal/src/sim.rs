@@ -143,6 +143,7 @@ pub struct Cut {
 struct Ram {
     bytes: Vec<u8>,
     words: u64,
+    erases: Vec<u32>,
     cut: Option<Cut>,
     dead: bool,
     /// The next write fails after so many bytes have landed; then the chip works again.
@@ -162,7 +163,8 @@ impl RamFlash {
     /// A chip with this content, extended by ones to whole erase units.
     pub fn with(mut bytes: Vec<u8>) -> Self {
         bytes.resize(bytes.len().next_multiple_of(ERASE), 0xFF);
-        Self(Arc::new(Mutex::new(Ram { bytes, words: 0, cut: None, dead: false, failing: None })))
+        let erases = std::vec![0; bytes.len() / ERASE];
+        Self(Arc::new(Mutex::new(Ram { bytes, words: 0, erases, cut: None, dead: false, failing: None })))
     }
 
     fn ram(&self) -> std::sync::MutexGuard<'_, Ram> {
@@ -190,6 +192,11 @@ impl RamFlash {
     /// Words written (erases count one) since the last planned cut, or since it was made.
     pub fn words(&self) -> u64 {
         self.ram().words
+    }
+
+    /// How often each unit has been erased.
+    pub fn erases(&self) -> Vec<u32> {
+        self.ram().erases.clone()
     }
 
     /// A copy of the content.
@@ -244,6 +251,7 @@ impl NorFlash for RamFlash {
         let (from, to) = (from as usize, to as usize);
         check(ram.bytes.len(), from, to.saturating_sub(from), ERASE)?;
         for unit in (from..to).step_by(ERASE) {
+            ram.erases[unit / ERASE] += 1;
             let flips = ram.tick();
             for (i, byte) in ram.bytes[unit..unit + ERASE].iter_mut().enumerate() {
                 *byte |= flips.map_or(0xFF, |f| (f.rotate_left(i as u32) & 0xFF) as u8);

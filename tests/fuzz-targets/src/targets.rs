@@ -263,6 +263,7 @@ pub(crate) fn kernel(data: &[u8]) {
 pub(crate) fn journal(data: &[u8]) {
     let mut image = data.to_vec();
     image.resize(image.len().clamp(4 * 4096, 8 * 4096), 0xFF);
+    recover(&image);
     let opened = block_on(Journal::open(RamFlash::with(image.clone()), Limits::default(), |_| {}));
     if let Ok(mut journal) = opened {
         let mut buffer = [0; MAX_LOCAL + MAX_PAYLOAD];
@@ -276,6 +277,36 @@ pub(crate) fn journal(data: &[u8]) {
     if let Ok(mut cell) = block_on(Cell::open(RamFlash::with(image))) {
         let mut out = vec![0; 16 * 4096];
         black_box(block_on(cell.load(&mut out)).is_ok());
+    }
+}
+
+/// What the journal took up of some content is still there after it went on and was opened again: every entry that was
+/// not acknowledged, and the new one.
+fn recover(image: &[u8]) {
+    let flash = RamFlash::with(image.to_vec());
+    let mut buffer = [0; MAX_LOCAL + MAX_PAYLOAD];
+    let Ok(mut journal) = block_on(Journal::open(flash.clone(), Limits::default(), |_| {})) else { return };
+    let mut sound = Vec::new();
+    for sequence in journal.acknowledged().saturating_add(1)..journal.next_sequence() {
+        // Content may claim any numbers: what is there fits the flash, and what is not is not searched for long.
+        if sound.len() + 64 < (sequence - journal.acknowledged()) as usize {
+            break;
+        }
+        if let Ok(Some(entry)) = block_on(journal.read(sequence, &mut buffer)) {
+            sound.push((sequence, entry.payload.to_vec()));
+        }
+    }
+    black_box(block_on(journal.prepare()).is_ok());
+    let next = journal.next_sequence();
+    let class = wavepass_journal::Class::Opened;
+    if block_on(journal.append(next, class, &[1; 22], &[7; 100])).is_ok() {
+        sound.push((next, vec![7; 100]));
+    }
+    let mut journal = block_on(Journal::open(flash, Limits::default(), |_| {})).expect("opened before");
+    assert!(journal.next_sequence() >= next);
+    for (sequence, payload) in sound {
+        let entry = block_on(journal.read(sequence, &mut buffer)).expect("a flash that works");
+        assert_eq!(entry.map(|e| e.payload), Some(&payload[..]), "entry {sequence} is lost");
     }
 }
 
@@ -437,10 +468,17 @@ pub(crate) fn journal_seeds() -> Vec<Vec<u8>> {
         let class = wavepass_journal::Class::Opened;
         block_on(journal.append(sequence, class, &[1; 22], &[sequence as u8; 300])).expect("room");
     }
+    let half_way = flash.content();
+    for sequence in 21..=60 {
+        block_on(journal.acknowledge(sequence - 3)).expect("it rises");
+        block_on(journal.prepare()).expect("room");
+        let class = wavepass_journal::Class::Refused;
+        block_on(journal.append(sequence, class, &[1; 22], &[sequence as u8; 300])).expect("room");
+    }
     let cells = RamFlash::new(4 * 4096);
     let mut cell = block_on(Cell::open(cells.clone())).expect("a new cell");
     block_on(cell.store(&[5; 700])).expect("room");
-    vec![flash.content(), cells.content()]
+    vec![half_way, flash.content(), cells.content()]
 }
 
 pub(crate) fn keylog_seeds() -> Vec<Vec<u8>> {

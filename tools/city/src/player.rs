@@ -28,7 +28,8 @@ use wavepass_protocol::time::UnixMs;
 
 /// Flash for the journal: far more than a day's entries between two steps.
 const JOURNAL_BYTES: usize = 1 << 20;
-const KEYS_BYTES: usize = 4 * 4096;
+/// The key log wears sooner than the journal: docs/formats.md, Wear and life.
+const KEYS_BYTES: usize = 16 * 4096;
 const IDENTITY_BYTES: usize = 2 * 4096;
 /// The deny list twice: 100,000 tokens of five bytes, as a gate's flash has room for.
 const DENY_BYTES: usize = 2 * 512 * 1024;
