@@ -25,7 +25,7 @@ pub struct Layout {
 
 /// Units of keys, identity, generator, and the four lists. Half of the deny list's area holds 100,000 entries of
 /// 5 bytes with its heads, and a fifth more.
-const UNITS: [u32; 7] = [4, 2, 2, 2 * 152, 2 * 2, 2 * 2, 2 * 2];
+const UNITS: [u32; 7] = [16, 2, 2, 2 * 128, 2 * 2, 2 * 2, 2 * 2];
 
 /// Bytes from the beginning, keys, identity and generator, that hold secrets. A board with a chip beside the processor
 /// keeps these inside the processor and the rest on the chip.
