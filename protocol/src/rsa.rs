@@ -3,6 +3,7 @@
 //!
 //! Moduli have 128 to 256 bytes, exponents are 3 or 65537, the hash is SHA-1 as the cards in circulation have it.
 
+mod arithmetic;
 mod certificate;
 mod public;
 mod sdad;

@@ -95,10 +95,10 @@ impl From<RsaCardKey> for KeyText {
 }
 
 impl RsaCardKey {
-    /// Makes a key with exponent 65537; the same randomness gives the same key. Takes tens of milliseconds for a
-    /// card's 1152 bits.
+    /// Makes a key with exponent 3, as the authorities' published keys have; the same randomness gives the same key.
+    /// Takes tens of milliseconds for a card's 1152 bits.
     pub fn generate(rng: &mut (impl rand::CryptoRng + ?Sized), bits: usize) -> Result<Self, RsaKeyError> {
-        Self::generate_with_exponent(rng, bits, 65_537)
+        Self::generate_with_exponent(rng, bits, 3)
     }
 
     /// Makes a key with exponent 3 or 65537.

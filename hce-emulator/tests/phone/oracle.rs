@@ -153,7 +153,7 @@ fn an_rsa_card_proves_itself_to_our_functions_and_to_an_independent_implementati
             rid: ca_key.rid,
             index: ca_key.index,
             modulus: ca_key.modulus.clone(),
-            exponent: vec![1, 0, 1],
+            exponent: vec![3],
         };
         let issuer = oda::recover_issuer_public_key(
             &ca,

@@ -1,8 +1,8 @@
 //! RSA public keys, the public operation, and the check value of an authority's key.
 
 use super::RsaError;
+use super::arithmetic::{self, Modulus};
 use core::fmt;
-use crypto_bigint::{Limb, NonZero, Uint, Word};
 use sha1::{Digest, Sha1};
 
 /// The fewest bytes a modulus has (1024 bits).
@@ -110,75 +110,16 @@ pub fn recover(key: &RsaKey<'_>, block: &[u8], out: &mut [u8]) -> Result<usize, 
     }
     let capacity = out.len();
     let out = out.get_mut(..len).ok_or(RsaError::Buffer(capacity))?;
-    // Three sizes cover all moduli: few enough to keep the code small, tight enough to keep 1024 bits fast.
-    match len {
-        ..=128 => power::<{ limbs(1024) }>(key, block, out),
-        129..=192 => power::<{ limbs(1536) }>(key, block, out),
-        _ => power::<{ limbs(2048) }>(key, block, out),
-    }?;
-    Ok(len)
-}
-
-const fn limbs(bits: u32) -> usize {
-    (bits / Limb::BITS) as usize
-}
-
-// Kept apart per size, so that only the frame of the size in use is on the stack.
-#[inline(never)]
-fn power<const LIMBS: usize>(key: &RsaKey<'_>, block: &[u8], out: &mut [u8]) -> Result<(), RsaError> {
-    let modulus: Uint<LIMBS> = from_bytes(key.modulus);
-    let base: Uint<LIMBS> = from_bytes(block);
-    if base >= modulus {
+    if !arithmetic::is_below(block, key.modulus) {
         return Err(RsaError::OutOfRange);
     }
-    let modulus = modulus.to_nz().into_option().ok_or(RsaError::Modulus)?;
-    // Exponents this small are fastest without Montgomery form, whose constants cost as much as several products.
+    let modulus = Modulus::new(key.modulus).ok_or(RsaError::Modulus)?;
+    let mut number = arithmetic::from_bytes(block);
     let squarings = match key.exponent {
         Exponent::Three => 1,
         Exponent::F4 => 16,
     };
-    let mut power = base;
-    for _ in 0..squarings {
-        power = multiply(&power, &power, &modulus);
-    }
-    to_bytes(&multiply(&power, &base, &modulus), out);
-    Ok(())
-}
-
-/// `a · b mod modulus`. The product is made row by row here: the crate's own is Karatsuba's, which takes 13 KiB of
-/// stack at 2048 bits on a 32-bit core.
-#[inline(never)]
-fn multiply<const LIMBS: usize>(
-    a: &Uint<LIMBS>,
-    b: &Uint<LIMBS>,
-    modulus: &NonZero<Uint<LIMBS>>,
-) -> Uint<LIMBS> {
-    let (mut low, mut high) = ([Limb::ZERO; LIMBS], [Limb::ZERO; LIMBS]);
-    // Row i adds a[i]·b at limb i; `high` is what of the product rows still change, its lowest limb first. After
-    // a row that limb is final and moves to `low`.
-    for (&a, done) in a.as_limbs().iter().zip(&mut low) {
-        let (first, mut carry) = a.carrying_mul_add(b.as_limbs()[0], high[0], Limb::ZERO);
-        *done = first;
-        for i in 1..LIMBS {
-            (high[i - 1], carry) = a.carrying_mul_add(b.as_limbs()[i], high[i], carry);
-        }
-        high[LIMBS - 1] = carry;
-    }
-    Uint::rem_wide_vartime((Uint::new(low), Uint::new(high)), modulus)
-}
-
-/// A big-endian number of at most the type's bytes.
-fn from_bytes<const LIMBS: usize>(bytes: &[u8]) -> Uint<LIMBS> {
-    let mut words = [0; LIMBS];
-    for (word, chunk) in words.iter_mut().zip(bytes.rchunks(Limb::BYTES)) {
-        *word = chunk.iter().fold(0, |word: Word, &byte| word << 8 | Word::from(byte));
-    }
-    Uint::from_words(words)
-}
-
-fn to_bytes<const LIMBS: usize>(number: &Uint<LIMBS>, out: &mut [u8]) {
-    for (word, chunk) in number.as_words().iter().zip(out.rchunks_mut(Limb::BYTES)) {
-        let bytes = word.to_be_bytes();
-        chunk.copy_from_slice(&bytes[bytes.len() - chunk.len()..]);
-    }
+    modulus.power(&mut number, squarings);
+    arithmetic::to_bytes(&number, out);
+    Ok(len)
 }
