@@ -2,7 +2,7 @@
 
 use crate::api::{self, Credentials, admin_token};
 use crate::cli::{self, App, CommandError};
-use crate::clock::{Clock, Driven, System};
+use crate::clock::{Clock, Driven, NEVER_TOLD, System};
 use crate::config::Config;
 use crate::intake::link::{self, LinkParts};
 use crate::keys::PassphraseArgs;
@@ -10,6 +10,7 @@ use crate::lists;
 use crate::risk;
 use crate::store::Store;
 use clap::{Args, ValueEnum};
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -35,6 +36,9 @@ pub struct ServeArgs {
     /// The system's clock, or one that `POST /v1/clock` moves (simulations).
     #[arg(long, value_enum, default_value = "system")]
     clock: ClockKind,
+    /// Where a driven clock begins, such as 2026-11-23T08:00:00+08:00; never before the newest time in the store
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    clock_at: Option<UnixMs>,
     /// End when standard input ends: with the process that started this one.
     #[arg(long)]
     exit_on_stdin_eof: bool,
@@ -49,6 +53,14 @@ pub struct ServeArgs {
     log_json: bool,
     #[command(flatten)]
     passphrase: PassphraseArgs,
+}
+
+fn parse_time(text: &str) -> Result<UnixMs, String> {
+    let time: Timestamp = text.parse().map_err(|_| "a time is like 2026-11-23T08:00:00+08:00".to_owned())?;
+    match u64::try_from(time.as_millisecond()) {
+        Ok(ms) if UnixMs(ms) > NEVER_TOLD => Ok(UnixMs(ms)),
+        _ => Err("a time is after 1970".to_owned()),
+    }
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -81,11 +93,14 @@ impl Running {
 pub(crate) async fn run(args: ServeArgs, config: Config) -> Result<(), CommandError> {
     log_to_stderr(args.log_json);
     api::metrics_handle();
+    let store = Store::open(&config.database, &config.data).await?;
     let clock: Arc<dyn Clock> = match args.clock {
         ClockKind::System => Arc::new(System),
-        ClockKind::Driven => Arc::new(Driven::new(UnixMs(0))),
+        ClockKind::Driven => {
+            let told = args.clock_at.unwrap_or(NEVER_TOLD);
+            Arc::new(Driven::new(told.max(store.newest_time().await?)))
+        }
     };
-    let store = Store::open(&config.database, &config.data).await?;
     let app = cli::open_with(store, &config, &args.passphrase, clock).await?;
     adopt_ca_keys(&app).await?;
     if let Some(path) = &args.tariff {

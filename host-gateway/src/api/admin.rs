@@ -98,6 +98,7 @@ pub(super) async fn set_clock(
 /// Look at every token with new taps; raise alerts.
 #[utoipa::path(post, path = "/v1/risk/run", responses((status = 200, body = risk::Summary)))]
 pub(super) async fn run_risk(State(app): State<App>) -> Result<Json<risk::Summary>, ApiError> {
+    app.now()?;
     risk::run(&app).await.map(Json).map_err(|e| ApiError::internal(&e))
 }
 

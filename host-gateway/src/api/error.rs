@@ -90,6 +90,9 @@ impl From<sqlx::Error> for ApiError {
 
 impl From<AppError> for ApiError {
     fn from(error: AppError) -> Self {
-        Self::internal(&error)
+        match error {
+            AppError::ClockUnset => Self::conflict("clock_unset", error.to_string()),
+            error => Self::internal(&error),
+        }
     }
 }

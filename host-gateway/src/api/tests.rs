@@ -122,6 +122,37 @@ async fn a_driven_clock_moves_on_and_never_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_was_never_told_the_time_signs_books_and_audits_nothing() {
+    let house = House::without_time().await;
+    let local = "127.0.0.1:0".parse().unwrap();
+    let server = Server::start(house.app.clone(), local, local).await.unwrap();
+    let admin = admin_token(&house.app.config).unwrap().to_string();
+    let http = Http { base: format!("http://{}", server.running().http), admin };
+    for (path, body) in [
+        ("/v1/lists/publish", None),
+        ("/v1/risk/run", None),
+        ("/v1/days/2026-11-23/close", Some(json!({ "force": true }))),
+        ("/v1/days/2026-11-23/deduct", None),
+    ] {
+        let (status, answer) = http.admin("POST", path, body).await;
+        assert_eq!(
+            (status, answer["error"]["code"].as_str()),
+            (409, Some("clock_unset")),
+            "{path}: {answer}"
+        );
+    }
+    let add = ["gate", "add", "--id", "1", "--station", "A1", "--direction", "entry", "--out", "g"];
+    let (status, answer) = http.admin("POST", "/v1/admin/command", Some(json!({ "args": add }))).await;
+    assert_eq!(status, 400);
+    assert!(answer["error"]["message"].as_str().unwrap().contains("never told the time"), "{answer}");
+    assert_eq!(house.count("SELECT count(*) FROM audit_log").await, 0);
+    assert_eq!(house.count("SELECT count(*) FROM lists").await, 0);
+    assert_eq!(house.count("SELECT count(*) FROM gates").await, 0);
+    http.admin("POST", "/v1/clock", Some(json!({ "now_ms": MORNING }))).await;
+    assert_eq!(http.admin("POST", "/v1/lists/publish", None).await.0, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn risk_runs_and_lists_are_published_on_request() {
     let (house, _server, http) = serving().await;
     let mut gate = house.gate(1).await;

@@ -29,6 +29,7 @@ impl From<ClearingError> for ApiError {
             ClearingError::Busy { .. } => "busy",
             ClearingError::NoTariff => "no_tariff",
             ClearingError::OtherDay => "other_day",
+            ClearingError::ClockUnset(_) => "clock_unset",
             _ => return Self::internal(&error),
         };
         Self::conflict(code, error.to_string())

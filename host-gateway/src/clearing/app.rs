@@ -76,7 +76,7 @@ impl Clearing {
         }
         let limits: Limits = app.config.section("bank").map_err(|e| outside("configuration")(e.into()))?;
         let bank = EmbeddedBank::new(app.store.clone(), limits)?;
-        let debtors = DenyList { keys: app.clearing.clone(), now: app.clock.now() };
+        let debtors = DenyList { keys: app.clearing.clone(), now: app.now()? };
         Ok(Self { store: app.store.clone(), tariffs, bank: Arc::new(bank), debtors: Arc::new(debtors) })
     }
 }
@@ -97,12 +97,13 @@ pub async fn close(
     force: bool,
     late: bool,
 ) -> Result<Closed, ClearingError> {
+    app.now()?;
     crate::risk::run(app).await.map_err(|e| outside("risk")(e.into()))?;
     let clearing = Clearing::of(app).await?;
-    let options = CloseOptions { now_ms: sql::ms(app.clock.now()), force, late };
+    let options = CloseOptions { now_ms: sql::ms(app.now()?), force, late };
     let close = clearing.close_day(day, options).await?;
     let deduct = clearing.deduct_day(day, DeductOptions::default()).await?;
-    app.publish_lists().await.map_err(|e| outside("lists")(e.into()))?;
+    app.publish_lists().await?;
     let detail = format!(
         "force {force}, late {late}, already closed {}, approved {}, declined {}, in doubt {}",
         close.already_closed, deduct.approved, deduct.declined, deduct.in_doubt
@@ -119,7 +120,7 @@ pub async fn deduct(
     options: DeductOptions,
 ) -> Result<DeductSummary, ClearingError> {
     let summary = Clearing::of(app).await?.deduct_day(day, options).await?;
-    app.publish_lists().await.map_err(|e| outside("lists")(e.into()))?;
+    app.publish_lists().await?;
     let detail = format!(
         "retry {}, approved {}, declined {}, in doubt {}",
         options.retry_declined, summary.approved, summary.declined, summary.in_doubt
@@ -139,7 +140,7 @@ pub async fn settle(app: &App, user: &str, day: ServiceDay) -> Result<Vec<Settle
 
 /// Reconciles a closed day.
 pub async fn reconcile(app: &App, user: &str, day: ServiceDay) -> Result<Reconciliation, ClearingError> {
-    let found = reconcile_day(&Clearing::of(app).await?, day, sql::ms(app.clock.now())).await?;
+    let found = reconcile_day(&Clearing::of(app).await?, day, sql::ms(app.now()?)).await?;
     let count: usize = found.differences.values().sum();
     audit(app, user, "day.reconcile", day, &format!("{count} differences, {} closed", found.closed)).await?;
     Ok(found)
@@ -153,7 +154,7 @@ async fn audit(
     detail: &str,
 ) -> Result<(), ClearingError> {
     let mut tx = app.store.begin().await?;
-    let line = Audit { at: app.clock.now(), user, action, subject: &day.to_string(), detail };
+    let line = Audit { at: app.now()?, user, action, subject: &day.to_string(), detail };
     audit_in(&mut tx, &line).await?;
     tx.commit().await?;
     Ok(())
@@ -199,6 +200,12 @@ mod tests {
         assert!(app.lists.denies(&card.token, Some(card.expiry)));
         let report = crate::clearing::report(&app.store, Some(day())).await.unwrap();
         assert_eq!((report.owed_fen, report.taps_counted, report.deny_list), (Fen(900), 1, 1));
+
+        // Asked again with an earlier clock: what stands is told, whatever the time.
+        let earlier = CloseOptions { now_ms: 1, force: false, late: false };
+        let again = Clearing::of(app).await.unwrap().close_day(day(), earlier).await.unwrap();
+        assert!(again.already_closed);
+        assert_eq!(again.batch, closed.close.batch);
 
         let mut tx = app.store.begin().await.unwrap();
         let deposit = Deposit { account_id, name: "pay day".into(), amount: Fen(900), at_ms: 0 };

@@ -22,6 +22,7 @@ use std::sync::Arc;
 use wavepass_fares::{Overflow, PriceError, ServiceDay, Tariffs};
 
 use crate::bank::{BankConnector, BankError};
+use crate::cli::AppError;
 use crate::keys::TokenKey;
 use crate::ledger::LedgerError;
 use crate::store::{Store, StoreError};
@@ -78,6 +79,9 @@ pub enum ClearingError {
         "the published tariffs have another time zone or start of the service day than the configuration"
     )]
     OtherDay,
+    /// The gateway does not know the time.
+    #[error(transparent)]
+    ClockUnset(AppError),
     /// A part of the gateway that clearing works with fails.
     #[error("{what}: {source}")]
     Outside {
@@ -134,6 +138,16 @@ pub enum ClearingError {
     /// The store fails, or holds what clearing never wrote.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+impl From<AppError> for ClearingError {
+    fn from(error: AppError) -> Self {
+        match error {
+            AppError::Store(error) => Self::Store(error),
+            AppError::ClockUnset => Self::ClockUnset(error),
+            error => Self::Outside { what: "lists", source: error.into() },
+        }
+    }
 }
 
 impl From<sqlx::Error> for ClearingError {

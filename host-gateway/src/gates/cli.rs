@@ -98,8 +98,7 @@ pub async fn run(args: GateArgs, app: &App, user: &str) -> Result<Output, Comman
                 network: args.network,
             };
             let mut tx = app.store.begin().await?;
-            let (gate, file) =
-                super::add_in(&mut tx, app.clearing.as_ref(), &new, user, app.clock.now()).await?;
+            let (gate, file) = super::add_in(&mut tx, app.clearing.as_ref(), &new, user, app.now()?).await?;
             tx.commit().await?;
             let text = format!(
                 "gate {} commissioned, generation {}; {} holds its keys",
@@ -116,14 +115,14 @@ pub async fn run(args: GateArgs, app: &App, user: &str) -> Result<Output, Comman
         }
         Command::ReissueLists => {
             let mut tx = app.store.begin().await?;
-            let epoch = crate::lists::begin_epoch_in(&mut tx, user, app.clock.now()).await?;
+            let epoch = crate::lists::begin_epoch_in(&mut tx, user, app.now()?).await?;
             tx.commit().await?;
             app.publish_lists().await?;
             Ok(Output::text(format!("every list is issued anew, in epoch {epoch}")))
         }
         Command::Retire { id } => {
             let mut tx = app.store.begin().await?;
-            let gate = super::retire_in(&mut tx, id, user, app.clock.now()).await?;
+            let gate = super::retire_in(&mut tx, id, user, app.now()?).await?;
             tx.commit().await?;
             Ok(Output::text(format!("gate {id} at {} is out of service", gate.station)))
         }

@@ -94,13 +94,12 @@ impl Which {
 /// Runs a `deny` command as `user`. A change is published at once.
 pub async fn run(args: DenyArgs, app: &App, user: &str) -> Result<Output, CommandError> {
     let keys = app.clearing.as_ref();
-    let now = app.clock.now();
     match args.command {
         Command::Add { which, cause, note } => {
             let (token_key, number) = which.read(keys)?;
             let mut tx = app.store.begin().await?;
             let added =
-                deny::add_in(&mut tx, keys, &[Addition { token_key, number, cause, note }], user, now)
+                deny::add_in(&mut tx, keys, &[Addition { token_key, number, cause, note }], user, app.now()?)
                     .await?;
             tx.commit().await?;
             app.publish_lists().await?;
@@ -113,7 +112,7 @@ pub async fn run(args: DenyArgs, app: &App, user: &str) -> Result<Output, Comman
         Command::Remove { which, cause, note } => {
             let (token_key, _) = which.read(keys)?;
             let mut tx = app.store.begin().await?;
-            let removed = deny::remove_in(&mut tx, &[(token_key, cause)], user, &note, now).await?;
+            let removed = deny::remove_in(&mut tx, &[(token_key, cause)], user, &note, app.now()?).await?;
             let left = deny::causes_in(&mut tx, &token_key).await?;
             tx.commit().await?;
             app.publish_lists().await?;

@@ -138,6 +138,19 @@ impl Store {
         Ok(self.inner.writer.begin_with("BEGIN IMMEDIATE").await?)
     }
 
+    /// The newest time at which anything in the store was done, by the clock of whichever process did it; 0 where
+    /// nothing was. Taps' own times do not count: a gate's clock may be wrong.
+    pub async fn newest_time(&self) -> Result<UnixMs, StoreError> {
+        let newest: Option<i64> = sqlx::query_scalar(
+            "SELECT max(t) FROM (SELECT max(at_ms) AS t FROM audit_log UNION ALL SELECT max(issued_ms) FROM lists \
+             UNION ALL SELECT max(received_ms) FROM entries UNION ALL SELECT max(received_ms) FROM set_aside \
+             UNION ALL SELECT max(added_ms) FROM gates UNION ALL SELECT max(issued_ms) FROM tokens)",
+        )
+        .fetch_one(self.pool())
+        .await?;
+        Ok(UnixMs(newest.and_then(|ms| u64::try_from(ms).ok()).unwrap_or(0)))
+    }
+
     /// Ends every connection in order, folding the write-ahead log into the database.
     pub async fn close(&self) {
         self.inner.readers.close().await;
@@ -278,6 +291,20 @@ mod tests {
             .await
             .unwrap();
         assert!(sqlx::query("DELETE FROM audit_log").execute(&mut *tx).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn the_store_knows_the_newest_time_at_which_anything_was_done() {
+        let scratch = testing::scratch().await;
+        assert_eq!(scratch.newest_time().await.unwrap(), UnixMs(0));
+        let mut tx = scratch.begin().await.unwrap();
+        for at in [5_000, 7_000, 6_000].map(UnixMs) {
+            audit_in(&mut tx, &Audit { at, user: "a", action: "b", subject: "c", detail: "d" })
+                .await
+                .unwrap();
+        }
+        tx.commit().await.unwrap();
+        assert_eq!(scratch.newest_time().await.unwrap(), UnixMs(7_000));
     }
 
     #[tokio::test]

@@ -160,8 +160,7 @@ pub async fn run(args: TokenArgs, app: &App, user: &str) -> Result<Output, Comma
                 category: args.category,
             };
             let mut tx = app.store.begin().await?;
-            let keys =
-                super::register_in(&mut tx, app.clearing.as_ref(), &[card], user, app.clock.now()).await?;
+            let keys = super::register_in(&mut tx, app.clearing.as_ref(), &[card], user, app.now()?).await?;
             tx.commit().await?;
             Ok(Output::text(format!("registered as {}", keys[0])))
         }
@@ -180,7 +179,7 @@ pub async fn run(args: TokenArgs, app: &App, user: &str) -> Result<Output, Comma
 }
 
 async fn issue(args: IssueArgs, app: &App, user: &str) -> Result<Output, CommandError> {
-    let now = app.clock.now();
+    let now = app.now()?;
     let today = Date::at(now, UTC_OFFSET_MIN);
     let request = IssueRequest {
         account_id: args.account,
@@ -200,7 +199,7 @@ async fn issue(args: IssueArgs, app: &App, user: &str) -> Result<Output, Command
 
 async fn change(app: &App, key: TokenKey, state: State, user: &str) -> Result<Output, CommandError> {
     let mut tx = app.store.begin().await?;
-    let row = super::set_state_in(&mut tx, app.clearing.as_ref(), key, state, user, app.clock.now()).await?;
+    let row = super::set_state_in(&mut tx, app.clearing.as_ref(), key, state, user, app.now()?).await?;
     tx.commit().await?;
     app.publish_lists().await?;
     Ok(Output::text(format!("token {key} ending {} is {}", row.last_four, row.state.word())))
