@@ -168,6 +168,31 @@ fn a_file_in_the_way_is_refused_before_anything_is_entered() {
 }
 
 #[test]
+fn a_place_that_cannot_be_written_is_refused_before_anything_is_entered() {
+    let house = House::new();
+    let gate =
+        ["gate", "add", "--id", "7", "--station", "A1", "--direction", "entry", "--out", "nowhere/gate.wpg"];
+    let token = ["token", "issue", "--account", "ACC-1", "--out", "nowhere/anna.json"];
+    house.says(&["account", "open", "ACC-1"]);
+    for running in [false, true] {
+        let gateway = running.then(|| house.serve());
+        for command in [&gate[..], &token] {
+            let refused = house.run(command);
+            let stderr = String::from_utf8_lossy(&refused.stderr).into_owned();
+            assert_eq!(refused.status.code(), Some(1), "{stderr}");
+            assert!(stderr.contains("nowhere/") && stderr.contains("nothing was entered"), "{stderr}");
+        }
+        assert!(!house.says(&["gate", "list"]).contains("A1"));
+        assert!(!house.says(&["token", "list"]).contains("ACC-1"));
+        drop(gateway);
+    }
+    // What is refused for another reason leaves no empty file behind.
+    let twice = ["gate", "add", "--id", "0", "--station", "A1", "--direction", "entry", "--out", "zero.wpg"];
+    assert_eq!(house.run(&twice).status.code(), Some(1));
+    assert!(!house.path("zero.wpg").exists());
+}
+
+#[test]
 fn a_tariff_that_cannot_be_used_keeps_the_gateway_from_starting() {
     let house = House::new();
     let serve = |tariff: &str| {

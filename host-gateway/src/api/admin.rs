@@ -58,6 +58,9 @@ pub struct CommandBody {
 pub struct CommandAnswer {
     /// To be printed.
     pub text: String,
+    /// To be printed to standard error.
+    #[serde(default)]
+    pub warnings: Vec<String>,
     /// To be written, readable by their owner only: path and content, hexadecimal.
     pub files: Vec<(PathBuf, String)>,
 }
@@ -140,8 +143,8 @@ async fn command(
 ) -> Result<Json<CommandAnswer>, ApiError> {
     let command = cli::parse_store_command(&body.args).map_err(|e| ApiError::bad_request("command", e))?;
     let outcome = cli::run_store_command(command, &app, &user).await;
-    let Output { text, files } =
+    let Output { text, warnings, files } =
         outcome.map_err(|e| ApiError::bad_request("command_failed", e.to_string()))?;
     let files = files.into_iter().map(|f| (f.path, crate::store::sql::hex(&f.bytes))).collect();
-    Ok(Json(CommandAnswer { text, files }))
+    Ok(Json(CommandAnswer { text, warnings, files }))
 }
