@@ -24,6 +24,9 @@ use wavepass_protocol::time::UnixMs;
 /// How long sessions and requests have to end before the process does anyway.
 const GRACE: Duration = Duration::from_secs(10);
 
+/// The longest `gateway.json`: three short values.
+const MAX_RUNNING: u64 = 4096;
+
 /// Run the gateway.
 #[derive(Args, Debug)]
 pub struct ServeArgs {
@@ -84,7 +87,7 @@ impl Running {
     /// Reads where the gateway of a data folder listens.
     pub fn read(data: &Path) -> std::io::Result<Self> {
         let path = data.join("gateway.json");
-        let text = std::fs::read_to_string(&path)?;
+        let text = crate::input::read_text(&path, MAX_RUNNING)?;
         serde_json::from_str(&text).map_err(std::io::Error::other)
     }
 }
@@ -105,8 +108,9 @@ pub(crate) async fn run(args: ServeArgs, config: Config) -> Result<(), CommandEr
     adopt_ca_keys(&app).await?;
     if let Some(path) = &args.tariff {
         let name = path.display().to_string();
-        let text = std::fs::read_to_string(path).map_err(|e| format!("{name}: {e}"))?;
-        crate::clearing::app::publish_tariff(&app.store, &name, &text).await?;
+        let most = wavepass_fares::tariff::MAX_FILE_BYTES as u64;
+        let text = crate::input::read_text(path, most).map_err(|e| format!("{name}: {e}"))?;
+        crate::clearing::app::publish_tariff(&app, "serve --tariff", &name, &text).await?;
     }
     let link = args.listen_link.unwrap_or(config.file.link.listen);
     let http = args.listen_http.unwrap_or(config.file.http.listen);
