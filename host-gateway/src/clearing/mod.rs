@@ -93,13 +93,13 @@ pub enum ClearingError {
     /// No tariff is published.
     #[error("no tariff is published: publish one first")]
     NoTariff,
-    /// A tariff would change the price of days that are closed.
-    #[error("a tariff from {from} would change closed days; the last is {closed}")]
-    ClosedDays {
-        /// From when it would be in force.
-        from: ServiceDay,
-        /// The last day that is closed, or being closed.
-        closed: ServiceDay,
+    /// A tariff file that is whole, and cannot be published here and now.
+    #[error("{file}: {why}")]
+    Publication {
+        /// The file.
+        file: String,
+        /// Why.
+        why: String,
     },
     /// A published tariff does not compile.
     #[error(transparent)]
