@@ -1,12 +1,12 @@
 //! Routes of the operator: clock, risk, lists, gates, and commands sent by a second process.
 
-use super::{ApiError, ErrorBody, User};
+use super::{ApiError, ErrorBody, Json, User};
 use crate::cli::{self, App, Output};
 use crate::intake::board::GateState;
 use crate::risk;
+use axum::Router;
 use axum::extract::State;
 use axum::routing::{get, post};
-use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 

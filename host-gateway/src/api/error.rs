@@ -32,6 +32,10 @@ pub struct ErrorDetail {
 }
 
 impl ApiError {
+    pub(super) fn of(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
+        Self { status, code, message: message.into() }
+    }
+
     /// 400: the request itself is wrong.
     pub fn bad_request(code: &'static str, message: impl Into<String>) -> Self {
         Self { status: StatusCode::BAD_REQUEST, code, message: message.into() }
