@@ -14,7 +14,7 @@ use out_file::Reserved;
 use crate::config::{Config, ConfigError, Overrides};
 use crate::keys::{self, Passphrase, PassphraseArgs, Role};
 use crate::store::{Store, StoreError};
-use crate::{clearing, gates, lists, serve, tokens};
+use crate::{bank, clearing, gates, lists, serve, tokens};
 use clap::{Args, Parser, Subcommand};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -139,6 +139,8 @@ pub(crate) enum StoreCommand {
     Gate(gates::cli::GateArgs),
     /// Issue, show and change tokens.
     Token(tokens::cli::TokenArgs),
+    /// Open, fill, show and list e-accounts of the embedded bank.
+    Account(bank::cli::AccountArgs),
     /// Look at and change the deny list.
     Deny(lists::cli::DenyArgs),
     /// Close a service day: charges, sealed into a batch.
@@ -193,6 +195,7 @@ fn run(cli: Cli, args: &[OsString]) -> Result<(), CommandError> {
         Command::Price(args) => return clearing::cli::price(args)?.deliver(),
         command => command,
     };
+    crate::input::user(&cli.common.user).map_err(|e| format!("--user: {e}"))?;
     let config = cli.common.load()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let outcome = match command {
@@ -281,6 +284,7 @@ pub(crate) async fn run_store_command(
     let output = match command {
         StoreCommand::Gate(args) => gates::cli::run(args, app, user).await?,
         StoreCommand::Token(args) => tokens::cli::run(args, app, user).await?,
+        StoreCommand::Account(args) => bank::cli::run(args, app, user).await?,
         StoreCommand::Deny(args) => lists::cli::run(args, app, user).await?,
         StoreCommand::CloseDay(args) => clearing::cli::close_day(args, app, user).await?,
         StoreCommand::Deduct(args) => clearing::cli::deduct(args, app, user).await?,

@@ -26,7 +26,10 @@ impl Reserved {
             Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {
                 Err(format!("{} exists already: choose another file for --out", path.display()).into())
             }
-            Err(e) => Err(format!("{}: {e}: choose another file for --out; nothing was entered", path.display()).into()),
+            Err(e) => {
+                Err(format!("{}: {e}: choose another file for --out; nothing was entered", path.display())
+                    .into())
+            }
         }
     }
 

@@ -2,6 +2,7 @@
 
 use super::deny::{self, Addition, Cause, DenyRow};
 use crate::cli::{App, CommandError, Output};
+use crate::input::no_number;
 use crate::keys::{ClearingKeys, TokenKey};
 use crate::tokens::cli::{parse_key, parse_month};
 use clap::{Args, Subcommand};
@@ -96,6 +97,7 @@ pub async fn run(args: DenyArgs, app: &App, user: &str) -> Result<Output, Comman
     let keys = app.clearing.as_ref();
     match args.command {
         Command::Add { which, cause, note } => {
+            no_number("a note", &note)?;
             let (token_key, number) = which.read(keys)?;
             let mut tx = app.store.begin().await?;
             let added =
@@ -110,6 +112,7 @@ pub async fn run(args: DenyArgs, app: &App, user: &str) -> Result<Output, Comman
             Err(format!("the cause `{}` is not lifted by hand", cause.word()).into())
         }
         Command::Remove { which, cause, note } => {
+            no_number("a note", &note)?;
             let (token_key, _) = which.read(keys)?;
             let mut tx = app.store.begin().await?;
             let removed = deny::remove_in(&mut tx, &[(token_key, cause)], user, &note, app.now()?).await?;

@@ -2,6 +2,7 @@
 
 use super::{IssueRequest, Registration, State, TokenRow};
 use crate::cli::{App, CommandError, Output};
+use crate::input::no_number;
 use crate::keys::TokenKey;
 use clap::{Args, Subcommand};
 use std::fmt::Write;
@@ -12,6 +13,9 @@ use zeroize::Zeroizing;
 
 /// Minutes east of UTC in which "today" is the first day of a new token: China's time zone, which has no other.
 const UTC_OFFSET_MIN: i16 = 480;
+/// The categories of riders that a token is issued for: no tariff prices one unlike another yet, so the words are the
+/// house's, and a slip of the pen is caught here.
+const CATEGORIES: [&str; 6] = ["adult", "child", "student", "senior", "disabled", "staff"];
 /// How long a new token is good by default.
 const YEARS: u16 = 5;
 
@@ -151,6 +155,7 @@ pub async fn run(args: TokenArgs, app: &App, user: &str) -> Result<Output, Comma
     match args.command {
         Command::Issue(args) => issue(args, app, user).await,
         Command::Register(args) => {
+            check(app, &args.account, &args.category).await?;
             let card = Registration {
                 // Read here and not by clap, whose errors repeat what was typed.
                 token: Token::from_digits(&args.number)?,
@@ -178,8 +183,18 @@ pub async fn run(args: TokenArgs, app: &App, user: &str) -> Result<Output, Comma
     }
 }
 
+async fn check(app: &App, account: &str, category: &str) -> Result<(), CommandError> {
+    no_number("a category", category)?;
+    if !CATEGORIES.contains(&category) {
+        let known = CATEGORIES.join(", ");
+        return Err(format!("there is no category `{category}`; there are {known}").into());
+    }
+    crate::bank::cli::find_usable(app, account).await
+}
+
 async fn issue(args: IssueArgs, app: &App, user: &str) -> Result<Output, CommandError> {
     let now = app.now()?;
+    check(app, &args.account, &args.category).await?;
     let today = Date::at(now, UTC_OFFSET_MIN);
     let request = IssueRequest {
         account_id: args.account,
