@@ -2,7 +2,8 @@
 //!
 //! Pure: no clock, no file, no database. It is handed tariffs and one token's taps and gives journeys, adjustments and
 //! charges; the same taps in any order give the same answer. [`tariff`] reads and checks a tariff file, [`network`]
-//! finds the shortest ways, [`price`](mod@price) pairs taps and prices the journeys. Rules: design.md and facts/transit.md.
+//! finds the shortest ways, [`price`](mod@price) pairs taps and prices the journeys. Formats:
+//! docs/formats.md.
 
 pub mod day;
 pub mod fen;

@@ -58,6 +58,14 @@ pub enum StoreError {
         /// What the system says.
         source: std::io::Error,
     },
+    /// The database cannot be opened.
+    #[error("the database {path}: {source}")]
+    Open {
+        /// Its file.
+        path: PathBuf,
+        /// Why.
+        source: sqlx::Error,
+    },
     /// The schema could not be brought up to date.
     #[error("the database schema: {0}")]
     Migrate(#[from] sqlx::migrate::MigrateError),
@@ -114,7 +122,8 @@ impl Store {
                     .pragma("wal_autocheckpoint", CHECKPOINT_PAGES)
                     .thread_name(|_| "store-writer".into()),
             )
-            .await?;
+            .await
+            .map_err(|source| StoreError::Open { path: file.clone(), source })?;
         MIGRATIONS.run(&writer).await?;
         let readers = SqlitePoolOptions::new()
             .max_connections(READERS)
@@ -156,6 +165,11 @@ impl Store {
         self.inner.readers.close().await;
         self.inner.writer.close().await;
     }
+}
+
+/// Refuses the URL of a database that this version does not serve, before anything is made for it.
+pub fn check_url(url: &str) -> Result<(), StoreError> {
+    database_path(url).map(drop)
 }
 
 fn database_path(url: &str) -> Result<PathBuf, StoreError> {
@@ -256,6 +270,16 @@ mod tests {
         assert_eq!(database_path("sqlite:///a/b.db").unwrap(), PathBuf::from("/a/b.db"));
         assert_eq!(database_path("/a/b.db").unwrap(), PathBuf::from("/a/b.db"));
         assert!(database_path("sqlite::memory:").is_err());
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_no_database_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("letter.txt");
+        std::fs::write(&file, "Dear Anna, ".repeat(1_000)).unwrap();
+        let refused = Store::open(file.to_str().unwrap(), folder.path()).await.err().unwrap().to_string();
+        assert!(refused.contains("letter.txt") && refused.contains("not a database"), "{refused}");
+        assert!(std::fs::read_to_string(&file).unwrap().starts_with("Dear Anna"));
     }
 
     #[tokio::test]

@@ -3,7 +3,7 @@
 //! It is made through the gateway's own library, the way its commands do, before the gateway runs. A set-up
 //! that was cut short is cleared away and made again.
 
-use crate::data::{DataError, Folder};
+use crate::data::{DataError, Folder, make_private};
 use crate::player::commission;
 use crate::world::{Kind, World};
 use rand::{Rng, RngExt, SeedableRng};
@@ -106,7 +106,7 @@ pub async fn make(
     for (gate, file) in world.gates.iter().zip(&provisioning) {
         commission(folder, gate.id, file).await?;
     }
-    std::fs::create_dir_all(folder.phones()).map_err(DataError::at(&folder.phones()))?;
+    make_private(&folder.phones())?;
     for (card, planned) in world.cards.iter().enumerate() {
         let file = match planned.copies {
             Some(original) => phones[original].clone(),
