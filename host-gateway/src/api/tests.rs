@@ -132,7 +132,7 @@ async fn a_clock_that_was_never_told_the_time_signs_books_and_audits_nothing() {
         ("/v1/lists/publish", None),
         ("/v1/risk/run", None),
         ("/v1/days/2026-11-23/close", Some(json!({ "force": true }))),
-        ("/v1/days/2026-11-23/deduct", None),
+        ("/v1/days/2026-11-23/deduct", Some(json!({}))),
     ] {
         let (status, answer) = http.admin("POST", path, body).await;
         assert_eq!(

@@ -68,6 +68,7 @@ fn outside(what: &'static str) -> impl Fn(Box<dyn std::error::Error + Send + Syn
 impl Clearing {
     /// Clearing over the gateway's parts: the published tariffs and the embedded bank.
     pub async fn of(app: &App) -> Result<Self, ClearingError> {
+        let now = app.now()?;
         let mut conn = app.store.pool().acquire().await?;
         let tariffs = tariffs::load_in(&mut conn).await?;
         drop(conn);
@@ -76,7 +77,7 @@ impl Clearing {
         }
         let limits: Limits = app.config.section("bank").map_err(|e| outside("configuration")(e.into()))?;
         let bank = EmbeddedBank::new(app.store.clone(), limits)?;
-        let debtors = DenyList { keys: app.clearing.clone(), now: app.now()? };
+        let debtors = DenyList { keys: app.clearing.clone(), now };
         Ok(Self { store: app.store.clone(), tariffs, bank: Arc::new(bank), debtors: Arc::new(debtors) })
     }
 }
