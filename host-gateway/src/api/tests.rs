@@ -209,6 +209,10 @@ async fn the_openapi_document_has_every_route_that_is_for_others_and_no_other() 
             assert_eq!(status, if inner { 401 } else { 200 }, "{method} {path}");
             assert_eq!(operation["security"].is_array(), inner, "{method} {path}");
             assert_eq!(operation["responses"]["401"].is_object(), inner, "{method} {path}");
+            for (status, response) in operation["responses"].as_object().unwrap() {
+                let told = response["description"].as_str().is_some_and(|text| !text.is_empty());
+                assert!(told, "{method} {path} {status}");
+            }
         }
     }
     assert_eq!(document["components"]["securitySchemes"]["bearer"]["scheme"], "bearer");
