@@ -15,6 +15,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha20Rng;
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use wavepass_protocol::apdu::{Command, PPSE, Status};
 use wavepass_protocol::dol::Dol;
@@ -164,11 +165,15 @@ impl PhoneFile {
     /// Reads a file.
     pub fn load(path: &Path) -> Result<Self, FileError> {
         let io = |source| FileError::Io { path: path.to_owned(), source };
-        let len = std::fs::metadata(path).map_err(io)?.len();
-        if len > MAX_FILE {
-            return Err(FileError::TooLong(len));
+        let file = std::fs::File::open(path).map_err(io)?;
+        let len = file.metadata().map_err(io)?.len();
+        let mut text = Zeroizing::new(String::new());
+        // A device says that it has no bytes, and may have no end.
+        file.take(MAX_FILE + 1).read_to_string(&mut text).map_err(io)?;
+        if text.len() as u64 > MAX_FILE {
+            return Err(FileError::TooLong(len.max(text.len() as u64)));
         }
-        Self::from_json(&Zeroizing::new(std::fs::read_to_string(path).map_err(io)?))
+        Self::from_json(&text)
     }
 
     /// Writes a file that only its owner may read, whole or not at all.

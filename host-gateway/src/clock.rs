@@ -1,8 +1,14 @@
 //! The gateway's clock: the system's, or one that an operator of a simulation moves by hand.
+//!
+//! A driven clock begins at the newest time that the store knows of (`Store::newest_time`). Over an empty store it was
+//! never told the time, and reads [`NEVER_TOLD`]: nothing is signed, booked or audited until it is.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 use wavepass_protocol::time::UnixMs;
+
+/// What a clock reads that was never told the time.
+pub const NEVER_TOLD: UnixMs = UnixMs(0);
 
 /// Where the gateway takes the time from.
 pub trait Clock: Send + Sync {
@@ -19,7 +25,7 @@ pub struct System;
 
 impl Clock for System {
     fn now(&self) -> UnixMs {
-        // A clock before 1970 is unset: 0 says so as well as any other number.
+        // A clock before 1970 was never set.
         UnixMs(
             SystemTime::now()
                 .duration_since(UNIX_EPOCH)
@@ -44,7 +50,7 @@ pub struct Backwards {
 }
 
 impl Driven {
-    /// A clock that stands at `start`.
+    /// A clock that stands at `start`; [`NEVER_TOLD`] for one that waits to be told.
     pub const fn new(start: UnixMs) -> Self {
         Self { now: AtomicU64::new(start.0) }
     }

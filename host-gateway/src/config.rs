@@ -3,6 +3,7 @@
 //! Parts that belong to one module (bank, tariff, settlement) are sections of the same file that the module reads
 //! itself with [`Config::section`].
 
+use crate::input;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::net::SocketAddr;
@@ -21,12 +22,16 @@ pub enum ConfigError {
         source: std::io::Error,
     },
     /// The file is not TOML, or a value is not of its form.
-    #[error("{path}: {source}")]
+    ///
+    /// Told without the line itself and without the value: either may be the admin token.
+    #[error("{path}{place}: {why}")]
     Form {
         /// The file.
         path: PathBuf,
-        /// Where and why.
-        source: Box<toml::de::Error>,
+        /// Line and key, as far as they are known, such as `:12: admin_token`.
+        place: String,
+        /// Why.
+        why: String,
     },
     /// A value that cannot be.
     #[error("{name} = `{value}`: {why}")]
@@ -200,7 +205,7 @@ impl Config {
     pub fn load(overrides: &Overrides) -> Result<Self, ConfigError> {
         let source = overrides.config.clone().unwrap_or_else(|| "(defaults)".into());
         let text = match &overrides.config {
-            Some(path) => std::fs::read_to_string(path)
+            Some(path) => input::read_text(path, input::MAX_CONFIG)
                 .map_err(|source| ConfigError::Read { path: path.clone(), source })?,
             None => String::new(),
         };
@@ -213,7 +218,7 @@ impl Config {
     }
 
     fn from_text(text: &str, source: &Path, overrides: &Overrides) -> Result<Self, ConfigError> {
-        let form = |e| ConfigError::Form { path: source.to_path_buf(), source: Box::new(e) };
+        let form = |e: toml::de::Error| form(source, place(text, e.span()), &e);
         let sections: toml::Table = text.parse().map_err(form)?;
         let file: File = toml::from_str(text).map_err(form)?;
         let day_clock = day_clock(&file.day)?;
@@ -253,8 +258,25 @@ impl Config {
             Some(value) => value
                 .clone()
                 .try_into()
-                .map_err(|e| ConfigError::Form { path: self.source.clone(), source: Box::new(e) }),
+                .map_err(|e: toml::de::Error| form(&self.source, format!(": [{name}]"), &e)),
         }
+    }
+}
+
+fn form(path: &Path, place: String, error: &toml::de::Error) -> ConfigError {
+    ConfigError::Form { path: path.to_owned(), place, why: input::without_values(error.message()) }
+}
+
+/// The line of a span, and the key whose value begins there.
+fn place(text: &str, span: Option<std::ops::Range<usize>>) -> String {
+    let Some(before) = span.and_then(|span| text.get(..span.start)) else { return String::new() };
+    let line = before.bytes().filter(|&b| b == b'\n').count() + 1;
+    let begun = before.rsplit('\n').next().unwrap_or_default();
+    let key = begun.trim_end().strip_suffix('=').map(str::trim).unwrap_or_default();
+    let bare = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+    match !key.is_empty() && key.chars().all(bare) {
+        true => format!(":{line}: {key}"),
+        false => format!(":{line}"),
     }
 }
 
@@ -289,12 +311,32 @@ mod tests {
     }
 
     #[test]
+    fn neither_a_line_nor_a_value_of_the_file_is_repeated() {
+        for text in [
+            "[http]\nadmin_token = hush-hush-12",
+            "[http]\nadmin_token = 'hush-hush-12",
+            "[http]\nadmin_token 'hush-hush-12'",
+            "[http]\nadmin_token = ['hush-hush-12']",
+            "[http]\nmax_body = 'hush-hush-12'",
+            "[http]\nadmin_token = 'hush-hush-12' 'again'",
+            "[http]\nlisten = 'hush-hush-12'",
+        ] {
+            let error = load(text).unwrap_err();
+            assert!(error.to_string().starts_with("test.toml:2"), "{error}");
+            assert!(!format!("{error} {error:?}").contains("hush"), "{error:?}");
+        }
+        let error = load("[http]\nadmin_token = 123456789012").unwrap_err().to_string();
+        assert_eq!(error, "test.toml:2: admin_token: invalid type: integer, expected a string");
+    }
+
+    #[test]
     fn what_cannot_be_is_named_with_its_place() {
         let error = |text| load(text).unwrap_err().to_string();
         assert!(error("[day]\nzone = 'Mars/Base'").contains("day.zone"));
         assert!(error("[day]\nstarts = '25:00'").contains("day.starts"));
         assert!(error("[link]\nlisten = 'nowhere'").contains("test.toml"));
         assert!(error("[link]\nlitsen = '127.0.0.1:1'").contains("litsen"));
+        assert!(error("[link]\nlisten = 'nowhere'").starts_with("test.toml:2: listen: "));
         assert!(error("[[http.api_keys]]\nname = 'a'\nsha256 = 'b'").contains("sha256"));
     }
 }

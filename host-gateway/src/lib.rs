@@ -11,6 +11,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod gates;
+pub mod input;
 pub mod intake;
 pub mod keys;
 pub mod ledger;

@@ -2,7 +2,7 @@
 
 use crate::api::{self, Credentials, admin_token};
 use crate::cli::{self, App, CommandError};
-use crate::clock::{Clock, Driven, System};
+use crate::clock::{Clock, Driven, NEVER_TOLD, System};
 use crate::config::Config;
 use crate::intake::link::{self, LinkParts};
 use crate::keys::PassphraseArgs;
@@ -10,7 +10,9 @@ use crate::lists;
 use crate::risk;
 use crate::store::Store;
 use clap::{Args, ValueEnum};
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -22,6 +24,9 @@ use wavepass_protocol::time::UnixMs;
 
 /// How long sessions and requests have to end before the process does anyway.
 const GRACE: Duration = Duration::from_secs(10);
+
+/// The longest `gateway.json`: three short values.
+const MAX_RUNNING: u64 = 4096;
 
 /// Run the gateway.
 #[derive(Args, Debug)]
@@ -35,6 +40,9 @@ pub struct ServeArgs {
     /// The system's clock, or one that `POST /v1/clock` moves (simulations).
     #[arg(long, value_enum, default_value = "system")]
     clock: ClockKind,
+    /// Where a driven clock begins, such as 2026-11-23T08:00:00+08:00; never before the newest time in the store
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    clock_at: Option<UnixMs>,
     /// End when standard input ends: with the process that started this one.
     #[arg(long)]
     exit_on_stdin_eof: bool,
@@ -49,6 +57,14 @@ pub struct ServeArgs {
     log_json: bool,
     #[command(flatten)]
     passphrase: PassphraseArgs,
+}
+
+fn parse_time(text: &str) -> Result<UnixMs, String> {
+    let time: Timestamp = text.parse().map_err(|_| "a time is like 2026-11-23T08:00:00+08:00".to_owned())?;
+    match u64::try_from(time.as_millisecond()) {
+        Ok(ms) if UnixMs(ms) > NEVER_TOLD => Ok(UnixMs(ms)),
+        _ => Err("a time is after 1970".to_owned()),
+    }
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -72,7 +88,7 @@ impl Running {
     /// Reads where the gateway of a data folder listens.
     pub fn read(data: &Path) -> std::io::Result<Self> {
         let path = data.join("gateway.json");
-        let text = std::fs::read_to_string(&path)?;
+        let text = crate::input::read_text(&path, MAX_RUNNING)?;
         serde_json::from_str(&text).map_err(std::io::Error::other)
     }
 }
@@ -81,17 +97,21 @@ impl Running {
 pub(crate) async fn run(args: ServeArgs, config: Config) -> Result<(), CommandError> {
     log_to_stderr(args.log_json);
     api::metrics_handle();
+    let store = Store::open(&config.database, &config.data).await?;
     let clock: Arc<dyn Clock> = match args.clock {
         ClockKind::System => Arc::new(System),
-        ClockKind::Driven => Arc::new(Driven::new(UnixMs(0))),
+        ClockKind::Driven => {
+            let told = args.clock_at.unwrap_or(NEVER_TOLD);
+            Arc::new(Driven::new(told.max(store.newest_time().await?)))
+        }
     };
-    let store = Store::open(&config.database, &config.data).await?;
     let app = cli::open_with(store, &config, &args.passphrase, clock).await?;
     adopt_ca_keys(&app).await?;
     if let Some(path) = &args.tariff {
         let name = path.display().to_string();
-        let text = std::fs::read_to_string(path).map_err(|e| format!("{name}: {e}"))?;
-        crate::clearing::app::publish_tariff(&app.store, &name, &text).await?;
+        let most = wavepass_fares::tariff::MAX_FILE_BYTES as u64;
+        let text = crate::input::read_text(path, most).map_err(|e| format!("{name}: {e}"))?;
+        crate::clearing::app::publish_tariff(&app, "serve --tariff", &name, &text).await?;
     }
     let link = args.listen_link.unwrap_or(config.file.link.listen);
     let http = args.listen_http.unwrap_or(config.file.http.listen);
@@ -123,7 +143,10 @@ async fn adopt_ca_keys(app: &App) -> Result<(), CommandError> {
 fn log_to_stderr(json: bool) {
     use tracing_subscriber::EnvFilter;
     let filter = EnvFilter::try_from_env("WAVEPASS_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A log in a file is read by programs and in editors: no colours there.
+    let colours = std::io::stderr().is_terminal();
+    let builder =
+        tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr);
     // A process that logs already (city runs this in its own) goes on as it does.
     let _ = if json { builder.json().try_init() } else { builder.try_init() };
 }

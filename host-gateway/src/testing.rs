@@ -39,6 +39,13 @@ impl House {
         Self { app, scratch }
     }
 
+    /// A house whose clock was never told the time.
+    pub(crate) async fn without_time() -> Self {
+        let scratch = scratch().await;
+        let app = app_at(&scratch, "", UnixMs(0)).await;
+        Self { app, scratch }
+    }
+
     /// Ends the process, as far as the store can tell, and starts it again.
     pub(crate) async fn restart(self) -> Self {
         let Self { app, scratch } = self;
@@ -103,13 +110,17 @@ impl House {
 }
 
 async fn app_over(scratch: &Scratch, toml: &str) -> App {
+    app_at(scratch, toml, UnixMs(MORNING)).await
+}
+
+async fn app_at(scratch: &Scratch, toml: &str, now: UnixMs) -> App {
     let path = scratch.dir.path().join("test.toml");
     std::fs::write(&path, toml).unwrap();
     let overrides =
         Overrides { config: Some(path), data: Some(scratch.dir.path().into()), ..Overrides::default() };
     let config = Config::load(&overrides).unwrap();
     let keys = KeySet::generate(&mut ChaCha20Rng::seed_from_u64(7), &KeyOptions::house(2036)).unwrap();
-    let clock = Arc::new(Driven::new(UnixMs(MORNING)));
+    let clock = Arc::new(Driven::new(now));
     App::start(scratch.store.clone(), keys.clearing(), keys.bank(), config, clock).await.unwrap()
 }
 

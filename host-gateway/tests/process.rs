@@ -168,6 +168,94 @@ fn a_file_in_the_way_is_refused_before_anything_is_entered() {
 }
 
 #[test]
+fn a_place_that_cannot_be_written_is_refused_before_anything_is_entered() {
+    let house = House::new();
+    let gate =
+        ["gate", "add", "--id", "7", "--station", "A1", "--direction", "entry", "--out", "nowhere/gate.wpg"];
+    let token = ["token", "issue", "--account", "ACC-1", "--out", "nowhere/anna.json"];
+    house.says(&["account", "open", "ACC-1"]);
+    for running in [false, true] {
+        let gateway = running.then(|| house.serve());
+        for command in [&gate[..], &token] {
+            let refused = house.run(command);
+            let stderr = String::from_utf8_lossy(&refused.stderr).into_owned();
+            assert_eq!(refused.status.code(), Some(1), "{stderr}");
+            assert!(stderr.contains("nowhere/") && stderr.contains("nothing was entered"), "{stderr}");
+        }
+        assert!(!house.says(&["gate", "list"]).contains("A1"));
+        assert!(!house.says(&["token", "list"]).contains("ACC-1"));
+        drop(gateway);
+    }
+    // What is refused for another reason leaves no empty file behind.
+    let twice = ["gate", "add", "--id", "0", "--station", "A1", "--direction", "entry", "--out", "zero.wpg"];
+    assert_eq!(house.run(&twice).status.code(), Some(1));
+    assert!(!house.path("zero.wpg").exists());
+}
+
+#[test]
+fn an_account_is_opened_and_filled_once_and_a_token_is_issued_for_it_alone() {
+    let house = House::new();
+    let refused = |args: &[&str], told: &str| {
+        let out = house.run(args);
+        let stderr = String::from_utf8_lossy(&out.stderr).into_owned();
+        assert_eq!(out.status.code(), Some(1), "{args:?}");
+        assert!(stderr.contains(told), "{args:?}: {stderr}");
+    };
+    refused(&["account", "deposit", "ACC-1", "--fen", "5000", "--name", "first"], "no e-account `ACC-1`");
+    house.says(&["account", "open", "ACC-1", "--user", "anna"]);
+    for _ in 0..2 {
+        let said = house.says(&["account", "deposit", "ACC-1", "--fen", "5000", "--name", "first"]);
+        assert!(said.contains("holds 50.00 CNY"), "{said}");
+    }
+    refused(&["account", "open", "ACC-1", "--class", "iii"], "there already, of class ii");
+    assert!(house.says(&["account", "list"]).contains("ACC-1"));
+    refused(&["token", "issue", "--account", "ACC-NOPE", "--out", "p.json"], "no e-account `ACC-NOPE`");
+    let martian = ["token", "issue", "--account", "ACC-1", "--category", "martian", "--out", "p.json"];
+    refused(&martian, "no category `martian`");
+    refused(&["account", "list", "--user", "anna\nroot"], "--user: a user's name");
+    refused(&["account", "list", "--user", "6217000012345678901"], "may be a card's number");
+    assert!(!house.path("p.json").exists());
+    let gateway = house.serve();
+    house.says(&["token", "issue", "--account", "ACC-1", "--out", "p.json"]);
+    assert!(house.path("p.json").exists());
+    assert!(house.says(&["account", "show", "ACC-1"]).contains("50.00"));
+    drop(gateway);
+}
+
+#[test]
+fn a_driven_clock_begins_where_the_store_stopped() {
+    let house = House::new();
+    house.gate("1");
+    let _gateway = house.serve();
+    let running = Running::read(house.dir.path()).unwrap();
+    let token = std::fs::read_to_string(house.path("admin-token")).unwrap();
+    let url = format!("http://{}/v1/clock", running.http);
+    let mut answer =
+        ureq::get(url).header("authorization", format!("Bearer {}", token.trim())).call().unwrap();
+    let clock: serde_json::Value =
+        serde_json::from_str(&answer.body_mut().read_to_string().unwrap()).unwrap();
+    // 2025-01-01: the gate was added by the system's clock.
+    assert!(clock["now_ms"].as_u64().unwrap() > 1_735_689_600_000, "{clock}");
+}
+
+#[test]
+#[cfg(unix)]
+fn a_device_without_an_end_is_refused_where_a_file_is_read() {
+    let house = House::new();
+    for args in [
+        &["keys", "show", "/dev/zero"][..],
+        &["--config", "/dev/zero", "gate", "list"],
+        &["price", "--tariff", "/dev/zero", "--taps", "/dev/zero"],
+        &["import", "/dev/zero"],
+    ] {
+        let out = house.run(args);
+        let stderr = String::from_utf8_lossy(&out.stderr).into_owned();
+        assert_eq!(out.status.code(), Some(1), "{args:?}");
+        assert!(stderr.contains("/dev/zero"), "{stderr}");
+    }
+}
+
+#[test]
 fn a_tariff_that_cannot_be_used_keeps_the_gateway_from_starting() {
     let house = House::new();
     let serve = |tariff: &str| {

@@ -43,6 +43,15 @@ fn serve(folder: &Path, file: &str) -> Served {
 }
 
 #[test]
+fn help_helps_however_it_is_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    for args in [&["help", "--help"][..], &["help"], &["--help"], &["help", "issue", "-h"]] {
+        let out = run(folder.path(), args);
+        assert!(out.status.success() && text(&out.stdout).contains("Usage: phone"), "{args:?}");
+    }
+}
+
+#[test]
 fn a_phone_is_made_shown_and_listed() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();

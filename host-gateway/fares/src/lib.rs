@@ -3,7 +3,7 @@
 //! Pure: no clock, no file, no database. It is handed tariffs and one token's taps and gives journeys, adjustments and
 //! charges; the same taps in any order give the same answer. [`tariff`] reads and checks a tariff file, [`network`]
 //! finds the shortest ways, [`price`](mod@price) pairs taps and prices the journeys, [`emergency`]
-//! says when missing taps are forgiven. Rules: design.md and facts/transit.md.
+//! says when missing taps are forgiven. Formats: docs/formats.md.
 
 pub mod day;
 pub mod emergency;

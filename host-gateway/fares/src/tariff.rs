@@ -638,6 +638,11 @@ impl Tariffs {
         &self.stations[usize::from(station.0)]
     }
 
+    /// The first day that any version prices; taps before it have no tariff.
+    pub fn first_day(&self) -> Option<ServiceDay> {
+        self.versions.first().map(|version| version.effective_from)
+    }
+
     /// Every station of every version, by code.
     pub fn stations(&self) -> &[StationId] {
         &self.stations

@@ -44,7 +44,7 @@ fn statuses(priced: &Priced) -> Vec<(Status, i64)> {
 
 #[test]
 fn hangzhou_fares_rise_at_each_boundary_and_not_on_it() {
-    // facts/transit.md (secondary): 2 CNY to 4 km, +1 per 4 km to 12, per 6 km to 24, per 8 km beyond.
+    // Hangzhou metro, from secondary sources: 2 CNY to 4 km, +1 per 4 km to 12, per 6 km to 24, per 8 km beyond.
     let fare = Tariff::parse("city", CITY).unwrap().distance_fare;
     let known = [
         (0, 200),

@@ -1,12 +1,12 @@
 //! Routes of the operator: clock, risk, lists, gates, and commands sent by a second process.
 
-use super::{ApiError, ErrorBody, User};
+use super::{ApiError, ErrorBody, Json, User};
 use crate::cli::{self, App, Output};
 use crate::intake::board::GateState;
 use crate::risk;
+use axum::Router;
 use axum::extract::State;
 use axum::routing::{get, post};
-use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -58,6 +58,9 @@ pub struct CommandBody {
 pub struct CommandAnswer {
     /// To be printed.
     pub text: String,
+    /// To be printed to standard error.
+    #[serde(default)]
+    pub warnings: Vec<String>,
     /// To be written, readable by their owner only: path and content, hexadecimal.
     pub files: Vec<(PathBuf, String)>,
 }
@@ -98,6 +101,7 @@ pub(super) async fn set_clock(
 /// Look at every token with new taps; raise alerts.
 #[utoipa::path(post, path = "/v1/risk/run", responses((status = 200, body = risk::Summary)))]
 pub(super) async fn run_risk(State(app): State<App>) -> Result<Json<risk::Summary>, ApiError> {
+    app.now()?;
     risk::run(&app).await.map(Json).map_err(|e| ApiError::internal(&e))
 }
 
@@ -139,8 +143,8 @@ async fn command(
 ) -> Result<Json<CommandAnswer>, ApiError> {
     let command = cli::parse_store_command(&body.args).map_err(|e| ApiError::bad_request("command", e))?;
     let outcome = cli::run_store_command(command, &app, &user).await;
-    let Output { text, files } =
+    let Output { text, warnings, files } =
         outcome.map_err(|e| ApiError::bad_request("command_failed", e.to_string()))?;
     let files = files.into_iter().map(|f| (f.path, crate::store::sql::hex(&f.bytes))).collect();
-    Ok(Json(CommandAnswer { text, files }))
+    Ok(Json(CommandAnswer { text, warnings, files }))
 }

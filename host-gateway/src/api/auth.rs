@@ -4,13 +4,13 @@
 
 use super::ApiError;
 use crate::config::{ApiKey, Config};
+use crate::input;
 use axum::extract::{FromRequestParts, Request, State};
 use axum::http::header::AUTHORIZATION;
 use axum::http::{HeaderMap, request};
 use axum::middleware::Next;
 use axum::response::Response;
 use sha2::{Digest, Sha256};
-use std::convert::Infallible;
 use std::fs;
 use std::io::Write;
 use std::path::Path;
@@ -20,8 +20,6 @@ use zeroize::Zeroizing;
 
 /// The header that names who acts. Whoever holds the admin token is believed; users of their own come later.
 pub const USER_HEADER: &str = "x-wavepass-user";
-/// The longest user name, bytes.
-const MAX_USER: usize = 64;
 
 /// The credentials that are accepted.
 #[derive(Clone)]
@@ -93,11 +91,13 @@ pub(super) async fn concentrators(
 pub struct User(pub String);
 
 impl<S: Send + Sync> FromRequestParts<S> for User {
-    type Rejection = Infallible;
+    type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut request::Parts, _: &S) -> Result<Self, Infallible> {
-        let named = parts.headers.get(USER_HEADER).and_then(|v| v.to_str().ok()).map(str::trim);
-        Ok(Self(named.filter(|n| !n.is_empty() && n.len() <= MAX_USER).unwrap_or("admin").into()))
+    async fn from_request_parts(parts: &mut request::Parts, _: &S) -> Result<Self, ApiError> {
+        let Some(header) = parts.headers.get(USER_HEADER) else { return Ok(Self("admin".into())) };
+        let name = std::str::from_utf8(header.as_bytes()).map_or("", str::trim);
+        input::user(name).map_err(|e| ApiError::bad_request("user", format!("{USER_HEADER}: {e}")))?;
+        Ok(Self(name.to_owned()))
     }
 }
 

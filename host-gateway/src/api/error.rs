@@ -32,6 +32,10 @@ pub struct ErrorDetail {
 }
 
 impl ApiError {
+    pub(super) fn of(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
+        Self { status, code, message: message.into() }
+    }
+
     /// 400: the request itself is wrong.
     pub fn bad_request(code: &'static str, message: impl Into<String>) -> Self {
         Self { status: StatusCode::BAD_REQUEST, code, message: message.into() }
@@ -90,6 +94,9 @@ impl From<sqlx::Error> for ApiError {
 
 impl From<AppError> for ApiError {
     fn from(error: AppError) -> Self {
-        Self::internal(&error)
+        match error {
+            AppError::ClockUnset => Self::conflict("clock_unset", error.to_string()),
+            error => Self::internal(&error),
+        }
     }
 }

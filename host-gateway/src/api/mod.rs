@@ -3,7 +3,9 @@
 mod admin;
 mod auth;
 pub(crate) mod codec;
+mod document;
 mod error;
+mod extract;
 mod taps;
 #[cfg(test)]
 mod tests;
@@ -11,19 +13,21 @@ mod tests;
 pub use admin::{ClockBody, CommandAnswer, CommandBody, Gates, ListVersion, Lists};
 pub(crate) use auth::write_private;
 pub use auth::{Credentials, USER_HEADER, User, admin_token};
+pub use document::document;
 pub use error::{ApiError, ErrorBody, ErrorDetail};
+pub use extract::{Json, Path, Query};
 pub use taps::{Batch, BatchAnswer, EntryVerdict};
 
 use crate::cli::App;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, State};
+use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::middleware::from_fn_with_state;
 use axum::response::{Html, IntoResponse};
 use axum::routing::get;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use std::sync::OnceLock;
-use utoipa::OpenApi;
 
 /// The whole interface.
 pub fn router(app: App, credentials: Credentials) -> Router {
@@ -36,38 +40,23 @@ pub fn router(app: App, credentials: Credentials) -> Router {
         .merge(admins)
         .merge(concentrators)
         .route("/openapi.json", get(openapi))
-        .route("/metrics", get(scrape))
-        .route("/healthz", get(async || "ok\n"))
-        .route("/readyz", get(ready))
+        .route("/metrics", get(metrics))
+        .route("/healthz", get(healthz))
+        .route("/readyz", get(readyz))
         .route("/", get(async || Html(include_str!("index.html"))))
+        .fallback(async || {
+            ApiError::not_found("no_such_path", "there is nothing at this path; see /openapi.json")
+        })
+        .method_not_allowed_fallback(async || {
+            let message = "this path does not take this method; see /openapi.json";
+            ApiError::of(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message)
+        })
         .layer(DefaultBodyLimit::max(app.config.file.http.max_body))
         .with_state(app)
 }
 
-#[derive(OpenApi)]
-#[openapi(
-    info(title = "Wavepass gateway", description = "Intake, risk, lists, clearing and settlement."),
-    paths(
-        taps::hand_in,
-        admin::read_clock,
-        admin::set_clock,
-        admin::run_risk,
-        admin::lists,
-        admin::publish,
-        admin::gates
-    )
-)]
-struct Doc;
-
-/// The OpenAPI document, JSON.
-pub fn document() -> utoipa::openapi::OpenApi {
-    let mut document = Doc::openapi();
-    document.merge(crate::clearing::api::Doc::openapi());
-    document
-}
-
-async fn openapi() -> axum::Json<utoipa::openapi::OpenApi> {
-    axum::Json(document())
+async fn openapi() -> Json<utoipa::openapi::OpenApi> {
+    Json(document())
 }
 
 /// The process's metrics. One recorder, however many gateways a test starts in it.
@@ -80,21 +69,32 @@ pub fn metrics_handle() -> &'static PrometheusHandle {
             .build_recorder();
         let handle = recorder.handle();
         // Where the process has a recorder already, its metrics go there and this page stays empty.
-        if metrics::set_global_recorder(recorder).is_err() {
+        if ::metrics::set_global_recorder(recorder).is_err() {
             tracing::warn!("another metrics recorder is in place");
         }
         handle
     })
 }
 
-async fn scrape(State(app): State<App>) -> impl IntoResponse {
-    metrics::gauge!("wavepass_link_gates_connected").set(app.gates.connected() as f64);
+/// The process's metrics, as Prometheus reads them.
+#[utoipa::path(get, path = "/metrics", responses((status = 200, content_type = "text/plain", body = String)))]
+async fn metrics(State(app): State<App>) -> impl IntoResponse {
+    ::metrics::gauge!("wavepass_link_gates_connected").set(app.gates.connected() as f64);
     let handle = metrics_handle();
     handle.run_upkeep();
     ([(CONTENT_TYPE, "text/plain; version=0.0.4")], handle.render())
 }
 
-async fn ready(State(app): State<App>) -> Result<&'static str, ApiError> {
+/// It runs.
+#[utoipa::path(get, path = "/healthz", responses((status = 200, content_type = "text/plain", body = String)))]
+async fn healthz() -> &'static str {
+    "ok\n"
+}
+
+/// Its store answers.
+#[utoipa::path(get, path = "/readyz", responses(
+    (status = 200, content_type = "text/plain", body = String), (status = 503, body = ErrorBody)))]
+async fn readyz(State(app): State<App>) -> Result<&'static str, ApiError> {
     sqlx::query("SELECT 1")
         .execute(app.store.pool())
         .await

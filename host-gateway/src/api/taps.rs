@@ -1,12 +1,12 @@
 //! Taps handed in over HTTP: a concentrator's batch, through the same intake as a gate's link.
 
-use super::{ApiError, codec};
+use super::{ApiError, Json, codec};
 use crate::cli::App;
 use crate::intake::{IntakeError, MAX_BATCH, Verdict};
 use crate::store::sql::hex;
+use axum::Router;
 use axum::extract::State;
 use axum::routing::post;
-use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 

@@ -122,6 +122,37 @@ async fn a_driven_clock_moves_on_and_never_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_was_never_told_the_time_signs_books_and_audits_nothing() {
+    let house = House::without_time().await;
+    let local = "127.0.0.1:0".parse().unwrap();
+    let server = Server::start(house.app.clone(), local, local).await.unwrap();
+    let admin = admin_token(&house.app.config).unwrap().to_string();
+    let http = Http { base: format!("http://{}", server.running().http), admin };
+    for (path, body) in [
+        ("/v1/lists/publish", None),
+        ("/v1/risk/run", None),
+        ("/v1/days/2026-11-23/close", Some(json!({ "force": true }))),
+        ("/v1/days/2026-11-23/deduct", Some(json!({}))),
+    ] {
+        let (status, answer) = http.admin("POST", path, body).await;
+        assert_eq!(
+            (status, answer["error"]["code"].as_str()),
+            (409, Some("clock_unset")),
+            "{path}: {answer}"
+        );
+    }
+    let add = ["gate", "add", "--id", "1", "--station", "A1", "--direction", "entry", "--out", "g"];
+    let (status, answer) = http.admin("POST", "/v1/admin/command", Some(json!({ "args": add }))).await;
+    assert_eq!(status, 400);
+    assert!(answer["error"]["message"].as_str().unwrap().contains("never told the time"), "{answer}");
+    assert_eq!(house.count("SELECT count(*) FROM audit_log").await, 0);
+    assert_eq!(house.count("SELECT count(*) FROM lists").await, 0);
+    assert_eq!(house.count("SELECT count(*) FROM gates").await, 0);
+    http.admin("POST", "/v1/clock", Some(json!({ "now_ms": MORNING }))).await;
+    assert_eq!(http.admin("POST", "/v1/lists/publish", None).await.0, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn risk_runs_and_lists_are_published_on_request() {
     let (house, _server, http) = serving().await;
     let mut gate = house.gate(1).await;
@@ -147,14 +178,111 @@ async fn a_command_of_another_process_runs_in_the_gateway_and_its_files_go_back(
     assert_eq!((status, answer["error"]["code"].as_str()), (400, Some("command")));
 }
 
+/// Paths that are not for others: the console, the document itself, the command line's own.
+const UNDOCUMENTED: [&str; 3] = ["/", "/openapi.json", "/v1/admin/command"];
+
 #[tokio::test(flavor = "multi_thread")]
-async fn the_openapi_document_has_every_route_that_is_for_others() {
+async fn the_openapi_document_has_every_route_that_is_for_others_and_no_other() {
     let (_house, _server, http) = serving().await;
     let document: Value =
         serde_json::from_str(&http.call("GET", "/openapi.json", None, None).await.1).unwrap();
-    for path in
-        ["/v1/taps/batches", "/v1/gates", "/v1/clock", "/v1/risk/run", "/v1/lists", "/v1/lists/publish"]
-    {
-        assert!(document["paths"][path].is_object(), "{path}");
+    let paths = document["paths"].as_object().unwrap();
+    // Every path that the sources give to a router.
+    let sources = [
+        include_str!("mod.rs"),
+        include_str!("admin.rs"),
+        include_str!("taps.rs"),
+        include_str!("../clearing/api.rs"),
+    ];
+    let routes = sources.iter().flat_map(|text| text.split(".route(\"").skip(1));
+    let routes: Vec<&str> = routes.map(|rest| rest.split('"').next().unwrap()).collect();
+    for route in &routes {
+        assert_ne!(paths.contains_key(*route), UNDOCUMENTED.contains(route), "{route}");
     }
+    for (path, item) in paths {
+        assert!(routes.contains(&path.as_str()), "{path}");
+        for (method, operation) in item.as_object().unwrap() {
+            // It is served: without a token it is refused for that, or open to all.
+            let (status, _) =
+                http.call(&method.to_uppercase(), &path.replace("{day}", "2026-11-23"), None, None).await;
+            let inner = path.starts_with("/v1/");
+            assert_eq!(status, if inner { 401 } else { 200 }, "{method} {path}");
+            assert_eq!(operation["security"].is_array(), inner, "{method} {path}");
+            assert_eq!(operation["responses"]["401"].is_object(), inner, "{method} {path}");
+            for (status, response) in operation["responses"].as_object().unwrap() {
+                let told = response["description"].as_str().is_some_and(|text| !text.is_empty());
+                assert!(told, "{method} {path} {status}");
+            }
+        }
+    }
+    assert_eq!(document["components"]["securitySchemes"]["bearer"]["scheme"], "bearer");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_query_may_leave_out_is_not_required_by_the_document() {
+    let document = serde_json::to_value(super::document()).unwrap();
+    let parameters = |path: &str| -> Vec<(String, String, bool)> {
+        let list = document["paths"][path]["get"]["parameters"].as_array().unwrap();
+        let text = |v: &Value| v.as_str().unwrap().to_owned();
+        list.iter()
+            .map(|p| (text(&p["name"]), text(&p["in"]), p["required"].as_bool().unwrap_or(false)))
+            .collect()
+    };
+    let breaks = parameters("/v1/breaks");
+    assert_eq!(breaks.len(), 5);
+    assert!(breaks.iter().all(|(_, place, required)| place == "query" && !required), "{breaks:?}");
+    for (name, place, required) in parameters("/v1/charges") {
+        assert_eq!((place.as_str(), required), ("query", name == "token_key"), "{name}");
+    }
+    assert_eq!(parameters("/v1/days/{day}"), [("day".into(), "path".into(), true)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_is_wrong_with_a_request_is_told_in_one_shape_and_without_its_values() {
+    let (_house, _server, http) = serving().await;
+    let hush = "6217000012345678901";
+    for (method, path, body, status, code) in [
+        ("GET", "/v1/nowhere", None, 404, "no_such_path"),
+        ("GET", "/nowhere", None, 404, "no_such_path"),
+        ("DELETE", "/v1/clock", None, 405, "method_not_allowed"),
+        ("POST", "/v1/clock", Some(json!({ "now_ms": hush })), 422, "body"),
+        ("POST", "/v1/clock", Some(json!({ "now": 1 })), 422, "body"),
+        ("GET", "/v1/charges", None, 400, "query"),
+        ("GET", "/v1/breaks?limit=6217000012345678901", None, 400, "query"),
+        ("GET", "/v1/days/yesterday", None, 400, "day"),
+    ] {
+        let (got, text) = http.call(method, path, Some(&http.admin), body).await;
+        let answer: Value = serde_json::from_str(&text).unwrap_or_else(|_| panic!("{method} {path}: {text}"));
+        assert_eq!((got, answer["error"]["code"].as_str()), (status, Some(code)), "{method} {path}: {text}");
+        assert!(
+            answer["error"]["message"].as_str().is_some_and(|m| !m.is_empty() && !m.contains(hush)),
+            "{text}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_note_name_or_user_may_hold_a_cards_number() {
+    let (house, _server, http) = serving().await;
+    let number = "6217000012345678901";
+    let key = "00".repeat(16);
+    let note = format!("test card {number} lost");
+    for args in [
+        &["deny", "add", "--token", &key, "--note", &note][..],
+        &["deny", "remove", "--token", &key, "--note", &note],
+        &["account", "open", number],
+        &["token", "issue", "--account", number, "--out", "p.json"],
+        &["token", "issue", "--account", "A", "--category", number, "--out", "p.json"],
+        &["gate", "add", "--id", "1", "--station", &number[..16], "--direction", "entry", "--out", "g"],
+    ] {
+        let (status, answer) = http.admin("POST", "/v1/admin/command", Some(json!({ "args": args }))).await;
+        let message = answer["error"]["message"].as_str().unwrap();
+        assert_eq!(status, 400, "{args:?}");
+        assert!(
+            message.contains("may be a card's number") && !message.contains(number),
+            "{args:?}: {message}"
+        );
+    }
+    assert_eq!(house.count("SELECT count(*) FROM audit_log").await, 0);
+    assert_eq!(house.count("SELECT count(*) FROM bank_accounts").await, 0);
 }

@@ -1,6 +1,6 @@
 //! A bank of our own: class II and III e-accounts with their limits, and a double-entry ledger.
 //!
-//! What an account may do is in facts/transit.md (银发〔2018〕16号, from secondary sources, hence [`Limits`]); counters turn
+//! What an account may do is in 银发〔2018〕16号 (known from secondary sources, hence [`Limits`]); counters turn
 //! over on the Asia/Shanghai calendar, by the value date of a request. Every entry moves money between two sides and
 //! sums to zero. An entry's answer is stored with its postings in one transaction, and a repeated entry gets it again.
 
@@ -58,7 +58,8 @@ pub enum AccountState {
 }
 
 impl AccountState {
-    const fn as_str(self) -> &'static str {
+    /// The word for it.
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Open => "open",
             Self::Frozen => "frozen",
@@ -93,7 +94,7 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// facts/transit.md: 10,000 CNY a day and 200,000 a year; class III 2,000 and 50,000, holding at most 2,000.
+    /// 银发〔2018〕16号, from secondary sources: 10,000 CNY a day and 200,000 a year; class III 2,000 and 50,000, holding at most 2,000.
     fn default() -> Self {
         Self {
             class_ii: ClassLimits { balance_fen: None, day_fen: 1_000_000, year_fen: 20_000_000 },
@@ -258,6 +259,23 @@ pub async fn find_in(
 ) -> Result<Vec<Option<EAccount>>, StoreError> {
     let book = Book::load(conn, names).await?;
     Ok(names.iter().map(|&name| book.accounts.get(name).cloned()).collect())
+}
+
+/// A page of accounts by name, from the one after `after`.
+pub async fn page_in(
+    conn: &mut SqliteConnection,
+    after: &str,
+    limit: u32,
+) -> Result<Vec<EAccount>, StoreError> {
+    let names: Vec<String> = sqlx::query_scalar(
+        "SELECT account_id FROM bank_accounts WHERE account_id > ? ORDER BY account_id LIMIT ?",
+    )
+    .bind(after)
+    .bind(limit)
+    .fetch_all(&mut *conn)
+    .await?;
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    Ok(find_in(conn, &names).await?.into_iter().flatten().collect())
 }
 
 type Answered = HashMap<(String, Vec<u8>), (Fen, String)>;

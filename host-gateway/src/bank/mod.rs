@@ -3,6 +3,7 @@
 //! [`BankConnector`] is all that clearing knows. [`embedded`] is a bank of our own behind it, with e-accounts, limits
 //! and a double-entry ledger, for the city and for tests; a real bank's interface would be another.
 
+pub mod cli;
 pub mod embedded;
 
 use std::future::Future;

@@ -1,8 +1,8 @@
 //! HTTP: days, charges, settlements and breaks.
 
-use axum::extract::{Path, Query, State};
+use axum::Router;
+use axum::extract::State;
 use axum::routing::{get, post};
-use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 use sqlx::Row;
 use utoipa::{IntoParams, ToSchema};
@@ -10,7 +10,7 @@ use wavepass_fares::{Fen, ServiceDay};
 
 use super::app::{self, Closed};
 use super::{ClearingError, DeductOptions, DeductSummary, Report, token_key};
-use crate::api::{ApiError, ErrorBody, User};
+use crate::api::{ApiError, ErrorBody, Json, Path, Query, User};
 use crate::cli::App;
 use crate::keys::TokenKey;
 use crate::reconcile::Reconciliation;
@@ -29,6 +29,7 @@ impl From<ClearingError> for ApiError {
             ClearingError::Busy { .. } => "busy",
             ClearingError::NoTariff => "no_tariff",
             ClearingError::OtherDay => "other_day",
+            ClearingError::ClockUnset(_) => "clock_unset",
             _ => return Self::internal(&error),
         };
         Self::conflict(code, error.to_string())
@@ -47,7 +48,7 @@ impl From<SettlementError> for ApiError {
 /// The routes of money.
 pub fn routes() -> Router<App> {
     Router::new()
-        .route("/v1/days/{day}", get(day_report))
+        .route("/v1/days/{day}", get(day_report_short))
         .route("/v1/days/{day}/report", get(day_report))
         .route("/v1/days/{day}/close", post(close))
         .route("/v1/days/{day}/deduct", post(deduct))
@@ -61,7 +62,18 @@ pub fn routes() -> Router<App> {
 
 /// This module's part of the OpenAPI document.
 #[derive(utoipa::OpenApi)]
-#[openapi(paths(day_report, close, deduct, settle, reconcile, whole_report, charges, settlements, breaks))]
+#[openapi(paths(
+    day_report,
+    day_report_short,
+    close,
+    deduct,
+    settle,
+    reconcile,
+    whole_report,
+    charges,
+    settlements,
+    breaks
+))]
 pub struct Doc;
 
 /// How to close.
@@ -112,6 +124,7 @@ pub struct Charges {
 
 /// Which charges.
 #[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub struct ChargesQuery {
     /// The token's key, 32 hexadecimal digits.
@@ -124,6 +137,7 @@ pub struct ChargesQuery {
 
 /// Which day.
 #[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub struct DayQuery {
     /// The day, YYYY-MM-DD.
@@ -166,6 +180,7 @@ pub struct Breaks {
 
 /// Which breaks.
 #[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub struct BreaksQuery {
     /// Only this day's.
@@ -200,6 +215,12 @@ fn parse_limit(limit: Option<u32>) -> Result<u32, ApiError> {
     (status = 200, body = Report), (status = 400, body = ErrorBody)))]
 async fn day_report(State(app): State<App>, Path(day): Path<String>) -> Result<Json<Report>, ApiError> {
     Ok(Json(super::report(&app.store, Some(parse_day(&day)?)).await?))
+}
+
+/// What a service day came to: the same as its `report`.
+#[utoipa::path(get, path = "/v1/days/{day}", params(("day" = String, Path)), responses((status = 200, body = Report)))]
+async fn day_report_short(state: State<App>, day: Path<String>) -> Result<Json<Report>, ApiError> {
+    day_report(state, day).await
 }
 
 /// What everything so far came to.

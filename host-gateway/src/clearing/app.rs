@@ -19,7 +19,7 @@ use crate::keys::{ClearingKeys, TokenKey};
 use crate::lists::deny::{Addition, Cause, add_in, remove_in};
 use crate::reconcile::{Reconciliation, reconcile_day};
 use crate::settlement::{Settlement, SettlementConfig, SettlementError, settle_day};
-use crate::store::{Audit, Store, audit_in, sql};
+use crate::store::{Audit, audit_in, sql};
 
 /// Whom the deny list's audit lines name for what a close does.
 const BY: &str = "clearing";
@@ -68,6 +68,7 @@ fn outside(what: &'static str) -> impl Fn(Box<dyn std::error::Error + Send + Syn
 impl Clearing {
     /// Clearing over the gateway's parts: the published tariffs and the embedded bank.
     pub async fn of(app: &App) -> Result<Self, ClearingError> {
+        let now = app.now()?;
         let mut conn = app.store.pool().acquire().await?;
         let tariffs = tariffs::load_in(&mut conn).await?;
         drop(conn);
@@ -76,17 +77,28 @@ impl Clearing {
         }
         let limits: Limits = app.config.section("bank").map_err(|e| outside("configuration")(e.into()))?;
         let bank = EmbeddedBank::new(app.store.clone(), limits)?;
-        let debtors = DenyList { keys: app.clearing.clone(), now: app.clock.now() };
+        let debtors = DenyList { keys: app.clearing.clone(), now };
         Ok(Self { store: app.store.clone(), tariffs, bank: Arc::new(bank), debtors: Arc::new(debtors) })
     }
 }
 
 /// Publishes a tariff file's text; the same text again changes nothing.
-pub async fn publish_tariff(store: &Store, file: &str, text: &str) -> Result<(), ClearingError> {
-    let mut tx = store.begin().await?;
-    tariffs::publish_in(&mut tx, file, text).await?;
+pub async fn publish_tariff(app: &App, user: &str, file: &str, text: &str) -> Result<(), ClearingError> {
+    let day_clock = app.config.day_clock();
+    let publication = tariffs::Publication { file, text, day_clock, by: user, now: app.now()? };
+    let mut tx = app.store.begin().await?;
+    tariffs::publish_in(&mut tx, publication).await?;
     tx.commit().await?;
     Ok(())
+}
+
+/// Says of a day that is not closed that it is not.
+async fn closed(app: &App, day: ServiceDay) -> Result<(), ClearingError> {
+    let sealed: i64 = sqlx::query_scalar("SELECT count(*) FROM batches WHERE service_day = ?")
+        .bind(day.number())
+        .fetch_one(app.store.pool())
+        .await?;
+    if sealed == 0 { Err(ClearingError::NotClosed { day }) } else { Ok(()) }
 }
 
 /// Lets risk look at what came, closes a day, deducts it and publishes what that changed of the deny list.
@@ -97,12 +109,13 @@ pub async fn close(
     force: bool,
     late: bool,
 ) -> Result<Closed, ClearingError> {
+    app.now()?;
     crate::risk::run(app).await.map_err(|e| outside("risk")(e.into()))?;
     let clearing = Clearing::of(app).await?;
-    let options = CloseOptions { now_ms: sql::ms(app.clock.now()), force, late };
+    let options = CloseOptions { now_ms: sql::ms(app.now()?), force, late };
     let close = clearing.close_day(day, options).await?;
     let deduct = clearing.deduct_day(day, DeductOptions::default()).await?;
-    app.publish_lists().await.map_err(|e| outside("lists")(e.into()))?;
+    app.publish_lists().await?;
     let detail = format!(
         "force {force}, late {late}, already closed {}, approved {}, declined {}, in doubt {}",
         close.already_closed, deduct.approved, deduct.declined, deduct.in_doubt
@@ -118,8 +131,10 @@ pub async fn deduct(
     day: ServiceDay,
     options: DeductOptions,
 ) -> Result<DeductSummary, ClearingError> {
-    let summary = Clearing::of(app).await?.deduct_day(day, options).await?;
-    app.publish_lists().await.map_err(|e| outside("lists")(e.into()))?;
+    let clearing = Clearing::of(app).await?;
+    closed(app, day).await?;
+    let summary = clearing.deduct_day(day, options).await?;
+    app.publish_lists().await?;
     let detail = format!(
         "retry {}, approved {}, declined {}, in doubt {}",
         options.retry_declined, summary.approved, summary.declined, summary.in_doubt
@@ -139,7 +154,7 @@ pub async fn settle(app: &App, user: &str, day: ServiceDay) -> Result<Vec<Settle
 
 /// Reconciles a closed day.
 pub async fn reconcile(app: &App, user: &str, day: ServiceDay) -> Result<Reconciliation, ClearingError> {
-    let found = reconcile_day(&Clearing::of(app).await?, day, sql::ms(app.clock.now())).await?;
+    let found = reconcile_day(&Clearing::of(app).await?, day, sql::ms(app.now()?)).await?;
     let count: usize = found.differences.values().sum();
     audit(app, user, "day.reconcile", day, &format!("{count} differences, {} closed", found.closed)).await?;
     Ok(found)
@@ -153,7 +168,7 @@ async fn audit(
     detail: &str,
 ) -> Result<(), ClearingError> {
     let mut tx = app.store.begin().await?;
-    let line = Audit { at: app.clock.now(), user, action, subject: &day.to_string(), detail };
+    let line = Audit { at: app.now()?, user, action, subject: &day.to_string(), detail };
     audit_in(&mut tx, &line).await?;
     tx.commit().await?;
     Ok(())
@@ -182,7 +197,7 @@ mod tests {
         let app = &house.app;
         let refused = close(app, "anna", day(), true, false).await.unwrap_err();
         assert!(matches!(refused, ClearingError::NoTariff));
-        publish_tariff(&app.store, "t.toml", &tariff()).await.unwrap();
+        publish_tariff(app, "anna", "t.toml", &tariff()).await.unwrap();
         let card = Card::new(1);
         house.register(&card).await;
         let account_id = house.texts("SELECT account_id FROM tokens").await.remove(0);
@@ -200,6 +215,12 @@ mod tests {
         let report = crate::clearing::report(&app.store, Some(day())).await.unwrap();
         assert_eq!((report.owed_fen, report.taps_counted, report.deny_list), (Fen(900), 1, 1));
 
+        // Asked again with an earlier clock: what stands is told, whatever the time.
+        let earlier = CloseOptions { now_ms: 1, force: false, late: false };
+        let again = Clearing::of(app).await.unwrap().close_day(day(), earlier).await.unwrap();
+        assert!(again.already_closed);
+        assert_eq!(again.batch, closed.close.batch);
+
         let mut tx = app.store.begin().await.unwrap();
         let deposit = Deposit { account_id, name: "pay day".into(), amount: Fen(900), at_ms: 0 };
         deposit_in(&mut tx, &Limits::default(), &[deposit]).await.unwrap();
@@ -213,13 +234,46 @@ mod tests {
         assert!(crate::clearing::report(&app.store, None).await.unwrap().balances().unwrap());
         let actions =
             house.texts("SELECT DISTINCT action FROM audit_log WHERE user = 'anna' ORDER BY action").await;
-        assert_eq!(actions, ["day.close", "day.deduct", "day.reconcile", "day.settle"]);
+        assert_eq!(actions, ["day.close", "day.deduct", "day.reconcile", "day.settle", "tariff.publish"]);
     }
 
     #[tokio::test]
-    async fn a_tariff_with_another_start_of_the_day_than_the_gateways_closes_nothing() {
+    async fn a_tariff_with_another_day_than_the_gateways_is_not_published() {
         let house = House::new().await;
-        publish_tariff(&house.app.store, "t.toml", &tariff().replace("04:00", "03:00")).await.unwrap();
-        assert!(matches!(close(&house.app, "anna", day(), true, false).await, Err(ClearingError::OtherDay)));
+        for (mine, other) in [("04:00", "03:00"), ("Asia/Shanghai", "Asia/Tokyo")] {
+            let text = tariff().replace(mine, other);
+            let refused = publish_tariff(&house.app, "anna", "t.toml", &text).await.unwrap_err().to_string();
+            assert!(refused.starts_with("t.toml: its time_zone"), "{refused}");
+        }
+        assert_eq!(house.count("SELECT count(*) FROM tariffs").await, 0);
+    }
+
+    #[tokio::test]
+    async fn a_tariff_in_force_is_not_swapped_and_one_to_come_may_be() {
+        let house = House::new().await;
+        let publish = async |text: &str| publish_tariff(&house.app, "anna", "t.toml", text).await;
+        publish(&tariff()).await.unwrap();
+        publish(&tariff()).await.unwrap();
+        let dearer = tariff().replace("single_fare_fen = 200", "single_fare_fen = 300");
+        let refused = publish(&dearer).await.unwrap_err().to_string();
+        assert!(refused.starts_with("t.toml: another tariff is in force from 2026-01-01"), "{refused}");
+        for text in [tariff(), dearer] {
+            publish(&text.replace("2026-01-01", "2026-12-01")).await.unwrap();
+        }
+        let stands = house.texts("SELECT text FROM tariffs ORDER BY effective_from").await;
+        assert!(stands[0].contains("single_fare_fen = 200") && stands[1].contains("single_fare_fen = 300"));
+        let audited = house.texts("SELECT action || ' ' || subject FROM audit_log ORDER BY rowid").await;
+        let expected =
+            ["tariff.publish 2026-01-01", "tariff.publish 2026-12-01", "tariff.replace 2026-12-01"];
+        assert_eq!(audited, expected);
+    }
+
+    #[tokio::test]
+    async fn deducting_a_day_that_is_not_closed_says_so() {
+        let house = House::new().await;
+        publish_tariff(&house.app, "anna", "t.toml", &tariff()).await.unwrap();
+        let refused = deduct(&house.app, "anna", day(), DeductOptions::default()).await;
+        assert!(matches!(refused, Err(ClearingError::NotClosed { .. })));
+        assert_eq!(house.count("SELECT count(*) FROM audit_log WHERE action = 'day.deduct'").await, 0);
     }
 }

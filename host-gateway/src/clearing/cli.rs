@@ -106,12 +106,7 @@ pub async fn report(args: ReportArgs, app: &App, _user: &str) -> Result<Output, 
 pub fn price(args: PriceArgs) -> Result<Output, CommandError> {
     let name = |path: &Path| path.display().to_string();
     let read = |path: &Path, most: u64| -> Result<String, CommandError> {
-        let fail = |e: std::io::Error| format!("{}: {e}", path.display());
-        let size = std::fs::metadata(path).map_err(fail)?.len();
-        if size > most {
-            return Err(format!("{}: {size} bytes; the limit is {most}", path.display()).into());
-        }
-        Ok(std::fs::read_to_string(path).map_err(fail)?)
+        Ok(crate::input::read_text(path, most).map_err(|e| format!("{}: {e}", path.display()))?)
     };
     let tariff = read(&args.tariff, wavepass_fares::tariff::MAX_FILE_BYTES as u64)?;
     let taps = read(&args.taps, MAX_TAPS_BYTES)?;

@@ -110,11 +110,6 @@ impl Clearing {
         day: ServiceDay,
         options: CloseOptions,
     ) -> Result<CloseSummary, ClearingError> {
-        let clock = self.tariffs.clock();
-        let from_ms = clock.end_ms(day) + self.tariffs.maximum_journey_ms();
-        if options.now_ms < from_ms && !options.force {
-            return Err(ClearingError::TooEarly { day, from: clock.rfc3339(from_ms) });
-        }
         let (rank, mut cursor) = match self.begin(day, options).await? {
             Begun::Closed(batch) => {
                 return Ok(CloseSummary { service_day: day, already_closed: true, batch: Some(batch) });
@@ -146,8 +141,18 @@ impl Clearing {
         .bind(day.number())
         .fetch_optional(&mut *tx)
         .await?;
+        let clock = self.tariffs.clock();
+        let from_ms = clock.end_ms(day) + self.tariffs.maximum_journey_ms();
+        // Asked of what would begin, not of what stands or was begun: that was decided then.
+        let in_time = || match options.now_ms < from_ms && !options.force {
+            true => Err(ClearingError::TooEarly { day, from: clock.rfc3339(from_ms) }),
+            false => Ok(()),
+        };
         let rank = match last {
-            None => 0,
+            None => {
+                in_time()?;
+                0
+            }
             Some(row) => {
                 let rank: i64 = row.try_get(0)?;
                 if row.try_get::<&str, _>(1)? == "pricing" {
@@ -159,6 +164,7 @@ impl Clearing {
                         sealed.ok_or_else(|| ClearingError::damaged("a sealed batch"))?,
                     ));
                 }
+                in_time()?;
                 rank + 1
             }
         };

@@ -3,7 +3,7 @@
 //! A service day is closed once, after its end plus the maximum journey time: taps are priced in token order
 //! ([`close`]), the charges sealed into a batch ([`batch`]) and deducted through the bank's connector ([`deduct`]). What
 //! comes late is priced again and closed as a further batch of the day. Each step commits in pieces and goes on where
-//! a crash left it. Nothing here reads the wall clock: times of money are the end of the service day. Rules: design.md, 3 to 8.
+//! a crash left it. Nothing here reads the wall clock: times of money are the end of the service day. Rules: docs/architecture.md.
 
 pub mod api;
 pub mod app;
@@ -23,6 +23,7 @@ use std::sync::Arc;
 use wavepass_fares::{Overflow, PriceError, ServiceDay, Tariffs};
 
 use crate::bank::{BankConnector, BankError};
+use crate::cli::AppError;
 use crate::keys::TokenKey;
 use crate::ledger::LedgerError;
 use crate::store::{Store, StoreError};
@@ -79,6 +80,9 @@ pub enum ClearingError {
         "the published tariffs have another time zone or start of the service day than the configuration"
     )]
     OtherDay,
+    /// The gateway does not know the time.
+    #[error(transparent)]
+    ClockUnset(AppError),
     /// A part of the gateway that clearing works with fails.
     #[error("{what}: {source}")]
     Outside {
@@ -90,13 +94,13 @@ pub enum ClearingError {
     /// No tariff is published.
     #[error("no tariff is published: publish one first")]
     NoTariff,
-    /// A tariff would change the price of days that are closed.
-    #[error("a tariff from {from} would change closed days; the last is {closed}")]
-    ClosedDays {
-        /// From when it would be in force.
-        from: ServiceDay,
-        /// The last day that is closed, or being closed.
-        closed: ServiceDay,
+    /// A tariff file that is whole, and cannot be published here and now.
+    #[error("{file}: {why}")]
+    Publication {
+        /// The file.
+        file: String,
+        /// Why.
+        why: String,
     },
     /// A published tariff does not compile.
     #[error(transparent)]
@@ -135,6 +139,16 @@ pub enum ClearingError {
     /// The store fails, or holds what clearing never wrote.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+impl From<AppError> for ClearingError {
+    fn from(error: AppError) -> Self {
+        match error {
+            AppError::Store(error) => Self::Store(error),
+            AppError::ClockUnset => Self::ClockUnset(error),
+            error => Self::Outside { what: "lists", source: error.into() },
+        }
+    }
 }
 
 impl From<sqlx::Error> for ClearingError {

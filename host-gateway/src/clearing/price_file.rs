@@ -158,6 +158,16 @@ fn read_taps(
             continue;
         }
         let line: Line<'_> = serde_json::from_str(text).map_err(|e| fault(e.to_string()))?;
+        if line.token.is_empty() {
+            return Err(fault("`token` is empty".into()));
+        }
+        let time_ms = line.time.as_millisecond();
+        let day = tariffs.clock().day_of(time_ms).map_err(|e| fault(e.to_string()))?;
+        if let Some(first) = tariffs.first_day().filter(|first| day < *first) {
+            return Err(fault(format!(
+                "service day {day} is before the tariff is in force, from {first} on"
+            )));
+        }
         let station = tariffs
             .station(&line.station)
             .ok_or_else(|| fault(format!("the tariff has no station `{}`", line.station)))?;
@@ -173,7 +183,7 @@ fn read_taps(
         };
         // Taps that agree in all else are interchangeable, so that numbering them by line keeps the order out of it.
         let id = TapId { key: [0; 8], sequence: u32::try_from(number).unwrap_or(u32::MAX) };
-        let tap = Tap { time_ms: line.time.as_millisecond(), station, kind, id, passage };
+        let tap = Tap { time_ms, station, kind, id, passage };
         tokens.entry(line.token.into_owned()).or_default().push(tap);
     }
     Ok(tokens)
@@ -238,6 +248,8 @@ mod tests {
             line("t", "08:01:00", "HB", "enter"),
             line("t", "25:01:00", "HB", "entry"),
             line("t", "08:01:00", "HB", "entry").replace("kind", "kynd"),
+            line("", "08:01:00", "HB", "entry"),
+            line("t", "08:01:00", "HB", "entry").replace("2026-11-23", "2025-12-31"),
         ];
         for bad in bad {
             let text = format!("{}\n{bad}", line("t", "08:00:00", "HB", "entry"));

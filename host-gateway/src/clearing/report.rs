@@ -1,4 +1,4 @@
-//! What a day, or everything so far, came to: the money of design.md's report, read from ledger and tables.
+//! What a day, or everything so far, came to: the money of the report, read from ledger and tables.
 
 use std::collections::BTreeMap;
 

@@ -376,7 +376,16 @@ async fn a_large_day_closes_at_a_rate_that_a_city_needs() {
 #[tokio::test]
 async fn a_tariff_is_published_once_checked_and_never_for_closed_days() {
     let world = World::new(1, 10_000).await;
-    let publish = async |text: &str| app::publish_tariff(&world.scratch.store, "t.toml", text).await;
+    let day_clock = wavepass_fares::Tariff::parse("t", super::testing::CITY).unwrap().clock;
+    let publish = async |text: &str| {
+        let now = wavepass_protocol::time::UnixMs(crate::testing::MORNING);
+        let publication =
+            tariffs::Publication { file: "t.toml", text, day_clock: &day_clock, by: "anna", now };
+        let mut tx = world.scratch.store.begin().await.unwrap();
+        let done = tariffs::publish_in(&mut tx, publication).await;
+        tx.commit().await.unwrap();
+        done
+    };
     let mut conn = world.scratch.pool().acquire().await.unwrap();
     assert!(matches!(tariffs::load_in(&mut conn).await, Err(ClearingError::NoTariff)));
     publish(super::testing::CITY).await.unwrap();
@@ -386,7 +395,8 @@ async fn a_tariff_is_published_once_checked_and_never_for_closed_days() {
     close(&world, false).await;
     publish(super::testing::CITY).await.unwrap();
     let dearer = super::testing::CITY.replace("base_fen = 200", "base_fen = 300").replace("= 900", "= 1000");
-    assert!(matches!(publish(&dearer).await, Err(ClearingError::ClosedDays { .. })));
+    let refused = publish(&dearer).await.unwrap_err().to_string();
+    assert!(refused.starts_with("t.toml: ") && refused.contains("closed days"), "{refused}");
     publish(&dearer.replace("2026-01-01", "2026-11-24")).await.unwrap();
     assert_eq!(world.one::<i64>("SELECT count(*) FROM tariffs").await, 2);
 }

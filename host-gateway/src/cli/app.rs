@@ -1,6 +1,6 @@
 //! What every command and every route works with.
 
-use crate::clock::Clock;
+use crate::clock::{self, Clock};
 use crate::config::Config;
 use crate::intake::{Board, Directory, Intake, Parts};
 use crate::keys::{BankKeys, ClearingKeys};
@@ -9,6 +9,7 @@ use crate::store::{Store, StoreError};
 use std::sync::Arc;
 use tokio::sync::watch;
 use wavepass_protocol::lists::{Kind, Version};
+use wavepass_protocol::time::UnixMs;
 
 /// Why the application cannot start or publish.
 #[derive(Debug, thiserror::Error)]
@@ -16,6 +17,9 @@ pub enum AppError {
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// A driven clock over an empty store.
+    #[error("the gateway's clock was never told the time: tell it with POST /v1/clock or `serve --clock-at`")]
+    ClockUnset,
     /// The signed lists.
     #[error(transparent)]
     Lists(#[from] ListsError),
@@ -90,9 +94,17 @@ impl App {
         })
     }
 
+    /// The time, for whatever is signed, booked or audited; an error from a clock that was never told it.
+    pub fn now(&self) -> Result<UnixMs, AppError> {
+        match self.clock.now() {
+            clock::NEVER_TOLD => Err(AppError::ClockUnset),
+            now => Ok(now),
+        }
+    }
+
     /// Publishes the lists that have changed and sends them to every connected gate.
     pub async fn publish_lists(&self) -> Result<Vec<(Kind, Version)>, AppError> {
-        let now = self.clock.now();
+        let now = self.now()?;
         let mut tx = self.store.begin().await?;
         let published = lists::publish(&mut tx, &*self.clearing, now).await?;
         tx.commit().await?;

@@ -8,11 +8,14 @@ use crate::keys::PassphraseArgs;
 use clap::Args;
 use serde::Deserialize;
 use std::collections::BTreeMap;
-use std::io::BufRead;
+use std::io::{BufRead, Read};
 use std::path::PathBuf;
 
 /// The longest line: a sealed entry in hexadecimal within JSON, with room.
 const MAX_LINE: usize = 4096;
+
+/// The most entries of one file: they are held in memory, half a kilobyte each.
+const MAX_ENTRIES: usize = 4_000_000;
 
 /// Hand in a file of sealed entries.
 #[derive(Args)]
@@ -64,27 +67,35 @@ pub(super) async fn run(args: ImportArgs, config: Config) -> Result<Output, Comm
 
 fn read(path: &PathBuf) -> Result<Vec<Vec<u8>>, CommandError> {
     let name = path.display();
-    let input: Box<dyn BufRead> = if path.as_os_str() == "-" {
+    let mut input: Box<dyn BufRead> = if path.as_os_str() == "-" {
         Box::new(std::io::stdin().lock())
     } else {
         Box::new(std::io::BufReader::new(std::fs::File::open(path).map_err(|e| format!("{name}: {e}"))?))
     };
     let mut entries = Vec::new();
-    for (i, line) in input.lines().enumerate() {
-        let line = line.map_err(|e| format!("{name}, line {}: {e}", i + 1))?;
-        let text = line.trim();
-        if text.is_empty() {
-            continue;
+    let mut line = Vec::new();
+    for number in 1.. {
+        let fault = |why: &str| format!("{name}, line {number}: {why}");
+        line.clear();
+        let read = (&mut input).take(MAX_LINE as u64 + 1).read_until(b'\n', &mut line);
+        if read.map_err(|e| fault(&e.to_string()))? == 0 {
+            break;
         }
-        entries.push(entry(text).ok_or_else(|| format!("{name}, line {}: not a sealed entry", i + 1))?);
+        if line.len() > MAX_LINE {
+            return Err(fault(&format!("longer than {MAX_LINE} bytes")).into());
+        }
+        if entries.len() == MAX_ENTRIES {
+            return Err(fault(&format!("more than {MAX_ENTRIES} entries: hand them in in parts")).into());
+        }
+        let text = std::str::from_utf8(&line).map_err(|_| fault("not text"))?.trim();
+        if !text.is_empty() {
+            entries.push(entry(text).ok_or_else(|| fault("not a sealed entry"))?);
+        }
     }
     Ok(entries)
 }
 
 fn entry(text: &str) -> Option<Vec<u8>> {
-    if text.len() > MAX_LINE {
-        return None;
-    }
     match serde_json::from_str::<Line>(text) {
         Ok(line) => codec::bytes(&line.sealed),
         Err(_) => codec::bytes(text),

@@ -5,14 +5,16 @@
 
 mod app;
 mod import;
+mod out_file;
 mod remote;
 
 pub use app::{App, AppError};
+use out_file::Reserved;
 
 use crate::config::{Config, ConfigError, Overrides};
 use crate::keys::{self, Passphrase, PassphraseArgs, Role};
 use crate::store::{Store, StoreError};
-use crate::{clearing, gates, lists, serve, tokens};
+use crate::{bank, clearing, gates, lists, serve, tokens};
 use clap::{Args, Parser, Subcommand};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -28,7 +30,9 @@ pub type CommandError = Box<dyn std::error::Error + Send + Sync>;
 pub struct Output {
     /// Printed to standard output.
     pub text: String,
-    /// Written, readable by their owner only.
+    /// Printed to standard error: what was done all the same, and should be looked at.
+    pub warnings: Vec<String>,
+    /// Written, readable by their owner only: no more than the file that the command line names.
     pub files: Vec<OutFile>,
 }
 
@@ -43,7 +47,7 @@ pub struct OutFile {
 impl Output {
     /// Something to print.
     pub fn text(text: impl Into<String>) -> Self {
-        Self { text: text.into(), files: Vec::new() }
+        Self { text: text.into(), ..Self::default() }
     }
 
     /// And a file to write.
@@ -53,10 +57,16 @@ impl Output {
         self
     }
 
+    /// And something to look at.
+    #[must_use]
+    pub fn warning(mut self, text: Option<String>) -> Self {
+        self.warnings.extend(text);
+        self
+    }
+
     fn deliver(self) -> Result<(), CommandError> {
-        for file in &self.files {
-            crate::api::write_private(&file.path, &file.bytes)
-                .map_err(|e| format!("{}: {e}", file.path.display()))?;
+        for warning in &self.warnings {
+            eprintln!("warning: {warning}");
         }
         if !self.text.is_empty() {
             use std::io::Write;
@@ -129,6 +139,8 @@ pub(crate) enum StoreCommand {
     Gate(gates::cli::GateArgs),
     /// Issue, show and change tokens.
     Token(tokens::cli::TokenArgs),
+    /// Open, fill, show and list e-accounts of the embedded bank.
+    Account(bank::cli::AccountArgs),
     /// Look at and change the deny list.
     Deny(lists::cli::DenyArgs),
     /// Close a service day: charges, sealed into a batch.
@@ -183,6 +195,7 @@ fn run(cli: Cli, args: &[OsString]) -> Result<(), CommandError> {
         Command::Price(args) => return clearing::cli::price(args)?.deliver(),
         command => command,
     };
+    crate::input::user(&cli.common.user).map_err(|e| format!("--user: {e}"))?;
     let config = cli.common.load()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let outcome = match command {
@@ -202,16 +215,22 @@ async fn on_store(
     user: &str,
     args: &[OsString],
 ) -> Result<Output, CommandError> {
-    if let Some(path) = command.output().filter(|path| path.exists()) {
-        // Asked before anything is entered: a gate without its file would have to be commissioned anew.
-        return Err(format!("{} exists already: choose another file for --out", path.display()).into());
-    }
-    let Some(app) = open_here(&config, &PassphraseArgs::default()).await? else {
-        return remote::command(&config, args, user).await;
+    // Before anything is entered: a gate without its file would have to be commissioned anew.
+    let reserved = command.output().map(Reserved::take).transpose()?;
+    let outcome = match open_here(&config, &PassphraseArgs::default()).await? {
+        None => remote::command(&config, args, user).await,
+        Some(app) => {
+            let outcome = run_store_command(command, &app, user).await;
+            app.store.close().await;
+            outcome
+        }
     };
-    let outcome = run_store_command(command, &app, user).await;
-    app.store.close().await;
-    outcome
+    let mut output = outcome?;
+    if let Some(reserved) = reserved {
+        let file = output.files.pop().ok_or("the command made no file")?;
+        reserved.fill(&file.bytes)?;
+    }
+    Ok(output)
 }
 
 /// Opens the application on the data folder; `None` where another process owns it.
@@ -265,6 +284,7 @@ pub(crate) async fn run_store_command(
     let output = match command {
         StoreCommand::Gate(args) => gates::cli::run(args, app, user).await?,
         StoreCommand::Token(args) => tokens::cli::run(args, app, user).await?,
+        StoreCommand::Account(args) => bank::cli::run(args, app, user).await?,
         StoreCommand::Deny(args) => lists::cli::run(args, app, user).await?,
         StoreCommand::CloseDay(args) => clearing::cli::close_day(args, app, user).await?,
         StoreCommand::Deduct(args) => clearing::cli::deduct(args, app, user).await?,

@@ -19,7 +19,7 @@ pub(super) async fn command(config: &Config, args: &[OsString], user: &str) -> R
     let texts: Option<Vec<String>> = args.iter().skip(1).map(|a| a.to_str().map(str::to_owned)).collect();
     let body = CommandBody { args: texts.ok_or("arguments must be valid Unicode")? };
     let answer: CommandAnswer = post(config, "/v1/admin/command", &body, user).await?;
-    let mut output = Output::text(answer.text);
+    let mut output = Output { text: answer.text, warnings: answer.warnings, ..Output::default() };
     for (path, hex) in answer.files {
         let bytes = codec::unhex(&hex).ok_or("the gateway sent a damaged file")?;
         output.files.push(OutFile { path, bytes: Zeroizing::new(bytes) });

@@ -1,6 +1,7 @@
 //! `wavepass-gateway gate`: commission, list and retire gates.
 
 use super::{Gate, NewGate};
+use crate::clearing::{ClearingError, tariffs};
 use crate::cli::{App, CommandError, Output};
 use clap::{Args, Subcommand, ValueEnum};
 use std::fmt::Write;
@@ -97,9 +98,9 @@ pub async fn run(args: GateArgs, app: &App, user: &str) -> Result<Output, Comman
                 operator: args.operator,
                 network: args.network,
             };
+            let warning = unknown_station(app, &new.station).await?;
             let mut tx = app.store.begin().await?;
-            let (gate, file) =
-                super::add_in(&mut tx, app.clearing.as_ref(), &new, user, app.clock.now()).await?;
+            let (gate, file) = super::add_in(&mut tx, app.clearing.as_ref(), &new, user, app.now()?).await?;
             tx.commit().await?;
             let text = format!(
                 "gate {} commissioned, generation {}; {} holds its keys",
@@ -107,7 +108,7 @@ pub async fn run(args: GateArgs, app: &App, user: &str) -> Result<Output, Comman
                 gate.generation,
                 args.out.display()
             );
-            Ok(Output::text(text).file(args.out, file))
+            Ok(Output::text(text).file(args.out, file).warning(warning))
         }
         Command::List { all } => {
             let mut conn = app.store.pool().acquire().await?;
@@ -116,18 +117,31 @@ pub async fn run(args: GateArgs, app: &App, user: &str) -> Result<Output, Comman
         }
         Command::ReissueLists => {
             let mut tx = app.store.begin().await?;
-            let epoch = crate::lists::begin_epoch_in(&mut tx, user, app.clock.now()).await?;
+            let epoch = crate::lists::begin_epoch_in(&mut tx, user, app.now()?).await?;
             tx.commit().await?;
             app.publish_lists().await?;
             Ok(Output::text(format!("every list is issued anew, in epoch {epoch}")))
         }
         Command::Retire { id } => {
             let mut tx = app.store.begin().await?;
-            let gate = super::retire_in(&mut tx, id, user, app.clock.now()).await?;
+            let gate = super::retire_in(&mut tx, id, user, app.now()?).await?;
             tx.commit().await?;
             Ok(Output::text(format!("gate {id} at {} is out of service", gate.station)))
         }
     }
+}
+
+/// What to say of a station that no published tariff has. Gates may be commissioned before their tariff.
+async fn unknown_station(app: &App, station: &str) -> Result<Option<String>, CommandError> {
+    let mut conn = app.store.pool().acquire().await?;
+    let known = match tariffs::load_in(&mut conn).await {
+        Ok(tariffs) => tariffs.station(station).is_some(),
+        Err(ClearingError::NoTariff) => true,
+        Err(e) => return Err(e.into()),
+    };
+    let warning =
+        || format!("no published tariff has station {station}: its taps are not charged until one does");
+    Ok((!known).then(warning))
 }
 
 fn table<'a>(gates: impl Iterator<Item = &'a Gate>) -> String {

@@ -37,6 +37,9 @@ pub enum GatesError {
     /// Its station or network cannot be provisioned.
     #[error(transparent)]
     Provisioning(#[from] ProvisioningError),
+    /// Text that may hold a card's number.
+    #[error(transparent)]
+    Text(#[from] crate::input::TextError),
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -105,6 +108,7 @@ pub async fn add_in(
     if new.gate_id == 0 {
         return Err(GatesError::Zero);
     }
+    crate::input::no_number("a station's code", &new.station)?;
     let (last, in_service): (Option<u32>, i64) =
         sqlx::query_as("SELECT max(generation), count(*) - count(retired_ms) FROM gates WHERE gate_id = ?")
             .bind(new.gate_id)

@@ -15,6 +15,21 @@ fn new(gate_id: u32) -> NewGate {
 }
 
 #[tokio::test]
+async fn a_station_that_no_published_tariff_has_is_warned_of() {
+    let house = crate::testing::House::new().await;
+    let add = async |id: &str, station: &str| {
+        let args = ["gate", "add", "--id", id, "--station", station, "--direction", "entry", "--out", "g"];
+        let command = crate::cli::parse_store_command(&args.map(str::to_owned)).unwrap();
+        crate::cli::run_store_command(command, &house.app, "anna").await.unwrap().warnings
+    };
+    assert!(add("1", "NOSUCH").await.is_empty(), "without a tariff there is nothing to compare");
+    let city = crate::clearing::testing::CITY;
+    crate::clearing::app::publish_tariff(&house.app, "anna", "t.toml", city).await.unwrap();
+    assert!(add("2", "NOSUCH").await[0].contains("no published tariff has station NOSUCH"));
+    assert!(add("3", "HB").await.is_empty());
+}
+
+#[tokio::test]
 async fn a_gate_is_commissioned_once_and_served_under_its_key_id() {
     let store = scratch().await;
     let keys = clearing();

@@ -230,7 +230,7 @@ fn clearing_public(path: &Path) -> Result<ClearingPublic, KeysError> {
 }
 
 fn read(path: &Path) -> Result<String, KeysError> {
-    std::fs::read_to_string(path).map_err(|source| file::io(path, source))
+    crate::input::read_text(path, file::MAX_FILE).map_err(|source| file::io(path, source))
 }
 
 fn json(value: &impl Serialize) -> String {

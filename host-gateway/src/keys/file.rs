@@ -23,7 +23,7 @@ use zeroize::Zeroizing;
 const FORMAT: &str = "wavepass key file";
 const VERSION_1: u32 = 1;
 /// The longest key file that is read: the largest holds an RSA authority of a few kilobytes.
-const MAX_FILE: u64 = 1 << 20;
+pub(super) const MAX_FILE: u64 = 1 << 20;
 /// The most memory a file may ask Argon2id for, so that a forged file cannot exhaust the machine.
 const MAX_MEMORY_KIB: u32 = 1 << 20;
 const MAX_PASSES: u32 = 16;
@@ -311,11 +311,8 @@ pub(super) fn peek(path: &Path) -> Result<(Role, serde_json::Value), KeysError> 
 
 fn read(path: &Path) -> Result<Envelope, KeysError> {
     let damaged = |what| KeysError::Damaged { path: path.to_owned(), what };
-    let length = std::fs::metadata(path).map_err(|source| io(path, source))?.len();
-    if length > MAX_FILE {
-        return Err(damaged("longer than a key file"));
-    }
-    let text = std::fs::read_to_string(path).map_err(|source| match source.kind() {
+    let text = crate::input::read_text(path, MAX_FILE).map_err(|source| match source.kind() {
+        std::io::ErrorKind::FileTooLarge => damaged("longer than a key file"),
         std::io::ErrorKind::InvalidData => damaged("not text"),
         _ => io(path, source),
     })?;

@@ -10,6 +10,8 @@ use zeroize::Zeroizing;
 pub(super) const MIN_LEN: usize = 8;
 /// The longest line that is read as a passphrase.
 const MAX_LEN: usize = 1024;
+/// The longest passphrase file that is read.
+const MAX_FILE: u64 = 64 << 10;
 const VARIABLE: &str = "WAVEPASS_PASSPHRASE";
 
 /// A passphrase. No `Debug`, wiped when dropped.
@@ -90,7 +92,8 @@ impl Passphrase {
 
     /// Reads the first line of a file.
     pub fn from_file(path: &Path) -> Result<Self, PassphraseError> {
-        let text = std::fs::read_to_string(path)
+        // Its first line counts; anything long behind it is another file, named by mistake.
+        let text = crate::input::read_text(path, MAX_FILE)
             .map_err(|source| PassphraseError::File { path: path.to_owned(), source })?;
         let text = Zeroizing::new(text);
         Self::checked(text.lines().next().unwrap_or_default())

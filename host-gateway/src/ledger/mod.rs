@@ -2,7 +2,7 @@
 //!
 //! It books what clearing and settlement did, one transaction for each charge, each outcome of an attempt and each
 //! settlement. A transaction's name derives from what it books, so that booking the same thing twice is refused by the
-//! primary key; triggers refuse changes. Debits are positive, credits negative. Facts: design.md, rule 6.
+//! primary key; triggers refuse changes. Debits are positive, credits negative. Rules: docs/architecture.md.
 
 use sqlx::{AssertSqlSafe, Row, SqliteConnection};
 use wavepass_fares::{Fen, Overflow};

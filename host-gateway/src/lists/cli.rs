@@ -2,6 +2,7 @@
 
 use super::deny::{self, Addition, Cause, DenyRow};
 use crate::cli::{App, CommandError, Output};
+use crate::input::no_number;
 use crate::keys::{ClearingKeys, TokenKey};
 use crate::tokens::cli::{parse_key, parse_month};
 use clap::{Args, Subcommand};
@@ -94,13 +95,13 @@ impl Which {
 /// Runs a `deny` command as `user`. A change is published at once.
 pub async fn run(args: DenyArgs, app: &App, user: &str) -> Result<Output, CommandError> {
     let keys = app.clearing.as_ref();
-    let now = app.clock.now();
     match args.command {
         Command::Add { which, cause, note } => {
+            no_number("a note", &note)?;
             let (token_key, number) = which.read(keys)?;
             let mut tx = app.store.begin().await?;
             let added =
-                deny::add_in(&mut tx, keys, &[Addition { token_key, number, cause, note }], user, now)
+                deny::add_in(&mut tx, keys, &[Addition { token_key, number, cause, note }], user, app.now()?)
                     .await?;
             tx.commit().await?;
             app.publish_lists().await?;
@@ -111,9 +112,10 @@ pub async fn run(args: DenyArgs, app: &App, user: &str) -> Result<Output, Comman
             Err(format!("the cause `{}` is not lifted by hand", cause.word()).into())
         }
         Command::Remove { which, cause, note } => {
+            no_number("a note", &note)?;
             let (token_key, _) = which.read(keys)?;
             let mut tx = app.store.begin().await?;
-            let removed = deny::remove_in(&mut tx, &[(token_key, cause)], user, &note, now).await?;
+            let removed = deny::remove_in(&mut tx, &[(token_key, cause)], user, &note, app.now()?).await?;
             let left = deny::causes_in(&mut tx, &token_key).await?;
             tx.commit().await?;
             app.publish_lists().await?;

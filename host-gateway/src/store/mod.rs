@@ -58,6 +58,14 @@ pub enum StoreError {
         /// What the system says.
         source: std::io::Error,
     },
+    /// The database cannot be opened.
+    #[error("the database {path}: {source}")]
+    Open {
+        /// Its file.
+        path: PathBuf,
+        /// Why.
+        source: sqlx::Error,
+    },
     /// The schema could not be brought up to date.
     #[error("the database schema: {0}")]
     Migrate(#[from] sqlx::migrate::MigrateError),
@@ -114,7 +122,8 @@ impl Store {
                     .pragma("wal_autocheckpoint", CHECKPOINT_PAGES)
                     .thread_name(|_| "store-writer".into()),
             )
-            .await?;
+            .await
+            .map_err(|source| StoreError::Open { path: file.clone(), source })?;
         MIGRATIONS.run(&writer).await?;
         let readers = SqlitePoolOptions::new()
             .max_connections(READERS)
@@ -138,11 +147,29 @@ impl Store {
         Ok(self.inner.writer.begin_with("BEGIN IMMEDIATE").await?)
     }
 
+    /// The newest time at which anything in the store was done, by the clock of whichever process did it; 0 where
+    /// nothing was. Taps' own times do not count: a gate's clock may be wrong.
+    pub async fn newest_time(&self) -> Result<UnixMs, StoreError> {
+        let newest: Option<i64> = sqlx::query_scalar(
+            "SELECT max(t) FROM (SELECT max(at_ms) AS t FROM audit_log UNION ALL SELECT max(issued_ms) FROM lists \
+             UNION ALL SELECT max(received_ms) FROM entries UNION ALL SELECT max(received_ms) FROM set_aside \
+             UNION ALL SELECT max(added_ms) FROM gates UNION ALL SELECT max(issued_ms) FROM tokens)",
+        )
+        .fetch_one(self.pool())
+        .await?;
+        Ok(UnixMs(newest.and_then(|ms| u64::try_from(ms).ok()).unwrap_or(0)))
+    }
+
     /// Ends every connection in order, folding the write-ahead log into the database.
     pub async fn close(&self) {
         self.inner.readers.close().await;
         self.inner.writer.close().await;
     }
+}
+
+/// Refuses the URL of a database that this version does not serve, before anything is made for it.
+pub fn check_url(url: &str) -> Result<(), StoreError> {
+    database_path(url).map(drop)
 }
 
 fn database_path(url: &str) -> Result<PathBuf, StoreError> {
@@ -246,6 +273,16 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_file_that_is_no_database_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("letter.txt");
+        std::fs::write(&file, "Dear Anna, ".repeat(1_000)).unwrap();
+        let refused = Store::open(file.to_str().unwrap(), folder.path()).await.err().unwrap().to_string();
+        assert!(refused.contains("letter.txt") && refused.contains("not a database"), "{refused}");
+        assert!(std::fs::read_to_string(&file).unwrap().starts_with("Dear Anna"));
+    }
+
+    #[tokio::test]
     async fn a_second_owner_of_the_data_folder_is_told_who_has_it() {
         let scratch = testing::scratch().await;
         let url = scratch.dir.path().join("wavepass.db");
@@ -278,6 +315,20 @@ mod tests {
             .await
             .unwrap();
         assert!(sqlx::query("DELETE FROM audit_log").execute(&mut *tx).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn the_store_knows_the_newest_time_at_which_anything_was_done() {
+        let scratch = testing::scratch().await;
+        assert_eq!(scratch.newest_time().await.unwrap(), UnixMs(0));
+        let mut tx = scratch.begin().await.unwrap();
+        for at in [5_000, 7_000, 6_000].map(UnixMs) {
+            audit_in(&mut tx, &Audit { at, user: "a", action: "b", subject: "c", detail: "d" })
+                .await
+                .unwrap();
+        }
+        tx.commit().await.unwrap();
+        assert_eq!(scratch.newest_time().await.unwrap(), UnixMs(7_000));
     }
 
     #[tokio::test]

@@ -6,6 +6,7 @@
 
 pub mod cli;
 
+use crate::input::{self, TextError};
 use crate::keys::{AtRestError, BankKeys, ClearingKeys, PhoneOrder, TokenKey};
 use crate::lists::deny::{self, Addition, Cause, DenyError};
 use crate::store::{Audit, Store, StoreError, audit_in, sql};
@@ -33,6 +34,9 @@ pub enum TokensError {
     /// An account or category name that is empty, too long or not printable.
     #[error("{0} is 1 to {MAX_NAME} printable ASCII characters")]
     Name(&'static str),
+    /// Text that may hold a card's number.
+    #[error(transparent)]
+    Text(#[from] TextError),
     /// An account with as many tokens as it may have.
     #[error("account {0} has {MAX_PER_ACCOUNT} tokens, the most it may have")]
     TooMany(String),
@@ -357,7 +361,10 @@ pub async fn register_in(
 
 fn check_name(what: &'static str, name: &str) -> Result<(), TokensError> {
     let printable = name.bytes().all(|b| b.is_ascii_graphic());
-    if printable && (1..=MAX_NAME).contains(&name.len()) { Ok(()) } else { Err(TokensError::Name(what)) }
+    if !printable || !(1..=MAX_NAME).contains(&name.len()) {
+        return Err(TokensError::Name(what));
+    }
+    Ok(input::no_number(what, name)?)
 }
 
 fn next_rank(ranks: &mut HashMap<String, u32>, account_id: &str) -> Result<u32, TokensError> {

@@ -8,7 +8,7 @@ use embedded_storage_async::nor_flash::{
 };
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::vec::Vec;
@@ -69,10 +69,13 @@ pub struct FileFlash {
 }
 
 impl FileFlash {
-    /// Opens or makes the file; a new one is erased. The length is rounded up to erase units.
+    /// Opens or makes the file; a new one is erased, and its owner's alone, since gates keep keys in flash. The length
+    /// is rounded up to erase units.
     pub fn open(path: &Path, bytes: usize) -> io::Result<Self> {
         let len = bytes.next_multiple_of(ERASE);
-        let file = File::options().read(true).write(true).create(true).truncate(false).open(path)?;
+        let mut options = File::options();
+        options.read(true).write(true).create(true).truncate(false).mode(0o600);
+        let file = options.open(path)?;
         let mut content = std::vec![0xFF; len];
         let found = usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX);
         if found > len {

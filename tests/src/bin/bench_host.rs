@@ -77,7 +77,11 @@ async fn run(taps: usize) -> Result<serde_json::Value, Failure> {
     let account = |rider: usize| format!("E{rider:08}");
     let mut tx = store.begin().await?;
     lists::set_ca_keys_in(&mut tx, &keys.bank().ca_keys()).await?;
-    tariffs::publish_in(&mut tx, "wavepass-city.toml", TARIFF).await?;
+    let file = "wavepass-city.toml";
+    let day_clock = Tariff::parse(file, TARIFF)?.clock;
+    let publication =
+        tariffs::Publication { file, text: TARIFF, day_clock: &day_clock, by: "bench", now: START };
+    tariffs::publish_in(&mut tx, publication).await?;
     let accounts: Vec<NewAccount> =
         (0..riders).map(|r| NewAccount { account_id: account(r), class: Class::Ii }).collect();
     open_in(&mut tx, &accounts).await?;

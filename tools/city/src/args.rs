@@ -22,6 +22,10 @@ Examples:
   cargo run --release -- --taps 50000 --phones 8000 --gates 40 --seed 7 --data /tmp/day
   cargo run --release -- --report report.json --serve  leave the gateway running afterwards
 
+The gateway's own commands are in the same program. Beside a day with --serve they go to its gateway:
+  cargo run --release -- gateway --help
+  cargo run --release -- gateway gate list             with --data DIR where the day has one
+
 Exit status: 0 the day is balanced and every card was treated as planned; 1 it is not; 2 it could not be played."
 )]
 pub struct Arguments {

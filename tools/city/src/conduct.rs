@@ -6,7 +6,7 @@
 
 use crate::admin::{Admin, AdminError};
 use crate::args::Arguments;
-use crate::data::{Folder, Progress, read_json, replace, write_json};
+use crate::data::{Folder, Progress, read_json, replace, writable, write_json};
 use crate::player::{Cards, PlayError, Player};
 use crate::report::{HostReport, Report, print_surprises, tally};
 use crate::setup;
@@ -38,6 +38,13 @@ pub fn play(arguments: &Arguments) -> Result<bool, Failure> {
     let size = arguments.size();
     let tariffs = Tariff::parse("wavepass-city.toml", TARIFF)?.compile()?;
     let world = Arc::new(World::plan(size, tariffs.stations().len(), DAY_START)?);
+    // Before anything is made or played: a day's work is not lost to a slip in an option.
+    if let Some(url) = &arguments.database {
+        wavepass_gateway::store::check_url(url)?;
+    }
+    if let Some(file) = &arguments.report {
+        writable(file)?;
+    }
     let (folder, progress, _lock) = Folder::open(&arguments.data, size)?;
     let database = arguments.database.clone().unwrap_or_else(|| folder.database());
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
@@ -60,10 +67,12 @@ pub fn play(arguments: &Arguments) -> Result<bool, Failure> {
         write_json(&folder.report(), &report)?;
         report
     };
-    if let Some(file) = &arguments.report {
-        replace(file, serde_json::to_string_pretty(&report)?.as_bytes())?;
-    }
     report.print(folder.root())?;
+    if let Some(file) = &arguments.report {
+        // Named as it was asked for; the way it is written is nobody's business.
+        let written = replace(file, serde_json::to_string_pretty(&report)?.as_bytes());
+        written.map_err(|why| format!("the report {}: {why}", file.display()))?;
+    }
     if arguments.serve {
         serve(&folder, database, &runtime)?;
     }
@@ -73,6 +82,11 @@ pub fn play(arguments: &Arguments) -> Result<bool, Failure> {
 fn serve(folder: &Folder, database: String, runtime: &tokio::runtime::Runtime) -> Result<(), Failure> {
     let gateway = Gateway::start(folder, database)?;
     let addresses = gateway.addresses();
+    // The store says when the day was settled; who has worked on it since has moved its clock further.
+    match Admin::new(folder)?.set_clock(addresses.http, CLOSE_AT) {
+        Err(AdminError::Refused { status: 409, .. }) | Ok(()) => {}
+        Err(why) => return Err(why.into()),
+    }
     anstream::println!("\nThe gateway runs: http://{}  (gates: {})", addresses.http, addresses.link);
     anstream::println!("Administrator token: {}", folder.admin_token().display());
     anstream::println!("Ctrl-C ends it.");

@@ -4,6 +4,7 @@ use crate::world::Size;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::fs;
 use std::io::{self, Write};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 /// How far a day has come.
@@ -30,13 +31,18 @@ pub enum DataError {
         why: io::Error,
     },
     /// A file in it is not what it should be.
-    #[error("{path}: {why}")]
+    #[error(
+        "{path} is damaged ({why}): remove the data folder, or choose another with --data, and play the day anew"
+    )]
     Content {
         /// Which.
         path: String,
         /// Why.
         why: String,
     },
+    /// It is a file or a device.
+    #[error("{0} is no folder: choose one with --data")]
+    NoFolder(String),
     /// It holds something else.
     #[error("{0} holds files but no city: choose an empty folder with --data")]
     Foreign(String),
@@ -70,7 +76,10 @@ impl Folder {
     /// Opens or makes the folder; gives what it holds of a day, if it holds one, and the lock that keeps
     /// others out while it lives.
     pub fn open(root: &Path, size: Size) -> Result<(Self, Option<Progress>, fs::File), DataError> {
-        fs::create_dir_all(root).map_err(DataError::at(root))?;
+        if root.exists() && !root.is_dir() {
+            return Err(DataError::NoFolder(root.display().to_string()));
+        }
+        make_private(root)?;
         let root = root.canonicalize().map_err(DataError::at(root))?;
         let folder = Self { root };
         let marker = folder.progress();
@@ -177,9 +186,28 @@ fn remove(path: &Path, how: impl Fn(&Path) -> io::Result<()>) -> Result<(), Data
     }
 }
 
+/// Makes a folder that is its owner's alone: keys and phones lie in it.
+pub fn make_private(path: &Path) -> Result<(), DataError> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(DataError::at(path))
+}
+
+/// Makes sure that a file can be written later, leaving whatever is there.
+pub fn writable(path: &Path) -> Result<(), DataError> {
+    let new = !path.exists();
+    fs::File::options().create(true).append(true).open(path).map_err(DataError::at(path))?;
+    if new {
+        fs::remove_file(path).map_err(DataError::at(path))?;
+    }
+    Ok(())
+}
+
 /// Reads a JSON file.
 pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, DataError> {
-    let text = fs::read_to_string(path).map_err(DataError::at(path))?;
+    let text = match fs::read_to_string(path) {
+        // Neither bytes that are no text nor a text that is no JSON was ever written by city.
+        Err(e) if e.kind() == io::ErrorKind::InvalidData => String::new(),
+        read => read.map_err(DataError::at(path))?,
+    };
     serde_json::from_str(&text)
         .map_err(|e| DataError::Content { path: path.display().to_string(), why: e.to_string() })
 }

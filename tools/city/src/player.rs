@@ -4,7 +4,7 @@
 //! What came of a presentation is one line in the gate's folder. A city that was killed finds the lines and,
 //! for the presentation that was under way, asks the gate's own journal.
 
-use crate::data::{DataError, Folder};
+use crate::data::{DataError, Folder, make_private};
 use crate::field::Field;
 use crate::world::{Card as Planned, Event, Expected, GatePlan, Kind};
 use serde::{Deserialize, Serialize};
@@ -143,7 +143,7 @@ fn areas(folder: &Path) -> Result<Areas<FileFlash>, DataError> {
 /// Commissions a new gate: writes its flash files.
 pub async fn commission(folder: &Folder, id: u32, provisioning: &[u8]) -> Result<(), String> {
     let folder = folder.gate(id);
-    fs::create_dir_all(&folder).map_err(|e| DataError::at(&folder)(e).to_string())?;
+    make_private(&folder).map_err(|e| e.to_string())?;
     let areas = areas(&folder).map_err(|e| e.to_string())?;
     areas.commission(provisioning).await.map_err(|e| format!("gate {id}: {e:?}"))
 }

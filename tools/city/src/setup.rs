@@ -3,7 +3,7 @@
 //! It is made through the gateway's own library, the way its commands do, before the gateway runs. A set-up
 //! that was cut short is cleared away and made again.
 
-use crate::data::{DataError, Folder};
+use crate::data::{DataError, Folder, make_private};
 use crate::player::commission;
 use crate::world::{Kind, World};
 use rand::{Rng, RngExt, SeedableRng};
@@ -11,7 +11,7 @@ use rand_chacha::ChaCha12Rng;
 use std::fmt::Write;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::PathBuf;
-use wavepass_fares::{Fen, StationId};
+use wavepass_fares::{Fen, StationId, Tariff};
 use wavepass_gateway::bank::embedded::{Class, Deposit, Limits, NewAccount, deposit_in, open_in};
 use wavepass_gateway::clearing::tariffs;
 use wavepass_gateway::gates::{self, NewGate};
@@ -39,6 +39,8 @@ pub const OPERATOR: u16 = 1;
 const PLASTIC_KEYS: usize = 4;
 /// How long the slow card takes for each answer, µs.
 const SLOW_US: u64 = 900_000;
+/// What faults of the tariff are told with.
+const TARIFF_NAME: &str = "wavepass-city.toml";
 /// Who acts, in the audit log.
 const USER: &str = "city";
 
@@ -66,7 +68,10 @@ pub async fn make(
     let mut tx = store.begin().await?;
     lists::set_ca_keys_in(&mut tx, &bank.ca_keys()).await?;
     lists::set_config_in(&mut tx, &lists::default_config()).await?;
-    tariffs::publish_in(&mut tx, "wavepass-city.toml", tariff).await?;
+    let day_clock = Tariff::parse(TARIFF_NAME, tariff)?.clock;
+    let publication =
+        tariffs::Publication { file: TARIFF_NAME, text: tariff, day_clock: &day_clock, by: USER, now };
+    tariffs::publish_in(&mut tx, publication).await?;
     let accounts = accounts(world);
     open_in(&mut tx, &accounts).await?;
     deposit_in(&mut tx, &Limits::default(), &deposits(world)).await?;
@@ -101,7 +106,7 @@ pub async fn make(
     for (gate, file) in world.gates.iter().zip(&provisioning) {
         commission(folder, gate.id, file).await?;
     }
-    std::fs::create_dir_all(folder.phones()).map_err(DataError::at(&folder.phones()))?;
+    make_private(&folder.phones())?;
     for (card, planned) in world.cards.iter().enumerate() {
         let file = match planned.copies {
             Some(original) => phones[original].clone(),

@@ -18,6 +18,10 @@ const LAST_ENTRY_STEP: u64 = 108;
 pub const STEPS: u64 = 117;
 /// Two presentations at one gate are at least this far apart, ms.
 const SPACING_MS: u64 = 500;
+/// The most gates: each has some megabytes of flash, in memory and on disk.
+const MAX_GATES: u32 = 1_000;
+/// The most phones: a file and some kilobytes of memory each.
+const MAX_PHONES: u32 = 1_000_000;
 /// A rider who did not get through waves again this much later, ms.
 const AGAIN_MS: u64 = 4_000;
 
@@ -175,6 +179,14 @@ pub enum PlanError {
     /// No phones.
     #[error("a city needs at least 1 phone")]
     Phones,
+    /// More gates than a city has.
+    #[error(
+        "a city has at most {MAX_GATES} gates, not {0}: each has some megabytes of flash, in memory and on disk"
+    )]
+    TooManyGates(u32),
+    /// More phones than one process holds.
+    #[error("a city has at most {MAX_PHONES} phones, not {0}: each is a file and is held in memory")]
+    TooManyPhones(u32),
     /// More presentations than the riders can make.
     #[error("{phones} phones make {planned} taps in a day at the most, not {taps}: use more phones")]
     TooFewPhones {
@@ -218,6 +230,12 @@ impl World {
         }
         if size.phones == 0 {
             return Err(PlanError::Phones);
+        }
+        if size.gates > MAX_GATES {
+            return Err(PlanError::TooManyGates(size.gates));
+        }
+        if size.phones > MAX_PHONES {
+            return Err(PlanError::TooManyPhones(size.phones));
         }
         // Half of a gate's slots may be used: rush hours and re-taps need the rest.
         let per_gate = (LAST_ENTRY_STEP - FIRST_STEP) * (STEP_MS / SPACING_MS) / 2;
@@ -564,6 +582,8 @@ mod tests {
         let plan = |taps, phones, gates| World::plan(Size { taps, phones, gates, seed: 1 }, 24, START).err();
         assert_eq!(plan(10, 10, 1), Some(PlanError::Gates(1)));
         assert_eq!(plan(10, 0, 2), Some(PlanError::Phones));
+        assert_eq!(plan(10, 10, u32::MAX), Some(PlanError::TooManyGates(u32::MAX)));
+        assert_eq!(plan(10, u32::MAX, 2), Some(PlanError::TooManyPhones(u32::MAX)));
         assert!(matches!(plan(10_000, 10, 20), Some(PlanError::TooFewPhones { .. })));
         assert!(matches!(plan(10_000_000, 1_000_000, 2), Some(PlanError::TooManyTaps { .. })));
     }

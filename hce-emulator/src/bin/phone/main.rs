@@ -7,6 +7,7 @@ mod show;
 
 use anstyle::{AnsiColor, Style};
 use clap::{Parser, Subcommand};
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 /// How errors begin on a terminal.
@@ -43,8 +44,14 @@ enum Action {
     Serve(serve::Args),
 }
 
+/// `help --help` asks for help, and clap knows no such option there.
+fn arguments() -> impl Iterator<Item = OsString> {
+    let asks = std::env::args_os().nth(1).is_some_and(|word| word == "help");
+    std::env::args_os().filter(move |word| !(asks && (word == "--help" || word == "-h")))
+}
+
 fn main() -> ExitCode {
-    let result = match Cli::parse().command {
+    let result = match Cli::parse_from(arguments()).command {
         Action::Issue(args) => issue::run(&args),
         Action::List(args) => show::list(&args),
         Action::Show(args) => show::show(&args),

@@ -1,0 +1,137 @@
+//! Text from outside: read with a limit, kept free of card numbers, and complained of without being repeated.
+//!
+//! Rule 9: what a person types as a note, a name or a value may be a card's number or a key. Such text is refused
+//! before it is stored, and parsers' messages lose the values that they quote before anybody sees them.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+
+/// The longest configuration file: a few kilobytes, and an API key for every depot of a country.
+pub const MAX_CONFIG: u64 = 1 << 20;
+/// A card's number has at least so many digits (ISO/IEC 7812-1 allows 8 to 19; payment cards and tokens have 13 to 19).
+const NUMBER_DIGITS: usize = 13;
+/// The longest user name, bytes.
+const MAX_USER: usize = 64;
+
+/// Text that is not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum TextError {
+    /// It may hold the number of a card or a token.
+    #[error("{0} holds {NUMBER_DIGITS} or more digits in a row, which may be a card's number: leave it out")]
+    Number(&'static str),
+    /// A user name that would spoil the audit log.
+    #[error("a user's name is 1 to {MAX_USER} bytes without line breaks or other control characters")]
+    User,
+}
+
+/// Refuses text that may hold a card's number: 13 digits or more in a row, a space or dash between them or not.
+/// Longer runs are refused, too: a number with its expiry behind it is one.
+pub fn no_number(what: &'static str, text: &str) -> Result<(), TextError> {
+    let between =
+        |c: char| c.is_whitespace() || matches!(c, '-' | '\u{2010}'..='\u{2015}' | '\u{2212}' | '_' | '.');
+    let (mut digits, mut gap) = (0, false);
+    for c in text.chars() {
+        // Digits of any script: a number written full-width is one.
+        if c.is_numeric() {
+            (digits, gap) = (digits + 1, false);
+            if digits >= NUMBER_DIGITS {
+                return Err(TextError::Number(what));
+            }
+        } else if between(c) && !gap {
+            gap = true;
+        } else {
+            (digits, gap) = (0, false);
+        }
+    }
+    Ok(())
+}
+
+/// Checks a user's name for the audit log.
+pub fn user(name: &str) -> Result<(), TextError> {
+    if !(1..=MAX_USER).contains(&name.len()) || name.chars().any(char::is_control) {
+        return Err(TextError::User);
+    }
+    no_number("a user's name", name)
+}
+
+/// Reads a text file of at most `most` bytes; a device or pipe without an end is not read beyond that either.
+pub fn read_text(path: &Path, most: u64) -> io::Result<String> {
+    let mut text = String::new();
+    File::open(path)?.take(most + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > most {
+        let why = format!("longer than {most} bytes, the most that is read");
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, why));
+    }
+    Ok(text)
+}
+
+/// A parser's message (serde's, with the values it found in quotes) without those values: what was expected stays.
+pub fn without_values(message: &str) -> String {
+    let line = message.lines().next().unwrap_or_default();
+    // Names of fields are ours or a slip of the pen; everything else in quotes is a value.
+    if ["unknown field ", "missing field ", "duplicate "].iter().any(|known| line.contains(known)) {
+        return line.to_owned();
+    }
+    let (found, expected) = match line.rfind(", expected ") {
+        Some(at) => line.split_at(at),
+        None => (line, ""),
+    };
+    let end = found.find(['`', '"', '\'']).unwrap_or(found.len());
+    format!("{}{expected}", found[..end].trim_end())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_that_may_hold_a_cards_number_is_refused() {
+        for bad in [
+            "6217000012345678901",
+            "test card 6217000012345678901 lost",
+            "6217 0000 1234 5678",
+            "6217-0000-1234-5",
+            "card:6217000012345.",
+            "６２１７００００１２３４５",
+            "62170000123456789012805",
+        ] {
+            assert_eq!(no_number("a note", bad), Err(TextError::Number("a note")), "{bad}");
+        }
+        for good in ["", "lost on 2026-11-23 at 08:15", "line 12, gate 34", "E00000123", "call 021-6217 0000"]
+        {
+            assert_eq!(no_number("a note", good), Ok(()), "{good}");
+        }
+    }
+
+    #[test]
+    fn a_user_is_named_in_one_line_and_not_by_a_number() {
+        for bad in ["", "anna\nroot", "a\u{1b}[31m", "6217000012345678901"] {
+            assert!(user(bad).is_err(), "{bad:?}");
+        }
+        user("安娜").unwrap();
+        user("anna.li@depot-1").unwrap();
+    }
+
+    #[test]
+    fn a_message_keeps_what_was_expected_and_loses_what_was_found() {
+        for (message, told) in [
+            (
+                "invalid type: integer `123456789012`, expected a string",
+                "invalid type: integer, expected a string",
+            ),
+            ("invalid type: string \"hush, expected x\", expected u64", "invalid type: string, expected u64"),
+            ("invalid value: integer `-5`, expected usize", "invalid value: integer, expected usize"),
+            ("unknown field `litsen`, expected `listen`", "unknown field `litsen`, expected `listen`"),
+            ("unknown variant `hush`, expected `a` or `b`", "unknown variant, expected `a` or `b`"),
+        ] {
+            assert_eq!(without_values(message), told);
+        }
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn a_device_without_an_end_is_not_read_to_it() {
+        assert_eq!(read_text(Path::new("/dev/zero"), 1_000).unwrap_err().kind(), io::ErrorKind::FileTooLarge);
+    }
+}
