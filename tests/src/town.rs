@@ -105,8 +105,20 @@ impl Town {
         let file = folder.join("gate.wpg");
         let (id, file) = (id.to_string(), file.display().to_string());
         self.command(&[
-            "gate", "add", "--id", &id, "--station", "HB", "--direction", "entry", "--operator", "1", "--network",
-            "WAVE", "--out", &file,
+            "gate",
+            "add",
+            "--id",
+            &id,
+            "--station",
+            "HB",
+            "--direction",
+            "entry",
+            "--operator",
+            "1",
+            "--network",
+            "WAVE",
+            "--out",
+            &file,
         ])?;
         crate::qemu::blank_flash(&folder.join("flash.bin"))?;
         Ok(folder)
@@ -137,7 +149,8 @@ impl Town {
     /// The key of a card's token, as the operator's commands take it.
     pub fn token_key(&self, card: usize) -> Result<String, TownError> {
         let listed = self.command(&["token", "list", "--account", &setup::account(card)])?;
-        let key = listed.split_whitespace().find(|w| w.len() == 32 && w.bytes().all(|b| b.is_ascii_hexdigit()));
+        let key =
+            listed.split_whitespace().find(|w| w.len() == 32 && w.bytes().all(|b| b.is_ascii_hexdigit()));
         Ok(key.ok_or_else(|| format!("no token of card {card} in: {listed}"))?.to_owned())
     }
 

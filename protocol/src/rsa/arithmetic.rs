@@ -121,8 +121,7 @@ fn remainder(number: &mut [u32], divisor: &[u32]) {
         let mut quotient = high / top;
         let mut rest = high % top;
         // At most two rounds: then the quotient is right or one too large.
-        while quotient > u64::from(u32::MAX)
-            || quotient * second > (rest << 32 | u64::from(window[len - 2]))
+        while quotient > u64::from(u32::MAX) || quotient * second > (rest << 32 | u64::from(window[len - 2]))
         {
             quotient -= 1;
             rest += top;

@@ -244,7 +244,8 @@ fn shift(gate: &mut TestGate, host: &mut Host, list: &[u8], told: &mut Told) -> 
     told.list = 2;
     block_on(gate.emergency(false, at(3)))?.unwrap();
     told.emergency = false;
-    block_on(gate.idle())
+    while block_on(gate.idle())? == wavepass_gate::Idle::More {}
+    Ok(())
 }
 
 #[test]

@@ -26,8 +26,7 @@ impl Clock {
             return Now { time: UnixMs(0), quality: ClockQuality::Unset };
         };
         let since = at.saturating_duration_since(when);
-        let quality =
-            if since <= SYNCHRONISED { ClockQuality::Synchronised } else { ClockQuality::Free };
+        let quality = if since <= SYNCHRONISED { ClockQuality::Synchronised } else { ClockQuality::Free };
         Now { time: UnixMs(told.0.saturating_add(since.as_millis())), quality }
     }
 }

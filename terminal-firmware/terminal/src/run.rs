@@ -76,9 +76,7 @@ impl<R: Reader> Contact for InField<'_, R> {
     }
 }
 
-impl<'t, F: NorFlash, V: Verifier, R: Reader, L: Line, P: Panel>
-    Terminal<'t, F, V, R, L, P>
-{
+impl<'t, F: NorFlash, V: Verifier, R: Reader, L: Line, P: Panel> Terminal<'t, F, V, R, L, P> {
     /// A gate that has just started. `health` is what the board knows of itself and of the run before.
     pub fn new(gate: &'t mut Gate<F, V>, parts: (R, L, P), drbg: Drbg, health: Health) -> Self {
         let (reader, line, panel) = parts;
@@ -116,13 +114,9 @@ impl<'t, F: NorFlash, V: Verifier, R: Reader, L: Line, P: Panel>
 
     async fn turn(&mut self) -> Result<(), Fault<F::Error>> {
         let mut bytes = [0; 256];
-        let event = select4(
-            self.reader.look(),
-            self.line.read(&mut bytes),
-            self.panel.event(),
-            Timer::after(TICK),
-        )
-        .await;
+        let event =
+            select4(self.reader.look(), self.line.read(&mut bytes), self.panel.event(), Timer::after(TICK))
+                .await;
         match event {
             Either4::First(found) => self.found(found).await?,
             Either4::Second(len) => self.talk.received(self.gate, &mut self.clock, &bytes[..len]).await?,

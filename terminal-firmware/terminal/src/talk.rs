@@ -108,11 +108,7 @@ impl Talk {
         Ok(())
     }
 
-    fn give_up_on_silence<F: NorFlash, V: Verifier>(
-        &mut self,
-        gate: &Gate<F, V>,
-        now: Instant,
-    ) {
+    fn give_up_on_silence<F: NorFlash, V: Verifier>(&mut self, gate: &Gate<F, V>, now: Instant) {
         let Some(link) = &self.link else { return };
         let waiting = gate.acknowledged().saturating_add(1) < gate.next_sequence();
         let patience = if link.state() != LinkState::Open || waiting { ANSWER } else { SILENCE };

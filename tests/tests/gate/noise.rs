@@ -22,7 +22,8 @@ fn noise_on_the_reader_s_line_opens_nothing_and_hangs_nothing() {
     gate.wait_for(|shown| *shown == Shown::Ready);
     gate.chip.set_switches(Switches::noise(0.02));
     let slow = |kind: Kind| matches!(kind, Kind::Slow);
-    let cards: Vec<_> = town.cards.iter().filter(|c| c.0 != Kind::Clone && !slow(c.0)).take(taps as usize).collect();
+    let cards: Vec<_> =
+        town.cards.iter().filter(|c| c.0 != Kind::Clone && !slow(c.0)).take(taps as usize).collect();
     let (mut opened, mut undecided) = (0, 0);
     for (kind, card) in &cards {
         let mut held = vec![Presented::phone(Box::new(card.clone()))];

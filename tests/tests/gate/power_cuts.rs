@@ -74,7 +74,8 @@ fn a_gate_that_loses_power_at_any_moment_loses_no_tap_and_repeats_nothing() {
                 scope.spawn(|| {
                     let word = if cut % 2 == 1 { "add" } else { "remove" };
                     // A cause that is not there cannot be removed; the list is what matters here.
-                    let _ = town.command(&["deny", word, "--token", &key, "--cause", "lost", "--note", "test"]);
+                    let _ =
+                        town.command(&["deny", word, "--token", &key, "--cause", "lost", "--note", "test"]);
                     stop.store(true, Ordering::Relaxed);
                 });
             }
@@ -91,7 +92,10 @@ fn a_gate_that_loses_power_at_any_moment_loses_no_tap_and_repeats_nothing() {
                     Shown::Open(sequence, again) => {
                         let phone = held.unwrap_or_default();
                         let before = opened.insert(sequence, phone);
-                        assert!(before.is_none_or(|p| again && p == phone), "entry {sequence} opened for two phones");
+                        assert!(
+                            before.is_none_or(|p| again && p == phone),
+                            "entry {sequence} opened for two phones"
+                        );
                         assert!(seen_numbers.insert(sequence) || again, "entry {sequence} was shown before");
                         gate.chip.remove();
                         gate.press(b'P').unwrap();
@@ -119,7 +123,11 @@ fn a_gate_that_loses_power_at_any_moment_loses_no_tap_and_repeats_nothing() {
         .unwrap();
     let (entries, taps) = stored(&town);
     let sequences: Vec<u32> = entries.iter().map(|e| e.0).collect();
-    assert_eq!(sequences, (1..=sequences.len() as u32).collect::<Vec<_>>(), "a gap or a repeat in the numbers");
+    assert_eq!(
+        sequences,
+        (1..=sequences.len() as u32).collect::<Vec<_>>(),
+        "a gap or a repeat in the numbers"
+    );
     let by_number: BTreeMap<u32, bool> = taps.iter().map(|t| (t.sequence, t.opened)).collect();
     for sequence in opened.keys() {
         assert_eq!(by_number.get(sequence), Some(&true), "the opened tap {sequence} is lost");

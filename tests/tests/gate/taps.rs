@@ -81,7 +81,9 @@ fn a_thousand_taps_are_decided_rightly_and_counted_once() {
         town.command(&["deny", word, "--token", &key, "--cause", "lost", "--note", "on the fly"]).unwrap();
         let newest = town.list_version("deny").unwrap();
         town.wait_gate(GATE, |g| {
-            g["lists"].as_array().is_some_and(|l| l.iter().any(|l| l["kind"] == "deny" && l["version"] == newest))
+            g["lists"]
+                .as_array()
+                .is_some_and(|l| l.iter().any(|l| l["kind"] == "deny" && l["version"] == newest))
         })
         .unwrap();
         let shown = present(&mut gate, vec![boxed(&town.cards[spare].1)], Some(Outcome::Passed));
@@ -106,7 +108,12 @@ fn a_thousand_taps_are_decided_rightly_and_counted_once() {
     }
     assert!(taps >= TAPS);
 
-    let said = town.wait_gate(GATE, |g| g["acknowledged"].as_u64() >= Some(1) && g["next"] == g["acknowledged"].as_u64().map_or(0, |a| a + 1)).unwrap();
+    let said = town
+        .wait_gate(GATE, |g| {
+            g["acknowledged"].as_u64() >= Some(1)
+                && g["next"] == g["acknowledged"].as_u64().map_or(0, |a| a + 1)
+        })
+        .unwrap();
     std::thread::sleep(Duration::from_millis(300));
     let (entries, stored) = stored(&town);
     let numbers: Vec<u32> = entries.iter().map(|e| e.0).collect();
@@ -115,6 +122,9 @@ fn a_thousand_taps_are_decided_rightly_and_counted_once() {
         stored.iter().map(|t: &StoredTap| (t.sequence, (t.opened, t.reason))).collect();
     assert_eq!(found.len(), stored.len());
     assert_eq!(found, expected, "the gateway has what the gate showed");
-    assert!(stored.iter().filter(|t| t.opened).all(|t| t.passage == Some(1)), "everybody went through in the end");
+    assert!(
+        stored.iter().filter(|t| t.opened).all(|t| t.passage == Some(1)),
+        "everybody went through in the end"
+    );
     println!("{taps} taps, {} entries; the gate says {said}", entries.len());
 }

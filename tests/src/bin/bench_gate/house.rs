@@ -80,9 +80,8 @@ pub async fn gate(keys: &KeySet, folder: &std::path::Path) -> Result<(BenchGate,
     let shared: &'static _ = Box::leak(Box::new(Mutex::<NoopRawMutex, _>::new(flash.clone())));
     let area = |range: &std::ops::Range<u32>| Partition::new(shared, range.start, range.end - range.start);
     layout.areas(area).commission(&file).await.map_err(|e| format!("{e:?}"))?;
-    let mut gate = BenchGate::start(layout.areas(area), Limits::default(), FastVerifier::new())
-        .await
-        .map_err(failed)?;
+    let mut gate =
+        BenchGate::start(layout.areas(area), Limits::default(), FastVerifier::new()).await.map_err(failed)?;
 
     let mut frame = [0; MAX_FRAME];
     let (mut link, _) = gate.link_begin([1; 16], &mut frame).map_err(|e| e.to_string())?;

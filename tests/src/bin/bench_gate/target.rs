@@ -1,7 +1,7 @@
 //! The same taps on the gate's processor: QEMU counts instructions, exactly and repeatably.
 
-use crate::house::Said;
 use crate::Failure;
+use crate::house::Said;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;

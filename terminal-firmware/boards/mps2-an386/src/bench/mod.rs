@@ -82,11 +82,13 @@ fn run() -> Option<()> {
         match kind {
             1 => tap(gate, name, &mut script)?,
             2 => {
-                let (done, whole) = count(|| loop {
-                    match block_on(gate.idle()) {
-                        Ok(Idle::Done) => break Some(()),
-                        Ok(Idle::More) => {}
-                        Err(_) => break None,
+                let (done, whole) = count(|| {
+                    loop {
+                        match block_on(gate.idle()) {
+                            Ok(Idle::Done) => break Some(()),
+                            Ok(Idle::More) => {}
+                            Err(_) => break None,
+                        }
                     }
                 });
                 done?;
@@ -123,10 +125,13 @@ fn tap(gate: &mut BenchGate, name: &str, script: &mut Cursor<'static>) -> Option
     let presented = presented.ok()?;
     println!("{name} whole {whole}");
     println!("{name} verify {}", count::verifying());
-    println!("{name} decision {}", match presented.decision {
-        wavepass_protocol::tap::Decision::Open => 0,
-        wavepass_protocol::tap::Decision::Refuse(reason) => reason as u8,
-    });
+    println!(
+        "{name} decision {}",
+        match presented.decision {
+            wavepass_protocol::tap::Decision::Open => 0,
+            wavepass_protocol::tap::Decision::Refuse(reason) => reason as u8,
+        }
+    );
     (left == 0).then_some(())
 }
 

@@ -24,7 +24,6 @@ use wavepass_protocol::ecc::P256Verifier;
 use wavepass_terminal::layout::Layout;
 use wavepass_terminal::{Panel, Sign, Stop, Terminal};
 
-
 type SharedFlash = Mutex<NoopRawMutex, HostFlash>;
 type Area = Partition<'static, NoopRawMutex, HostFlash>;
 type BoardGate = Gate<Area, P256Verifier>;

@@ -42,7 +42,8 @@ pub(super) struct Uart {
 
 impl Uart {
     const fn new(base: usize) -> Self {
-        let buffers = Buffers { received: Deque::new(), to_send: Deque::new(), sending: false, receiving: true };
+        let buffers =
+            Buffers { received: Deque::new(), to_send: Deque::new(), sending: false, receiving: true };
         Self {
             base,
             buffers: Mutex::new(RefCell::new(buffers)),

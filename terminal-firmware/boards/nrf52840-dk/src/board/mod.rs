@@ -28,7 +28,6 @@ use wavepass_terminal::pn532::Settings;
 use wavepass_terminal::pn532::transport::Hsu;
 use wavepass_terminal::{Panel, Pn532Reader, Service, Sign, Stop, Terminal};
 
-
 type SharedFlash = Mutex<NoopRawMutex, BoardFlash>;
 type Area = Partition<'static, NoopRawMutex, BoardFlash>;
 type BoardGate = Gate<Area, P256Verifier>;
