@@ -53,6 +53,8 @@ pub struct Terminal<'t, F, V, R, L, P> {
     opening: Option<Opening>,
     /// The card of the last tap may still be in the field; the next one is looked for when it is gone.
     must_leave: bool,
+    /// The emergency input, as the panel last told of it.
+    emergency_input: Option<bool>,
     /// What the panel shows when nothing happens.
     resting: Option<Sign>,
     reader_failures: u32,
@@ -91,6 +93,7 @@ impl<'t, F: NorFlash, V: Verifier, R: Reader, L: Line, P: Panel> Terminal<'t, F,
             health,
             opening: None,
             must_leave: false,
+            emergency_input: None,
             resting: None,
             reader_failures: 0,
         }
@@ -125,6 +128,11 @@ impl<'t, F: NorFlash, V: Verifier, R: Reader, L: Line, P: Panel> Terminal<'t, F,
         }
         if self.opening.as_ref().is_some_and(|o| Instant::now() >= o.closes) {
             self.passage(Outcome::NotPassed).await?;
+        }
+        // A full journal takes it when there is room again.
+        if let Some(active) = self.emergency_input.filter(|&active| active != self.gate.in_emergency()) {
+            let now = self.clock.now(Instant::now());
+            self.gate.emergency(active, now).await?;
         }
         self.gate.idle().await?;
         self.health.uncounted_refusals = self.gate.uncounted_refusals();
@@ -196,8 +204,9 @@ impl<'t, F: NorFlash, V: Verifier, R: Reader, L: Line, P: Panel> Terminal<'t, F,
             PanelEvent::NotPassed => self.passage(Outcome::NotPassed).await,
             PanelEvent::Emergency { active } => {
                 log!(warn, "emergency input: {=bool}", active);
-                let now = self.clock.now(Instant::now());
-                self.gate.emergency(active, now).await?;
+                self.emergency_input = Some(active);
+                // The board has opened it; when the input is off, an opening that is still going on keeps it open.
+                self.panel.barrier(active || self.opening.is_some());
                 self.resting = None;
                 Ok(())
             }

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod common;
+mod faults;
 mod noise;
 mod power_cuts;
 mod taps;

@@ -57,7 +57,7 @@ fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Test { long } => phases::test(long),
         Command::Firmware => setup::target().and_then(|()| phases::firmware()),
-        Command::Bench { what: Bench::Gate { json } } => phases::bench("bench-gate", json, &[]),
+        Command::Bench { what: Bench::Gate { json } } => phases::bench_gate(json),
         Command::Bench { what: Bench::Host { json, taps } } => {
             phases::bench("bench-host", json, &["--taps".into(), taps.to_string()])
         }

@@ -23,7 +23,8 @@ const NO_STD: [&str; 7] = [
 ];
 /// The boards, each with the features of its build. They are built one by one: a board's clock sets the tick of the
 /// whole build.
-const BOARDS: [(&str, &str); 2] = [("wavepass-mps2-an386", "host-entropy"), ("wavepass-nrf52840-dk", "")];
+const BOARDS: [(&str, &str); 2] =
+    [("wavepass-mps2-an386", "host-entropy,faults"), ("wavepass-nrf52840-dk", "")];
 
 /// Why a command of ours did not succeed.
 pub(crate) struct Failure(String);
@@ -123,7 +124,8 @@ fn test_phases(
     phase("set-up", &mut || {
         setup::c_compiler()?;
         setup::components()?;
-        setup::target()
+        setup::target()?;
+        setup::qemu()
     })?;
     phase("format", &mut || run(cargo(&["fmt", "--all", "--check"])))?;
     phase("licences and sources", &mut || {
@@ -133,16 +135,14 @@ fn test_phases(
     })?;
     phase("the gate's target", &mut firmware)?;
     phase("lints", &mut || {
-        run(cargo(&[
-            "clippy",
-            "--quiet",
-            "--release",
-            "--workspace",
-            "--all-targets",
-            "--",
-            "-D",
-            "warnings",
-        ]))
+        let workspace = ["clippy", "--quiet", "--release", "--workspace", "--all-targets"];
+        run(warnings_denied(cargo(&workspace)))?;
+        for (board, features) in BOARDS {
+            let mut lint = cargo(&["clippy", "--quiet", "--profile", "firmware", "--target", TARGET]);
+            lint.args(["--package", board, "--features", features]);
+            run(warnings_denied(lint))?;
+        }
+        Ok(())
     })?;
     phase("tests", &mut || {
         let mut tests = cargo(&["test", "--release", "--workspace", "--no-fail-fast"]);
@@ -153,20 +153,33 @@ fn test_phases(
     })
 }
 
+fn warnings_denied(mut lint: Command) -> Command {
+    lint.args(["--", "-D", "warnings"]);
+    lint
+}
+
 /// `cargo x firmware`: the portable crates for the gate's processor, and the boards.
 pub(crate) fn firmware() -> Result<(), Failure> {
-    let build = || cargo(&["build", "--quiet", "--profile", "firmware", "--target", TARGET]);
-    let mut crates = build();
+    let mut crates = cargo(&["build", "--quiet", "--profile", "firmware", "--target", TARGET]);
     for package in NO_STD {
         crates.args(["--package", package]);
     }
     run(crates)?;
-    for (board, features) in BOARDS {
-        let mut firmware = build();
-        firmware.args(["--package", board, "--features", features]);
-        run(firmware)?;
-    }
-    Ok(())
+    BOARDS.into_iter().try_for_each(board)
+}
+
+fn board((board, features): (&str, &str)) -> Result<(), Failure> {
+    let mut firmware = cargo(&["build", "--quiet", "--profile", "firmware", "--target", TARGET]);
+    firmware.args(["--package", board, "--features", features]);
+    run(firmware)
+}
+
+/// `cargo x bench gate`: the board's programs are built first, for QEMU runs them.
+pub(crate) fn bench_gate(json: Option<PathBuf>) -> Result<(), Failure> {
+    setup::target()?;
+    setup::qemu()?;
+    BOARDS.into_iter().try_for_each(board)?;
+    bench("bench-gate", json, &[])
 }
 
 /// `cargo x bench …`: the measuring programs live with the tests that span crates.

@@ -51,6 +51,19 @@ pub(crate) fn c_compiler() -> Result<(), Failure> {
     }
 }
 
+/// Makes sure that QEMU's Cortex-M machines are there: the firmware runs in them.
+pub(crate) fn qemu() -> Result<(), Failure> {
+    let there = || succeeds("qemu-system-arm", &["--version"]);
+    if !there() {
+        apt(&["qemu-system-arm"])?;
+    }
+    if there() {
+        Ok(())
+    } else {
+        Err(Failure::said("QEMU is missing: run `apt-get install qemu-system-arm`".into()))
+    }
+}
+
 fn apt(packages: &[&str]) -> Result<(), Failure> {
     let root = succeeds("sh", &["-c", "[ \"$(id -u)\" = 0 ]"]);
     if !root && !succeeds("sudo", &["-n", "true"]) {

@@ -9,6 +9,11 @@ pub fn firmware() -> PathBuf {
     wavepass_tests::qemu::firmware()
 }
 
+/// The firmware of the board one can buy.
+pub fn nrf52840() -> PathBuf {
+    firmware().with_file_name("wavepass-nrf52840-dk")
+}
+
 /// The program that counts.
 pub fn bench_program() -> PathBuf {
     firmware().with_file_name("wavepass-mps2-an386-bench")

@@ -4,6 +4,8 @@
 //! `out_of_service`, `barrier open`, `barrier closed`; N is the tap's sequence number. In, a byte for each input:
 //! `P` somebody passed, `N` nobody did, `E` the emergency input goes on, `e` off. Other bytes are ignored.
 //!
+//! With the feature `faults`, for tests: `X` panics, `W` hangs with interrupts off.
+//!
 //! The emergency input opens the barrier in the interrupt itself, whatever the rest of the firmware is doing.
 
 use super::uart::PANEL;
@@ -26,6 +28,10 @@ pub(super) fn input(byte: u8) {
             lamps(0b11);
         }
         b'e' => EMERGENCY.store(false, Ordering::Release),
+        #[cfg(feature = "faults")]
+        b'W' => loop {
+            // The watchdog ends it.
+        },
         _ => {}
     }
 }
@@ -63,8 +69,12 @@ impl Panel for BoardPanel {
     }
 
     fn barrier(&mut self, open: bool) {
-        let open = open || EMERGENCY.load(Ordering::Acquire);
-        lamps(if open { 0b11 } else { 0b00 });
+        // The input may come between a look at it and the barrier, but not in a critical section.
+        let open = critical_section::with(|_| {
+            let open = open || EMERGENCY.load(Ordering::Acquire);
+            lamps(if open { 0b11 } else { 0b00 });
+            open
+        });
         say(if open { "barrier open\n" } else { "barrier closed\n" });
     }
 
@@ -75,14 +85,10 @@ impl Panel for BoardPanel {
             match byte[0] {
                 b'P' => return PanelEvent::Passed,
                 b'N' => return PanelEvent::NotPassed,
-                b'E' => {
-                    say("barrier open\n");
-                    return PanelEvent::Emergency { active: true };
-                }
-                b'e' => {
-                    say("barrier closed\n");
-                    return PanelEvent::Emergency { active: false };
-                }
+                b'E' => return PanelEvent::Emergency { active: true },
+                b'e' => return PanelEvent::Emergency { active: false },
+                #[cfg(feature = "faults")]
+                b'X' => panic!("the panel asked for it"),
                 _ => {}
             }
         }
