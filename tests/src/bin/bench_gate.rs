@@ -9,7 +9,7 @@ use rand_chacha::ChaCha12Rng;
 use serde_json::json;
 use std::path::PathBuf;
 use std::time::Instant;
-use wavepass_gate::{Areas, Contact, Gate, Idle, Now};
+use wavepass_gate::{Areas, Contact, Gate, Idle, Memory, Now};
 use wavepass_gateway::gates::{self, NewGate};
 use wavepass_gateway::keys::{BankKeys, CardOrder, KeyOptions, KeySet, PhoneOrder};
 use wavepass_gateway::lists;
@@ -44,7 +44,7 @@ struct Arguments {
 }
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
-type BenchGate = Gate<RamFlash, P256Verifier>;
+type BenchGate = Gate<RamFlash, Box<Memory<P256Verifier>>>;
 
 struct Field<'c> {
     card: &'c mut Phone,
@@ -105,8 +105,8 @@ async fn gate(keys: &KeySet, folder: &std::path::Path) -> Result<BenchGate, Fail
         lists: flash.lists.clone(),
     };
     flash.commission(&file).await.map_err(|e| format!("{e:?}"))?;
-    let mut gate =
-        BenchGate::start(again, Limits::default(), P256Verifier).await.map_err(|e| format!("{e:?}"))?;
+    let memory = Box::new(Memory::new(P256Verifier));
+    let mut gate = BenchGate::start(again, Limits::default(), memory).await.map_err(|e| format!("{e:?}"))?;
 
     let mut frame = [0; MAX_FRAME];
     let (mut link, _) = gate.link_begin([1; 16], &mut frame).map_err(|e| e.to_string())?;
