@@ -261,6 +261,9 @@ pub struct Afl {
 }
 
 impl Afl {
+    /// One that names no record.
+    pub const EMPTY: Self = Self { entries: heapless::Vec::new() };
+
     /// Reads the value of tag 94.
     pub fn parse(value: &[u8]) -> Result<Self, AflError> {
         let (quads, []) = value.as_chunks::<4>() else { return Err(AflError::Length(value.len())) };

@@ -1,19 +1,19 @@
 //! Commissioning, once in a gate's life, and start-up, each time power comes.
 
+use crate::apart::apart;
 use crate::keys::Keys;
 use crate::lists::Lists;
-use crate::passback::Passback;
 use crate::record::{Last, Local};
-use crate::{Gate, GateError, Identity};
+use crate::{Gate, GateError, Identity, Memory, Room};
+use core::pin::pin;
 use embedded_storage_async::nor_flash::NorFlash;
 use heapless::String;
 use sha2::{Digest, Sha256};
 use wavepass_journal::cells::Cell;
 use wavepass_journal::keylog::KeyLog;
 use wavepass_journal::{Journal, Limits};
-use wavepass_kernel::Kernel;
 use wavepass_protocol::dukpt::{Key, KeyId};
-use wavepass_protocol::ecc::{PublicKey, Verifier};
+use wavepass_protocol::ecc::{PublicKey, Verifier as _};
 use wavepass_protocol::link::LinkKey;
 use wavepass_protocol::provisioning::{MAX_FILE, Provisioning, ProvisioningError};
 use wavepass_protocol::seal::{Chain, Sealed};
@@ -58,6 +58,11 @@ impl<E> CommissionError<E> {
 }
 
 impl<F: NorFlash> Areas<F> {
+    /// Whether the gate has been commissioned, be it that its identity is damaged since.
+    pub async fn is_commissioned(self) -> Result<bool, GateError<F::Error>> {
+        Ok(!Cell::open(self.identity).await?.is_empty())
+    }
+
     /// Takes a provisioning file over. The initial key is not kept: only the registers derived from it.
     ///
     /// The identity is stored last, so that a cut before it leaves a gate that can be commissioned again with
@@ -88,33 +93,48 @@ impl<F: NorFlash> Areas<F> {
     }
 }
 
-impl<F: NorFlash, V: Verifier> Gate<F, V> {
+impl<F: NorFlash, M: Room> Gate<F, M> {
     /// Starts a commissioned gate: recovers journal and keys, verifies the stored lists, and learns again
-    /// which tokens opened it lately.
-    pub async fn start(areas: Areas<F>, limits: Limits, verifier: V) -> Result<Self, GateError<F::Error>> {
+    /// which tokens opened it lately. What the memory held before is forgotten.
+    pub async fn start(areas: Areas<F>, limits: Limits, memory: M) -> Result<Self, GateError<F::Error>> {
+        let mut place = None;
+        Self::start_in(&mut place, areas, limits, memory).await?;
+        place.ok_or(GateError::NotCommissioned) // it is there where start_in succeeds
+    }
+
+    /// [`Gate::start`] in the place where the gate stays, so that it is never moved: a few KiB of stack less. The
+    /// place is empty where the gate did not start.
+    pub async fn start_in(
+        place: &mut Option<Self>,
+        areas: Areas<F>,
+        limits: Limits,
+        mut memory: M,
+    ) -> Result<&mut Self, GateError<F::Error>> {
+        *place = None;
+        let Memory { kernel, passback, lists: list_memory } = {
+            memory.clear();
+            &mut *memory
+        };
         let mut cell = Cell::open(areas.identity).await?;
         let mut file = [0; MAX_FILE];
         let len = cell.load(&mut file).await?.ok_or(GateError::NotCommissioned)?;
         let identity = identity(&file[..len]).ok_or(GateError::NotCommissioned)?;
         file.zeroize();
 
-        let log = KeyLog::open(areas.keys).await?;
-        let keys = Keys::open(log, identity.key_id).await?;
-        let mut kernel = Kernel::new(verifier);
+        let mut keys = apart(pin!(Keys::open(areas.keys, identity.key_id))).await?;
         let [deny, ca, revocations, config] = areas.lists;
         let cells = [
-            Cell::open(deny).await?,
-            Cell::open(ca).await?,
-            Cell::open(revocations).await?,
-            Cell::open(config).await?,
+            apart(pin!(Cell::open(deny))).await?,
+            apart(pin!(Cell::open(ca))).await?,
+            apart(pin!(Cell::open(revocations))).await?,
+            apart(pin!(Cell::open(config))).await?,
         ];
-        let lists = Lists::open(cells, &identity.root, kernel.verifier()).await?;
+        let lists = apart(pin!(Lists::open(list_memory, cells, &identity.root, kernel.verifier()))).await?;
 
-        let mut passback = Passback::default();
         let mut last: Option<Last> = None;
         let mut emergency = false;
         let mut chain = ChainCheck { key_id: identity.key_id, previous: None, broken: None };
-        let journal = Journal::open(areas.journal, limits, |entry| {
+        let mut journal = apart(pin!(Journal::open(areas.journal, limits, |entry| {
             chain.entry(&entry);
             let sequence = entry.sequence;
             let Some((local, in_emergency)) = Local::from_bytes(entry.local) else { return };
@@ -134,24 +154,23 @@ impl<F: NorFlash, V: Verifier> Gate<F, V> {
                 }
                 Local::Emergency { .. } => {}
             }
-        })
+        })))
         .await?;
 
-        let mut gate = Self {
+        apart(pin!(get_ahead(&mut keys, &mut journal))).await?;
+        let gate = place.insert(Self {
             identity,
             journal,
             keys,
-            kernel,
+            memory,
             lists,
             config: None,
-            passback,
             last,
             emergency,
             tampered: chain.broken,
             uncounted_refusals: 0,
-        };
+        });
         gate.configure();
-        gate.idle().await?;
         Ok(gate)
     }
 
@@ -159,12 +178,20 @@ impl<F: NorFlash, V: Verifier> Gate<F, V> {
     /// of a new deny list. Call it
     /// between taps, as long as there is more.
     pub async fn idle(&mut self) -> Result<Idle, GateError<F::Error>> {
-        self.keys.prepare().await?;
-        self.journal.prepare().await?;
+        get_ahead(&mut self.keys, &mut self.journal).await?;
         // All slices at once, for they take less time than erasing a page does.
-        while self.kernel.verifier().prepare() {}
-        Ok(if self.lists.slice().await? { Idle::More } else { Idle::Done })
+        while self.memory.verifier().prepare() {}
+        Ok(if self.lists.slice(&self.memory.lists).await? { Idle::More } else { Idle::Done })
     }
+}
+
+/// Makes the next key and the next page ready.
+async fn get_ahead<F: NorFlash>(
+    keys: &mut Keys<F>,
+    journal: &mut Journal<F>,
+) -> Result<(), GateError<F::Error>> {
+    keys.prepare().await?;
+    Ok(journal.prepare().await?)
 }
 
 /// Checks, while the journal is read at start, that each entry follows the one before it. An entry whose neighbour is

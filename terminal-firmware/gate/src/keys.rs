@@ -35,7 +35,8 @@ impl<F: NorFlash> Keys<F> {
     }
 
     /// Takes the registers up again; erases what a cut may have left of a used one.
-    pub(crate) async fn open(mut log: KeyLog<F>, key_id: KeyId) -> Result<Self, GateError<F::Error>> {
+    pub(crate) async fn open(flash: F, key_id: KeyId) -> Result<Self, GateError<F::Error>> {
+        let mut log = KeyLog::open(flash).await?;
         let counter = log.counter();
         let mut registers: Registers = core::array::from_fn(|_| None);
         for (register, slot) in registers.iter_mut().enumerate() {

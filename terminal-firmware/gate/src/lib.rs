@@ -18,27 +18,29 @@
 #[cfg(test)]
 extern crate std;
 
+mod apart;
 mod commission;
 mod deny;
 mod keys;
 mod link;
 mod lists;
+mod memory;
 mod passback;
 mod present;
 mod record;
 
+pub use apart::apart;
 pub use commission::{Areas, CommissionError, Idle};
 pub use link::{Health, Link, LinkState};
+pub use memory::{Memory, Room};
 pub use present::{Contact, Presented};
 pub use record::Last;
 
 use heapless::String;
 use lists::Lists;
-use passback::Passback;
 use wavepass_journal::Journal;
-use wavepass_kernel::Kernel;
 use wavepass_protocol::dukpt::KeyId;
-use wavepass_protocol::ecc::{PublicKey, Verifier};
+use wavepass_protocol::ecc::PublicKey;
 use wavepass_protocol::link::LinkKey;
 use wavepass_protocol::lists::{Kind, ListError, Version};
 use wavepass_protocol::tap::{ClockQuality, Direction, MAX_STATION, Reason};
@@ -93,16 +95,15 @@ pub struct Now {
     pub quality: ClockQuality,
 }
 
-/// A gate at work. `F` is its flash, `V` verifies P-256 signatures.
-pub struct Gate<F, V> {
+/// A gate at work. `F` is its flash, `M` where its [`Memory`] lies.
+pub struct Gate<F, M> {
     identity: Identity,
     journal: Journal<F>,
     keys: keys::Keys<F>,
-    kernel: Kernel<V>,
+    memory: M,
     lists: Lists<F>,
     /// The configuration in force, as the kernel wants it.
     config: Option<wavepass_kernel::Config>,
-    passback: Passback,
     last: Option<Last>,
     /// The emergency input, as the journal last recorded it.
     emergency: bool,
@@ -112,7 +113,7 @@ pub struct Gate<F, V> {
     uncounted_refusals: u32,
 }
 
-impl<F: embedded_storage_async::nor_flash::NorFlash, V: Verifier> Gate<F, V> {
+impl<F: embedded_storage_async::nor_flash::NorFlash, M: Room> Gate<F, M> {
     /// Who the gate is.
     pub fn identity(&self) -> &Identity {
         &self.identity

@@ -4,11 +4,10 @@
 //! [`Gate::link_receive`] and sends what [`Gate::link_next`] gives until it gives nothing.
 
 use crate::lists::Taken;
-use crate::{Gate, GateError};
+use crate::{Gate, GateError, Memory, Room};
 use embedded_storage_async::nor_flash::NorFlash;
 use heapless::{Deque, String};
 use wavepass_journal::{MAX_LOCAL, MAX_PAYLOAD};
-use wavepass_protocol::ecc::Verifier;
 use wavepass_protocol::link::{
     FrameReader, FromGate, FromHost, LinkError, MAX_FRAME, MAX_PANIC, Session, receive_clear, send_clear,
 };
@@ -91,7 +90,7 @@ impl Link {
     }
 }
 
-impl<F: NorFlash, V: Verifier> Gate<F, V> {
+impl<F: NorFlash, M: Room> Gate<F, M> {
     /// Begins a link; gives the hello to send. The nonce is fresh for each link.
     pub fn link_begin<'b>(
         &self,
@@ -168,10 +167,9 @@ impl<F: NorFlash, V: Verifier> Gate<F, V> {
             }
             FromHost::Resend { from } => self.resend(link, from),
             FromHost::ListPart { kind, version, total, offset, part } => {
-                let taken = self
-                    .lists
-                    .part(kind, version, (total, offset), part, &self.identity.root, self.kernel.verifier())
-                    .await?;
+                let Memory { lists: memory, kernel, .. } = &mut *self.memory;
+                let signer = (&self.identity.root, kernel.verifier());
+                let taken = self.lists.part(memory, kind, version, (total, offset), part, signer).await?;
                 match taken {
                     Taken::More => {}
                     Taken::InForce(kind) => {
@@ -179,7 +177,7 @@ impl<F: NorFlash, V: Verifier> Gate<F, V> {
                             self.configure();
                         }
                         if matches!(kind, Kind::CaKeys | Kind::Revocations) {
-                            self.kernel.forget_issuers();
+                            self.memory.kernel.forget_issuers();
                         }
                     }
                     Taken::Refused(why) => link.notice(Notice::ListRefused { kind, version, why }),

@@ -48,12 +48,7 @@ pub(crate) struct Lists<F> {
     /// CA keys, revocations, configuration: see [`slot`].
     cells: [Cell<F>; 3],
     versions: [Version; 3],
-    ca: [u8; MAX_ISSUE],
-    ca_len: usize,
-    revocations: Vec<Revocation, REVOCATIONS>,
     config: Option<GateConfig>,
-    /// A list that is arriving, or the delta that is being merged.
-    buffer: [u8; MAX_ISSUE],
     arriving: Option<Arriving>,
     /// The delta's end in the buffer.
     delta_end: usize,
@@ -61,17 +56,40 @@ pub(crate) struct Lists<F> {
     refused: Option<(Version, ListError)>,
 }
 
-/// A small list that may be put in force: everything about it has been checked.
-struct Checked {
-    header: Header,
-    content: Content,
+/// What is large of them: apart, since it is not moved.
+pub(crate) struct ListMemory {
+    ca: [u8; MAX_ISSUE],
+    ca_len: usize,
+    revocations: Vec<Revocation, REVOCATIONS>,
+    /// A list that is arriving, or the delta that is being merged.
+    buffer: [u8; MAX_ISSUE],
 }
 
-/// The content of a checked list; CA keys stay in the buffer, at this place.
-enum Content {
-    CaKeys(Range<usize>),
-    Revocations(Vec<Revocation, REVOCATIONS>),
-    Config(GateConfig),
+impl ListMemory {
+    pub(crate) const fn new() -> Self {
+        Self { ca: [0; MAX_ISSUE], ca_len: 0, revocations: Vec::new(), buffer: [0; MAX_ISSUE] }
+    }
+
+    /// Forgets what was in force.
+    pub(crate) fn clear(&mut self) {
+        self.ca_len = 0;
+        self.revocations.clear();
+    }
+
+    pub(crate) fn ca_key(&self, rid: &[u8; 5], index: u8, suite: Suite) -> Option<CaKey<'_>> {
+        let mut keys = lists::ca_keys(&self.ca[..self.ca_len]).map_while(Result::ok);
+        keys.find(|k| k.rid == *rid && k.index == index && k.suite == suite)
+    }
+
+    pub(crate) fn is_revoked(&self, revocation: &Revocation) -> bool {
+        self.revocations.contains(revocation)
+    }
+}
+
+/// A small list in the buffer that may be put in force: everything about it has been checked.
+struct Checked {
+    header: Header,
+    content: Range<usize>,
 }
 
 /// What a part of a list led to.
@@ -97,6 +115,7 @@ const fn slot(kind: Kind) -> Option<usize> {
 
 impl<F: NorFlash> Lists<F> {
     pub(crate) async fn open<V: Verifier>(
+        memory: &mut ListMemory,
         cells: [Cell<F>; 4],
         root: &PublicKey,
         verifier: &mut V,
@@ -106,26 +125,22 @@ impl<F: NorFlash> Lists<F> {
             deny: Deny::open(deny, root, verifier).await?,
             cells,
             versions: [Version::default(); 3],
-            ca: [0; MAX_ISSUE],
-            ca_len: 0,
-            revocations: Vec::new(),
             config: None,
-            buffer: [0; MAX_ISSUE],
             arriving: None,
             delta_end: PREFIX,
             refused: None,
         };
         for kind in Kind::ALL {
             let Some(slot) = slot(kind) else { continue };
-            let len = match lists.cells[slot].load(&mut lists.buffer).await {
+            let len = match lists.cells[slot].load(&mut memory.buffer).await {
                 Ok(Some(len)) => len,
                 // Stored by a gate with more room.
                 Ok(None) | Err(wavepass_journal::Error::TooLong) => continue,
                 Err(why) => return Err(why.into()),
             };
             // A list that no longer verifies is as good as none: the host sends it again.
-            if let Ok(checked) = lists.check(kind, len, root, verifier) {
-                lists.put_in_force(slot, checked);
+            if let Ok(checked) = lists.check(memory, kind, len, root, verifier) {
+                lists.put_in_force(memory, slot, checked);
             }
         }
         Ok(lists)
@@ -155,26 +170,17 @@ impl<F: NorFlash> Lists<F> {
         })
     }
 
-    pub(crate) fn ca_key(&self, rid: &[u8; 5], index: u8, suite: Suite) -> Option<CaKey<'_>> {
-        let mut keys = lists::ca_keys(&self.ca[..self.ca_len]).map_while(Result::ok);
-        keys.find(|k| k.rid == *rid && k.index == index && k.suite == suite)
-    }
-
-    pub(crate) fn is_revoked(&self, revocation: &Revocation) -> bool {
-        self.revocations.contains(revocation)
-    }
-
     /// A deny list that was refused after it had arrived. Taken out by the call.
     pub(crate) fn take_refused(&mut self) -> Option<(Version, ListError)> {
         self.refused.take()
     }
 
     /// One slice of the work on a new deny list; true if there is more.
-    pub(crate) async fn slice(&mut self) -> Result<bool, GateError<F::Error>> {
+    pub(crate) async fn slice(&mut self, memory: &ListMemory) -> Result<bool, GateError<F::Error>> {
         if let Some(Arriving { place: Place::Flash(_), .. }) = self.arriving {
             return self.deny.erase_ahead().await;
         }
-        let outcome = self.deny.slice(&self.buffer[PREFIX..self.delta_end]).await?;
+        let outcome = self.deny.slice(&memory.buffer[PREFIX..self.delta_end]).await?;
         if let Some(Outcome::Refused(version, why)) = outcome {
             self.refused = Some((version, why));
         }
@@ -184,12 +190,12 @@ impl<F: NorFlash> Lists<F> {
     /// Takes one part. Parts come in order; anything else drops what has been gathered.
     pub(crate) async fn part<V: Verifier>(
         &mut self,
+        memory: &mut ListMemory,
         kind: Kind,
         version: Version,
         place: (u32, u32),
         part: &[u8],
-        root: &PublicKey,
-        verifier: &mut V,
+        (root, verifier): (&PublicKey, &mut V),
     ) -> Result<Taken, GateError<F::Error>> {
         let (total, offset) = (place.0 as usize, place.1 as usize);
         if offset == 0
@@ -201,7 +207,8 @@ impl<F: NorFlash> Lists<F> {
         let fits = (arriving.kind, arriving.version, arriving.total, arriving.received)
             == (kind, version, total, offset)
             && part.len() <= total - offset;
-        let taken = if fits { self.take(part, root, verifier).await? } else { Err(ListError::Length) };
+        let taken =
+            if fits { self.take(memory, part, root, verifier).await? } else { Err(ListError::Length) };
         Ok(taken.unwrap_or_else(|why| {
             // Of a list that came into force or is in work nothing is arriving any more.
             if self.arriving.take().is_some_and(|a| matches!(a.place, Place::Flash(_))) {
@@ -241,6 +248,7 @@ impl<F: NorFlash> Lists<F> {
     /// Puts the bytes of a part where they belong.
     async fn take<V: Verifier>(
         &mut self,
+        memory: &mut ListMemory,
         part: &[u8],
         root: &PublicKey,
         verifier: &mut V,
@@ -252,26 +260,26 @@ impl<F: NorFlash> Lists<F> {
             match arriving.place {
                 Place::Head => {
                     let (head, after) = rest.split_at(rest.len().min(PREFIX - received));
-                    self.buffer[received..received + head.len()].copy_from_slice(head);
+                    memory.buffer[received..received + head.len()].copy_from_slice(head);
                     (arriving.received, rest) = (received + head.len(), after);
                     if arriving.received < PREFIX {
                         return Ok(Ok(Taken::More));
                     }
-                    match self.place(root, verifier).await? {
+                    match self.place(memory, root, verifier).await? {
                         Ok(place) => self.arriving.as_mut().into_iter().for_each(|a| a.place = place),
                         Err(why) => return Ok(Err(why)),
                     }
                 }
                 Place::Memory(head) => {
-                    self.buffer[received..received + rest.len()].copy_from_slice(rest);
+                    memory.buffer[received..received + rest.len()].copy_from_slice(rest);
                     arriving.received += rest.len();
                     if arriving.received < arriving.total {
                         return Ok(Ok(Taken::More));
                     }
                     let (kind, total) = (arriving.kind, arriving.total);
                     return match slot(kind) {
-                        None => self.delta(head, total).await,
-                        Some(slot) => self.small(slot, kind, total, root, verifier).await,
+                        None => self.delta(memory, head, total).await,
+                        Some(slot) => self.small(memory, slot, kind, total, root, verifier).await,
                     };
                 }
                 Place::Flash(head) => {
@@ -291,21 +299,27 @@ impl<F: NorFlash> Lists<F> {
     /// The head and the base are there: verifies them, and tells where the rest goes.
     async fn place<V: Verifier>(
         &mut self,
+        memory: &ListMemory,
         root: &PublicKey,
         verifier: &mut V,
     ) -> Result<Result<Place, ListError>, GateError<F::Error>> {
-        let place = self.head(root, verifier);
+        let place = self.head(memory, root, verifier);
         if let Ok(Place::Flash(head)) = &place
-            && let Some(bytes) = self.buffer.first_chunk()
+            && let Some(bytes) = memory.buffer.first_chunk()
         {
             self.deny.begin(head, bytes).await?;
         }
         Ok(place)
     }
 
-    fn head<V: Verifier>(&self, root: &PublicKey, verifier: &mut V) -> Result<Place, ListError> {
+    fn head<V: Verifier>(
+        &self,
+        memory: &ListMemory,
+        root: &PublicKey,
+        verifier: &mut V,
+    ) -> Result<Place, ListError> {
         let arriving = self.arriving.as_ref().ok_or(ListError::Length)?;
-        let bytes = self.buffer.first_chunk().ok_or(ListError::Length)?;
+        let bytes = memory.buffer.first_chunk().ok_or(ListError::Length)?;
         let head = SignedHead::verify(bytes, root, verifier)?;
         let (header, content) = (head.header(), head.content_len() as usize);
         if header.kind != arriving.kind {
@@ -317,7 +331,7 @@ impl<F: NorFlash> Lists<F> {
         if header.kind == Kind::Deny && content > self.deny.room() {
             return Err(ListError::TooLarge);
         }
-        let base = self.buffer[HEAD..PREFIX].iter().fold(0, |n, &b| n << 8 | u32::from(b));
+        let base = memory.buffer[HEAD..PREFIX].iter().fold(0, |n, &b| n << 8 | u32::from(b));
         if base == 0 {
             let whole = PREFIX.checked_add(content) == Some(arriving.total);
             return match header.kind {
@@ -336,11 +350,12 @@ impl<F: NorFlash> Lists<F> {
     /// A delta of the deny list is there.
     async fn delta(
         &mut self,
+        memory: &ListMemory,
         head: SignedHead,
         total: usize,
     ) -> Result<Result<Taken, ListError>, GateError<F::Error>> {
-        let Some(bytes) = self.buffer.first_chunk() else { return Ok(Err(ListError::Length)) };
-        let delta = match Delta::parse(&self.buffer[PREFIX..total]) {
+        let Some(bytes) = memory.buffer.first_chunk() else { return Ok(Err(ListError::Length)) };
+        let delta = match Delta::parse(&memory.buffer[PREFIX..total]) {
             Ok(delta) => delta,
             Err(why) => return Ok(Err(why)),
         };
@@ -355,31 +370,33 @@ impl<F: NorFlash> Lists<F> {
     /// A small list is there.
     async fn small<V: Verifier>(
         &mut self,
+        memory: &mut ListMemory,
         slot: usize,
         kind: Kind,
         total: usize,
         root: &PublicKey,
         verifier: &mut V,
     ) -> Result<Result<Taken, ListError>, GateError<F::Error>> {
-        let checked = match self.check(kind, total, root, verifier) {
+        let checked = match self.check(memory, kind, total, root, verifier) {
             Ok(checked) => checked,
             Err(why) => return Ok(Err(why)),
         };
         self.arriving = None;
-        self.cells[slot].store(&self.buffer[..total]).await?;
-        self.put_in_force(slot, checked);
+        self.cells[slot].store(&memory.buffer[..total]).await?;
+        self.put_in_force(memory, slot, checked);
         Ok(Ok(Taken::InForce(kind)))
     }
 
     /// Checks the small list in the buffer wholly: signatures, version, content, room.
     fn check<V: Verifier>(
         &self,
+        memory: &ListMemory,
         kind: Kind,
         len: usize,
         root: &PublicKey,
         verifier: &mut V,
     ) -> Result<Checked, ListError> {
-        let bytes = self.buffer.get(..len).ok_or(ListError::TooLarge)?;
+        let bytes = memory.buffer.get(..len).ok_or(ListError::TooLarge)?;
         let SignedList { header, content } = SignedList::verify(bytes, root, verifier)?;
         if header.kind != kind {
             return Err(ListError::Format);
@@ -387,51 +404,51 @@ impl<F: NorFlash> Lists<F> {
         if header.version <= self.version(kind) {
             return Err(ListError::Older);
         }
-        let content = match kind {
+        match kind {
             Kind::Deny => return Err(ListError::Format),
             Kind::CaKeys => {
                 lists::check_ca_keys(content)?;
-                Content::CaKeys(PREFIX..len)
             }
             Kind::Revocations => {
-                let mut revocations = Vec::new();
+                let mut number = 0;
                 for revocation in lists::revocations(content) {
-                    revocations.push(revocation?).map_err(|_| ListError::TooLarge)?;
+                    revocation?;
+                    number += 1;
                 }
-                Content::Revocations(revocations)
+                if number > REVOCATIONS {
+                    return Err(ListError::TooLarge);
+                }
             }
-            Kind::Config => {
-                let config = GateConfig::parse(content)?;
-                // One that the kernel cannot work by must not replace one that it can. Network and operator
-                // are the gate's own and not in question here.
-                wavepass_kernel::Config::new(&config, [0; 4], 0).map_err(|_| ListError::Content)?;
-                Content::Config(config)
-            }
-        };
-        Ok(Checked { header, content })
+            Kind::Config => works(&GateConfig::parse(content)?)?,
+        }
+        Ok(Checked { header, content: PREFIX..len })
     }
 
     /// Takes a checked list over.
-    fn put_in_force(&mut self, slot: usize, Checked { header, content }: Checked) {
-        match content {
-            Content::CaKeys(place) => {
-                self.ca_len = place.len();
-                self.ca[..place.len()].copy_from_slice(&self.buffer[place]);
+    fn put_in_force(&mut self, memory: &mut ListMemory, slot: usize, Checked { header, content }: Checked) {
+        let content = &memory.buffer[content];
+        match header.kind {
+            Kind::Deny => {} // has no slot
+            Kind::CaKeys => {
+                memory.ca_len = content.len();
+                memory.ca[..content.len()].copy_from_slice(content);
             }
-            Content::Revocations(revocations) => self.revocations = revocations,
-            Content::Config(config) => self.config = Some(config),
+            Kind::Revocations => {
+                // They were checked: sound, and no more than there is room for.
+                memory.revocations.clear();
+                let sound = lists::revocations(content).map_while(Result::ok);
+                memory.revocations.extend(sound.take(REVOCATIONS));
+            }
+            Kind::Config => self.config = GateConfig::parse(content).ok(),
         }
         self.versions[slot] = header.version;
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_lists_take_at_most_12_kib_of_memory() {
-        let size = size_of::<Lists<()>>();
-        assert!(size <= 12 << 10, "{size} bytes");
-    }
+/// A configuration that the kernel cannot work by must not replace one that it can. Network and operator are the gate's
+/// own and not in question here.
+#[inline(never)]
+fn works(config: &GateConfig) -> Result<(), ListError> {
+    wavepass_kernel::Config::new(config, [0; 4], 0).map_err(|_| ListError::Content)?;
+    Ok(())
 }

@@ -20,7 +20,6 @@ struct Opening {
 }
 
 /// The latest openings, oldest first.
-#[derive(Default)]
 pub(crate) struct Passback {
     openings: Deque<Opening, REMEMBERED>,
 }
@@ -37,6 +36,14 @@ pub(crate) enum Seen {
 }
 
 impl Passback {
+    pub(crate) const fn new() -> Self {
+        Self { openings: Deque::new() }
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.openings.clear();
+    }
+
     pub(crate) fn opened(&mut self, tag: TokenTag, sequence: u32, time: UnixMs) {
         if self.openings.is_full() {
             self.openings.pop_front();
@@ -69,7 +76,7 @@ mod tests {
 
     #[test]
     fn a_rider_who_did_not_pass_taps_again_as_the_same_tap() {
-        let mut passback = Passback::default();
+        let mut passback = Passback::new();
         passback.opened([1; 8], 5, UnixMs(1_000));
         assert_eq!(passback.seen(&[1; 8], UnixMs(2_000), 60_000), Seen::Waiting(5));
         passback.passage(5, Outcome::NotPassed);
@@ -82,7 +89,7 @@ mod tests {
 
     #[test]
     fn the_oldest_opening_is_forgotten_first() {
-        let mut passback = Passback::default();
+        let mut passback = Passback::new();
         for sequence in 0..=REMEMBERED as u32 {
             let mut tag = [0; 8];
             tag[..4].copy_from_slice(&sequence.to_be_bytes());

@@ -2,7 +2,7 @@
 
 use crate::passback::{Passback, Seen, TokenTag};
 use crate::record::{LOCAL, Last, Local, tag};
-use crate::{Gate, GateError, Identity, Now};
+use crate::{Gate, GateError, Identity, Memory, Now, Room};
 use core::future::{Future, poll_fn};
 use core::pin::pin;
 use core::task::Poll;
@@ -46,6 +46,7 @@ pub struct Presented {
 
 struct View<'g, F> {
     lists: &'g crate::lists::Lists<F>,
+    memory: &'g crate::lists::ListMemory,
     passback: &'g Passback,
     local_key: &'g [u8; 16],
     window_ms: u32,
@@ -55,11 +56,11 @@ struct View<'g, F> {
 
 impl<F: NorFlash> Environment for View<'_, F> {
     fn ca_key(&self, rid: &[u8; 5], index: u8, suite: Suite) -> Option<CaKey<'_>> {
-        self.lists.ca_key(rid, index, suite)
+        self.memory.ca_key(rid, index, suite)
     }
 
     fn is_revoked(&self, issuer: &Revocation) -> bool {
-        self.lists.is_revoked(issuer)
+        self.memory.is_revoked(issuer)
     }
 
     fn denied(&self, asked: &Asked) -> Option<bool> {
@@ -96,7 +97,7 @@ async fn while_computing<T>(exchange: impl Future<Output = T>, mut work: impl Fn
     .await
 }
 
-impl<F: NorFlash, V: Verifier> Gate<F, V> {
+impl<F: NorFlash, M: Room> Gate<F, M> {
     /// Presents the card in the field. `unpredictable` is fresh for each call (9F37).
     ///
     /// "Open" is answered only after the tap is durable in the journal; an error never opens.
@@ -119,41 +120,42 @@ impl<F: NorFlash, V: Verifier> Gate<F, V> {
         let (Some(gate_config), Some(config)) = (self.lists.config(), self.config.as_ref()) else {
             return Err(GateError::NotCommissioned); // refusal_before_card has excluded it
         };
+        let Memory { kernel, passback, lists } = &mut *self.memory;
         let window_ms = gate_config.passback_ms;
         let input =
             TapInput { now: time, utc_offset_min: gate_config.utc_offset_min, unpredictable, start_us };
         let view = View {
             lists: &self.lists,
-            passback: &self.passback,
+            memory: lists,
+            passback,
             local_key: &self.identity.local_key,
             window_ms,
             looked_up: None,
         };
-        converse(&mut self.kernel, config, &view, input, contact).await;
-        let looked_up = match self.kernel.asks(config) {
+        converse(kernel, config, &view, input, contact).await;
+        let looked_up = match kernel.asks(config) {
             Some(asked) => Some((asked, self.lists.denies(&asked).await?)),
             None => None,
         };
         let view = View {
             lists: &self.lists,
-            passback: &self.passback,
+            memory: lists,
+            passback,
             local_key: &self.identity.local_key,
             window_ms,
             looked_up,
         };
         // Idle after the last step and asked for nothing more: the kernel's contract is that it has decided.
-        let decision = self
-            .kernel
-            .decision(config, &view)
-            .unwrap_or(wavepass_kernel::Decision::Refuse(Reason::OutOfService));
+        let decision =
+            kernel.decision(config, &view).unwrap_or(wavepass_kernel::Decision::Refuse(Reason::OutOfService));
         let end_us = contact.now_us();
         let elapsed_us = u32::try_from(end_us.saturating_sub(start_us)).unwrap_or(u32::MAX);
-        let exchange_us = self.kernel.facts().exchange_us;
+        let exchange_us = kernel.facts().exchange_us;
         let timings = Timings { exchange_us, gate_us: elapsed_us.saturating_sub(exchange_us) };
 
         if let wavepass_kernel::Decision::Open { again: true } = decision {
-            let waiting = self.kernel.facts().token.map(|t| tag(&self.identity.local_key, Some(&t)));
-            let seen = waiting.map(|t| self.passback.seen(&t, time, window_ms));
+            let waiting = kernel.facts().token.map(|t| tag(&self.identity.local_key, Some(&t)));
+            let seen = waiting.map(|t| passback.seen(&t, time, window_ms));
             let sequence = match seen {
                 Some(Seen::Waiting(sequence)) => Some(sequence),
                 _ => None,
@@ -180,7 +182,7 @@ impl<F: NorFlash, V: Verifier> Gate<F, V> {
         let header = self.next_header(ksn);
         let sequence = header.sequence;
         let identity: &Identity = &self.identity;
-        let facts = self.kernel.facts();
+        let facts = self.memory.kernel.facts();
         let tap = Tap {
             time,
             clock: now.quality,
@@ -221,7 +223,7 @@ impl<F: NorFlash, V: Verifier> Gate<F, V> {
             Err(why) => return Err(why.into()),
         }
         if decision == Decision::Open {
-            self.passback.opened(token_tag, sequence, time);
+            self.memory.passback.opened(token_tag, sequence, time);
         }
         self.last = Some(Last { time, sequence, decision, outcome: None });
         Ok(Presented { decision, again: false, sequence: Some(sequence), timings })
@@ -239,7 +241,7 @@ impl<F: NorFlash, V: Verifier> Gate<F, V> {
         let time = self.time(now);
         let local = Local::Passage { time, of, outcome }.to_bytes(self.emergency);
         let written = self.note(&Entry::Passage(Passage { time, of, outcome }), &local).await?;
-        self.passback.passage(of, outcome);
+        self.memory.passback.passage(of, outcome);
         if let Some(last) = self.last.as_mut().filter(|l| l.sequence == of) {
             last.outcome = Some(outcome);
         }

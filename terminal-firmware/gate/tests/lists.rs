@@ -5,13 +5,13 @@ mod common;
 
 use common::{
     Chip, Heard, Host, LIST_AGE_MS, MORNING, Place, SECOND, TestGate, WAIT_MS, config, decide, encode,
-    last_day, refused, start, tap, try_idle, try_tap, version, versions_in_force, working_gate,
+    last_day, memory, refused, start, tap, try_idle, try_tap, version, versions_in_force, working_gate,
 };
 use wavepass_gate::{Gate, Now};
 use wavepass_journal::Limits;
 use wavepass_journal::cells::Cell;
 use wavepass_journal::sim::block_on;
-use wavepass_protocol::ecc::{P256Verifier, SigningKey};
+use wavepass_protocol::ecc::SigningKey;
 use wavepass_protocol::link::{FromHost, MAX_PART};
 use wavepass_protocol::lists::{HEAD, Header, Kind, ListError, MAX_ISSUE, PREFIX, Revocation, Version};
 use wavepass_protocol::tap::{ClockQuality, Decision, Reason};
@@ -386,7 +386,7 @@ fn a_gate_whose_deny_list_cannot_be_read_does_not_start_without_it() {
     for reads in 0..100 {
         let mut areas = chip.areas();
         areas.lists[0] = chip.area(Place::Deny).dying_after(reads);
-        let started: Result<Gate<_, _>, _> = block_on(Gate::start(areas, Limits::default(), P256Verifier));
+        let started: Result<Gate<_, _>, _> = block_on(Gate::start(areas, Limits::default(), memory()));
         let Ok(gate) = started else {
             refused_to_start += 1;
             continue;

@@ -86,13 +86,15 @@ struct Place {
 }
 
 /// Bytes `at..at + len` of what is kept.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 struct Span {
     at: u16,
     len: u16,
 }
 
 impl Span {
+    const NONE: Self = Self { at: 0, len: 0 };
+
     fn of(self, bytes: &[u8]) -> &[u8] {
         let at = usize::from(self.at);
         bytes.get(at..at + usize::from(self.len)).unwrap_or_default()
@@ -100,7 +102,6 @@ impl Span {
 }
 
 /// What a card has told us. No `Debug`: it names a rider.
-#[derive(Default)]
 pub(crate) struct Card {
     kept: Vec<u8, MAX_KEPT>,
     statics: Vec<u8, MAX_STATIC>,
@@ -113,15 +114,29 @@ pub(crate) struct Card {
 }
 
 impl Card {
+    /// Nothing has been told yet.
+    pub(crate) const fn new() -> Self {
+        Self {
+            kept: Vec::new(),
+            statics: Vec::new(),
+            objects: [None; RULES.len()],
+            pdol: Span::NONE,
+            pdol_header: 0,
+            pdol_values: Span::NONE,
+            options: Span::NONE,
+            aid: None,
+        }
+    }
+
     /// Forgets everything.
     pub(crate) fn clear(&mut self) {
         self.kept.clear();
         self.statics.clear();
         self.objects = [None; RULES.len()];
-        self.pdol = Span::default();
+        self.pdol = Span::NONE;
         self.pdol_header = 0;
-        self.pdol_values = Span::default();
-        self.options = Span::default();
+        self.pdol_values = Span::NONE;
+        self.options = Span::NONE;
         self.aid = None;
     }
 
@@ -279,7 +294,7 @@ mod tests {
 
     #[test]
     fn an_object_is_signed_only_where_its_record_is() {
-        let mut card = Card::default();
+        let mut card = Card::new();
         card.record(2, false, &record(&TOKEN)).unwrap();
         assert_eq!((card.get(tags::PAN), card.signed(tags::PAN)), (Some(&TOKEN[2..]), None));
         card.clear();
@@ -290,7 +305,7 @@ mod tests {
 
     #[test]
     fn a_record_of_a_file_above_10_is_covered_whole() {
-        let mut card = Card::default();
+        let mut card = Card::new();
         let whole = record(&TOKEN);
         card.record(11, true, &whole).unwrap();
         assert_eq!(card.statics(), whole);
@@ -301,7 +316,7 @@ mod tests {
 
     #[test]
     fn an_object_twice_is_refused_across_records_and_within_one() {
-        let mut card = Card::default();
+        let mut card = Card::new();
         card.record(2, true, &record(&TOKEN)).unwrap();
         assert_eq!(card.record(3, false, &record(&TOKEN)), Err(CardError::Twice));
         card.clear();
@@ -310,7 +325,7 @@ mod tests {
 
     #[test]
     fn only_the_sequence_number_may_be_repeated_and_only_unchanged() {
-        let mut card = Card::default();
+        let mut card = Card::new();
         card.options(&[0x77, 0x04, 0x5F, 0x34, 0x01, 0x01]).unwrap();
         card.record(2, true, &record(&[0x5F, 0x34, 0x01, 0x01])).unwrap();
         assert_eq!(card.signed(tags::PSN), Some(&[0x01][..]));
@@ -319,7 +334,7 @@ mod tests {
 
     #[test]
     fn more_than_is_kept_is_refused() {
-        let mut card = Card::default();
+        let mut card = Card::new();
         let big = [&[0x70, 0x82, 0x01, 0x90, 0xC1, 0x82, 0x01, 0x8C][..], &[0; 0x18C]].concat();
         for _ in 0..MAX_STATIC / 0x190 {
             card.record(1, true, &big).unwrap();

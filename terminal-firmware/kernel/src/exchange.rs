@@ -72,7 +72,7 @@ pub(crate) struct Exchange {
 pub(crate) type Inbox = Vec<u8, MAX_ANSWER>;
 
 impl Exchange {
-    pub(crate) fn idle() -> Self {
+    pub(crate) const fn idle() -> Self {
         let tap = TapInput {
             now: wavepass_protocol::time::UnixMs(0),
             utc_offset_min: 0,
@@ -88,7 +88,7 @@ impl Exchange {
             choices: Vec::new(),
             tried: 0,
             application: None,
-            afl: Afl::default(),
+            afl: Afl::EMPTY,
             exchange_us: 0,
             command: Vec::new(),
         }

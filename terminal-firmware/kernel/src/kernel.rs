@@ -39,19 +39,21 @@ pub struct Kernel<V> {
     oda: Oda,
 }
 
-impl<V: Verifier> Kernel<V> {
-    /// A kernel that has seen no card.
-    pub fn new(verifier: V) -> Self {
+impl<V> Kernel<V> {
+    /// A kernel that has seen no card. It is large: a board makes it in a static, where it need not be moved.
+    pub const fn new(verifier: V) -> Self {
         Self {
             verifier,
             issuers: Issuers::new(),
             exchange: Exchange::idle(),
             inbox: Inbox::new(),
-            card: Card::default(),
+            card: Card::new(),
             oda: Oda::new(),
         }
     }
+}
 
+impl<V: Verifier> Kernel<V> {
     /// The gate's verifier of P-256 signatures.
     pub const fn verifier(&mut self) -> &mut V {
         &mut self.verifier

@@ -7,9 +7,8 @@ use crate::talk::Talk;
 use embassy_futures::select::{Either4, select4};
 use embassy_time::{Duration, Instant, Timer};
 use embedded_storage_async::nor_flash::NorFlash;
-use wavepass_gate::{Contact, Gate, GateError, Presented};
+use wavepass_gate::{Contact, Gate, GateError, Presented, Room};
 use wavepass_kernel::Lost;
-use wavepass_protocol::ecc::Verifier;
 use wavepass_protocol::tap::{Decision, Outcome, Reason};
 
 pub use wavepass_gate::Health;
@@ -41,8 +40,8 @@ struct Opening {
 }
 
 /// A gate with everything around it.
-pub struct Terminal<'t, F, V, R, L, P> {
-    gate: &'t mut Gate<F, V>,
+pub struct Terminal<'t, F, M, R, L, P> {
+    gate: &'t mut Gate<F, M>,
     reader: R,
     line: L,
     panel: P,
@@ -78,9 +77,9 @@ impl<R: Reader> Contact for InField<'_, R> {
     }
 }
 
-impl<'t, F: NorFlash, V: Verifier, R: Reader, L: Line, P: Panel> Terminal<'t, F, V, R, L, P> {
+impl<'t, F: NorFlash, M: Room, R: Reader, L: Line, P: Panel> Terminal<'t, F, M, R, L, P> {
     /// A gate that has just started. `health` is what the board knows of itself and of the run before.
-    pub fn new(gate: &'t mut Gate<F, V>, parts: (R, L, P), drbg: Drbg, health: Health) -> Self {
+    pub fn new(gate: &'t mut Gate<F, M>, parts: (R, L, P), drbg: Drbg, health: Health) -> Self {
         let (reader, line, panel) = parts;
         Self {
             gate,

@@ -6,10 +6,10 @@ use crate::layout::Layout;
 use crate::self_test::{SelfTestError, self_test};
 use core::fmt;
 use core::ops::Range;
+use core::pin::pin;
 use embedded_storage_async::nor_flash::NorFlash;
-use wavepass_gate::{CommissionError, Gate, GateError};
+use wavepass_gate::{CommissionError, Gate, GateError, Room, apart};
 use wavepass_journal::Limits;
-use wavepass_protocol::ecc::Verifier;
 use wavepass_protocol::provisioning::{MAX_FILE, ProvisioningError};
 use zeroize::Zeroize;
 
@@ -69,33 +69,30 @@ pub trait Provisioner {
     fn answer(&mut self, outcome: Result<(), Refused>);
 }
 
-/// Starts a gate on the areas that `area` gives. `entropy` is the hardware's; `place` puts the gate where it stays, at
-/// once, for it is large.
-pub async fn start<'g, F, V>(
+/// Starts a gate on the areas that `area` gives. `entropy` is the hardware's; `memory` and `place` are where the gate
+/// stays, for it is large and never moved.
+pub async fn start<'g, F, M>(
     layout: &Layout,
     area: impl Fn(&Range<u32>) -> F,
     entropy: &[u8; 32],
-    mut verifier: V,
+    mut memory: M,
     provisioner: &mut impl Provisioner,
-    place: impl FnOnce(Gate<F, V>) -> &'g mut Gate<F, V>,
-) -> Result<(&'g mut Gate<F, V>, Drbg), Stop>
+    place: &'g mut Option<Gate<F, M>>,
+) -> Result<(&'g mut Gate<F, M>, Drbg), Stop>
 where
-    F: NorFlash + 'g,
-    V: Verifier + Clone + 'g,
+    F: NorFlash,
+    M: Room,
 {
-    self_test(&mut verifier).map_err(Stop::SelfTest)?;
-    let drbg = Drbg::start(area(&layout.drbg), entropy).await.map_err(|_| Stop::NoFlash)?;
-    let mut commissioned = false;
-    let gate = loop {
-        match Gate::start(layout.areas(&area), Limits::default(), verifier.clone()).await {
-            Ok(gate) => break place(gate),
-            Err(GateError::NotCommissioned) if !commissioned => {
-                commission(layout, &area, provisioner).await?;
-                commissioned = true;
-            }
-            Err(_) => return Err(Stop::Gate),
-        }
-    };
+    self_test(memory.verifier()).map_err(Stop::SelfTest)?;
+    let drbg = apart(pin!(Drbg::start(area(&layout.drbg), entropy))).await.map_err(|_| Stop::NoFlash)?;
+    if !apart(pin!(layout.areas(&area).is_commissioned())).await.map_err(|_| Stop::Gate)? {
+        apart(pin!(commission(layout, &area, provisioner))).await?;
+    }
+    let start = Gate::start_in(place, layout.areas(&area), Limits::default(), memory);
+    let gate = apart(pin!(start)).await.map_err(|why| match why {
+        GateError::NotCommissioned => Stop::NotCommissioned,
+        _ => Stop::Gate,
+    })?;
     let _identity = gate.identity();
     log!(
         info,
@@ -136,13 +133,14 @@ mod tests {
     use std::boxed::Box;
     use std::string::String;
     use std::vec::Vec;
+    use wavepass_gate::Memory;
     use wavepass_journal::sim::{RamFlash, block_on};
     use wavepass_protocol::dukpt::KeyId;
     use wavepass_protocol::ecc::P256Verifier;
     use wavepass_protocol::provisioning::Provisioning;
     use wavepass_protocol::tap::Direction;
 
-    type Started = Result<&'static mut Gate<RamFlash, P256Verifier>, Stop>;
+    type Started = Result<&'static mut Gate<RamFlash, Box<Memory<P256Verifier>>>, Stop>;
 
     fn file(gate_id: u32) -> Vec<u8> {
         let provisioning = Provisioning {
@@ -177,8 +175,9 @@ mod tests {
                 self.chips.iter().find(|(of, _)| of == range).map(|(_, chip)| chip.clone()).unwrap()
             };
             let mut service = Service::new(bench);
-            let place = |gate| Box::leak(Box::new(gate));
-            let started = block_on(start(&self.layout, area, &[9; 32], P256Verifier, &mut service, place));
+            let place = Box::leak(Box::new(None));
+            let memory = Box::new(Memory::new(P256Verifier));
+            let started = block_on(start(&self.layout, area, &[9; 32], memory, &mut service, place));
             started.map(|(gate, _)| gate)
         }
     }

@@ -8,8 +8,7 @@ use crate::drbg::Drbg;
 use crate::hardware::Line;
 use embassy_time::{Duration, Instant};
 use embedded_storage_async::nor_flash::NorFlash;
-use wavepass_gate::{Gate, GateError, Health, Link, LinkState};
-use wavepass_protocol::ecc::Verifier;
+use wavepass_gate::{Gate, GateError, Health, Link, LinkState, Room};
 use wavepass_protocol::link::MAX_FRAME;
 
 /// A host answers a hello, and acknowledges what it was sent, well within this.
@@ -37,9 +36,9 @@ impl Talk {
     }
 
     /// Bytes came from the host.
-    pub(crate) async fn received<F: NorFlash, V: Verifier>(
+    pub(crate) async fn received<F: NorFlash, M: Room>(
         &mut self,
-        gate: &mut Gate<F, V>,
+        gate: &mut Gate<F, M>,
         clock: &mut Clock,
         bytes: &[u8],
     ) -> Result<(), GateError<F::Error>> {
@@ -70,9 +69,9 @@ impl Talk {
     }
 
     /// Sends what there is to send and fits; begins a link where there is none.
-    pub(crate) async fn speak<F: NorFlash, V: Verifier>(
+    pub(crate) async fn speak<F: NorFlash, M: Room>(
         &mut self,
-        gate: &mut Gate<F, V>,
+        gate: &mut Gate<F, M>,
         line: &mut impl Line,
         drbg: &mut Drbg,
         health: &Health,
@@ -108,7 +107,7 @@ impl Talk {
         Ok(())
     }
 
-    fn give_up_on_silence<F: NorFlash, V: Verifier>(&mut self, gate: &Gate<F, V>, now: Instant) {
+    fn give_up_on_silence<F: NorFlash, M: Room>(&mut self, gate: &Gate<F, M>, now: Instant) {
         let Some(link) = &self.link else { return };
         let waiting = gate.acknowledged().saturating_add(1) < gate.next_sequence();
         let patience = if link.state() != LinkState::Open || waiting { ANSWER } else { SILENCE };

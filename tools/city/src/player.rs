@@ -16,7 +16,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use wavepass_gate::{Areas, Gate, GateError, Idle, Link, LinkState, Now};
+use wavepass_gate::{Areas, Gate, GateError, Idle, Link, LinkState, Memory, Now};
 use wavepass_hce::card::Card;
 use wavepass_journal::Limits;
 use wavepass_journal::sim::{FileFlash, FlashError};
@@ -38,7 +38,7 @@ const LIST_BYTES: usize = 4 * 4096;
 /// How long the gateway may keep a gate waiting before the line counts as broken.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-type CityGate = Gate<FileFlash, P256Verifier>;
+type CityGate = Gate<FileFlash, Box<Memory<P256Verifier>>>;
 
 /// Every card, each taken out while it is held to a gate.
 pub type Cards = Vec<Mutex<Option<Box<dyn Card + Send>>>>;
@@ -153,7 +153,7 @@ impl Player {
     pub async fn start(folder: &Folder, plan: GatePlan, events: Vec<Event>) -> Result<Self, PlayError> {
         let root = folder.gate(plan.id);
         let limits = Limits::default();
-        let gate = CityGate::start(areas(&root)?, limits, P256Verifier)
+        let gate = CityGate::start(areas(&root)?, limits, Box::new(Memory::new(P256Verifier)))
             .await
             .map_err(|why| PlayError::Gate { gate: plan.id, why })?;
         let (played, log) = open_log(&root.join("played.jsonl"))?;

@@ -16,7 +16,7 @@ use core::task::Poll;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use std::collections::BTreeMap;
-use wavepass_gate::{CommissionError, Contact, Gate, GateError, Idle, Now, Presented};
+use wavepass_gate::{CommissionError, Contact, Gate, GateError, Idle, Memory, Now, Presented};
 use wavepass_hce::card::Card;
 use wavepass_hce::phone::{Phone, PhoneFile};
 use wavepass_hce::state::Counters;
@@ -30,7 +30,12 @@ use wavepass_protocol::seal::{Chain, Sealed};
 use wavepass_protocol::tap::{ClockQuality, Decision, Outcome, Reason};
 use wavepass_protocol::time::UnixMs;
 
-pub type TestGate = Box<Gate<Area, P256Verifier>>;
+pub type TestGate = Box<Gate<Area, Box<Memory<P256Verifier>>>>;
+
+pub fn memory() -> Box<Memory<P256Verifier>> {
+    Box::new(Memory::new(P256Verifier))
+}
+
 pub type Trouble = GateError<FlashError>;
 
 /// 2026-11-24, 08:00 UTC.
@@ -60,7 +65,7 @@ pub fn commission(chip: &Chip, file: &[u8]) -> Result<(), CommissionError<FlashE
 }
 
 pub fn start_with(chip: &Chip, limits: Limits) -> Result<TestGate, Trouble> {
-    block_on(Gate::start(chip.areas(), limits, P256Verifier)).map(Box::new)
+    block_on(Gate::start(chip.areas(), limits, memory())).map(Box::new)
 }
 
 pub fn start(chip: &Chip) -> Result<TestGate, Trouble> {

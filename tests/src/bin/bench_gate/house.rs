@@ -6,7 +6,7 @@ use embassy_embedded_hal::flash::partition::Partition;
 use embassy_sync::blocking_mutex::raw::NoopRawMutex;
 use embassy_sync::mutex::Mutex;
 use rand_chacha::ChaCha12Rng;
-use wavepass_gate::{Contact, Gate, Idle, Now, Presented};
+use wavepass_gate::{Contact, Gate, Idle, Memory, Now, Presented};
 use wavepass_gateway::gates::{self, NewGate};
 use wavepass_gateway::keys::{BankKeys, CardOrder, KeySet, PhoneOrder};
 use wavepass_gateway::lists::deny::{self, Addition, Cause};
@@ -37,7 +37,7 @@ pub const DENIED: u64 = 100_000;
 const ISSUERS: usize = 4;
 
 pub type Area = Partition<'static, NoopRawMutex, RamFlash>;
-pub type BenchGate = Gate<Area, FastVerifier<ISSUERS>>;
+pub type BenchGate = Gate<Area, Box<Memory<FastVerifier<ISSUERS>>>>;
 
 /// A denied token.
 pub fn denied(n: u64) -> Result<Token, Failure> {
@@ -81,7 +81,9 @@ pub async fn gate(keys: &KeySet, folder: &std::path::Path) -> Result<(BenchGate,
     let area = |range: &std::ops::Range<u32>| Partition::new(shared, range.start, range.end - range.start);
     layout.areas(area).commission(&file).await.map_err(|e| format!("{e:?}"))?;
     let mut gate =
-        BenchGate::start(layout.areas(area), Limits::default(), FastVerifier::new()).await.map_err(failed)?;
+        BenchGate::start(layout.areas(area), Limits::default(), Box::new(Memory::new(FastVerifier::new())))
+            .await
+            .map_err(failed)?;
 
     let mut frame = [0; MAX_FRAME];
     let (mut link, _) = gate.link_begin([1; 16], &mut frame).map_err(|e| e.to_string())?;

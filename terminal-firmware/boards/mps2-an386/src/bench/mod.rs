@@ -13,15 +13,15 @@ mod memory;
 use count::{Counting, count};
 use embassy_embedded_hal::flash::partition::Partition;
 use embassy_futures::block_on;
-use embassy_sync::blocking_mutex::raw::NoopRawMutex;
+use embassy_sync::blocking_mutex::raw::ThreadModeRawMutex;
 use embassy_sync::mutex::Mutex;
 use memory::MemoryFlash;
 use semihosting::experimental::env::args;
 use semihosting::fs::File;
 use semihosting::io::Read;
 use semihosting::{eprintln, println};
-use static_cell::StaticCell;
-use wavepass_gate::{Areas, Contact, Gate, Idle, Now};
+use static_cell::{ConstStaticCell, StaticCell};
+use wavepass_gate::{Areas, Contact, Gate, Idle, Memory, Now};
 use wavepass_journal::Limits;
 use wavepass_kernel::{Asked, Lost};
 use wavepass_p256_verify::FastVerifier;
@@ -34,12 +34,15 @@ use wavepass_terminal::layout::Layout;
 /// Remembered issuers, as the firmware has them.
 const ISSUERS: usize = 4;
 
-type SharedFlash = Mutex<NoopRawMutex, MemoryFlash>;
-type Area = Partition<'static, NoopRawMutex, MemoryFlash>;
-type BenchGate = Gate<Area, Counting<FastVerifier<ISSUERS>>>;
+type SharedFlash = Mutex<ThreadModeRawMutex, MemoryFlash>;
+type Area = Partition<'static, ThreadModeRawMutex, MemoryFlash>;
+type BenchMemory = Memory<Counting<FastVerifier<ISSUERS>>>;
+type BenchGate = Gate<Area, &'static mut BenchMemory>;
 
 static FLASH: StaticCell<SharedFlash> = StaticCell::new();
-static GATE: StaticCell<BenchGate> = StaticCell::new();
+static MEMORY: ConstStaticCell<BenchMemory> =
+    ConstStaticCell::new(Memory::new(Counting(FastVerifier::new())));
+static GATE: ConstStaticCell<Option<BenchGate>> = ConstStaticCell::new(None);
 
 #[cortex_m_rt::entry]
 fn main() -> ! {
@@ -70,10 +73,10 @@ fn run() -> Option<()> {
         identity: area(&layout.identity),
         lists: [0, 1, 2, 3].map(|i| area(&layout.lists[i])),
     };
-    let verifier = Counting(FastVerifier::new());
-    let (started, start) = count(|| block_on(Gate::start(areas, Limits::default(), verifier)));
+    let (memory, place) = (MEMORY.take(), GATE.take());
+    let (started, start) = count(|| block_on(Gate::start_in(place, areas, Limits::default(), memory)));
     println!("start whole {start}");
-    let gate = GATE.init(started.ok()?);
+    let gate = started.ok()?;
     let mut script = Cursor(script);
     while let [kind, ..] = *script.0 {
         script.take(1)?;

@@ -11,25 +11,29 @@ mod watchdog;
 
 use core::convert::Infallible;
 use core::ops::Range;
+use core::pin::pin;
 use defmt_semihosting as _;
 use embassy_embedded_hal::flash::partition::Partition;
-use embassy_sync::blocking_mutex::raw::NoopRawMutex;
+use embassy_sync::blocking_mutex::raw::ThreadModeRawMutex;
 use embassy_sync::mutex::Mutex;
 use flash::HostFlash;
 use panel::BoardPanel;
-use static_cell::StaticCell;
+use static_cell::{ConstStaticCell, StaticCell};
 use wavepass_cortex_m::{crash, stack};
-use wavepass_gate::Gate;
-use wavepass_protocol::ecc::P256Verifier;
+use wavepass_gate::{Gate, Memory, apart};
+use wavepass_p256_verify::FastVerifier;
 use wavepass_terminal::layout::Layout;
-use wavepass_terminal::{Panel, Sign, Stop, Terminal};
+use wavepass_terminal::{Panel, SelfTestError, Sign, Stop, Terminal};
 
-type SharedFlash = Mutex<NoopRawMutex, HostFlash>;
-type Area = Partition<'static, NoopRawMutex, HostFlash>;
-type BoardGate = Gate<Area, P256Verifier>;
+type SharedFlash = Mutex<ThreadModeRawMutex, HostFlash>;
+type Area = Partition<'static, ThreadModeRawMutex, HostFlash>;
+/// Remembers as many issuers' keys as the kernel does.
+type BoardMemory = Memory<FastVerifier<4>>;
+type BoardGate = Gate<Area, &'static mut BoardMemory>;
 
 static FLASH: StaticCell<SharedFlash> = StaticCell::new();
-static GATE: StaticCell<BoardGate> = StaticCell::new();
+static MEMORY: ConstStaticCell<BoardMemory> = ConstStaticCell::new(Memory::new(FastVerifier::new()));
+static GATE: StaticCell<Option<BoardGate>> = StaticCell::new();
 
 #[cortex_m_rt::entry]
 fn main() -> ! {
@@ -51,15 +55,15 @@ async fn run() {
 }
 
 async fn start() -> Result<Infallible, Stop> {
+    test()?;
     let entropy = semi::entropy().ok_or(Stop::NoEntropy)?;
     let mut files = semi::Files::named().ok_or(Stop::NoFlash)?;
     let flash = HostFlash::open(files.flash()).ok_or(Stop::NoFlash)?;
     let layout = Layout::of(flash.len()).ok_or(Stop::NoFlash)?;
     let flash: &'static SharedFlash = FLASH.init(Mutex::new(flash));
     let area = |range: &Range<u32>| Area::new(flash, range.start, range.end - range.start);
-    let place = |gate| GATE.init(gate);
-    let (gate, drbg) =
-        wavepass_terminal::start(&layout, area, &entropy, P256Verifier, &mut files, place).await?;
+    let start = wavepass_terminal::start(&layout, area, &entropy, MEMORY.take(), &mut files, GATE.init(None));
+    let (gate, drbg) = apart(pin!(start)).await?;
     watchdog::start();
     let parts = (reader::reader(), uart::HostLine, BoardPanel);
     let mut terminal = Terminal::new(gate, parts, drbg, wavepass_cortex_m::health());
@@ -70,4 +74,9 @@ async fn start() -> Result<Infallible, Stop> {
         })
         .await;
     Err(Stop::Gate)
+}
+
+#[inline(never)]
+fn test() -> Result<(), Stop> {
+    if wavepass_p256_verify::self_test() { Ok(()) } else { Err(Stop::SelfTest(SelfTestError::P256)) }
 }

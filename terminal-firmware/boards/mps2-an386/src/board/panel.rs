@@ -31,6 +31,7 @@ pub(super) fn input(byte: u8) {
         #[cfg(feature = "faults")]
         b'W' => loop {
             // The watchdog ends it.
+            cortex_m::asm::nop();
         },
         _ => {}
     }

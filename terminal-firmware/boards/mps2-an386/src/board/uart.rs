@@ -9,6 +9,7 @@ use core::task::Poll;
 use critical_section::{CriticalSection, Mutex};
 use embassy_sync::waitqueue::AtomicWaker;
 use heapless::Deque;
+use wavepass_protocol::link::MAX_FRAME;
 use wavepass_terminal::Line;
 
 const TX_FULL: u32 = 1;
@@ -20,30 +21,25 @@ const RX_INTERRUPT: u32 = 1 << 3;
 /// The smallest divider the device takes. QEMU moves bytes as fast as the host does.
 const BAUD_DIVIDER: u32 = 16;
 
-/// Bytes received and not yet taken: a list part and its frame.
-const RECEIVE: usize = 1024;
-/// Bytes queued and not yet sent: two frames.
-const SEND: usize = 2048;
-
-struct Buffers {
+struct Buffers<const RECEIVE: usize, const SEND: usize> {
     received: Deque<u8, RECEIVE>,
     to_send: Deque<u8, SEND>,
     sending: bool,
-    receiving: bool,
+    /// The receive buffer was full: bytes wait in the device.
+    held: bool,
 }
 
-/// One serial line.
-pub(super) struct Uart {
+/// One serial line. `RECEIVE` bytes may be received and not yet taken, `SEND` queued and not yet sent.
+pub(super) struct Uart<const RECEIVE: usize, const SEND: usize> {
     base: usize,
-    buffers: Mutex<RefCell<Buffers>>,
+    buffers: Mutex<RefCell<Buffers<RECEIVE, SEND>>>,
     came: AtomicWaker,
     went: AtomicWaker,
 }
 
-impl Uart {
+impl<const RECEIVE: usize, const SEND: usize> Uart<RECEIVE, SEND> {
     const fn new(base: usize) -> Self {
-        let buffers =
-            Buffers { received: Deque::new(), to_send: Deque::new(), sending: false, receiving: true };
+        let buffers = Buffers { received: Deque::new(), to_send: Deque::new(), sending: false, held: false };
         Self {
             base,
             buffers: Mutex::new(RefCell::new(buffers)),
@@ -74,12 +70,12 @@ impl Uart {
         self.read(0x04)
     }
 
-    fn control(&self, buffers: &Buffers) {
-        let receive = if buffers.receiving { RX_INTERRUPT } else { 0 };
+    fn control(&self, buffers: &Buffers<RECEIVE, SEND>) {
+        let receive = if buffers.held { 0 } else { RX_INTERRUPT };
         self.write(0x08, TX_ENABLE | RX_ENABLE | TX_INTERRUPT | receive);
     }
 
-    fn with<T>(&self, work: impl FnOnce(&mut Buffers) -> T) -> T {
+    fn with<T>(&self, work: impl FnOnce(&mut Buffers<RECEIVE, SEND>) -> T) -> T {
         critical_section::with(|cs: CriticalSection<'_>| work(&mut self.buffers.borrow(cs).borrow_mut()))
     }
 
@@ -94,7 +90,7 @@ impl Uart {
         self.with(|buffers| {
             while self.state() & RX_FULL != 0 {
                 if buffers.received.is_full() {
-                    buffers.receiving = false;
+                    buffers.held = true;
                     self.control(buffers);
                     break;
                 }
@@ -109,7 +105,7 @@ impl Uart {
         self.went.wake();
     }
 
-    fn drain(&self, buffers: &mut Buffers) {
+    fn drain(&self, buffers: &mut Buffers<RECEIVE, SEND>) {
         buffers.sending = false;
         while self.state() & TX_FULL == 0 {
             let Some(data) = buffers.to_send.pop_front() else { return };
@@ -138,8 +134,8 @@ impl Uart {
                 *slot = byte;
                 taken += 1;
             }
-            if taken > 0 && !buffers.receiving {
-                buffers.receiving = true;
+            if taken > 0 && buffers.held {
+                buffers.held = false;
                 self.control(buffers);
                 // The byte that waits in the device raised its interrupt before; take it here.
                 while self.state() & RX_FULL != 0 && !buffers.received.is_full() {
@@ -179,12 +175,12 @@ impl Uart {
     }
 }
 
-/// The reader chip.
-pub(super) static READER: Uart = Uart::new(0x4000_4000);
-/// The host.
-pub(super) static HOST: Uart = Uart::new(0x4000_5000);
-/// The panel.
-pub(super) static PANEL: Uart = Uart::new(0x4000_6000);
+/// The reader chip: a frame of the chip's each way.
+pub(super) static READER: Uart<300, 300> = Uart::new(0x4000_4000);
+/// The host: a list part with its frame in, two frames out.
+pub(super) static HOST: Uart<1024, { 2 * MAX_FRAME }> = Uart::new(0x4000_5000);
+/// The panel: a byte for each input, lines of text out.
+pub(super) static PANEL: Uart<32, 128> = Uart::new(0x4000_6000);
 
 /// Interrupt numbers: a line's receive and transmit interrupt follow each other.
 #[derive(Clone, Copy)]
@@ -199,9 +195,9 @@ unsafe impl cortex_m::interrupt::InterruptNumber for Number {
 
 /// Switches the lines on.
 pub(super) fn start() {
-    for line in [&READER, &HOST, &PANEL] {
-        line.begin();
-    }
+    READER.begin();
+    HOST.begin();
+    PANEL.begin();
     for number in 0..6 {
         // SAFETY: every line has been set up, and its handler is in the vector table.
         unsafe { cortex_m::peripheral::NVIC::unmask(Number(number)) };

@@ -8,6 +8,7 @@ mod watchdog;
 
 use core::convert::Infallible;
 use core::ops::Range;
+use core::pin::pin;
 use defmt_rtt as _;
 use embassy_embedded_hal::flash::partition::Partition;
 use embassy_executor::{Executor, Spawner};
@@ -15,25 +16,28 @@ use embassy_nrf::config::{Config, HfclkSource, LfclkSource};
 use embassy_nrf::interrupt::Priority;
 use embassy_nrf::rng::Rng;
 use embassy_nrf::{Peripherals, bind_interrupts, buffered_uarte, pac, peripherals, qspi};
-use embassy_sync::blocking_mutex::raw::NoopRawMutex;
+use embassy_sync::blocking_mutex::raw::ThreadModeRawMutex;
 use embassy_sync::mutex::Mutex;
 use flash::BoardFlash;
 use panel::BoardPanel;
-use static_cell::StaticCell;
+use static_cell::{ConstStaticCell, StaticCell};
 use wavepass_cortex_m::{crash, stack};
-use wavepass_gate::{Gate, Health};
-use wavepass_protocol::ecc::P256Verifier;
+use wavepass_gate::{Gate, Health, Memory, apart};
+use wavepass_p256_verify::FastVerifier;
 use wavepass_terminal::layout::Layout;
 use wavepass_terminal::pn532::Settings;
 use wavepass_terminal::pn532::transport::Hsu;
-use wavepass_terminal::{Panel, Pn532Reader, Service, Sign, Stop, Terminal};
+use wavepass_terminal::{Panel, Pn532Reader, SelfTestError, Service, Sign, Stop, Terminal};
 
-type SharedFlash = Mutex<NoopRawMutex, BoardFlash>;
-type Area = Partition<'static, NoopRawMutex, BoardFlash>;
-type BoardGate = Gate<Area, P256Verifier>;
+type SharedFlash = Mutex<ThreadModeRawMutex, BoardFlash>;
+type Area = Partition<'static, ThreadModeRawMutex, BoardFlash>;
+/// Remembers as many issuers' keys as the kernel does.
+type BoardMemory = Memory<FastVerifier<4>>;
+type BoardGate = Gate<Area, &'static mut BoardMemory>;
 
 static FLASH: StaticCell<SharedFlash> = StaticCell::new();
-static GATE: StaticCell<BoardGate> = StaticCell::new();
+static MEMORY: ConstStaticCell<BoardMemory> = ConstStaticCell::new(Memory::new(FastVerifier::new()));
+static GATE: StaticCell<Option<BoardGate>> = StaticCell::new();
 static EXECUTOR: StaticCell<Executor> = StaticCell::new();
 
 bind_interrupts!(struct Irqs {
@@ -73,7 +77,13 @@ async fn run(p: Peripherals, spawner: Spawner) {
     }
 }
 
+#[inline(never)]
+fn test() -> Result<(), Stop> {
+    if wavepass_p256_verify::self_test() { Ok(()) } else { Err(Stop::SelfTest(SelfTestError::P256)) }
+}
+
 async fn start(p: Peripherals, spawner: Spawner) -> Result<Infallible, Stop> {
+    test()?;
     let lamps = panel::Lamps { barrier: p.P0_13, open: p.P0_14, refused: p.P0_15, out_of_service: p.P0_16 };
     let inputs = panel::Inputs { passed: p.P0_11, not_passed: p.P0_12, emergency: p.P0_24 };
     panel::start(lamps, inputs);
@@ -113,10 +123,10 @@ async fn start(p: Peripherals, spawner: Spawner) -> Result<Infallible, Stop> {
     let layout = Layout::of(flash::CAPACITY).ok_or(Stop::NoFlash)?;
     let flash: &'static SharedFlash = FLASH.init(Mutex::new(flash));
     let area = |range: &Range<u32>| Area::new(flash, range.start, range.end - range.start);
-    let place = |gate| GATE.init(gate);
     let mut service = Service::new(&mut host);
-    let (gate, drbg) =
-        wavepass_terminal::start(&layout, area, &entropy, P256Verifier, &mut service, place).await?;
+    let start =
+        wavepass_terminal::start(&layout, area, &entropy, MEMORY.take(), &mut service, GATE.init(None));
+    let (gate, drbg) = apart(pin!(start)).await?;
 
     let mut watchdog = watchdog::start(p.WDT);
     let reader = Pn532Reader::new(Hsu::new(reader), Settings::default());
