@@ -241,10 +241,11 @@ fn shift(gate: &mut TestGate, host: &mut Host, list: &[u8], told: &mut Told) -> 
     for frame in line.list_frames(Kind::Deny, version(2), list) {
         line.try_feed(gate, &frame)?.unwrap();
     }
-    told.list = 2;
     block_on(gate.emergency(false, at(3)))?.unwrap();
     told.emergency = false;
+    // The list comes into force in slices of idle time.
     while block_on(gate.idle())? == wavepass_gate::Idle::More {}
+    told.list = 2;
     Ok(())
 }
 
@@ -257,6 +258,7 @@ fn emergencies_passages_acknowledgements_and_lists_are_durable_whenever_the_powe
     let mut gate = start(&whole).unwrap();
     let began = whole.words();
     shift(&mut gate, &mut host, &list, &mut Told::default()).unwrap();
+    assert_eq!(gate.version(Kind::Deny), version(2));
     let (words, last) = (whole.words() - began, gate.next_sequence() - 1);
     drop(gate);
     assert!(words > 200, "{words} words");
