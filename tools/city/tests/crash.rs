@@ -7,7 +7,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::Value;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -15,8 +15,15 @@ const DAY: [&str; 8] = ["--taps", "2000", "--phones", "400", "--gates", "8", "--
 
 fn city(data: &Path, more: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_city"));
-    command.args(DAY).arg("--data").arg(data).args(more).stdout(Stdio::null()).stderr(Stdio::null());
+    command.args(DAY).arg("--data").arg(data).args(more).stdout(Stdio::null());
+    let said = fs::File::options().create(true).append(true).open(said(data)).unwrap();
+    command.stderr(said);
     command
+}
+
+/// What a city says on its standard error, beside its data folder.
+fn said(data: &Path) -> PathBuf {
+    data.with_extension("err")
 }
 
 /// The report without what depends on time.
@@ -92,10 +99,11 @@ fn a_day_killed_at_random_moments_ends_like_an_undisturbed_one() {
             }
         };
         let log = fs::read_to_string(data.join("gateway.log")).unwrap_or_default();
+        let said = fs::read_to_string(said(&data)).unwrap_or_default();
         let tail: String = log.lines().rev().take(10).collect::<Vec<_>>().join("\n");
         assert!(
             status.success(),
-            "day {days}, seed {seed}, after {cities} + {gateways} kills: {status}\n{tail}"
+            "day {days}, seed {seed}, after {cities} + {gateways} kills: {status}\n{said}\n{tail}"
         );
         assert_eq!(report(&found), expected, "day {days}, seed {seed}, after {cities} + {gateways} kills");
     }
