@@ -83,10 +83,7 @@ fn serve(folder: &Folder, database: String, runtime: &tokio::runtime::Runtime) -
     let gateway = Gateway::start(folder, database)?;
     let addresses = gateway.addresses();
     // The store says when the day was settled; who has worked on it since has moved its clock further.
-    match Admin::new(folder)?.set_clock(addresses.http, CLOSE_AT) {
-        Err(AdminError::Refused { status: 409, .. }) | Ok(()) => {}
-        Err(why) => return Err(why.into()),
-    }
+    Admin::new(folder)?.set_clock(addresses.http, CLOSE_AT)?;
     anstream::println!("\nThe gateway runs: http://{}  (gates: {})", addresses.http, addresses.link);
     anstream::println!("Administrator token: {}", folder.admin_token().display());
     anstream::println!("Ctrl-C ends it.");
