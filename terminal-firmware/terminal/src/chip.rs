@@ -1,10 +1,14 @@
 //! A PN532 as the gate's reader.
 
 use crate::hardware::{Found, Reader};
-use embassy_time::{Instant, Timer};
+use embassy_time::{Duration, Instant, Timer, with_timeout};
 use wavepass_kernel::Lost;
 use wavepass_pn532::transport::Transport;
 use wavepass_pn532::{Detected, Pn532, Pn532Error, Settings, Target};
+
+/// How long a release or a set-up may take within one turn of the loop, which the watchdog limits. Both go on with the
+/// next look where they were not done.
+const WITHIN: Duration = Duration::from_millis(1_500);
 
 /// embassy's clock, as the driver waits by it.
 pub struct Time;
@@ -72,11 +76,11 @@ impl<T: Transport> Reader for Pn532Reader<T> {
     async fn release(&mut self) {
         self.target = None;
         // A chip that does not follow is set up again by the next look.
-        let _ = self.chip.release().await;
+        let _ = with_timeout(WITHIN, self.chip.release()).await;
     }
 
     async fn recover(&mut self) -> bool {
         self.target = None;
-        self.chip.recover().await.is_ok()
+        matches!(with_timeout(WITHIN, self.chip.recover()).await, Ok(Ok(())))
     }
 }

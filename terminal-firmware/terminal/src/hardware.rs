@@ -87,6 +87,8 @@ pub trait Panel {
     fn show(&mut self, sign: Sign);
     /// Opens or closes the barrier. While the emergency input is on the board keeps it open.
     fn barrier(&mut self, open: bool);
+    /// True while the emergency input is on: it may have changed while the gate had no power.
+    fn emergency(&self) -> bool;
     /// Waits for an input. The future may be dropped and the call made again.
     async fn event(&mut self) -> PanelEvent;
 }

@@ -101,9 +101,9 @@ impl<'t, F: NorFlash, M: Room, R: Reader, L: Line, P: Panel> Terminal<'t, F, M, 
     /// Runs the gate until it cannot go on. `alive` is called at the end of every turn, and nowhere else: the board
     /// feeds its watchdog there and measures its stack.
     pub async fn run(&mut self, mut alive: impl FnMut(&mut Health)) -> Fault<F::Error> {
-        if !self.reader.recover().await {
-            self.reader_failed();
-        }
+        // The input may have changed while there was no power: what the journal has of it is only the last that was seen.
+        self.emergency_input = Some(self.panel.emergency());
+        self.panel.barrier(false);
         loop {
             if let Err(fault) = self.turn().await {
                 self.panel.barrier(false);
@@ -116,16 +116,19 @@ impl<'t, F: NorFlash, M: Room, R: Reader, L: Line, P: Panel> Terminal<'t, F, M, 
 
     async fn turn(&mut self) -> Result<(), Fault<F::Error>> {
         let mut bytes = [0; 256];
+        // The panel first: a passage that was seen counts before the time for it is over.
         let event =
-            select4(self.reader.look(), self.line.read(&mut bytes), self.panel.event(), Timer::after(TICK))
+            select4(self.panel.event(), self.reader.look(), self.line.read(&mut bytes), Timer::after(TICK))
                 .await;
+        let quiet = !matches!(event, Either4::First(_));
         match event {
-            Either4::First(found) => self.found(found).await?,
-            Either4::Second(len) => self.talk.received(self.gate, &mut self.clock, &bytes[..len]).await?,
-            Either4::Third(event) => self.panel_event(event).await?,
+            Either4::First(event) => self.panel_event(event).await?,
+            Either4::Second(found) => self.found(found).await?,
+            Either4::Third(len) => self.talk.received(self.gate, &mut self.clock, &bytes[..len]).await?,
             Either4::Fourth(()) => {}
         }
-        if self.opening.as_ref().is_some_and(|o| Instant::now() >= o.closes) {
+        // Where the panel had nothing to say.
+        if quiet && self.opening.as_ref().is_some_and(|o| Instant::now() >= o.closes) {
             self.passage(Outcome::NotPassed).await?;
         }
         // A full journal takes it when there is room again.

@@ -25,6 +25,8 @@ pub(crate) struct Talk {
     begun: Instant,
     heard: Instant,
     reported: Option<Instant>,
+    /// Since when something has been waiting to be acknowledged, and up to which number was acknowledged then.
+    waiting: Option<(Instant, u32)>,
     /// No attempt before this.
     not_before: Instant,
 }
@@ -32,7 +34,7 @@ pub(crate) struct Talk {
 impl Talk {
     pub(crate) fn new() -> Self {
         let now = Instant::MIN;
-        Self { link: None, begun: now, heard: now, reported: None, not_before: now }
+        Self { link: None, begun: now, heard: now, reported: None, waiting: None, not_before: now }
     }
 
     /// Bytes came from the host.
@@ -109,9 +111,20 @@ impl Talk {
 
     fn give_up_on_silence<F: NorFlash, M: Room>(&mut self, gate: &Gate<F, M>, now: Instant) {
         let Some(link) = &self.link else { return };
-        let waiting = gate.acknowledged().saturating_add(1) < gate.next_sequence();
-        let patience = if link.state() != LinkState::Open || waiting { ANSWER } else { SILENCE };
-        if now.saturating_duration_since(self.heard.max(self.begun)) > patience {
+        let acknowledged = gate.acknowledged();
+        self.waiting = match self.waiting {
+            _ if acknowledged.saturating_add(1) >= gate.next_sequence() => None,
+            Some((since, upto)) if upto == acknowledged => Some((since, upto)),
+            _ => Some((now, acknowledged)),
+        };
+        let last = self.heard.max(self.begun);
+        let limit = match self.waiting {
+            _ if link.state() != LinkState::Open => last + ANSWER,
+            // The host may have had nothing to say for long before there was something to acknowledge.
+            Some((since, _)) => last.max(since) + ANSWER,
+            None => last + SILENCE,
+        };
+        if now > limit {
             log!(warn, "nothing heard from the host");
             self.end(now);
         }

@@ -17,20 +17,25 @@ fn the_emergency_input_opens_the_barrier_by_itself_and_the_period_is_journaled()
     gate.press(b'E').unwrap();
     gate.wait_for(|shown| *shown == Shown::Barrier(true));
     gate.wait_for(|shown| *shown == Shown::Emergency);
-    // The period outlives a power cut: the input is the board's, the period the journal's.
     town.wait_gate(GATE, |g| g["acknowledged"] == 1).unwrap();
+    // The input goes off while there is no power: the period ends when the gate starts again.
     gate.cut().unwrap();
     let mut gate = QemuGate::power_up(&folder, town.gateway.addresses(), 2).unwrap();
+    gate.wait_for(|shown| *shown == Shown::Ready);
+    town.wait_gate(GATE, |g| g["next"] == 3).unwrap();
+    // On and off again, with power.
+    gate.press(b'E').unwrap();
+    gate.wait_for(|shown| *shown == Shown::Barrier(true));
     gate.wait_for(|shown| *shown == Shown::Emergency);
     gate.press(b'e').unwrap();
     gate.wait_for(|shown| *shown == Shown::Barrier(false));
     gate.wait_for(|shown| *shown == Shown::Ready);
     let phone = town.cards.iter().find(|c| c.0 == Kind::Phone).unwrap();
     let shown = present(&mut gate, vec![Box::new(phone.1.clone())], Some(Outcome::Passed));
-    assert_eq!(shown, Shown::Open(3, false), "both ends of the period are entries");
-    town.wait_gate(GATE, |g| g["acknowledged"] == 4).unwrap();
+    assert_eq!(shown, Shown::Open(5, false), "both ends of both periods are entries");
+    town.wait_gate(GATE, |g| g["acknowledged"] == 6).unwrap();
     let (entries, _) = stored(&town);
-    assert_eq!(entries, [(1, 3), (2, 3), (3, 1), (4, 2)]);
+    assert_eq!(entries, [(1, 3), (2, 3), (3, 3), (4, 3), (5, 1), (6, 2)]);
 }
 
 fn panic_of(gate: &Value) -> Option<&str> {

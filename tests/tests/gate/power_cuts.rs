@@ -139,6 +139,7 @@ fn a_gate_that_loses_power_at_any_moment_loses_no_tap_and_repeats_nothing() {
     assert!(open.is_empty(), "{breaks}");
     let numbers = numbers.lock().unwrap();
     assert_eq!(numbers.repeated, Vec::<[u8; 4]>::new(), "an unpredictable number came twice");
+    assert!(numbers.seen.len() >= opened.len(), "the gate's requests were not understood");
     assert!(opened.len() > cuts as usize / 2, "only {} openings in {cuts} lives", opened.len());
     println!(
         "{cuts} cuts, {} openings seen, {} entries, {} unpredictable numbers; the gate says {said}",

@@ -79,6 +79,10 @@ impl Panel for BoardPanel {
         say(if open { "barrier open\n" } else { "barrier closed\n" });
     }
 
+    fn emergency(&self) -> bool {
+        EMERGENCY.load(Ordering::Acquire)
+    }
+
     async fn event(&mut self) -> PanelEvent {
         loop {
             let mut byte = [0];

@@ -83,10 +83,11 @@ fn test() -> Result<(), Stop> {
 }
 
 async fn start(p: Peripherals, spawner: Spawner) -> Result<Infallible, Stop> {
-    test()?;
     let lamps = panel::Lamps { barrier: p.P0_13, open: p.P0_14, refused: p.P0_15, out_of_service: p.P0_16 };
     let inputs = panel::Inputs { passed: p.P0_11, not_passed: p.P0_12, emergency: p.P0_24 };
+    // First, for the emergency input works whatever else does not.
     panel::start(lamps, inputs);
+    test()?;
 
     let reader = line::reader(line::ReaderParts {
         uarte: p.UARTE1,

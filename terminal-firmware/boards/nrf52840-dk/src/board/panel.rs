@@ -202,6 +202,10 @@ impl Panel for BoardPanel {
         });
     }
 
+    fn emergency(&self) -> bool {
+        EMERGENCY.load(Ordering::Acquire)
+    }
+
     async fn event(&mut self) -> PanelEvent {
         loop {
             if let Some(event) = self.look() {
