@@ -21,6 +21,7 @@ use wavepass_gateway::clock::Driven;
 use wavepass_gateway::config::Config;
 use wavepass_gateway::gates::{self, NewGate};
 use wavepass_gateway::intake::sealer::Sealer;
+use wavepass_gateway::intake::{IntakeError, Verdict};
 use wavepass_gateway::keys::{KeyOptions, KeySet};
 use wavepass_gateway::lists;
 use wavepass_gateway::store::Store;
@@ -28,6 +29,7 @@ use wavepass_gateway::tokens::{self, IssueRequest};
 use wavepass_hce::phone::{Phone, PhoneFile};
 use wavepass_hce::reader::{Values, read};
 use wavepass_hce::state::Counters;
+use wavepass_protocol::seal::Sealed;
 use wavepass_protocol::tags;
 use wavepass_protocol::tap::{ClockQuality, Decision, Direction, Entry, OdaMethod, OdaResult, Tap, Timings};
 use wavepass_protocol::time::{Date, UnixMs};
@@ -38,6 +40,8 @@ const START: UnixMs = UnixMs(1_795_377_600_000);
 const GATES: usize = 20;
 /// Taps of one token in the day.
 const TAPS_EACH: usize = 10;
+/// Concentrators that bring entries at once.
+const LANES: usize = 5;
 /// Entries handed in at once, as gates' sessions do together.
 const BATCH: usize = 4096;
 
@@ -138,15 +142,29 @@ async fn run(taps: usize) -> Result<serde_json::Value, Failure> {
     clock.set(UnixMs(START.0 + 34 * 3_600_000))?;
     let begin = Instant::now();
     let mut waiting = tokio::task::JoinSet::new();
-    for part in sealed.chunks(BATCH) {
-        let (intake, part) = (app.intake.clone(), part.to_vec());
-        waiting.spawn(async move { intake.ingest(part).await });
-        while waiting.len() > 4 {
-            waiting.join_next().await.ok_or("no batch")???;
-        }
+    // As concentrators bring them: each gate's entries in order, several gates at once.
+    let mut lanes = vec![Vec::new(); LANES];
+    for entry in sealed {
+        let gate = Sealed::parse(&entry)?.header.ksn.key_id.0[7];
+        lanes[usize::from(gate) % LANES].push(entry);
     }
+    for lane in lanes {
+        let intake = app.intake.clone();
+        waiting.spawn(async move {
+            let mut accepted = 0;
+            for part in lane.chunks(BATCH) {
+                let receipt = intake.ingest(part.to_vec()).await?;
+                accepted += receipt.verdicts.iter().filter(|v| matches!(v, Verdict::Accepted)).count();
+            }
+            Ok::<_, IntakeError>(accepted)
+        });
+    }
+    let mut accepted = 0;
     while let Some(done) = waiting.join_next().await {
-        done??;
+        accepted += done??;
+    }
+    if accepted != taps {
+        return Err(format!("{accepted} of {taps} taps were accepted").into());
     }
     let intake_s = begin.elapsed().as_secs_f64();
     let day = tariff.clock().day_of(START.0 as i64)?;
