@@ -18,3 +18,20 @@ pub async fn apart<F: Future>(mut future: Pin<&mut F>) -> F::Output {
 fn poll<F: Future>(future: Pin<&mut F>, context: &mut Context<'_>) -> Poll<F::Output> {
     future.poll(context)
 }
+
+/// [`apart`] for a large result: it is put in its place, so that no frame of those who wait for it holds a copy.
+pub(crate) async fn apart_into<T, E, F: Future<Output = Result<T, E>>>(
+    place: &mut Option<T>,
+    mut future: Pin<&mut F>,
+) -> Result<(), E> {
+    poll_fn(|context| poll_into(place, future.as_mut(), context)).await
+}
+
+#[inline(never)]
+fn poll_into<T, E, F: Future<Output = Result<T, E>>>(
+    place: &mut Option<T>,
+    future: Pin<&mut F>,
+    context: &mut Context<'_>,
+) -> Poll<Result<(), E>> {
+    future.poll(context).map_ok(|result| *place = Some(result))
+}

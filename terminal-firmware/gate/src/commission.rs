@@ -1,6 +1,6 @@
 //! Commissioning, once in a gate's life, and start-up, each time power comes.
 
-use crate::apart::apart;
+use crate::apart::{apart, apart_into};
 use crate::keys::Keys;
 use crate::lists::Lists;
 use crate::record::{Last, Local};
@@ -115,26 +115,16 @@ impl<F: NorFlash, M: Room> Gate<F, M> {
             memory.clear();
             &mut *memory
         };
-        let mut cell = Cell::open(areas.identity).await?;
-        let mut file = [0; MAX_FILE];
-        let len = cell.load(&mut file).await?.ok_or(GateError::NotCommissioned)?;
-        let identity = identity(&file[..len]).ok_or(GateError::NotCommissioned)?;
-        file.zeroize();
-
-        let mut keys = apart(pin!(Keys::open(areas.keys, identity.key_id))).await?;
-        let [deny, ca, revocations, config] = areas.lists;
-        let cells = [
-            apart(pin!(Cell::open(deny))).await?,
-            apart(pin!(Cell::open(ca))).await?,
-            apart(pin!(Cell::open(revocations))).await?,
-            apart(pin!(Cell::open(config))).await?,
-        ];
-        let lists = apart(pin!(Lists::open(list_memory, cells, &identity.root, kernel.verifier()))).await?;
+        let identity = apart(pin!(stored_identity(areas.identity))).await?;
+        let mut parts = Parts { keys: None, lists: None, journal: None };
+        apart_into(&mut parts.keys, pin!(Keys::open(areas.keys, identity.key_id))).await?;
+        let lists = Lists::open(list_memory, areas.lists, &identity.root, kernel.verifier());
+        apart_into(&mut parts.lists, pin!(lists)).await?;
 
         let mut last: Option<Last> = None;
         let mut emergency = false;
         let mut chain = ChainCheck { key_id: identity.key_id, previous: None, broken: None };
-        let mut journal = apart(pin!(Journal::open(areas.journal, limits, |entry| {
+        let journal = Journal::open(areas.journal, limits, |entry| {
             chain.entry(&entry);
             let sequence = entry.sequence;
             let Some((local, in_emergency)) = Local::from_bytes(entry.local) else { return };
@@ -154,22 +144,12 @@ impl<F: NorFlash, M: Room> Gate<F, M> {
                 }
                 Local::Emergency { .. } => {}
             }
-        })))
-        .await?;
-
-        apart(pin!(get_ahead(&mut keys, &mut journal))).await?;
-        let gate = place.insert(Self {
-            identity,
-            journal,
-            keys,
-            memory,
-            lists,
-            config: None,
-            last,
-            emergency,
-            tampered: chain.broken,
-            uncounted_refusals: 0,
         });
+        apart_into(&mut parts.journal, pin!(journal)).await?;
+
+        apart(pin!(parts.get_ahead())).await?;
+        let gate = parts.join(place, identity, memory).ok_or(GateError::NotCommissioned)?; // all parts are there
+        (gate.last, gate.emergency, gate.tampered) = (last, emergency, chain.broken);
         gate.configure();
         Ok(gate)
     }
@@ -182,6 +162,45 @@ impl<F: NorFlash, M: Room> Gate<F, M> {
         // All slices at once, for they take less time than erasing a page does.
         while self.memory.verifier().prepare() {}
         Ok(if self.lists.slice(&self.memory.lists).await? { Idle::More } else { Idle::Done })
+    }
+}
+
+/// What a start has recovered so far, each in its place.
+struct Parts<F> {
+    keys: Option<Keys<F>>,
+    lists: Option<Lists<F>>,
+    journal: Option<Journal<F>>,
+}
+
+impl<F: NorFlash> Parts<F> {
+    async fn get_ahead(&mut self) -> Result<(), GateError<F::Error>> {
+        match (&mut self.keys, &mut self.journal) {
+            (Some(keys), Some(journal)) => get_ahead(keys, journal).await,
+            _ => Ok(()),
+        }
+    }
+
+    /// Puts them together in the gate's place; `None` where one is missing. A function of its own, so that the copies
+    /// it makes are on the stack by themselves.
+    #[inline(never)]
+    fn join<'g, M: Room>(
+        &mut self,
+        place: &'g mut Option<Gate<F, M>>,
+        identity: Identity,
+        memory: M,
+    ) -> Option<&'g mut Gate<F, M>> {
+        Some(place.insert(Gate {
+            identity,
+            journal: self.journal.take()?,
+            keys: self.keys.take()?,
+            memory,
+            lists: self.lists.take()?,
+            config: None,
+            last: None,
+            emergency: false,
+            tampered: None,
+            uncounted_refusals: 0,
+        }))
     }
 }
 
@@ -219,6 +238,15 @@ impl ChainCheck {
         }
         self.previous = Some((entry.sequence, Chain::after(entry.payload)));
     }
+}
+
+async fn stored_identity<F: NorFlash>(flash: F) -> Result<Identity, GateError<F::Error>> {
+    let mut cell = Cell::open(flash).await?;
+    let mut file = [0; MAX_FILE];
+    let len = cell.load(&mut file).await?.ok_or(GateError::NotCommissioned)?;
+    let identity = identity(&file[..len]);
+    file.zeroize();
+    identity.ok_or(GateError::NotCommissioned)
 }
 
 fn identity(file: &[u8]) -> Option<Identity> {

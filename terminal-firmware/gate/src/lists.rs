@@ -116,14 +116,14 @@ const fn slot(kind: Kind) -> Option<usize> {
 impl<F: NorFlash> Lists<F> {
     pub(crate) async fn open<V: Verifier>(
         memory: &mut ListMemory,
-        cells: [Cell<F>; 4],
+        areas: [F; 4],
         root: &PublicKey,
         verifier: &mut V,
     ) -> Result<Self, GateError<F::Error>> {
-        let [deny, cells @ ..] = cells;
+        let [deny, ca, revocations, config] = areas;
         let mut lists = Self {
-            deny: Deny::open(deny, root, verifier).await?,
-            cells,
+            deny: Deny::open(Cell::open(deny).await?, root, verifier).await?,
+            cells: [Cell::open(ca).await?, Cell::open(revocations).await?, Cell::open(config).await?],
             versions: [Version::default(); 3],
             config: None,
             arriving: None,
