@@ -7,6 +7,7 @@ use crate::application::{
     Application, CardData, House, HouseFile, MAX_LABEL, Quirks, Rsa, RsaFile, RsaKeyError, Tap,
 };
 use crate::card::{Answer, Card, CardFault};
+use crate::contactless::{MAX_HISTORICAL, Surface};
 use crate::faults::{self, Fault, MAX_EXCHANGES, MAX_FAULTS};
 use crate::files;
 use crate::ppse;
@@ -63,6 +64,9 @@ pub enum FileError {
     /// Two applications with the same identifier.
     #[error("application {0} is there twice")]
     Twice(Aid),
+    /// A UID or historical bytes that no reader takes.
+    #[error("a UID has 4, 7 or 10 bytes, and at most {MAX_HISTORICAL} historical bytes follow")]
+    Surface,
     /// More faults than 8, or a recording longer than 64 exchanges.
     #[error("a phone has at most {MAX_FAULTS} faults and recordings at most {MAX_EXCHANGES} exchanges")]
     Faults,
@@ -102,6 +106,8 @@ impl ApplicationFile {
 pub struct PhoneFile {
     /// Its applications, 1 to 4, no identifier twice.
     pub applications: Vec<ApplicationFile>,
+    /// How it shows itself in the field.
+    pub surface: Surface,
     /// Its faults, at most 8.
     pub faults: Vec<Fault>,
 }
@@ -111,6 +117,8 @@ pub struct PhoneFile {
 struct Wire {
     format: String,
     applications: Vec<ApplicationFile>,
+    #[serde(default, skip_serializing_if = "Surface::is_default")]
+    surface: Surface,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     faults: Vec<Fault>,
 }
@@ -122,7 +130,7 @@ impl TryFrom<Wire> for PhoneFile {
         if wire.format != FORMAT {
             return Err(FileError::Format);
         }
-        let file = Self { applications: wire.applications, faults: wire.faults };
+        let file = Self { applications: wire.applications, surface: wire.surface, faults: wire.faults };
         file.check()?;
         Ok(file)
     }
@@ -130,7 +138,8 @@ impl TryFrom<Wire> for PhoneFile {
 
 impl From<PhoneFile> for Wire {
     fn from(file: PhoneFile) -> Self {
-        Self { format: FORMAT.to_owned(), applications: file.applications, faults: file.faults }
+        let PhoneFile { applications, surface, faults } = file;
+        Self { format: FORMAT.to_owned(), applications, surface, faults }
     }
 }
 
@@ -146,6 +155,11 @@ impl fmt::Debug for PhoneFile {
 }
 
 impl PhoneFile {
+    /// A phone with one application, and nothing wrong with it.
+    pub fn of(application: ApplicationFile) -> Self {
+        Self { applications: vec![application], surface: Surface::default(), faults: Vec::new() }
+    }
+
     /// Reads a file's text.
     pub fn from_json(text: &str) -> Result<Self, FileError> {
         // The parser's own message may quote a value, so only the place is kept.
@@ -222,6 +236,9 @@ impl PhoneFile {
         let aid = |i: usize| self.applications[i].card().aid;
         if let Some(i) = (1..count).find(|&i| (0..i).any(|j| aid(i) == aid(j))) {
             return Err(FileError::Twice(aid(i)));
+        }
+        if !self.surface.is_sound() {
+            return Err(FileError::Surface);
         }
         let too_long =
             |f: &Fault| matches!(f, Fault::Replay { exchanges } if exchanges.len() > MAX_EXCHANGES);

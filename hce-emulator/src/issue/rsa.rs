@@ -187,7 +187,7 @@ impl RsaAuthority {
             card_key: key.clone(),
             signed_format: SIGNED_FORMAT,
         };
-        Ok(PhoneFile { applications: vec![ApplicationFile::Rsa(Box::new(file))], faults: Vec::new() })
+        Ok(PhoneFile::of(ApplicationFile::Rsa(Box::new(file))))
     }
 
     /// The authority as a file has it. It holds the issuer's key.

@@ -8,3 +8,4 @@ mod faults;
 mod files;
 mod oracle;
 mod pn532;
+mod vpcd;
