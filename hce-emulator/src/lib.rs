@@ -42,6 +42,7 @@
 //! ```
 
 pub mod application;
+pub mod authorities;
 pub mod card;
 pub mod contactless;
 pub mod decode;
@@ -52,6 +53,7 @@ pub mod issue;
 pub mod phone;
 pub mod pn532;
 pub mod ppse;
+pub mod profile;
 pub mod reader;
 pub mod state;
 pub mod tcp;

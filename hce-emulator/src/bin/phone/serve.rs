@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use wavepass_hce::card::{Answer, Card, CardFault};
-use wavepass_hce::contactless::Identity;
 use wavepass_hce::decode;
 use wavepass_hce::phone::{Phone, PhoneFile};
 use wavepass_hce::pn532::{SimulatedChip, Switches};
@@ -98,7 +97,7 @@ pub(crate) fn run(args: &Args) -> Result<(), String> {
         let slot = Slot { address: address.clone(), pause: args.pause.map(Duration::from_millis) };
         let mut seed = [0; 32];
         getrandom::fill(&mut seed).map_err(|e| format!("the system gives no random numbers: {e}"))?;
-        let mut identity = Identity::new(&file.surface, seed);
+        let mut identity = file.identity(seed);
         vpcd::serve(&slot, &mut phone, &mut identity, &stop, &mut log(args));
         return Ok(());
     }
