@@ -44,6 +44,12 @@ pub enum Fault {
         /// By so many microseconds.
         delay_us: u64,
     },
+    /// Somebody relays between the gate and this card, which is elsewhere: every exchange takes longer, the timed one
+    /// too.
+    Relay {
+        /// By so many microseconds.
+        delay_us: u64,
+    },
     /// The card leaves the field.
     FieldLost {
         /// After so many answers; the next command is still carried out, and its answer lost.
@@ -103,6 +109,7 @@ impl std::fmt::Display for Fault {
             Self::Replay { exchanges } => write!(f, "replay={}", exchanges.len()),
             Self::Broken { kind } => write!(f, "broken={}", kind.word()),
             Self::Slow { delay_us } => write!(f, "slow={delay_us}"),
+            Self::Relay { delay_us } => write!(f, "relay={delay_us}"),
             Self::FieldLost { after } => write!(f, "field-lost={after}"),
             Self::Locked => f.write_str("locked"),
             Self::StaleDol => f.write_str("stale-dol"),
@@ -130,7 +137,7 @@ impl Broken {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "`{0}` is no fault; known are forged-signature, wrong-atc, unused, no-cryptogram, locked, stale-dol, \
-     slow=MICROSECONDS, field-lost=ANSWERS and broken=noise|truncated|empty|endless|oversized|directory"
+     slow=MICROSECONDS, relay=MICROSECONDS, field-lost=ANSWERS and broken=noise|truncated|empty|endless|oversized|directory"
 )]
 pub struct UnknownFault(String);
 
@@ -149,6 +156,7 @@ impl std::str::FromStr for Fault {
             ("locked", None) => Ok(Self::Locked),
             ("stale-dol", None) => Ok(Self::StaleDol),
             ("slow", Some(us)) => Ok(Self::Slow { delay_us: us.parse().map_err(|_| unknown())? }),
+            ("relay", Some(us)) => Ok(Self::Relay { delay_us: us.parse().map_err(|_| unknown())? }),
             ("field-lost", Some(n)) => Ok(Self::FieldLost { after: n.parse().map_err(|_| unknown())? }),
             ("broken", Some(word)) => {
                 let kind = Broken::ALL.into_iter().find(|kind| kind.word() == word).ok_or_else(unknown)?;
@@ -234,7 +242,14 @@ mod tests {
     #[test]
     fn a_fault_is_read_as_it_is_written() {
         let simple = ["forged-signature", "wrong-atc", "unused", "no-cryptogram", "locked", "stale-dol"];
-        let valued = ["slow=250000", "field-lost=3", "broken=noise", "broken=endless", "broken=directory"];
+        let valued = [
+            "slow=250000",
+            "relay=8000",
+            "field-lost=3",
+            "broken=noise",
+            "broken=endless",
+            "broken=directory",
+        ];
         for text in simple.into_iter().chain(valued) {
             assert_eq!(text.parse::<Fault>().unwrap().to_string(), text);
         }
