@@ -196,3 +196,20 @@ fn faults_of_both_kinds_are_combined() {
     let refused = Decision::Refuse(Reason::AuthenticationFailed);
     assert_eq!(tap_at(&config(None), &mut clone, 1).0, refused, "also where cards are not timed");
 }
+
+#[test]
+fn the_page_about_the_phone_has_every_profile_and_every_fault() {
+    const PAGE: &str = include_str!("../../../docs/phone.md");
+    for name in Profile::names() {
+        let about = Profile::builtin(name).unwrap().about().to_owned();
+        assert!(PAGE.contains(&format!("| `{name}` | {about} |")), "{name}");
+    }
+    for entry in CATALOGUE {
+        let name = entry.name.replace('|', "\\|");
+        let row = PAGE.lines().find(|line| line.starts_with(&format!("| `{name}`")));
+        let row = row.unwrap_or_else(|| panic!("{name}"));
+        assert!(row.contains(entry.what), "{row}");
+        assert!(entry.gate.iter().all(|reason| row.ends_with(&format!("`{reason}` |"))), "{row}");
+        assert_eq!(row.ends_with("| opens |"), entry.gate.is_empty(), "{row}");
+    }
+}
