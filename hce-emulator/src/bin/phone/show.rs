@@ -138,6 +138,7 @@ fn describe(path: &Path, phone: &PhoneFile, reveal: bool) -> Result<Value, Strin
         let (profile, domain) = match application {
             ApplicationFile::House(file) => ("house", domain(&file.domain)),
             ApplicationFile::Rsa(_) => ("rsa", Value::Null),
+            ApplicationFile::Sm2(_) => ("sm2", Value::Null),
         };
         let token = if reveal {
             card.token.write_digits(&mut [0; MAX_DIGITS]).to_owned()
