@@ -628,6 +628,10 @@ pub fn certificate_of(mut phone: PhoneFile, other: &PhoneFile) -> PhoneFile {
                     mine.card_remainder.clone_from(&theirs.card_remainder);
                     mine.card_key = theirs.card_key.clone();
                 }
+                (ApplicationFile::Sm2(mine), ApplicationFile::Sm2(theirs)) => {
+                    mine.card_certificate.clone_from(&theirs.card_certificate);
+                    mine.card_key = theirs.card_key.clone();
+                }
                 _ => continue,
             }
             break;

@@ -25,6 +25,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "select", run: targets::select, seeds: targets::card_seeds },
     Target { name: "ecc_certificate", run: targets::ecc_certificate, seeds: targets::certificate_seeds },
     Target { name: "rsa_certificate", run: targets::rsa_certificate, seeds: targets::rsa_seeds },
+    Target { name: "sm2_certificate", run: targets::sm2_certificate, seeds: targets::sm2_seeds },
     Target { name: "sealed", run: targets::sealed, seeds: targets::sealed_seeds },
     Target { name: "link", run: targets::link, seeds: targets::link_seeds },
     Target { name: "list", run: targets::list, seeds: targets::list_seeds },

@@ -204,6 +204,7 @@ fn describe(path: &Path, phone: &PhoneFile, reveal: bool) -> Result<Value, Strin
         let (profile, domain, flow) = match application {
             ApplicationFile::House(file) => ("house", domain(&file.domain), Value::Null),
             ApplicationFile::Rsa(file) => ("rsa", Value::Null, json!(file.flow)),
+            ApplicationFile::Sm2(_) => ("sm2", Value::Null, Value::Null),
         };
         let token = if reveal {
             card.token.write_digits(&mut [0; MAX_DIGITS]).to_owned()
