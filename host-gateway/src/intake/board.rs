@@ -63,6 +63,9 @@ pub struct GateHealth {
     pub reader_recoveries: u32,
     /// Refusals since its start that its journal had no room for.
     pub uncounted_refusals: u32,
+    /// Why it runs and opens for nobody: `tampered`, `journal_lost`, `floor_damaged`, `keys_exhausted` or
+    /// `keys_damaged`.
+    pub trouble: Option<String>,
     /// What its firmware panicked with before its start.
     pub panic: Option<String>,
 }

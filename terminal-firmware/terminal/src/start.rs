@@ -164,7 +164,8 @@ mod tests {
 
     fn board() -> Board {
         let layout = Layout::of(4 << 20).unwrap();
-        let ranges = [&layout.keys, &layout.identity, &layout.drbg, &layout.journal].into_iter();
+        let ranges =
+            [&layout.keys, &layout.identity, &layout.drbg, &layout.floor, &layout.journal].into_iter();
         let chips = ranges.chain(&layout.lists).map(|r| (r.clone(), RamFlash::new(r.len()))).collect();
         Board { layout, chips }
     }

@@ -71,6 +71,7 @@ fn run() -> Option<()> {
         journal: area(&layout.journal),
         keys: area(&layout.keys),
         identity: area(&layout.identity),
+        floor: area(&layout.floor),
         lists: [0, 1, 2, 3].map(|i| area(&layout.lists[i])),
     };
     let (memory, place) = (MEMORY.take(), GATE.take());
