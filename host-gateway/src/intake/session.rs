@@ -354,10 +354,22 @@ impl Session {
                 peer.next = next;
                 peer.lists = lists;
                 peer.status_seen = true;
+                let mut back = None;
                 self.parts.board.update(self.connection, peer.gate_id, |state| {
+                    state.journal_back = next <= state.acknowledged;
+                    back = state.journal_back.then_some(state.acknowledged);
                     (state.oldest, state.next, state.gate_acknowledged) = (oldest, next, acknowledged);
                     state.in_force(&lists);
                 });
+                if let Some(acknowledged) = back {
+                    metrics::counter!("wavepass_link_journals_back_total").increment(1);
+                    tracing::error!(
+                        gate = peer.gate_id,
+                        next,
+                        acknowledged,
+                        "a gate's journal has gone back behind what it has sent"
+                    );
+                }
             }
             FromGate::Entry { sealed } => self.entry(peer, sealed)?,
             FromGate::Lost { from, upto } => {
