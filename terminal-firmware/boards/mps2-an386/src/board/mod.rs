@@ -18,7 +18,7 @@ use embassy_sync::blocking_mutex::raw::ThreadModeRawMutex;
 use embassy_sync::mutex::Mutex;
 use flash::HostFlash;
 use panel::BoardPanel;
-use static_cell::{ConstStaticCell, StaticCell};
+use static_cell::StaticCell;
 use wavepass_cortex_m::{crash, stack};
 use wavepass_gate::{Gate, Memory, apart};
 use wavepass_p256_verify::FastVerifier;
@@ -32,29 +32,32 @@ type BoardMemory = Memory<FastVerifier<4>>;
 type BoardGate = Gate<Area, &'static mut BoardMemory>;
 
 static FLASH: StaticCell<SharedFlash> = StaticCell::new();
-static MEMORY: ConstStaticCell<BoardMemory> = ConstStaticCell::new(Memory::new(FastVerifier::new()));
+/// Written at start: its first values, few of which are not zero, would take as much flash.
+static MEMORY: StaticCell<BoardMemory> = StaticCell::new();
 static GATE: StaticCell<Option<BoardGate>> = StaticCell::new();
 
 #[cortex_m_rt::entry]
 fn main() -> ! {
+    let memory = memory();
+    stack::paint();
     time::start();
     uart::start();
-    executor::run(|spawner| match run() {
+    executor::run(|spawner| match run(memory) {
         Ok(token) => spawner.spawn(token),
         Err(_) => crash::reset("the task was spawned twice"),
     })
 }
 
 #[embassy_executor::task]
-async fn run() {
-    let Err(why) = start().await;
+async fn run(memory: &'static mut BoardMemory) {
+    let Err(why) = start(memory).await;
     defmt::error!("out of service: {}", why);
     BoardPanel.barrier(false);
     BoardPanel.show(Sign::OutOfService);
     // Where the watchdog runs, it is not fed any more: the gate starts again, and a trouble that passes, passes.
 }
 
-async fn start() -> Result<Infallible, Stop> {
+async fn start(memory: &'static mut BoardMemory) -> Result<Infallible, Stop> {
     test()?;
     let entropy = semi::entropy().ok_or(Stop::NoEntropy)?;
     let mut files = semi::Files::named().ok_or(Stop::NoFlash)?;
@@ -62,7 +65,7 @@ async fn start() -> Result<Infallible, Stop> {
     let layout = Layout::of(flash.len()).ok_or(Stop::NoFlash)?;
     let flash: &'static SharedFlash = FLASH.init(Mutex::new(flash));
     let area = |range: &Range<u32>| Area::new(flash, range.start, range.end - range.start);
-    let start = wavepass_terminal::start(&layout, area, &entropy, MEMORY.take(), &mut files, GATE.init(None));
+    let start = wavepass_terminal::start(&layout, area, &entropy, memory, &mut files, GATE.init(None));
     let (gate, drbg) = apart(pin!(start)).await?;
     watchdog::start();
     let parts = (reader::reader(), uart::HostLine, BoardPanel);
@@ -74,6 +77,13 @@ async fn start() -> Result<Infallible, Stop> {
         })
         .await;
     Err(Stop::Gate)
+}
+
+/// Writes what is large, by way of the stack: before anything else needs that.
+#[inline(never)]
+fn memory() -> &'static mut BoardMemory {
+    const { assert!(size_of::<BoardMemory>() + 2048 <= stack::BYTES) };
+    MEMORY.init_with(|| Memory::new(FastVerifier::new()))
 }
 
 #[inline(never)]

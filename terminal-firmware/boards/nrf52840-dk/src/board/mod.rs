@@ -20,7 +20,7 @@ use embassy_sync::blocking_mutex::raw::ThreadModeRawMutex;
 use embassy_sync::mutex::Mutex;
 use flash::BoardFlash;
 use panel::BoardPanel;
-use static_cell::{ConstStaticCell, StaticCell};
+use static_cell::StaticCell;
 use wavepass_cortex_m::{crash, stack};
 use wavepass_gate::{Gate, Health, Memory, apart};
 use wavepass_p256_verify::FastVerifier;
@@ -36,7 +36,8 @@ type BoardMemory = Memory<FastVerifier<4>>;
 type BoardGate = Gate<Area, &'static mut BoardMemory>;
 
 static FLASH: StaticCell<SharedFlash> = StaticCell::new();
-static MEMORY: ConstStaticCell<BoardMemory> = ConstStaticCell::new(Memory::new(FastVerifier::new()));
+/// Written at start: its first values, few of which are not zero, would take as much flash.
+static MEMORY: StaticCell<BoardMemory> = StaticCell::new();
 static GATE: StaticCell<Option<BoardGate>> = StaticCell::new();
 static EXECUTOR: StaticCell<Executor> = StaticCell::new();
 
@@ -51,21 +52,23 @@ const PRIORITY: Priority = Priority::P2;
 
 #[cortex_m_rt::entry]
 fn main() -> ! {
+    let memory = memory();
+    stack::paint();
     let mut config = Config::default();
     // The board has both crystals: serial lines and the clock of a tap rest on them.
     config.hfclk_source = HfclkSource::ExternalXtal;
     config.lfclk_source = LfclkSource::ExternalXtal;
     config.time_interrupt_priority = PRIORITY;
     let peripherals = embassy_nrf::init(config);
-    EXECUTOR.init(Executor::new()).run(|spawner| match run(peripherals, spawner) {
+    EXECUTOR.init(Executor::new()).run(|spawner| match run(memory, peripherals, spawner) {
         Ok(token) => spawner.spawn(token),
         Err(_) => crash::reset("the task was spawned twice"),
     })
 }
 
 #[embassy_executor::task]
-async fn run(p: Peripherals, spawner: Spawner) {
-    let Err(why) = start(p, spawner).await;
+async fn run(memory: &'static mut BoardMemory, p: Peripherals, spawner: Spawner) {
+    let Err(why) = start(memory, p, spawner).await;
     defmt::error!("out of service: {}", why);
     let mut panel = BoardPanel::default();
     panel.barrier(false);
@@ -77,12 +80,23 @@ async fn run(p: Peripherals, spawner: Spawner) {
     }
 }
 
+/// Writes what is large, by way of the stack: before anything else needs that.
+#[inline(never)]
+fn memory() -> &'static mut BoardMemory {
+    const { assert!(size_of::<BoardMemory>() + 2048 <= stack::BYTES) };
+    MEMORY.init_with(|| Memory::new(FastVerifier::new()))
+}
+
 #[inline(never)]
 fn test() -> Result<(), Stop> {
     if wavepass_p256_verify::self_test() { Ok(()) } else { Err(Stop::SelfTest(SelfTestError::P256)) }
 }
 
-async fn start(p: Peripherals, spawner: Spawner) -> Result<Infallible, Stop> {
+async fn start(
+    memory: &'static mut BoardMemory,
+    p: Peripherals,
+    spawner: Spawner,
+) -> Result<Infallible, Stop> {
     let lamps = panel::Lamps { barrier: p.P0_13, open: p.P0_14, refused: p.P0_15, out_of_service: p.P0_16 };
     let inputs = panel::Inputs { passed: p.P0_11, not_passed: p.P0_12, emergency: p.P0_24 };
     // First, for the emergency input works whatever else does not.
@@ -126,7 +140,7 @@ async fn start(p: Peripherals, spawner: Spawner) -> Result<Infallible, Stop> {
     let area = |range: &Range<u32>| Area::new(flash, range.start, range.end - range.start);
     let mut service = Service::new(&mut host);
     let start =
-        wavepass_terminal::start(&layout, area, &entropy, MEMORY.take(), &mut service, GATE.init(None));
+        wavepass_terminal::start(&layout, area, &entropy, memory, &mut service, GATE.init(None));
     let (gate, drbg) = apart(pin!(start)).await?;
 
     let mut watchdog = watchdog::start(p.WDT);
