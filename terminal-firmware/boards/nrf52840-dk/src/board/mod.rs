@@ -103,25 +103,23 @@ async fn start(
     panel::start(lamps, inputs);
     test()?;
 
-    let reader = line::reader(line::ReaderParts {
+    let reader = line::reader(line::Parts {
         uarte: p.UARTE1,
         timer: p.TIMER2,
-        ppi: (p.PPI_CH2, p.PPI_CH3, p.PPI_GROUP1),
-        rxd: p.P1_01,
-        txd: p.P1_02,
+        channels: [p.PPI_CH2.into(), p.PPI_CH3.into()],
+        group: p.PPI_GROUP1.into(),
+        rxd: p.P1_01.into(),
+        txd: p.P1_02.into(),
     });
-    let mut host = line::host(
-        line::HostParts {
-            uarte: p.UARTE0,
-            timer: p.TIMER1,
-            ppi: (p.PPI_CH0, p.PPI_CH1, p.PPI_GROUP0),
-            rxd: p.P0_08,
-            txd: p.P0_06,
-            cts: p.P0_07,
-            rts: p.P0_05,
-        },
-        spawner,
-    );
+    let host = line::Parts {
+        uarte: p.UARTE0,
+        timer: p.TIMER1,
+        channels: [p.PPI_CH0.into(), p.PPI_CH1.into()],
+        group: p.PPI_GROUP0.into(),
+        rxd: p.P0_08.into(),
+        txd: p.P0_06.into(),
+    };
+    let mut host = line::host(host, line::Flow { cts: p.P0_07.into(), rts: p.P0_05.into() }, spawner);
 
     let mut entropy = [0; 32];
     let mut rng = Rng::new_blocking(p.RNG);
