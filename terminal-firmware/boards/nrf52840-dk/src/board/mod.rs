@@ -1,5 +1,5 @@
-//! Start-up, in order: the panel with its emergency input, serial lines, entropy, flash, the gate
-//! (`wavepass_terminal::start`), the watchdog; then the loop.
+//! Start-up, in order: the panel with its emergency input, the watchdog, serial lines, entropy, flash, the gate
+//! (`wavepass_terminal::start`); then the loop.
 
 mod flash;
 mod line;
@@ -27,7 +27,7 @@ use wavepass_p256_verify::FastVerifier;
 use wavepass_terminal::layout::Layout;
 use wavepass_terminal::pn532::Settings;
 use wavepass_terminal::pn532::transport::Hsu;
-use wavepass_terminal::{Panel, Pn532Reader, SelfTestError, Service, Sign, Stop, Terminal};
+use wavepass_terminal::{Pn532Reader, SelfTestError, Service, Stop, Terminal, while_starting};
 
 type SharedFlash = Mutex<ThreadModeRawMutex, BoardFlash>;
 type Area = Partition<'static, ThreadModeRawMutex, BoardFlash>;
@@ -69,15 +69,7 @@ fn main() -> ! {
 #[embassy_executor::task]
 async fn run(memory: &'static mut BoardMemory, p: Peripherals, spawner: Spawner) {
     let Err(why) = start(memory, p, spawner).await;
-    defmt::error!("out of service: {}", why);
-    let mut panel = BoardPanel::default();
-    panel.barrier(false);
-    panel.show(Sign::OutOfService);
-    // Where the watchdog runs, it is not fed any more: the gate starts again, and a trouble that passes, passes. Until
-    // then, and where it does not run, the emergency input is followed.
-    loop {
-        panel.event().await;
-    }
+    wavepass_cortex_m::stop(why, &mut BoardPanel::default(), watchdog::feed).await
 }
 
 /// Writes what is large, by way of the stack: before anything else needs that.
@@ -101,6 +93,7 @@ async fn start(
     let inputs = panel::Inputs { passed: p.P0_11, not_passed: p.P0_12, emergency: p.P0_24 };
     // First, for the emergency input works whatever else does not.
     panel::start(lamps, inputs);
+    watchdog::start(p.WDT);
     test()?;
 
     let reader = line::reader(line::Parts {
@@ -136,22 +129,20 @@ async fn start(
     let layout = Layout::of(flash::CAPACITY).ok_or(Stop::NoFlash)?;
     let flash: &'static SharedFlash = FLASH.init(Mutex::new(flash));
     let area = |range: &Range<u32>| Area::new(flash, range.start, range.end - range.start);
-    let mut service = Service::new(&mut host);
-    let start =
-        wavepass_terminal::start(&layout, area, &entropy, memory, &mut service, GATE.init(None));
-    let (gate, drbg) = apart(pin!(start)).await?;
+    let mut service = Service::new(&mut host, watchdog::feed);
+    let start = wavepass_terminal::start(&layout, area, &entropy, memory, &mut service, GATE.init(None));
+    let (gate, drbg) = while_starting(apart(pin!(start)), watchdog::feed).await?;
 
-    let mut watchdog = watchdog::start(p.WDT);
     let reader = Pn532Reader::new(Hsu::new(reader), Settings::default());
     let parts = (reader, host, BoardPanel::default());
     let mut terminal = Terminal::new(gate, parts, drbg, health());
-    let _fault = terminal
+    let fault = terminal
         .run(|health| {
-            watchdog.feed();
+            watchdog::feed();
             health.stack_used = stack::used();
         })
         .await;
-    Err(Stop::Gate)
+    Err(fault.into())
 }
 
 /// What the board knows of itself and of the run before. A stack that ran over its end leaves no record: the processor
