@@ -43,6 +43,9 @@ pub(crate) struct Args {
     /// How long the phone leaves after each tap, in milliseconds
     #[arg(long, value_name = "MILLISECONDS", conflicts_with = "tcp", default_value_t = 1_500)]
     pause: u64,
+    /// Acknowledge every command and answer none, as a chip that hangs
+    #[arg(long, conflicts_with = "tcp")]
+    never_answers: bool,
     /// What the counter survives once the phone answered
     #[arg(long, value_enum, default_value_t = Keep::Process)]
     durability: Keep,
@@ -102,7 +105,11 @@ pub(crate) fn run(args: &Args) -> Result<(), String> {
 /// The phone in the field of a simulated PN532 until `stop` is set.
 fn serve_pn532(args: &Args, listener: TcpListener, phone: Phone, stop: &AtomicBool) -> std::io::Result<()> {
     let chip = SimulatedChip::start(listener, args.seed)?;
-    chip.set_switches(Switches { tapped_away_ms: Some(args.pause), ..Switches::noise(args.noise) });
+    chip.set_switches(Switches {
+        tapped_away_ms: Some(args.pause),
+        never_answers: args.never_answers,
+        ..Switches::noise(args.noise)
+    });
     chip.present(Box::new(Logged { phone, quiet: args.quiet }));
     while !stop.load(Ordering::Relaxed) {
         std::thread::sleep(Duration::from_millis(50));
