@@ -64,7 +64,7 @@ pub enum AuthorityError {
         source: IssueError,
     },
     /// A file that was given is no authority of any suite.
-    #[error("{}: no authority of a suite known here; authorities are written by `phone issue` and by banks", .0.display())]
+    #[error("{}: no authority of a suite known here; those in an authorities folder are", .0.display())]
     Unknown(PathBuf),
     /// The folder's master key is no key.
     #[error("{}: a master key is 32 hexadecimal digits", .0.display())]

@@ -1,8 +1,8 @@
 //! What can be wrong with a card. Faults compose with each other and with every profile.
 //!
 //! [`Fault`]s are of a card's answers and live in the phone's file. [`IssueFault`]s are of what is signed and are made
-//! into the phone when it is issued ([`crate::profile`]). [`CATALOGUE`] says of each what it does, and what a sound gate
-//! says to it.
+//! into the phone when it is issued ([`crate::profile`]). [`CATALOGUE`] says of each what it does, and what a sound
+//! gate says to it.
 
 use crate::application::Quirks;
 use crate::card::{Answer, Card};

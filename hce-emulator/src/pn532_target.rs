@@ -5,8 +5,8 @@
 //! reader for more time while an answer is being made.
 //!
 //! It follows NXP UM0701-02 and published open drivers as far as they show: SetParameters `12 30`, TgInitAsTarget
-//! `8C 05 …` answered `8D 08 E0 80`, TgGetData `86`, TgSetData `8E`, and TgSetMetaData `94` for all but the last part of
-//! a longer answer. **It has not been tried on hardware yet**: its tests are against a simulated chip. In this role the
+//! `8C 05 …` answered `8D 08 E0 80`, TgGetData `86`, TgSetData `8E`, and TgSetMetaData `94` for all but the last part
+//! of a longer answer. **It has not been tried on hardware yet**: its tests are against a simulated chip. In this role the
 //! chip has a UID of four bytes of which the first is `08`; a card's own longer UID cannot be shown.
 
 use crate::card::{Card, CardFault};
@@ -375,8 +375,8 @@ pub fn serve<L: Read + Write>(
     Ok(())
 }
 
-/// The card is in the field again. Where the chip still has a command of the reader's, it has been asking the reader for
-/// time, and drops it now.
+/// The card is in the field again. Where the chip still has a command of the reader's, it has been asking the reader
+/// for time, and drops it now.
 fn come_back(target: &mut Target, identity: &mut Identity, begun: Instant) {
     identity.enter_field();
     target.show(identity);

@@ -1,5 +1,5 @@
-//! A PN532 that plays the card, as a simulated chip sees it. No chip of NXP's was at hand: what is sent is what the user
-//! manual UM0701-02 and published examples have.
+//! A PN532 that plays the card, as a simulated chip sees it. No chip of NXP's was at hand: what is sent is what the
+//! user manual UM0701-02 and published examples have.
 
 use crate::cast::*;
 use std::collections::VecDeque;

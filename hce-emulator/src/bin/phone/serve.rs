@@ -25,8 +25,8 @@ use wavepass_hce::vpcd::{self, Slot};
 ///
 /// With --vpcd it lies in a virtual PC/SC reader of a real pcscd (Debian: pcscd, vsmartcard-vpcd). With --tcp messages
 /// are a length (two bytes, big-endian) and an APDU. With --pn532 it is the serial line of a simulated PN532 with the
-/// phone in its field, to which QEMU's `-serial tcp:ADDRESS:PORT` connects. With --pn532-target a real PN532 on a serial
-/// port plays the card to any reader; this has not been tried on hardware yet. One reader at a time. Ctrl-C ends.
+/// phone in its field, to which QEMU's `-serial tcp:ADDRESS:PORT` connects. With --pn532-target a real PN532 on a
+/// serial port plays the card to any reader; this has not been tried on hardware yet. One reader at a time. Ctrl-C ends.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  \
     phone serve anna.json --vpcd                             in pcscd's virtual reader on this computer\n  \
@@ -49,6 +49,9 @@ pub(crate) struct Args {
     /// How long the phone leaves after each tap, in milliseconds; 1500 with --pn532, else it stays
     #[arg(long, value_name = "MILLISECONDS", conflicts_with = "tcp")]
     pause: Option<u64>,
+    /// Acknowledge every command and answer none, as a chip that hangs; with --pn532
+    #[arg(long, conflicts_with_all = ["tcp", "vpcd", "pn532_target"])]
+    never_answers: bool,
     /// What the counter survives once the phone answered
     #[arg(long, value_enum, default_value_t = Keep::Process)]
     durability: Keep,
@@ -196,7 +199,11 @@ type Served = Scripted<Phone>;
 fn serve_pn532(args: &Args, listener: TcpListener, phone: Served, stop: &AtomicBool) -> std::io::Result<()> {
     let chip = SimulatedChip::start(listener, args.seed.unwrap_or(1))?;
     let noise = Switches::noise(args.noise.unwrap_or_default());
-    chip.set_switches(Switches { tapped_away_ms: Some(args.pause.unwrap_or(PAUSE_MS)), ..noise });
+    chip.set_switches(Switches {
+        tapped_away_ms: Some(args.pause.unwrap_or(PAUSE_MS)),
+        never_answers: args.never_answers,
+        ..noise
+    });
     chip.present(Box::new(Logged { card: phone, log: Log::new(args.look()) }));
     while !stop.load(Ordering::Relaxed) {
         std::thread::sleep(Duration::from_millis(50));
