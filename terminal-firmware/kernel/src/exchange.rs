@@ -17,7 +17,7 @@ use wavepass_protocol::select::{Afl, Aid, Fci, MAX_CANDIDATES, parse_ppse};
 use wavepass_protocol::tags;
 use wavepass_protocol::tap::Reason;
 use wavepass_protocol::time::{Date, time_of_day};
-use wavepass_protocol::tlv::Tag;
+use wavepass_protocol::tlv::{self, Tag};
 use wavepass_protocol::token::to_bcd;
 
 /// UnionPay's cards say in DF61 whether they sign in the quick flow; other schemes' have no such flag.
@@ -340,6 +340,19 @@ impl Exchange {
         let record = self.afl.record(usize::from(index)).ok_or(CARD_ERROR)?;
         card.record(record.sfi, record.is_oda, data)?;
         self.read(index + 1)
+    }
+
+    /// Takes the values of a command that went out instead of the one in flight. False where it is no such command.
+    pub(crate) fn sent(&self, card: &mut Card, command: &[u8]) -> bool {
+        let Ok(theirs) = Command::parse(command) else { return false };
+        if self.command.get(..2) != Some(&[theirs.cla, theirs.ins]) {
+            return false;
+        }
+        match self.phase {
+            Phase::Options => tlv::get(theirs.data, tags::COMMAND_TEMPLATE)
+                .is_ok_and(|values| card.replace_pdol_values(values)),
+            _ => false,
+        }
     }
 
     fn send(&mut self, command: &Command<'_>) -> Result<(), Stop> {
