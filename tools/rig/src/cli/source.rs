@@ -1,0 +1,115 @@
+//! Where the card comes from, and which terminal it meets.
+
+use crate::terminal::Terminal;
+use clap::Args;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+use wavepass_hce::phone::Phone;
+use wavepass_hce::state::Durability;
+use wavepass_kernel::TapInput;
+use wavepass_protocol::time::{Date, UnixMs};
+
+/// A reader or a phone, and the terminal in front of it.
+#[derive(Args, Clone)]
+pub(super) struct Source {
+    /// A text that the reader's name holds [default: the first with a card]
+    #[arg(long, value_name = "TEXT", conflicts_with = "phone")]
+    pub(super) reader: Option<String>,
+    /// A phone of the emulator in this process instead of a reader
+    #[arg(long, value_name = "FILE")]
+    pub(super) phone: Option<PathBuf>,
+    /// The terminal's file [default: the one that comes with the rig]
+    #[arg(long, value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
+    /// How long to wait for a card, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    pub(super) wait: u64,
+    /// Show whole card numbers and every byte
+    #[arg(long)]
+    pub(super) show_numbers: bool,
+    /// JSON, one line a tap
+    #[arg(long)]
+    pub(super) json: bool,
+    #[arg(skip)]
+    pub(super) no_limit: bool,
+}
+
+impl Source {
+    /// The same, but a slow card is waited for.
+    pub(super) fn without_limit(&self) -> Self {
+        Self { no_limit: true, ..self.clone() }
+    }
+
+    pub(super) const fn patience(&self) -> Duration {
+        Duration::from_secs(self.wait)
+    }
+
+    pub(super) fn terminal(&self) -> Result<Terminal, String> {
+        let mut terminal = match &self.config {
+            None => Terminal::builtin().map_err(|e| e.to_string())?,
+            Some(path) => Terminal::load(path).map_err(|e| format!("{}: {e}", path.display()))?,
+        };
+        if self.no_limit {
+            terminal.config.tap_limit_us = u64::MAX;
+        }
+        Ok(terminal)
+    }
+
+    /// The phone in this process, where one is asked for.
+    pub(super) fn phone(&self) -> Option<Result<Phone, String>> {
+        let load = |path: &Path| {
+            Phone::from_files(path, Durability::Process).map_err(|e| format!("{}: {e}", path.display()))
+        };
+        self.phone.as_deref().map(load)
+    }
+}
+
+/// This moment, for a tap.
+pub(super) fn input(terminal: &Terminal) -> Result<TapInput, String> {
+    let mut unpredictable = [0; 4];
+    getrandom::fill(&mut unpredictable).map_err(|e| format!("the system gives no random numbers: {e}"))?;
+    Ok(TapInput { now: now(), utc_offset_min: terminal.utc_offset_min, unpredictable, start_us: 0 })
+}
+
+fn now() -> UnixMs {
+    let passed = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    UnixMs(u64::try_from(passed.as_millis()).unwrap_or_default())
+}
+
+/// The day at the terminal.
+pub(super) fn today(terminal: &Terminal) -> Date {
+    Date::at(now(), terminal.utc_offset_min)
+}
+
+#[cfg(feature = "pcsc")]
+pub(super) fn list(json: bool) -> Result<bool, String> {
+    use crate::show::{BOLD, DIM};
+    use wavepass_hce::hex;
+    let readers = crate::pcsc_way::Readers::open().and_then(|r| r.list()).map_err(|e| e.to_string())?;
+    if json {
+        let one = |r: &crate::pcsc_way::Reader| serde_json::json!({ "name": r.name, "atr": r.atr.as_deref().map(hex::encode) });
+        println!("{}", serde_json::Value::from(readers.iter().map(one).collect::<Vec<_>>()));
+    } else if readers.is_empty() {
+        println!("no reader is connected");
+    } else {
+        for reader in &readers {
+            match &reader.atr {
+                Some(atr) => {
+                    anstream::println!("{BOLD}{}{BOLD:#}  card, ATR {}", reader.name, hex::encode(atr));
+                }
+                None => anstream::println!("{BOLD}{}{BOLD:#}  {DIM}no card{DIM:#}", reader.name),
+            }
+        }
+    }
+    Ok(!readers.is_empty())
+}
+
+#[cfg(not(feature = "pcsc"))]
+pub(super) fn list(_: bool) -> Result<bool, String> {
+    Err(NO_PCSC.to_owned())
+}
+
+/// What a rig without readers says when it is asked for one.
+#[cfg(not(feature = "pcsc"))]
+pub(super) const NO_PCSC: &str =
+    "this rig was built without PC/SC: build it with the feature `pcsc`, or give it a phone with --phone";
