@@ -7,7 +7,8 @@ pub(crate) use house::House;
 pub(crate) use house::static_hash;
 pub use house::{HOUSE_AID, HOUSE_PDOL, HouseFile};
 pub use rsa::{
-    RSA_CREDIT_AID, RSA_DEBIT_AID, RSA_PDOL, RSA_QUASI_CREDIT_AID, RsaCardKey, RsaFile, RsaKeyError,
+    RSA_CREDIT_AID, RSA_DEBIT_AID, RSA_OTHER_DEBIT_AID, RSA_PDOL, RSA_QUASI_CREDIT_AID, RsaCardKey, RsaFile,
+    RsaFlow, RsaKeyError,
 };
 pub(crate) use rsa::{Rsa, seal, static_data};
 
@@ -71,16 +72,16 @@ impl CardData {
         w.tlv(tags::PSN, &[self.psn])
     }
 
-    /// The cryptogram of a tap: over the PDOL values, AIP, counter and issuer application data.
+    /// The cryptogram of a tap: over the values sent, AIP, counter and issuer application data.
     fn cryptogram(&self, tap: &Tap<'_>, aip: &[u8], atc: u16) -> [u8; 8] {
         let session = Zeroizing::new(session_key(self.master_key.bytes(), atc));
         application_cryptogram(&session, &[tap.values, aip, &atc.to_be_bytes(), &tap.quirks.iad()])
     }
 }
 
-/// One tap, as GET PROCESSING OPTIONS brings it.
+/// One tap, as GET PROCESSING OPTIONS brings it, and after it INTERNAL AUTHENTICATE and GENERATE AC.
 pub(crate) struct Tap<'a> {
-    /// The values for the PDOL.
+    /// The values for the command's list.
     pub(crate) values: &'a [u8],
     /// The counter of this tap.
     pub(crate) atc: u16,
@@ -183,7 +184,10 @@ impl Application {
         match self {
             Self::House(_) => fci(self.card(), &self.pdol(quirks), &[]),
             // UnionPay's sign that the card authenticates itself off line for an online cryptogram.
-            Self::Rsa(_) => fci(self.card(), &self.pdol(quirks), &[(tags::CARD_SUPPORTS, &[0x40, 0x00])]),
+            Self::Rsa(rsa) if rsa.file.flow == RsaFlow::Quick => {
+                fci(self.card(), &self.pdol(quirks), &[(tags::CARD_SUPPORTS, &[0x40, 0x00])])
+            }
+            Self::Rsa(_) => fci(self.card(), &self.pdol(quirks), &[]),
         }
     }
 
@@ -194,7 +198,32 @@ impl Application {
         }
     }
 
-    /// The answer to GET PROCESSING OPTIONS: template 77.
+    /// What the application asks for with GENERATE AC and with INTERNAL AUTHENTICATE; `None` where it has no such
+    /// commands.
+    pub(crate) const fn lists(&self) -> Option<(&'static [u8], &'static [u8])> {
+        match self {
+            Self::House(_) => None,
+            Self::Rsa(rsa) => rsa.lists(),
+        }
+    }
+
+    /// The answer to INTERNAL AUTHENTICATE; `None` where the application has no such command.
+    pub(crate) fn authenticate(&self, tap: &Tap<'_>) -> Option<Result<Vec<u8>, TlvError>> {
+        match self {
+            Self::House(_) => None,
+            Self::Rsa(rsa) => rsa.authenticate(tap),
+        }
+    }
+
+    /// The answer to GENERATE AC; `None` where no cryptogram is due.
+    pub(crate) fn generate(&mut self, tap: &Tap<'_>) -> Option<Result<Vec<u8>, TlvError>> {
+        match self {
+            Self::House(_) => None,
+            Self::Rsa(rsa) => rsa.generate(tap),
+        }
+    }
+
+    /// The answer to GET PROCESSING OPTIONS.
     pub(crate) fn process(&mut self, tap: &Tap<'_>) -> Result<Vec<u8>, TlvError> {
         match self {
             Self::House(house) => house.process(tap),

@@ -6,12 +6,12 @@ mod house;
 mod rsa;
 
 pub use crate::application::{
-    HOUSE_AID, HOUSE_PDOL, RSA_CREDIT_AID, RSA_DEBIT_AID, RSA_PDOL, RSA_QUASI_CREDIT_AID, RsaCardKey,
-    RsaKeyError,
+    HOUSE_AID, HOUSE_PDOL, RSA_CREDIT_AID, RSA_DEBIT_AID, RSA_OTHER_DEBIT_AID, RSA_PDOL,
+    RSA_QUASI_CREDIT_AID, RsaCardKey, RsaFlow, RsaKeyError,
 };
 pub use house::{AuthorityOrder, Domain, HouseAuthority, HouseIssuer, HouseOrder, Sign};
 pub use rsa::{
-    CA_BITS, CARD_BITS, ISSUER_BITS, RsaAuthority, RsaAuthorityOrder, RsaCaKey, RsaKeyPool, RsaOrder,
+    CA_BITS, CARD_BITS, ISSUER_BITS, RsaAuthority, RsaAuthorityOrder, RsaCaKey, RsaKeyPool, RsaKind, RsaOrder,
 };
 
 use wavepass_protocol::ecc::CertError;

@@ -365,7 +365,9 @@ impl Phone {
             (0x80, 0xA8) => return self.processing_options(&command),
             (0x00, 0xB2) => self.read_record(&command),
             (0x00, 0xC0) => self.get_response(&command),
-            (_, 0xA4 | 0xA8 | 0xB2 | 0xC0) => Err(Status::ClassNotSupported),
+            (0x00, 0x88) => self.authenticate(&command),
+            (0x80, 0xAE) => self.generate(&command),
+            (_, 0x88 | 0xA4 | 0xA8 | 0xAE | 0xB2 | 0xC0) => Err(Status::ClassNotSupported),
             _ => Err(Status::InstructionNotSupported),
         };
         Ok(match result {
@@ -456,6 +458,37 @@ impl Phone {
         }
         let record = self.applications[selected].record(command.p2 >> 3, command.p1);
         record.map(<[u8]>::to_vec).ok_or(Status::RecordNotFound)
+    }
+
+    fn authenticate(&mut self, command: &Command<'_>) -> Result<Vec<u8>, Status> {
+        let Session::Processed(selected) = self.session else { return Err(Status::ConditionsNotSatisfied) };
+        let (_, ddol) = self.applications[selected].lists().ok_or(Status::InstructionNotSupported)?;
+        if (command.p1, command.p2) != (0, 0) {
+            return Err(Status::WrongParameters);
+        }
+        let tap = self.later(command.data, ddol)?;
+        let answer = self.applications[selected].authenticate(&tap).ok_or(Status::InstructionNotSupported)?;
+        answer.map_err(|_| Status::NoDiagnosis)
+    }
+
+    fn generate(&mut self, command: &Command<'_>) -> Result<Vec<u8>, Status> {
+        let Session::Processed(selected) = self.session else { return Err(Status::ConditionsNotSatisfied) };
+        let (cdol, _) = self.applications[selected].lists().ok_or(Status::InstructionNotSupported)?;
+        // Bits 8 and 7 name the cryptogram asked for, and 11 is none. The card gives an ARQC whichever it is.
+        if command.p1 & 0xC0 == 0xC0 || command.p2 != 0 {
+            return Err(Status::WrongParameters);
+        }
+        let tap = self.later(command.data, cdol)?;
+        let answer = self.applications[selected].generate(&tap).ok_or(Status::ConditionsNotSatisfied)?;
+        answer.map_err(|_| Status::NoDiagnosis)
+    }
+
+    /// What a command after GET PROCESSING OPTIONS brings, whose values must be as long as its list asks for.
+    fn later<'v>(&mut self, values: &'v [u8], list: &[u8]) -> Result<Tap<'v>, Status> {
+        if Dol::parse(list).map(|list| list.total_len()) != Ok(values.len()) {
+            return Err(Status::WrongLength);
+        }
+        Ok(Tap { values, atc: 0, nonce: self.noise(), quirks: self.quirks })
     }
 
     fn noise(&mut self) -> [u8; 32] {

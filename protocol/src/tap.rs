@@ -219,7 +219,7 @@ pub struct Tap<'a> {
     pub aip: Option<[u8; 2]>,
     /// Track 2 equivalent data (57), at most 19 bytes.
     pub track2: &'a [u8],
-    /// The PDOL as the card gave it.
+    /// The list whose values the cryptogram covers, as the card gave it: the PDOL, or CDOL1 where GENERATE AC was sent.
     pub pdol: &'a [u8],
     /// The values the gate sent for it.
     pub pdol_values: &'a [u8],

@@ -1,7 +1,8 @@
 //! The application of RSA cards in circulation: certificates with message recovery, quick dynamic authentication
-//! (fDDA) version 01. The private operation is crate `rsa`'s; cards of this kind are test cards.
+//! (fDDA) version 01, or an older card's dynamic authentication (DDA) by INTERNAL AUTHENTICATE and cryptogram by
+//! GENERATE AC. The private operation is crate `rsa`'s; cards of this kind are test cards.
 
-use super::{CTQ, CardData, Record, Tap, write};
+use super::{CTQ, CardData, Quirks, Record, Tap, write};
 use crate::hex::SecretNumber;
 use crate::phone::PhoneError;
 use rsa::hazmat::rsa_decrypt_and_check;
@@ -12,7 +13,7 @@ use sha1::{Digest, Sha1};
 use wavepass_protocol::dol::Dol;
 use wavepass_protocol::rsa::{MAX_MODULUS, MIN_MODULUS};
 use wavepass_protocol::tags;
-use wavepass_protocol::tlv::{TlvError, Writer};
+use wavepass_protocol::tlv::{Tag, TlvError, Writer};
 use wavepass_protocol::token::to_bcd;
 
 /// UnionPay, debit.
@@ -21,6 +22,8 @@ pub const RSA_DEBIT_AID: &[u8] = &[0xA0, 0x00, 0x00, 0x03, 0x33, 0x01, 0x01, 0x0
 pub const RSA_CREDIT_AID: &[u8] = &[0xA0, 0x00, 0x00, 0x03, 0x33, 0x01, 0x01, 0x02];
 /// UnionPay, quasi-credit.
 pub const RSA_QUASI_CREDIT_AID: &[u8] = &[0xA0, 0x00, 0x00, 0x03, 0x33, 0x01, 0x01, 0x03];
+/// UnionPay, debit of another market.
+pub const RSA_OTHER_DEBIT_AID: &[u8] = &[0xA0, 0x00, 0x00, 0x03, 0x33, 0x01, 0x01, 0x06];
 /// What these cards ask of a gate: 33 bytes of values.
 pub const RSA_PDOL: &[u8] = super::HOUSE_PDOL;
 
@@ -28,6 +31,17 @@ pub const RSA_PDOL: &[u8] = super::HOUSE_PDOL;
 const AIP: [u8; 2] = [0x20, 0x00];
 /// SFI 1: certificates (the issuer's fills a record of its own). SFI 2: signed data. SFI 3: the dynamic signature.
 const AFL: [u8; 12] = [0x08, 1, 3, 0, 0x10, 1, 1, 1, 0x18, 1, 1, 0];
+/// The same of an older card: its signature is no record.
+const STANDARD_AFL: [u8; 8] = [0x08, 1, 3, 0, 0x10, 1, 1, 1];
+/// What an older card wants signed (DDOL): the unpredictable number.
+const DDOL: &[u8] = &[0x9F, 0x37, 4];
+/// What an older card wants its cryptogram to cover (CDOL1): 52 bytes of values.
+const CDOL1: &[u8] = &[
+    0x9F, 0x02, 6, 0x9F, 0x03, 6, 0x9F, 0x1A, 2, 0x95, 5, 0x5F, 0x2A, 2, 0x9A, 3, 0x9C, 1, 0x9F, 0x37, 4,
+    0x9F, 0x21, 3, 0x9F, 0x4E, 20,
+];
+/// ICC dynamic number of an older card, bytes.
+const DYNAMIC_NUMBER: usize = 8;
 /// fDDA version.
 const FDDA_01: u8 = 0x01;
 /// Service code of track 2: international, authorised by the issuer, no restriction.
@@ -174,6 +188,25 @@ fn frame(len: usize, head: &[u8], rest: &[&[u8]]) -> Result<Vec<u8>, RsaKeyError
     Ok(block)
 }
 
+/// How a card is proven genuine, and in which form it answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RsaFlow {
+    /// It says in DF61 that it signs in the quick flow (fDDA).
+    #[default]
+    Quick,
+    /// An older card: INTERNAL AUTHENTICATE and GENERATE AC, answers in template 77.
+    Standard,
+    /// The same with answers in template 80: values without tags.
+    StandardPlain,
+}
+
+impl RsaFlow {
+    fn is_quick(&self) -> bool {
+        *self == Self::Quick
+    }
+}
+
 /// The file of an RSA application.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -201,13 +234,18 @@ pub struct RsaFile {
     pub card_key: RsaCardKey,
     /// The signed data format: 05, or 95 as some schemes' cards have it with an ARQC.
     pub signed_format: u8,
+    /// How it is proven genuine.
+    #[serde(default, skip_serializing_if = "RsaFlow::is_quick")]
+    pub flow: RsaFlow,
 }
 
 /// An RSA application at work.
 pub(crate) struct Rsa {
     pub(crate) file: RsaFile,
-    /// The last one is made anew at each tap.
+    /// In the quick flow the last one is made anew at each tap.
     pub(crate) records: Vec<Record>,
+    /// The counter of the tap whose cryptogram an older card still has to give.
+    owed: Option<u16>,
 }
 
 impl Rsa {
@@ -245,12 +283,63 @@ impl Rsa {
                     optional(w, tags::CARD_REMAINDER, &file.card_remainder)
                 })?,
             ),
-            (2, 1, record(|w| w.bytes(&certified_content(&file.card)?))?),
+            (2, 1, record(|w| w.bytes(&certified_content(&file.card, file.flow)?))?),
         ];
-        Ok(Self { file: file.clone(), records })
+        Ok(Self { file: file.clone(), records, owed: None })
+    }
+
+    /// The answer of an older card, in the form that it has.
+    fn answer(&self, objects: &[(Tag, &[u8])]) -> Result<Vec<u8>, TlvError> {
+        if self.file.flow == RsaFlow::StandardPlain {
+            let values: Vec<u8> = objects.iter().flat_map(|(_, value)| value.to_vec()).collect();
+            return write(|w| w.tlv(tags::RESPONSE_1, &values));
+        }
+        write(|w| {
+            w.nested(tags::RESPONSE_2, |w| objects.iter().try_for_each(|(tag, value)| w.tlv(*tag, value)))
+        })
+    }
+
+    /// The answer to INTERNAL AUTHENTICATE: a signature over the values sent. `None` from a card without the command.
+    pub(super) fn authenticate(&self, tap: &Tap<'_>) -> Option<Result<Vec<u8>, TlvError>> {
+        if self.file.flow.is_quick() {
+            return None;
+        }
+        let mut head = vec![self.file.signed_format, 0x01, DYNAMIC_NUMBER as u8 + 1, DYNAMIC_NUMBER as u8];
+        head.extend_from_slice(&tap.nonce[..DYNAMIC_NUMBER]);
+        let signature = self.sign_block(&head, &[tap.values], tap.quirks);
+        Some(
+            signature
+                .map_err(|_| TlvError::Full)
+                .and_then(|signature| self.answer(&[(tags::SDAD, &signature)])),
+        )
+    }
+
+    /// The answer to GENERATE AC: a cryptogram over the values sent, once a tap. `None` from a card that owes none.
+    pub(super) fn generate(&mut self, tap: &Tap<'_>) -> Option<Result<Vec<u8>, TlvError>> {
+        let (card, quirks) = (&self.file.card, tap.quirks);
+        let atc = quirks.stated_atc(self.owed.take()?);
+        let cryptogram = card.cryptogram(tap, &AIP, atc);
+        Some(self.answer(&[
+            (tags::CID, &[quirks.cid()]),
+            (tags::ATC, &atc.to_be_bytes()),
+            (tags::CRYPTOGRAM, &cryptogram),
+            (tags::IAD, &quirks.iad()),
+        ]))
+    }
+
+    /// What the card asks for with GENERATE AC and INTERNAL AUTHENTICATE, if it knows them.
+    pub(super) const fn lists(&self) -> Option<(&'static [u8], &'static [u8])> {
+        match self.file.flow {
+            RsaFlow::Quick => None,
+            RsaFlow::Standard | RsaFlow::StandardPlain => Some((CDOL1, DDOL)),
+        }
     }
 
     pub(super) fn process(&mut self, tap: &Tap<'_>) -> Result<Vec<u8>, TlvError> {
+        if !self.file.flow.is_quick() {
+            self.owed = Some(tap.atc);
+            return self.answer(&[(tags::AIP, &AIP), (tags::AFL, &STANDARD_AFL)]);
+        }
         let (card, quirks) = (&self.file.card, tap.quirks);
         let atc = quirks.stated_atc(tap.atc);
         let [n0, n1, n2, n3, ..] = tap.nonce;
@@ -286,9 +375,13 @@ impl Rsa {
         let value =
             |tag| Dol::parse(&pdol).ok().and_then(|dol| dol.locate(tap.values, tag)).unwrap_or_default();
         let sent = [tags::UNPREDICTABLE_NUMBER, tags::AMOUNT, tags::CURRENCY].map(value);
-        let mut block =
-            frame(self.file.card_key.modulus().len(), &head, &[sent[0], sent[1], sent[2], card_data])?;
-        if tap.quirks.forged_signature {
+        self.sign_block(&head, &[sent[0], sent[1], sent[2], card_data], tap.quirks)
+    }
+
+    /// Signs with the card's key: `6A | head | BB… | SHA-1 | BC`.
+    fn sign_block(&self, head: &[u8], rest: &[&[u8]], quirks: Quirks) -> Result<Vec<u8>, RsaKeyError> {
+        let mut block = frame(self.file.card_key.modulus().len(), head, rest)?;
+        if quirks.forged_signature {
             // A block that recovers well and whose hash is of something else.
             let hash_at = block.len() - 2;
             block[hash_at] ^= 0x01;
@@ -302,17 +395,22 @@ fn record(content: impl FnOnce(&mut Writer<'_>) -> Result<(), TlvError>) -> Resu
 }
 
 /// What stands in the signed record.
-fn certified_content(card: &CardData) -> Result<Vec<u8>, TlvError> {
+fn certified_content(card: &CardData, flow: RsaFlow) -> Result<Vec<u8>, TlvError> {
     write(|w| {
         card.write_identity(w)?;
         w.tlv(tags::ISSUER_COUNTRY, &[0x01, 0x56])?;
-        w.tlv(tags::SDA_TAG_LIST, &[0x82])
+        w.tlv(tags::SDA_TAG_LIST, &[0x82])?;
+        if flow.is_quick() {
+            return Ok(());
+        }
+        w.tlv(tags::CDOL1, CDOL1)?;
+        w.tlv(tags::DDOL, DDOL)
     })
 }
 
 /// The static data that the issuer certifies: the signed record, then the AIP.
-pub(crate) fn static_data(card: &CardData) -> Result<Vec<u8>, TlvError> {
-    let mut data = certified_content(card)?;
+pub(crate) fn static_data(card: &CardData, flow: RsaFlow) -> Result<Vec<u8>, TlvError> {
+    let mut data = certified_content(card, flow)?;
     data.extend_from_slice(&AIP);
     Ok(data)
 }

@@ -2,7 +2,7 @@
 
 use super::house::check_dates;
 use super::{IssueError, json_error};
-use crate::application::{CardData, RsaCardKey, RsaFile, RsaKeyError, seal, static_data};
+use crate::application::{CardData, RsaCardKey, RsaFile, RsaFlow, RsaKeyError, seal, static_data};
 use crate::hex::Secret;
 use crate::phone::{ApplicationFile, PhoneFile};
 use serde::{Deserialize, Serialize};
@@ -82,6 +82,22 @@ pub struct RsaOrder {
     pub master_key: [u8; 16],
 }
 
+/// What kind of card is made. The default is one that signs in the quick flow, in the format that every scheme
+/// accepts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RsaKind {
+    /// How the card is proven genuine.
+    pub flow: RsaFlow,
+    /// The format of its signed data: 05, or 95 as some schemes' cards have it with an ARQC. An older card's is 05.
+    pub signed_format: u8,
+}
+
+impl Default for RsaKind {
+    fn default() -> Self {
+        Self { flow: RsaFlow::Quick, signed_format: SIGNED_FORMAT }
+    }
+}
+
 /// A self-made RSA authority with one issuer.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -146,8 +162,18 @@ impl RsaAuthority {
         self.iin
     }
 
-    /// Makes a card with a key that was made before, for making one takes long.
+    /// Makes a card of the default kind with a key that was made before, for making one takes long.
     pub fn issue(&self, order: &RsaOrder, key: &RsaCardKey) -> Result<PhoneFile, IssueError> {
+        self.issue_as(RsaKind::default(), order, key)
+    }
+
+    /// Makes a card of a kind, as [`Self::issue`] does.
+    pub fn issue_as(
+        &self,
+        kind: RsaKind,
+        order: &RsaOrder,
+        key: &RsaCardKey,
+    ) -> Result<PhoneFile, IssueError> {
         let expiry = Date::last_of(order.expiry);
         check_dates(order.effective, expiry)?;
         if !order.token.starts_with_bcd(&self.iin) {
@@ -173,7 +199,7 @@ impl RsaAuthority {
         head.extend(mmyy(order.expiry));
         head.extend(order.serial);
         head.extend(ALGORITHMS);
-        let covered = static_data(&card)?;
+        let covered = static_data(&card, kind.flow)?;
         let (card_certificate, card_remainder) =
             certify(&self.issuer_key, head, CARD_OVERHEAD, &modulus, &exponent, &covered)?;
         let file = RsaFile {
@@ -185,7 +211,8 @@ impl RsaAuthority {
             card_certificate,
             card_remainder,
             card_key: key.clone(),
-            signed_format: SIGNED_FORMAT,
+            signed_format: kind.signed_format,
+            flow: kind.flow,
         };
         Ok(PhoneFile { applications: vec![ApplicationFile::Rsa(Box::new(file))], faults: Vec::new() })
     }

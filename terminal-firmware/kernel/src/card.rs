@@ -41,7 +41,7 @@ const fn rule(tag: Tag, min: usize, max: usize) -> Rule {
 
 /// Every object that the kernel uses of an answer; others are passed over. Lengths are EMV's (Book 3 annex A), which
 /// also keep a tap within the limits of its sealed body.
-const RULES: [Rule; 22] = [
+const RULES: [Rule; 24] = [
     rule(tags::AIP, 2, 2),
     rule(tags::AFL, 4, 64),
     rule(tags::ATC, 2, 2),
@@ -64,13 +64,15 @@ const RULES: [Rule; 22] = [
     rule(tags::CARD_AUTHENTICATION_DATA, 1, 16),
     rule(tags::DOMAIN, 1, 32),
     rule(tags::SDA_TAG_LIST, 1, 32),
+    rule(tags::CDOL1, 1, 252),
+    rule(tags::DDOL, 1, 252),
 ];
 
 /// Where an object was given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Origin {
-    /// In the answer to GET PROCESSING OPTIONS.
-    Options,
+    /// In the answer to another command than READ RECORD.
+    Answer,
     /// In a record that the card certificate does not cover.
     Record,
     /// In the static data that it covers.
@@ -83,6 +85,13 @@ struct Place {
     origin: Origin,
     at: u16,
     len: u16,
+}
+
+/// An object and where its value lies.
+struct Object<'a> {
+    tag: Tag,
+    value: &'a [u8],
+    at: u16,
 }
 
 /// Bytes `at..at + len` of what is kept.
@@ -109,6 +118,8 @@ pub(crate) struct Card {
     pdol: Span,
     pdol_header: u16,
     pdol_values: Span,
+    ddol_values: Span,
+    cdol_values: Option<Span>,
     options: Span,
     aid: Option<Aid>,
 }
@@ -123,6 +134,8 @@ impl Card {
             pdol: Span::NONE,
             pdol_header: 0,
             pdol_values: Span::NONE,
+            ddol_values: Span::NONE,
+            cdol_values: None,
             options: Span::NONE,
             aid: None,
         }
@@ -136,6 +149,8 @@ impl Card {
         self.pdol = Span::NONE;
         self.pdol_header = 0;
         self.pdol_values = Span::NONE;
+        self.ddol_values = Span::NONE;
+        self.cdol_values = None;
         self.options = Span::NONE;
         self.aid = None;
     }
@@ -160,7 +175,67 @@ impl Card {
     pub(crate) fn options(&mut self, data: &[u8]) -> Result<(), CardError> {
         let content = sole(data, tags::RESPONSE_2)?;
         self.options = self.keep(content)?;
-        self.index(content, Origin::Options, usize::from(self.options.at))
+        self.index(content, Origin::Answer, usize::from(self.options.at))
+    }
+
+    /// Takes the answer to GET PROCESSING OPTIONS in the form without tags: template 80 of AIP and AFL.
+    pub(crate) fn plain_options(&mut self, data: &[u8]) -> Result<(), CardError> {
+        let (aip, afl) = sole(data, tags::RESPONSE_1)?.split_first_chunk::<2>().ok_or(CardError::Object)?;
+        self.note(tags::AIP, aip)?;
+        self.note(tags::AFL, afl)
+    }
+
+    /// Notes the values sent with INTERNAL AUTHENTICATE.
+    pub(crate) fn authenticates(&mut self, values: &[u8]) -> Result<(), CardError> {
+        self.ddol_values = self.keep(values)?;
+        Ok(())
+    }
+
+    /// Takes the answer to INTERNAL AUTHENTICATE: the signature in template 77, or alone in template 80. Nothing else
+    /// of it is used: what the certificates cover was complete before.
+    pub(crate) fn signature(&mut self, data: &[u8]) -> Result<(), CardError> {
+        if is_plain(data) {
+            return self.note(tags::SDAD, sole(data, tags::RESPONSE_1)?);
+        }
+        self.take_only(&[tags::SDAD], data)
+    }
+
+    /// Notes the values sent with GENERATE AC.
+    pub(crate) fn asks_cryptogram(&mut self, values: &[u8]) -> Result<(), CardError> {
+        self.cdol_values = Some(self.keep(values)?);
+        Ok(())
+    }
+
+    /// Takes the answer to GENERATE AC: template 77, or template 80 of CID, ATC, cryptogram and issuer application
+    /// data.
+    pub(crate) fn cryptogram(&mut self, data: &[u8]) -> Result<(), CardError> {
+        if !is_plain(data) {
+            return self.take_only(&[tags::CID, tags::ATC, tags::CRYPTOGRAM, tags::IAD], data);
+        }
+        let mut rest = sole(data, tags::RESPONSE_1)?;
+        for (tag, len) in [(tags::CID, 1), (tags::ATC, 2), (tags::CRYPTOGRAM, 8)] {
+            let (value, tail) = rest.split_at_checked(len).ok_or(CardError::Object)?;
+            self.note(tag, value)?;
+            rest = tail;
+        }
+        if rest.is_empty() { Ok(()) } else { self.note(tags::IAD, rest) }
+    }
+
+    /// Takes these objects of an answer in template 77, and passes over all others.
+    fn take_only(&mut self, tags: &[Tag], data: &[u8]) -> Result<(), CardError> {
+        for object in tlv::iter(sole(data, tags::RESPONSE_2)?) {
+            let object = object?;
+            if tags.contains(&object.tag) {
+                self.note(object.tag, object.value)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps and notes one object of an answer.
+    fn note(&mut self, tag: Tag, value: &[u8]) -> Result<(), CardError> {
+        let at = self.keep(value)?.at;
+        self.place_at(Object { tag, value, at }, Origin::Answer)
     }
 
     /// Takes a record. `signed` where the file locator lists it for offline data authentication.
@@ -206,25 +281,31 @@ impl Card {
     /// Notes where the objects of `content` lie; its first byte lies at `base`.
     fn index(&mut self, content: &[u8], origin: Origin, base: usize) -> Result<(), CardError> {
         for object in tlv::iter(content) {
-            let object = object?;
-            let Some(i) = RULES.iter().position(|rule| rule.tag == object.tag) else { continue };
-            let len = object.value.len();
-            if !(RULES[i].min..=RULES[i].max).contains(&len) {
-                return Err(CardError::Object);
-            }
+            let tlv::Tlv { tag, value, .. } = object?;
             // `value` is a part of `content`, so its distance from the start is an offset into it.
-            let at = base + (object.value.as_ptr().addr() - content.as_ptr().addr());
-            let place = Place { origin, at: at as u16, len: len as u16 };
-            match self.objects[i] {
-                None => self.objects[i] = Some(place),
-                // Cards repeat the sequence number, which nothing depends on, in records; the signed copy is used.
-                Some(first) if object.tag == tags::PSN && self.value(first) == object.value => {
-                    if origin == Origin::Static {
-                        self.objects[i] = Some(place);
-                    }
+            let at = base + (value.as_ptr().addr() - content.as_ptr().addr());
+            self.place_at(Object { tag, value, at: at as u16 }, origin)?;
+        }
+        Ok(())
+    }
+
+    /// Notes where an object lies, if it is one that the kernel uses.
+    fn place_at(&mut self, object: Object<'_>, origin: Origin) -> Result<(), CardError> {
+        let Some(i) = RULES.iter().position(|rule| rule.tag == object.tag) else { return Ok(()) };
+        let len = object.value.len();
+        if !(RULES[i].min..=RULES[i].max).contains(&len) {
+            return Err(CardError::Object);
+        }
+        let place = Place { origin, at: object.at, len: len as u16 };
+        match self.objects[i] {
+            None => self.objects[i] = Some(place),
+            // Cards repeat the sequence number, which nothing depends on, in records; the signed copy is used.
+            Some(first) if object.tag == tags::PSN && self.value(first) == object.value => {
+                if origin == Origin::Static {
+                    self.objects[i] = Some(place);
                 }
-                Some(_) => return Err(CardError::Twice),
             }
+            Some(_) => return Err(CardError::Twice),
         }
         Ok(())
     }
@@ -279,6 +360,20 @@ impl Card {
         self.pdol_values.of(&self.kept)
     }
 
+    /// The values sent with INTERNAL AUTHENTICATE.
+    pub(crate) fn ddol_values(&self) -> &[u8] {
+        self.ddol_values.of(&self.kept)
+    }
+
+    /// The list whose values the card's cryptogram covers, and the values sent: CDOL1 where GENERATE AC was sent,
+    /// else the PDOL.
+    pub(crate) fn cryptogram_list(&self) -> (&[u8], &[u8]) {
+        match self.cdol_values {
+            None => (self.pdol(), self.pdol_values()),
+            Some(values) => (self.get(tags::CDOL1).unwrap_or_default(), values.of(&self.kept)),
+        }
+    }
+
     /// The TLVs of the answer to GET PROCESSING OPTIONS.
     pub(crate) fn response(&self) -> &[u8] {
         self.options.of(&self.kept)
@@ -288,6 +383,11 @@ impl Card {
     pub(crate) fn statics(&self) -> &[u8] {
         &self.statics
     }
+}
+
+/// True for an answer in template 80: values without tags.
+fn is_plain(data: &[u8]) -> bool {
+    Tag::read(data).is_ok_and(|(tag, _)| tag == tags::RESPONSE_1)
 }
 
 /// The value of the one template that `data` must consist of.

@@ -1,4 +1,5 @@
 //! The exchange with the card: directory, application, processing options, records (Book B, Book 3 section 10).
+//! A UnionPay card that does not sign in the quick flow goes on with INTERNAL AUTHENTICATE and GENERATE AC.
 //!
 //! One phase gives one command at a time and takes its answer. Chained answers (61xx, 6Cxx) are joined before a
 //! phase sees them. Every way through ends: each command counts, and beyond [`MAX_APDUS`] the card is refused.
@@ -24,6 +25,13 @@ use wavepass_protocol::token::to_bcd;
 const UNIONPAY: [u8; 5] = [0xA0, 0x00, 0x00, 0x03, 0x33];
 /// Terminal type (9F35): unattended, offline with online capability, operated by a merchant.
 const TERMINAL_TYPE: u8 = 0x25;
+/// Terminal transaction qualifiers for a card without quick offline authentication: the standard contactless flow,
+/// with offline authentication.
+const STANDARD_TTQ: [u8; 4] = [0x61, 0x00, 0x00, 0x80];
+/// The list for INTERNAL AUTHENTICATE where the card gives none: the unpredictable number.
+const DEFAULT_DDOL: &[u8] = &[0x9F, 0x37, 4];
+/// GENERATE AC: an ARQC.
+const ASK_ARQC: u8 = 0x80;
 
 /// What the card's next answer is to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,7 +40,18 @@ enum Phase {
     Application,
     Options,
     Record(u8),
+    Authenticate,
+    Cryptogram,
     Over,
+}
+
+/// Which way leads through the application.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Flow {
+    /// Signature and cryptogram come with processing options and records.
+    Quick,
+    /// After the records INTERNAL AUTHENTICATE and GENERATE AC: an older card.
+    Standard,
 }
 
 /// Why an exchange ended before its last record.
@@ -63,6 +82,7 @@ pub(crate) struct Exchange {
     choices: Vec<Choice, MAX_CANDIDATES>,
     tried: u8,
     application: Option<AidConfig>,
+    flow: Flow,
     afl: Afl,
     exchange_us: u32,
     command: Vec<u8, MAX_COMMAND>,
@@ -88,6 +108,7 @@ impl Exchange {
             choices: Vec::new(),
             tried: 0,
             application: None,
+            flow: Flow::Quick,
             afl: Afl::EMPTY,
             exchange_us: 0,
             command: Vec::new(),
@@ -186,7 +207,9 @@ impl Exchange {
             Phase::Directory => self.directory(config, status, data),
             Phase::Application => self.application(config, card, status, data),
             Phase::Options => self.options(config, card, status, data),
-            Phase::Record(index) => self.record(card, index, status, data),
+            Phase::Record(index) => self.record(config, card, index, status, data),
+            Phase::Authenticate => self.signature(config, card, status, data),
+            Phase::Cryptogram => self.cryptogram(card, status, data),
             Phase::Over => Ok(()),
         }
     }
@@ -228,29 +251,23 @@ impl Exchange {
             return Err(CARD_ERROR);
         }
         let application = self.application.as_ref().ok_or(CARD_ERROR)?;
-        let supported = match application.suite {
-            Suite::P256 => true,
-            // An older card needs the standard flow with INTERNAL AUTHENTICATE.
-            Suite::Rsa => aid.rid() != UNIONPAY || fci.supports_online_oda(),
-            Suite::Sm2 => false,
+        let flow = match application.suite {
+            Suite::Rsa if aid.rid() == UNIONPAY && !fci.supports_online_oda() => Flow::Standard,
+            Suite::P256 | Suite::Rsa => Flow::Quick,
+            Suite::Sm2 => return Err(Stop::Refuse(Reason::Unsupported)),
         };
-        if !supported {
-            return Err(Stop::Refuse(Reason::Unsupported));
-        }
-        // The card supplies the list, so a gate that answers any list signs nothing but zeros for a thief.
-        let unprotected = Stop::Unproven(OdaFault::UnprotectedPdol);
-        let pdol_tlv = fci.pdol_tlv.ok_or(unprotected)?;
-        let pdol = Dol::parse(fci.pdol.ok_or(unprotected)?).map_err(|_| CARD_ERROR)?;
-        if pdol.raw().len() > MAX_PDOL || pdol.total_len() > MAX_PDOL_VALUES {
-            return Err(CARD_ERROR);
-        }
-        let needed: &[(Tag, u8)] = match application.suite {
-            Suite::Rsa => &[(tags::UNPREDICTABLE_NUMBER, 4), (tags::AMOUNT, 6), (tags::CURRENCY, 2)],
-            Suite::P256 | Suite::Sm2 => &[(tags::UNPREDICTABLE_NUMBER, 4)],
+        // In the quick flow the signature covers this list's values. The card supplies the list, so a gate that answers
+        // any list signs nothing but zeros for a thief.
+        let needed: &[(Tag, u8)] = match (flow, application.suite) {
+            (Flow::Standard, _) => &[],
+            (_, Suite::Rsa) => &[(tags::UNPREDICTABLE_NUMBER, 4), (tags::AMOUNT, 6), (tags::CURRENCY, 2)],
+            (_, Suite::P256 | Suite::Sm2) => &[(tags::UNPREDICTABLE_NUMBER, 4)],
         };
+        let pdol = Dol::parse(fci.pdol.unwrap_or_default()).map_err(|_| CARD_ERROR)?;
         if !needed.iter().all(|&(tag, len)| pdol.contains(tag, len)) {
-            return Err(unprotected);
+            return Err(Stop::Unproven(OdaFault::UnprotectedPdol));
         }
+        check_size(&pdol)?;
         // `83 len values`, one byte of length up to 127, two beyond.
         let mut template = [0; MAX_PDOL_VALUES + 3];
         let total = pdol.total_len();
@@ -259,29 +276,25 @@ impl Exchange {
         template[1] = 0x81;
         template[header - 1] = total as u8;
         let values = &mut template[header..header + total];
-        self.fill(config, application, &pdol, values)?;
-        card.begin(aid, pdol_tlv, pdol.raw().len(), values)?;
+        let ttq = if flow == Flow::Standard { &STANDARD_TTQ } else { &application.ttq };
+        self.fill(config, ttq, &pdol, values)?;
+        card.begin(aid, fci.pdol_tlv.unwrap_or_default(), pdol.raw().len(), values)?;
+        self.flow = flow;
         self.phase = Phase::Options;
         self.send(&Command::get_processing_options(&template[..header + total]))
     }
 
     /// Writes the values that the card asks for.
-    fn fill(
-        &self,
-        config: &Config,
-        application: &AidConfig,
-        pdol: &Dol<'_>,
-        out: &mut [u8],
-    ) -> Result<(), Stop> {
+    fn fill(&self, config: &Config, ttq: &[u8; 4], list: &Dol<'_>, out: &mut [u8]) -> Result<(), Stop> {
         let tap = &self.tap;
         let amount = decimal_6(config.amount_fen);
         let country = config.country.to_be_bytes();
         let currency = config.currency.to_be_bytes();
         let date = Date::at(tap.now, tap.utc_offset_min).to_yymmdd();
         let time = time_of_day(tap.now, tap.utc_offset_min);
-        let filled = pdol.fill(out, |tag| {
+        let filled = list.fill(out, |tag| {
             Some(match tag {
-                tags::TTQ => &application.ttq,
+                tags::TTQ => ttq,
                 tags::AMOUNT => &amount,
                 tags::TERMINAL_COUNTRY => &country,
                 tags::CURRENCY => &currency,
@@ -307,25 +320,38 @@ impl Exchange {
             }
             _ => return Err(CARD_ERROR),
         }
-        if Tag::read(data).is_ok_and(|(tag, _)| tag == tags::RESPONSE_1) {
-            return Err(Stop::Refuse(Reason::Unsupported));
+        let is_plain = Tag::read(data).is_ok_and(|(tag, _)| tag == tags::RESPONSE_1);
+        match (self.flow, is_plain) {
+            (Flow::Quick, true) => return Err(Stop::Refuse(Reason::Unsupported)),
+            (Flow::Standard, true) => card.plain_options(data)?,
+            (_, false) => card.options(data)?,
         }
-        card.options(data)?;
-        // The counter is needed to tell taps apart, the profile and the locator to go on.
-        let afl = match (card.get(tags::AFL), card.get(tags::AIP), card.get(tags::ATC)) {
-            (Some(afl), Some(_), Some(_)) => afl,
+        let has = |tag| card.get(tag).is_some();
+        match self.flow {
+            // The counter is needed to tell taps apart.
+            Flow::Quick if !has(tags::ATC) => return Err(CARD_ERROR),
+            // A quick answer, from a card that does not sign in that flow.
+            Flow::Standard if has(tags::ATC) || has(tags::CRYPTOGRAM) => {
+                return Err(Stop::Refuse(Reason::Unsupported));
+            }
+            Flow::Quick | Flow::Standard => {}
+        }
+        // Profile and locator are needed to go on.
+        let afl = match (card.get(tags::AFL), card.get(tags::AIP)) {
+            (Some(afl), Some(_)) => afl,
             _ => return Err(CARD_ERROR),
         };
         self.afl = Afl::parse(afl).map_err(|_| CARD_ERROR)?;
-        self.read(0)
+        self.read(config, card, 0)
     }
 
-    fn read(&mut self, index: u8) -> Result<(), Stop> {
+    fn read(&mut self, config: &Config, card: &mut Card, index: u8) -> Result<(), Stop> {
         match self.afl.record(usize::from(index)) {
             Some(record) => {
                 self.phase = Phase::Record(index);
                 self.send(&Command::read_record(record.sfi, record.record))
             }
+            None if self.flow == Flow::Standard => self.authenticate(config, card),
             None => {
                 self.phase = Phase::Over;
                 Ok(())
@@ -333,13 +359,81 @@ impl Exchange {
         }
     }
 
-    fn record(&mut self, card: &mut Card, index: u8, status: Status, data: &[u8]) -> Result<(), Stop> {
+    fn record(
+        &mut self,
+        config: &Config,
+        card: &mut Card,
+        index: u8,
+        status: Status,
+        data: &[u8],
+    ) -> Result<(), Stop> {
         if status != Status::Success {
             return Err(CARD_ERROR);
         }
         let record = self.afl.record(usize::from(index)).ok_or(CARD_ERROR)?;
         card.record(record.sfi, record.is_oda, data)?;
-        self.read(index + 1)
+        self.read(config, card, index + 1)
+    }
+
+    /// Lets an older card sign.
+    fn authenticate(&mut self, config: &Config, card: &mut Card) -> Result<(), Stop> {
+        let list = Dol::parse(card.get(tags::DDOL).unwrap_or(DEFAULT_DDOL)).map_err(|_| CARD_ERROR)?;
+        if !list.contains(tags::UNPREDICTABLE_NUMBER, 4) {
+            return Err(Stop::Unproven(OdaFault::UnprotectedDdol));
+        }
+        // A signature that was there before it was asked for is none over this tap.
+        if card.get(tags::SDAD).is_some() {
+            return Err(CARD_ERROR);
+        }
+        let mut values = [0; MAX_PDOL_VALUES];
+        let values = self.values(config, &list, &mut values)?;
+        card.authenticates(values)?;
+        self.phase = Phase::Authenticate;
+        self.send(&Command::internal_authenticate(values))
+    }
+
+    fn signature(
+        &mut self,
+        config: &Config,
+        card: &mut Card,
+        status: Status,
+        data: &[u8],
+    ) -> Result<(), Stop> {
+        if status != Status::Success {
+            return Err(Stop::Unproven(OdaFault::Missing(tags::SDAD)));
+        }
+        card.signature(data)?;
+        let list = Dol::parse(card.get(tags::CDOL1).ok_or(CARD_ERROR)?).map_err(|_| CARD_ERROR)?;
+        let mut values = [0; MAX_PDOL_VALUES];
+        let values = self.values(config, &list, &mut values)?;
+        card.asks_cryptogram(values)?;
+        self.phase = Phase::Cryptogram;
+        self.send(&Command::generate_ac(ASK_ARQC, values))
+    }
+
+    fn cryptogram(&mut self, card: &mut Card, status: Status, data: &[u8]) -> Result<(), Stop> {
+        if status != Status::Success {
+            return Err(CARD_ERROR);
+        }
+        card.cryptogram(data)?;
+        if card.atc().is_none() {
+            return Err(CARD_ERROR);
+        }
+        self.phase = Phase::Over;
+        Ok(())
+    }
+
+    /// The values of a list for an older card.
+    fn values<'b>(
+        &self,
+        config: &Config,
+        list: &Dol<'_>,
+        out: &'b mut [u8; MAX_PDOL_VALUES],
+    ) -> Result<&'b [u8], Stop> {
+        check_size(list)?;
+        let out = &mut out[..list.total_len()];
+        self.fill(config, &STANDARD_TTQ, list, out)?;
+        Ok(out)
     }
 
     /// Takes the values of a command that went out instead of the one in flight. False where it is no such command.
@@ -391,9 +485,18 @@ impl Exchange {
         self.phase == Phase::Over
     }
 
-    /// True if every record was read.
+    /// True if the card has said all that it was asked.
     pub(crate) fn is_complete(&self) -> bool {
         self.phase == Phase::Over && self.stop.is_none()
+    }
+
+    /// True once every record was read, whatever is still to be asked.
+    pub(crate) fn has_records(&self) -> bool {
+        matches!(self.phase, Phase::Authenticate | Phase::Cryptogram) || self.is_complete()
+    }
+
+    pub(crate) const fn flow(&self) -> Flow {
+        self.flow
     }
 
     pub(crate) const fn stop(&self) -> Option<Stop> {
@@ -411,6 +514,14 @@ impl Exchange {
     pub(crate) const fn exchange_us(&self) -> u32 {
         self.exchange_us
     }
+}
+
+/// Refuses a list that is longer, or asks for more, than is kept of it.
+fn check_size(list: &Dol<'_>) -> Result<(), Stop> {
+    if list.raw().len() > MAX_PDOL || list.total_len() > MAX_PDOL_VALUES {
+        return Err(CARD_ERROR);
+    }
+    Ok(())
 }
 
 /// An amount as 12 digits of packed decimal; more digits than that are cut, and the configuration has none.

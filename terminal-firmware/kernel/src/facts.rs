@@ -1,7 +1,7 @@
 //! What the sealed tap records of a card. Fields are present only where the card gave them.
 
 use crate::card::Card;
-use crate::exchange::{Exchange, Stop};
+use crate::exchange::{Exchange, Flow, Stop};
 use crate::oda::{Oda, OdaFault, Outcome};
 use crate::track2;
 use wavepass_protocol::lists::Suite;
@@ -36,7 +36,8 @@ pub struct Facts<'a> {
     pub aip: Option<[u8; 2]>,
     /// Track 2 equivalent data (57), at most 19 bytes.
     pub track2: &'a [u8],
-    /// The PDOL as the card gave it, at most [`crate::limits::MAX_PDOL`] bytes.
+    /// The list whose values the cryptogram covers, as the card gave it, at most [`crate::limits::MAX_PDOL`] bytes: the
+    /// PDOL, or CDOL1 where GENERATE AC was sent.
     pub pdol: &'a [u8],
     /// The values sent for it, at most [`crate::limits::MAX_PDOL_VALUES`] bytes.
     pub pdol_values: &'a [u8],
@@ -72,6 +73,7 @@ pub(crate) fn facts<'a>(exchange: &'a Exchange, card: &'a Card, oda: &Oda) -> Fa
         }
     };
     let aid = card.aid();
+    let (pdol, pdol_values) = card.cryptogram_list();
     Facts {
         aid: aid.map_or(&[], Aid::as_slice),
         token,
@@ -84,10 +86,11 @@ pub(crate) fn facts<'a>(exchange: &'a Exchange, card: &'a Card, oda: &Oda) -> Fa
         iad: card.get(tags::IAD).unwrap_or_default(),
         aip: card.array(tags::AIP),
         track2,
-        pdol: card.pdol(),
-        pdol_values: card.pdol_values(),
+        pdol,
+        pdol_values,
         oda_method: exchange.chosen().filter(|_| aid.is_some()).map(|application| match application.suite {
             Suite::P256 => OdaMethod::Ecc,
+            Suite::Rsa if exchange.flow() == Flow::Standard => OdaMethod::Dda,
             Suite::Rsa => OdaMethod::Fdda,
             Suite::Sm2 => OdaMethod::Sm2,
         }),

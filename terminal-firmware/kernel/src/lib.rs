@@ -18,7 +18,8 @@
 //!
 //! # What is trusted
 //! What decides comes from bytes that a verified signature covers: token, expiry, effective date and domain from
-//! the data under the card certificate, the counter from the card's own signature. Facts about the formats and their
+//! the data under the card certificate, the counter from the card's own signature. An older card signs neither its
+//! counter nor its cryptogram; there only the bank's check tells a false one. Facts about the formats and their
 //! sources are in `docs/formats.md`.
 #![no_std]
 

@@ -15,7 +15,7 @@ pub(crate) use issuers::Issuers;
 use crate::card::Card;
 use crate::config::AidConfig;
 use crate::environment::{Environment, TapInput};
-use crate::exchange::{Exchange, Stop};
+use crate::exchange::{Exchange, Flow, Stop};
 use crate::limits::MAX_ISSUERS;
 use issuers::Issuer;
 use wavepass_protocol::ecc::{PublicKey, Verifier};
@@ -52,7 +52,10 @@ pub(crate) struct Context<'a> {
     pub(crate) card: &'a Card,
     pub(crate) tap: &'a TapInput,
     pub(crate) application: &'a AidConfig,
-    /// True once every record was read: what is not here now will not come.
+    pub(crate) flow: Flow,
+    /// True once every record was read: what certificates need and is not here now will not come.
+    pub(crate) records: bool,
+    /// True once the card has said all.
     pub(crate) complete: bool,
 }
 
@@ -71,7 +74,7 @@ impl<'a> Context<'a> {
 /// operation; inputs are there when `has_inputs` said so, or every record was read.
 pub(crate) trait Method {
     /// True if what the step needs of the card has arrived.
-    fn has_inputs(part: Part, card: &Card) -> bool;
+    fn has_inputs(part: Part, cx: &Context<'_>) -> bool;
     /// Verifies the issuer's certificate under the authority's key.
     fn issuer(&mut self, cx: &Context<'_>, ca: &CaKey<'_>) -> Result<Issuer, OdaFault>;
     /// Verifies the card's certificate under the issuer's key.
@@ -148,7 +151,14 @@ impl Oda {
             None => {}
         }
         let Some(application) = exchange.chosen() else { return false };
-        let cx = Context { card, tap: exchange.tap(), application, complete: exchange.is_complete() };
+        let cx = Context {
+            card,
+            tap: exchange.tap(),
+            application,
+            flow: exchange.flow(),
+            records: exchange.has_records(),
+            complete: exchange.is_complete(),
+        };
         let next = match application.suite {
             Suite::P256 => self.advance(&mut ecc::Ecc(verifier), &cx, issuers, env),
             Suite::Rsa => self.advance(&mut rsa::Rsa, &cx, issuers, env),
@@ -171,7 +181,10 @@ impl Oda {
         issuers: &mut Issuers,
         env: &E,
     ) -> Result<bool, OdaFault> {
-        let ready = |part| cx.complete || M::has_inputs(part, cx.card);
+        let ready = |part| {
+            let all = if part == Part::Dynamic { cx.complete } else { cx.records };
+            all || M::has_inputs(part, cx)
+        };
         let Some(slot) = self.issuer else {
             if !ready(Part::Issuer) {
                 return Ok(false);

@@ -96,6 +96,103 @@ fn a_changed_bit_in_the_rsa_signature_or_in_the_data_it_covers_is_found() {
 }
 
 #[test]
+fn a_changed_bit_in_what_an_older_card_signs_or_what_is_certified_of_it_is_found() {
+    let mut card = rsa::Spec::older().issue();
+    assert_eq!(every_byte_changed(0x9F4B, |c| card.answer(c)), 128);
+    for tag in [0x90, 0x9F46, 0x8F, 0x92, 0x9F32, 0x9F47, 0x9F48, 0x82, 0x5A, 0x5F24, 0x5F25, 0x9F4A] {
+        every_byte_changed(tag, |c| card.answer(c));
+    }
+}
+
+#[test]
+fn a_list_for_the_signature_without_the_unpredictable_number_is_refused() {
+    let run = |ddol: &[u8]| {
+        let mut spec = rsa::Spec::older();
+        spec.older.as_mut().unwrap().ddol = Some(ddol.to_vec());
+        let mut card = spec.issue();
+        let mut kernel = gate();
+        (tap(&mut kernel, &World::new(), &mut |c| card.answer(c)), kernel.facts().oda_fault)
+    };
+    let unprotected = (FORGED, Some(OdaFault::UnprotectedDdol));
+    assert_eq!(run(&[0x9F, 0x37, 3]), unprotected, "too short");
+    assert_eq!(run(&[0xDF, 0x7F, 4]), unprotected, "a stand-in that the gate fills with zeros");
+    assert_eq!(run(&[0x9F, 0x02, 6, 0x9F, 0x1A, 2]), unprotected);
+    let error = Decision::Refuse(Reason::CardError);
+    assert_eq!(run(&[0x9F, 0x37, 4, 0x9F, 0x37, 4]).0, error, "twice");
+    assert_eq!(run(&[0x9F, 0x37, 4, 0xDF, 0x7F, 200]).0, error, "more than is sent");
+}
+
+#[test]
+fn an_older_card_that_does_not_sign_cannot_be_proven() {
+    let mut card = rsa::Spec::older().issue();
+    let mut kernel = gate();
+    let refuses = |c: &[u8], answer: Vec<u8>| if c[1] == 0x88 { vec![0x6D, 0x00] } else { answer };
+    assert_eq!(tap(&mut kernel, &World::new(), &mut |c| refuses(c, card.answer(c))), FORGED);
+    let missing = Some(OdaFault::Missing(wavepass_protocol::tags::SDAD));
+    assert_eq!(kernel.facts().oda_fault, missing);
+    // Or answers with something else.
+    let other = |c: &[u8], answer: Vec<u8>| if c[1] == 0x88 { ok(&tlv(0x77, &[])) } else { answer };
+    assert_eq!(tap(&mut kernel, &World::new(), &mut |c| other(c, card.answer(c))), FORGED);
+    assert_eq!(kernel.facts().oda_fault, missing);
+    // A signature that was there before it was asked for.
+    let record = &mut card.files.records[0].2;
+    let content = [&record[3..], &tlv(0x9F4B, &[7; 128])].concat();
+    *record = tlv(0x70, &content);
+    assert_eq!(first_tap(&World::new(), &mut |c| card.answer(c)), Decision::Refuse(Reason::CardError));
+}
+
+#[test]
+fn an_older_card_s_signature_for_another_gate_is_refused() {
+    let (first, mut second) = (input(morning()), input(morning()));
+    second.unpredictable = [1, 2, 3, 4];
+    let mut card = rsa::Spec::older().issue();
+    assert_eq!(replay(&config(), first, second, |c| card.answer(c)), FORGED);
+    // Nor is a format that only quick signatures have.
+    let mut spec = rsa::Spec::older();
+    spec.format = 0x95;
+    let mut card = spec.issue();
+    let mut kernel = gate();
+    assert_eq!(tap(&mut kernel, &World::new(), &mut |c| card.answer(c)), FORGED);
+    let format = OdaFault::DynamicSignature(SuiteError::Rsa(RsaError::Format(0x95)));
+    assert_eq!(kernel.facts().oda_fault, Some(format));
+}
+
+#[test]
+fn a_supporting_card_whose_sign_was_taken_away_does_not_open_by_its_quick_answer() {
+    // A man in the middle clears DF61; the card knows only the quick flow.
+    let mut genuine = rsa::card();
+    let mut stripped = rsa::Spec::new();
+    stripped.df61 = None;
+    let fci = stripped.issue().files.fci;
+    let decision = first_tap(&World::new(), &mut |c| {
+        let answer = genuine.answer(c);
+        if c[1] == 0xA4 && c[5] == 0xA0 { ok(&fci) } else { answer }
+    });
+    assert_eq!(decision, Decision::Refuse(Reason::Unsupported));
+}
+
+#[test]
+fn an_older_card_that_declines_or_was_never_used_does_not_open() {
+    let run = |change: &dyn Fn(&mut rsa::Spec)| {
+        let mut spec = rsa::Spec::older();
+        change(&mut spec);
+        let mut card = spec.issue();
+        first_tap(&World::new(), &mut |c| card.answer(c))
+    };
+    assert_eq!(run(&|s| s.cid = Some(0x00)), Decision::Refuse(Reason::NoCryptogram));
+    assert_eq!(run(&|s| s.cid = Some(0x40)), Decision::Refuse(Reason::NoCryptogram));
+    assert_eq!(run(&|s| s.atc = 0), Decision::Refuse(Reason::UnusedCard));
+    let mut card = rsa::Spec::older().issue();
+    let changed =
+        |c: &[u8], answer: Vec<u8>, other: &[u8]| if c[1] == 0xAE { other.to_vec() } else { answer };
+    for other in [&[0x69, 0x85][..], &ok(&tlv(0x80, &[0x80, 0])), &ok(&tlv(0x77, &tlv(0x9F27, &[0x80])))] {
+        let decision = first_tap(&World::new(), &mut |c| changed(c, card.answer(c), other));
+        assert_eq!(decision, Decision::Refuse(Reason::CardError));
+    }
+    assert_eq!(run(&|s| s.older.as_mut().unwrap().cdol = vec![]), Decision::Refuse(Reason::CardError));
+}
+
+#[test]
 fn another_cards_certificate_is_refused() {
     let mut other = p256::Spec::new();
     other.card_seed = 4;

@@ -90,6 +90,84 @@ fn a_genuine_rsa_card_opens_the_gate_with_the_token_of_its_certificate() {
 }
 
 #[test]
+fn an_older_card_opens_the_gate_by_internal_authenticate_and_generate_ac() {
+    for plain in [false, true] {
+        let mut spec = rsa::Spec::older();
+        spec.older.as_mut().unwrap().plain = plain;
+        let mut card = spec.issue();
+        let mut kernel = gate();
+        let (decision, commands) =
+            tap_by(Host::Eager, &mut kernel, &config(), &World::new(), input(morning()), &mut |c| {
+                card.answer(c)
+            });
+        assert_eq!(decision, OPEN, "{:?}", kernel.facts().oda_fault);
+        let instructions: Vec<_> = commands.iter().map(|c| c[1]).collect();
+        assert_eq!(instructions, [0xA4, 0xA4, 0xA8, 0xB2, 0xB2, 0xB2, 0x88, 0xAE]);
+        assert_eq!(commands[2][7..11], [0x61, 0x00, 0x00, 0x80], "qualifiers of the standard flow");
+        let authenticate = [&[0x00, 0x88, 0x00, 0x00, 6][..], &[0xC0, 0xFF, 0xEE, 0x01], &[0x01, 0x56], &[0]];
+        assert_eq!(commands[6], authenticate.concat());
+        assert_eq!(commands[7][..5], [0x80, 0xAE, 0x80, 0x00, 52]);
+        let facts = kernel.facts();
+        assert_eq!((facts.token, facts.expiry_signed), (Some(token()), true));
+        assert_eq!((facts.oda_method, facts.oda_result), (Some(OdaMethod::Dda), OdaResult::Passed));
+        assert_eq!((facts.atc, facts.cid, facts.cryptogram), (Some(0x0102), Some(0x80), Some([0xAC; 8])));
+        assert_eq!(facts.iad, card.spec.iad);
+        // What the bank needs for the cryptogram: the list that it was asked with, and the values.
+        assert_eq!(facts.pdol, card.spec.older.as_ref().unwrap().cdol);
+        assert_eq!(facts.pdol_values, &commands[7][5..57]);
+    }
+}
+
+#[test]
+fn an_older_card_may_leave_its_lists_out() {
+    let mut spec = rsa::Spec::older();
+    let older = spec.older.as_mut().unwrap();
+    (older.ddol, older.no_pdol) = (None, true);
+    let mut card = spec.issue();
+    let (decision, commands) =
+        tap_by(Host::Late, &mut gate(), &config(), &World::new(), input(morning()), &mut |c| card.answer(c));
+    assert_eq!(decision, OPEN);
+    assert_eq!(commands[2], [0x80, 0xA8, 0x00, 0x00, 2, 0x83, 0x00, 0x00]);
+    assert_eq!(commands[6], [0x00, 0x88, 0x00, 0x00, 4, 0xC0, 0xFF, 0xEE, 0x01, 0x00]);
+}
+
+#[test]
+fn an_older_card_with_the_longest_keys_fits() {
+    let mut world = World::new();
+    world.authorities.push(rsa::large_authority());
+    for plain in [false, true] {
+        let mut spec = rsa::Spec::older();
+        spec.large = true;
+        spec.older.as_mut().unwrap().plain = plain;
+        let mut card = spec.issue();
+        let mut longest = 0;
+        let mut kernel = gate();
+        let decision = tap(&mut kernel, &world, &mut |c| {
+            let answer = card.answer(c);
+            longest = longest.max(answer.len());
+            answer
+        });
+        assert_eq!(decision, OPEN, "{:?}", kernel.facts().oda_fault);
+        assert_eq!(longest, 257, "within a short answer's 258");
+    }
+}
+
+#[test]
+fn an_older_cards_certificates_are_verified_before_its_last_answers() {
+    let (mut card, world, config) = (rsa::Spec::older().issue(), World::new(), config());
+    let mut kernel = gate();
+    let mut slices = vec![];
+    let mut next = own(kernel.begin(&config, input(morning())));
+    while let Some(command) = next {
+        next = own(kernel.answer(&config, &card.answer(&command), 2_000));
+        slices.push(work_off(&mut kernel, &world));
+    }
+    // After: directory, application, options, three records, signature, cryptogram.
+    assert_eq!(slices, [0, 0, 0, 1, 0, 1, 0, 0], "certificates; the signature ends without more to do");
+    assert_eq!(kernel.decision(&config, &world), Some(OPEN));
+}
+
+#[test]
 fn the_first_tap_verifies_three_signatures_the_next_ones_two_each_in_a_slice_of_its_own() {
     let (card, world, config) = (p256::card(), World::new(), config());
     let mut kernel = Kernel::new(Counting::default());
@@ -468,6 +546,7 @@ fn a_partial_identifier_selects_the_cards_longer_one() {
 #[test]
 fn what_the_gate_does_not_serve_is_refused_as_such() {
     assert_eq!(first_tap(&World::new(), &mut |_| vec![0x6A, 0x82]), refused(Reason::NoApplication));
+    // An older card's flow, and yet the quick answer.
     assert_eq!(rsa_with(|s| s.df61 = None), refused(Reason::Unsupported));
     assert_eq!(rsa_with(|s| s.df61 = Some(0x80)), refused(Reason::Unsupported));
     let card = p256::card();

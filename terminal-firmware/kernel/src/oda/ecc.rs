@@ -2,7 +2,6 @@
 
 use super::issuers::{Issuer, IssuerKey};
 use super::{Certified, Context, Method, OdaFault, Part, SuiteError};
-use crate::card::Card;
 use wavepass_protocol::ecc::{
     CardCertificate, CertError, IssuerCertificate, PublicKey, StaticHash, Verifier, verify_dynamic,
 };
@@ -23,7 +22,8 @@ const fn card_fault(e: CertError) -> OdaFault {
 }
 
 impl<V: Verifier> Method for Ecc<'_, V> {
-    fn has_inputs(part: Part, card: &Card) -> bool {
+    fn has_inputs(part: Part, cx: &Context<'_>) -> bool {
+        let card = cx.card;
         match part {
             Part::Issuer => {
                 card.get(tags::CA_INDEX).is_some() && card.get(tags::ISSUER_CERTIFICATE).is_some()

@@ -30,6 +30,8 @@ pub enum OdaFault {
     /// The card's list does not ask for what its signature must cover: 9F37 (4 bytes), for RSA also 9F02 (6) and
     /// 5F2A (2).
     UnprotectedPdol,
+    /// The card's list for INTERNAL AUTHENTICATE does not ask for 9F37 (4 bytes).
+    UnprotectedDdol,
     /// The card did not give an object that authentication needs.
     Missing(Tag),
     /// The gate holds no such authority key.
@@ -65,6 +67,7 @@ impl OdaFault {
     pub const fn step(self) -> &'static str {
         match self {
             Self::UnprotectedPdol => "pdol",
+            Self::UnprotectedDdol => "ddol",
             Self::Missing(_) => "data",
             Self::CaKeyUnknown | Self::CaKeyExpired | Self::CaKeyCheckValue => "ca_key",
             Self::IssuerCertificate(_) | Self::IssuerRevoked | Self::IssuerIdentifier => "issuer_certificate",
@@ -81,6 +84,7 @@ impl fmt::Display for OdaFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::UnprotectedPdol => f.write_str("the PDOL does not ask for what must be signed"),
+            Self::UnprotectedDdol => f.write_str("the DDOL does not ask for the unpredictable number"),
             Self::Missing(tag) => write!(f, "the card gave no {tag}"),
             Self::CaKeyUnknown => f.write_str("the authority's key is unknown"),
             Self::CaKeyExpired => f.write_str("the authority's key has expired"),

@@ -1,8 +1,10 @@
-//! The RSA suite: certificates with message recovery, and quick dynamic authentication (fDDA) version 01.
+//! The RSA suite: certificates with message recovery, and quick dynamic authentication (fDDA) version 01, or
+//! dynamic authentication (DDA) by INTERNAL AUTHENTICATE.
 
 use super::issuers::{Issuer, IssuerKey};
 use super::{Certified, Context, Method, OdaFault, Part, SuiteError};
 use crate::card::Card;
+use crate::exchange::Flow;
 use wavepass_protocol::dol::Dol;
 use wavepass_protocol::lists::CaKey;
 use wavepass_protocol::rsa::{BUFFER, Exponent, Fdda, IccCert, IssuerCert, RsaError, RsaKey, Sdad};
@@ -10,6 +12,9 @@ use wavepass_protocol::tags;
 use wavepass_protocol::time::Date;
 use wavepass_protocol::tlv::Tag;
 use wavepass_protocol::token::Token;
+
+/// The format of the signature that answers INTERNAL AUTHENTICATE.
+const DDA_FORMAT: u8 = 0x05;
 
 /// The suite. It has no state.
 pub(super) struct Rsa;
@@ -27,8 +32,8 @@ const fn dynamic_fault(e: RsaError) -> OdaFault {
 }
 
 impl Method for Rsa {
-    fn has_inputs(part: Part, card: &Card) -> bool {
-        let has = |tag| card.get(tag).is_some();
+    fn has_inputs(part: Part, cx: &Context<'_>) -> bool {
+        let has = |tag| cx.card.get(tag).is_some();
         match part {
             // Without a remainder yet, only the last record tells that there is none.
             Part::Issuer => {
@@ -39,7 +44,9 @@ impl Method for Rsa {
             }
             // The certificate's hash covers all static data, so it waits for the last record.
             Part::Card => false,
-            Part::Dynamic => has(tags::SDAD) && has(tags::CARD_AUTHENTICATION_DATA),
+            Part::Dynamic => {
+                has(tags::SDAD) && (cx.flow == Flow::Standard || has(tags::CARD_AUTHENTICATION_DATA))
+            }
         }
     }
 
@@ -95,6 +102,13 @@ impl Method for Rsa {
     fn dynamic(&mut self, cx: &Context<'_>, card: &Certified) -> Result<(), OdaFault> {
         let Certified::Rsa { modulus, exponent, .. } = card else { return Err(OdaFault::Suite) };
         let key = RsaKey::new(modulus, *exponent).map_err(card_fault)?;
+        let sdad = cx.need(tags::SDAD)?;
+        let mut buf = [0; BUFFER];
+        if cx.flow == Flow::Standard {
+            return Sdad::verify(&key, sdad, &[cx.card.ddol_values()], &[DDA_FORMAT], &mut buf)
+                .map(|_| ())
+                .map_err(dynamic_fault);
+        }
         let fdda = Fdda {
             unpredictable: sent(cx.card, tags::UNPREDICTABLE_NUMBER)?,
             amount: sent(cx.card, tags::AMOUNT)?,
@@ -102,10 +116,9 @@ impl Method for Rsa {
             card_data: cx.need(tags::CARD_AUTHENTICATION_DATA)?,
             atc: cx.card.atc().ok_or(OdaFault::Missing(tags::ATC))?,
         };
-        let mut buf = [0; BUFFER];
-        Sdad::verify_fdda(&key, cx.need(tags::SDAD)?, &fdda, &cx.application.formats, &mut buf)
-            .map_err(dynamic_fault)?;
-        Ok(())
+        Sdad::verify_fdda(&key, sdad, &fdda, &cx.application.formats, &mut buf)
+            .map(|_| ())
+            .map_err(dynamic_fault)
     }
 
     fn token(_: &Context<'_>, card: &Certified) -> Result<Token, OdaFault> {
