@@ -260,6 +260,16 @@ impl Card {
         self.replace(self.pdol_values, values)
     }
 
+    /// The same with the values sent with INTERNAL AUTHENTICATE.
+    pub(crate) fn replace_ddol_values(&mut self, values: &[u8]) -> bool {
+        self.replace(self.ddol_values, values)
+    }
+
+    /// The same with the values sent with GENERATE AC.
+    pub(crate) fn replace_cdol_values(&mut self, values: &[u8]) -> bool {
+        self.cdol_values.is_some_and(|place| self.replace(place, values))
+    }
+
     fn replace(&mut self, place: Span, values: &[u8]) -> bool {
         let at = usize::from(place.at);
         match self.kept.get_mut(at..at + usize::from(place.len)) {

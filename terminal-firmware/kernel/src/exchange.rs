@@ -445,6 +445,8 @@ impl Exchange {
         match self.phase {
             Phase::Options => tlv::get(theirs.data, tags::COMMAND_TEMPLATE)
                 .is_ok_and(|values| card.replace_pdol_values(values)),
+            Phase::Authenticate => card.replace_ddol_values(theirs.data),
+            Phase::Cryptogram => card.replace_cdol_values(theirs.data),
             _ => false,
         }
     }

@@ -22,6 +22,8 @@ use wavepass_protocol::tlv::{self, Tag};
 const VISA_RID: [u8; 5] = [0xA0, 0x00, 0x00, 0x00, 0x03];
 /// The gate's own; the values that went out are the recording's.
 const TTQ: [u8; 4] = [0x21, 0x80, 0x00, 0x80];
+/// An application that no card has.
+const NOBODY: [u8; 5] = [0xF0, 0xFF, 0xFF, 0xFF, 0xFF];
 const HOUR_MS: u64 = 3_600_000;
 
 /// Runs the kernel over a transcript.
@@ -40,7 +42,11 @@ pub fn replay(transcript: &Transcript) -> Tap {
 /// The terminal that accepts what the recording's did.
 fn terminal(transcript: &Transcript) -> Terminal {
     let mut applications = Bounded::new();
-    for (aid, preference) in selected(transcript).into_iter().zip(1u8..) {
+    let mut aids = selected(transcript);
+    if aids.is_empty() {
+        aids.extend(Aid::new(&NOBODY)); // the kernel asks for the directory only where it accepts something
+    }
+    for (aid, preference) in aids.into_iter().zip(1u8..) {
         let accepted = AidConfig {
             aid,
             partial: true,
