@@ -1,0 +1,145 @@
+//! Suites through a real pcscd: each phone in turn in a virtual reader (vpcd), the kernel in front of it.
+
+use crate::bench::{Bench, Own, Said};
+use crate::pcsc_way::{PcscWay, Readers};
+use crate::suite::{Case, WayName};
+use crate::way::Way;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+use wavepass_hce::card::{Answer, Card, CardFault};
+use wavepass_hce::contactless::{Identity, Surface};
+use wavepass_hce::phone::{Phone, PhoneFile};
+use wavepass_hce::state::Counters;
+use wavepass_hce::vpcd::{self, Slot};
+
+/// How long a phone may need to appear on its reader.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The phone that is in the reader now; it is exchanged under the reader's eyes.
+#[derive(Clone, Default)]
+struct Held(Arc<Mutex<Option<Phone>>>);
+
+impl Held {
+    fn with<T>(&self, then: impl FnOnce(&mut Option<Phone>) -> T) -> T {
+        then(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Card for Held {
+    fn enter_field(&mut self) {
+        self.with(|phone| {
+            if let Some(phone) = phone {
+                phone.enter_field();
+            }
+        });
+    }
+
+    fn transmit(&mut self, command: &[u8]) -> Result<Answer, CardFault> {
+        self.with(|phone| match phone {
+            Some(phone) => phone.transmit(command),
+            None => Err(CardFault::Removed),
+        })
+    }
+}
+
+/// A phone in a virtual reader of pcscd, until it is dropped.
+pub struct VirtualReader {
+    held: Held,
+    stop: Arc<AtomicBool>,
+    serving: Option<JoinHandle<()>>,
+}
+
+impl VirtualReader {
+    /// Takes the reader whose vpcd listens there.
+    pub fn take(address: &str) -> Self {
+        let held = Held::default();
+        let stop = Arc::new(AtomicBool::new(false));
+        let slot = Slot { address: address.to_owned(), pause: None };
+        let mut card = held.clone();
+        let told = Arc::clone(&stop);
+        let serving = std::thread::spawn(move || {
+            let mut identity = Identity::new(&Surface::default(), [3; 32]);
+            vpcd::serve(&slot, &mut card, &mut identity, &told, &mut |_| {});
+        });
+        Self { held, stop, serving: Some(serving) }
+    }
+
+    /// Puts another phone there.
+    pub fn hold(&self, phone: Phone) {
+        self.held.with(|held| *held = Some(phone));
+    }
+}
+
+impl Drop for VirtualReader {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(serving) = self.serving.take() {
+            // It has nothing to tell but that it ended.
+            let _ = serving.join();
+        }
+    }
+}
+
+/// The kernel, pcscd, a virtual reader, the phone.
+pub struct Pcscd<'r> {
+    own: Own,
+    readers: &'r Readers,
+    name: String,
+    reader: VirtualReader,
+    way: Option<PcscWay<'r>>,
+}
+
+impl<'r> Pcscd<'r> {
+    /// A bench on the reader with this name, whose vpcd listens at this address.
+    pub fn new(own: Own, readers: &'r Readers, name: String, address: &str) -> Self {
+        Self { own, readers, name, reader: VirtualReader::take(address), way: None }
+    }
+
+    /// The way to this phone, which is in the reader from now on.
+    pub fn way(&mut self, file: &PhoneFile) -> Result<&mut PcscWay<'r>, String> {
+        self.reader.hold(Phone::new(file, Counters::memory(), [7; 32]).map_err(|e| e.to_string())?);
+        if self.way.is_none() {
+            self.way = Some(self.readers.connect(&self.name, PATIENCE).map_err(|e| e.to_string())?);
+        }
+        self.way.as_mut().ok_or_else(|| "the reader is gone".to_owned())
+    }
+
+    /// The rig's own kernel.
+    pub const fn own(&mut self) -> &mut Own {
+        &mut self.own
+    }
+
+    /// Taps a phone; a way that broke is taken anew for the next one.
+    fn tap(&mut self, case: &Case, file: &PhoneFile) -> Result<Said, String> {
+        self.way(file)?;
+        let way = self.way.as_mut().ok_or("the reader is gone")?;
+        let said = self.own.tap(case, file, way);
+        if way.is_broken() {
+            self.way = None;
+        }
+        Ok(said)
+    }
+}
+
+impl Bench for Pcscd<'_> {
+    fn way(&self) -> WayName {
+        WayName::Pcscd
+    }
+
+    fn present(&mut self, case: &Case, file: &PhoneFile) -> Result<Said, String> {
+        self.tap(case, file)
+    }
+}
+
+/// Microseconds that a tap through pcscd takes, by command.
+pub fn times(way: &mut dyn Way, own: &mut Own) -> Result<(Vec<u64>, u64), String> {
+    let tap = own.tap_plain(way);
+    match tap.decision {
+        wavepass_kernel::Decision::Open { .. } => {
+            Ok((tap.exchanges.iter().map(|e| e.took_us).collect(), tap.total_us))
+        }
+        refused => Err(format!("the phone that is timed was not let in: {refused:?}")),
+    }
+}
