@@ -1,18 +1,21 @@
-//! What can be wrong with a card. Faults live in the phone's file and compose with each other and with every
-//! profile.
+//! What can be wrong with a card. Faults compose with each other and with every profile.
 //!
-//! Some bad cards need no fault here, because what is bad about them is signed: an expired or not yet valid one is
-//! issued with such dates, one of another authority by another authority; [`certificate_of`] gives one the
-//! certificate of another number.
+//! [`Fault`]s are of a card's answers and live in the phone's file. [`IssueFault`]s are of what is signed and are made
+//! into the phone when it is issued ([`crate::profile`]). [`CATALOGUE`] says of each what it does, and what a sound gate
+//! says to it.
 
 use crate::application::Quirks;
 use crate::card::{Answer, Card};
 use crate::phone::{ApplicationFile, PhoneFile};
 use crate::reader::{self, ReadError, Values};
 use serde::{Deserialize, Serialize};
+use wavepass_protocol::apdu::PPSE;
+use wavepass_protocol::tags;
+use wavepass_protocol::tap::Reason;
+use wavepass_protocol::tlv::{self, Writer};
 
 /// The most faults of one phone.
-pub const MAX_FAULTS: usize = 8;
+pub const MAX_FAULTS: usize = 16;
 /// The most exchanges of a recording.
 pub const MAX_EXCHANGES: usize = 64;
 
@@ -49,6 +52,47 @@ pub enum Fault {
         /// After so many answers; the next command is still carried out, and its answer lost.
         after: u8,
     },
+    /// The card leaves the field at a command, which is still carried out, and its answer lost.
+    FieldLostAt {
+        /// At the first of these.
+        step: Step,
+    },
+    /// The first answer in a field takes longer: a phone that wakes up.
+    SlowFirst {
+        /// By so many microseconds.
+        delay_us: u64,
+    },
+    /// The card asks for more time before its signature: so many waiting-time extensions of 77 ms (FWI 8).
+    Wtx {
+        /// How many.
+        count: u8,
+    },
+    /// A command gets a status word and nothing else.
+    StatusWord {
+        /// Which status word.
+        #[serde(with = "crate::hex")]
+        status: [u8; 2],
+        /// In answer to which commands.
+        step: Step,
+    },
+    /// The file locator leads astray.
+    Afl {
+        /// Where.
+        kind: Astray,
+    },
+    /// The card drops the link after so many error status words, until the next field.
+    ErrorLimit {
+        /// How many it forgives, and the last of them.
+        errors: u8,
+    },
+    /// A record with certificates is longer than a short answer: it comes whole to a command with an extended length
+    /// and in parts to a short one.
+    Extended,
+    /// Answers come in parts of at most so many bytes, with 61xx.
+    Chained {
+        /// Bytes of a part, from 1.
+        bytes: u8,
+    },
     /// The phone is locked: it refuses GET PROCESSING OPTIONS with 6986.
     Locked,
     /// The PDOL asks for an unknown tag where the unpredictable number stood, so that a gate sends zeros there.
@@ -72,6 +116,79 @@ pub enum Broken {
     Oversized,
     /// Random bytes already in answer to SELECT PPSE.
     Directory,
+    /// Status 9000 and no data.
+    NoData,
+    /// The right answer with a first length far beyond its end.
+    OverLong,
+    /// Templates nested a hundred deep.
+    Nested,
+    /// The right answer with a first length of the indefinite form, which EMV does not know.
+    Indefinite,
+}
+
+/// Where a file locator can lead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Astray {
+    /// To sixteen thousand records, all of which are there.
+    Endless,
+    /// To a file that is not there.
+    Nowhere,
+}
+
+/// A kind of command in a tap.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Step {
+    /// SELECT PPSE.
+    Directory,
+    /// SELECT of an application.
+    Select,
+    /// GET PROCESSING OPTIONS.
+    Options,
+    /// READ RECORD.
+    Record,
+    /// INTERNAL AUTHENTICATE.
+    Authenticate,
+    /// GENERATE AC.
+    Generate,
+}
+
+impl Step {
+    const ALL: [Self; 6] =
+        [Self::Directory, Self::Select, Self::Options, Self::Record, Self::Authenticate, Self::Generate];
+
+    /// The word for it.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Directory => "ppse",
+            Self::Select => "select",
+            Self::Options => "gpo",
+            Self::Record => "record",
+            Self::Authenticate => "authenticate",
+            Self::Generate => "generate",
+        }
+    }
+
+    /// Which step of a tap a command is, by its header; `None` for one that belongs to none.
+    pub fn of(command: &[u8]) -> Option<Self> {
+        let ins = command.get(1)?;
+        Some(match ins {
+            0xA4 if command.windows(PPSE.len()).any(|w| w == PPSE) => Self::Directory,
+            0xA4 => Self::Select,
+            0xA8 => Self::Options,
+            0xB2 => Self::Record,
+            0x88 => Self::Authenticate,
+            0xAE => Self::Generate,
+            _ => return None,
+        })
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|step| step.word() == text)
+    }
 }
 
 /// One command and its answer, as transcripts have them.
@@ -106,13 +223,34 @@ impl std::fmt::Display for Fault {
             Self::FieldLost { after } => write!(f, "field-lost={after}"),
             Self::Locked => f.write_str("locked"),
             Self::StaleDol => f.write_str("stale-dol"),
+            Self::FieldLostAt { step } => write!(f, "field-lost={}", step.word()),
+            Self::SlowFirst { delay_us } => write!(f, "slow-first={delay_us}"),
+            Self::Wtx { count } => write!(f, "wtx={count}"),
+            Self::StatusWord { status: [a, b], step } => {
+                write!(f, "status-words={a:02X}{b:02X}@{}", step.word())
+            }
+            Self::Afl { kind: Astray::Endless } => f.write_str("afl=endless"),
+            Self::Afl { kind: Astray::Nowhere } => f.write_str("afl=nowhere"),
+            Self::ErrorLimit { errors } => write!(f, "error-limit={errors}"),
+            Self::Extended => f.write_str("extended"),
+            Self::Chained { bytes } => write!(f, "chained={bytes}"),
         }
     }
 }
 
 impl Broken {
-    const ALL: [Self; 6] =
-        [Self::Noise, Self::Truncated, Self::Empty, Self::Endless, Self::Oversized, Self::Directory];
+    const ALL: [Self; 10] = [
+        Self::Noise,
+        Self::Truncated,
+        Self::Empty,
+        Self::Endless,
+        Self::Oversized,
+        Self::Directory,
+        Self::NoData,
+        Self::OverLong,
+        Self::Nested,
+        Self::Indefinite,
+    ];
 
     const fn word(self) -> &'static str {
         match self {
@@ -122,16 +260,17 @@ impl Broken {
             Self::Endless => "endless",
             Self::Oversized => "oversized",
             Self::Directory => "directory",
+            Self::NoData => "no-data",
+            Self::OverLong => "over-long",
+            Self::Nested => "nested",
+            Self::Indefinite => "indefinite",
         }
     }
 }
 
 /// Why text names no fault.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "`{0}` is no fault; known are forged-signature, wrong-atc, unused, no-cryptogram, locked, stale-dol, \
-     slow=MICROSECONDS, field-lost=ANSWERS and broken=noise|truncated|empty|endless|oversized|directory"
-)]
+#[error("`{0}` is no fault; `phone list --faults` lists them")]
 pub struct UnknownFault(String);
 
 impl std::str::FromStr for Fault {
@@ -139,25 +278,277 @@ impl std::str::FromStr for Fault {
 
     /// Reads a fault as the command line has it. A replay needs its recording and is not among them.
     fn from_str(text: &str) -> Result<Self, UnknownFault> {
-        let unknown = || UnknownFault(text.to_owned());
         let (name, value) = text.split_once('=').map_or((text, None), |(name, value)| (name, Some(value)));
-        match (name, value) {
-            ("forged-signature", None) => Ok(Self::ForgedSignature),
-            ("wrong-atc", None) => Ok(Self::WrongAtc),
-            ("unused", None) => Ok(Self::Unused),
-            ("no-cryptogram", None) => Ok(Self::NoCryptogram),
-            ("locked", None) => Ok(Self::Locked),
-            ("stale-dol", None) => Ok(Self::StaleDol),
-            ("slow", Some(us)) => Ok(Self::Slow { delay_us: us.parse().map_err(|_| unknown())? }),
-            ("field-lost", Some(n)) => Ok(Self::FieldLost { after: n.parse().map_err(|_| unknown())? }),
-            ("broken", Some(word)) => {
-                let kind = Broken::ALL.into_iter().find(|kind| kind.word() == word).ok_or_else(unknown)?;
-                Ok(Self::Broken { kind })
+        let fault = match value {
+            None => match name {
+                "forged-signature" => Some(Self::ForgedSignature),
+                "wrong-atc" => Some(Self::WrongAtc),
+                "unused" => Some(Self::Unused),
+                "no-cryptogram" => Some(Self::NoCryptogram),
+                "locked" => Some(Self::Locked),
+                "stale-dol" => Some(Self::StaleDol),
+                "extended" => Some(Self::Extended),
+                _ => None,
+            },
+            Some(value) => Self::with_value(name, value),
+        };
+        fault.ok_or_else(|| UnknownFault(text.to_owned()))
+    }
+}
+
+impl Fault {
+    fn with_value(name: &str, value: &str) -> Option<Self> {
+        Some(match name {
+            "slow" => Self::Slow { delay_us: value.parse().ok()? },
+            "slow-first" => Self::SlowFirst { delay_us: value.parse().ok()? },
+            "wtx" => Self::Wtx { count: value.parse().ok()? },
+            "field-lost" => match Step::parse(value) {
+                Some(step) => Self::FieldLostAt { step },
+                None => Self::FieldLost { after: value.parse().ok()? },
+            },
+            "status-words" => {
+                let (status, step) = value.split_once('@')?;
+                let status = crate::hex::decode(status).ok()?.try_into().ok()?;
+                Self::StatusWord { status, step: Step::parse(step)? }
             }
-            _ => Err(unknown()),
+            "afl" => Self::Afl {
+                kind: match value {
+                    "endless" => Astray::Endless,
+                    "nowhere" => Astray::Nowhere,
+                    _ => return None,
+                },
+            },
+            "error-limit" => Self::ErrorLimit { errors: value.parse().ok().filter(|n| *n > 0)? },
+            "chained" => Self::Chained { bytes: value.parse().ok().filter(|n| *n > 0)? },
+            "broken" => Self::Broken { kind: Broken::ALL.into_iter().find(|kind| kind.word() == value)? },
+            _ => return None,
+        })
+    }
+}
+
+/// What can be wrong with what is signed. It is made into a phone when it is issued.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum IssueFault {
+    /// Its last month is over.
+    Expired,
+    /// Its first day is next year.
+    NotYetValid,
+    /// The issuer certificate is of another authority with the same names.
+    OtherAuthority,
+    /// The card certificate is of another number than the record's.
+    OtherNumber,
+    /// It is a recording of the phone that it would be: a clone.
+    Replay,
+}
+
+impl IssueFault {
+    const ALL: [Self; 5] =
+        [Self::Expired, Self::NotYetValid, Self::OtherAuthority, Self::OtherNumber, Self::Replay];
+
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Expired => "expired",
+            Self::NotYetValid => "not-yet-valid",
+            Self::OtherAuthority => "other-authority",
+            Self::OtherNumber => "other-number",
+            Self::Replay => "replay",
         }
     }
 }
+
+/// A fault of either kind, as `--fault` names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AnyFault {
+    /// Of what is signed.
+    Issue(IssueFault),
+    /// Of the answers.
+    Phone(Fault),
+}
+
+impl From<IssueFault> for AnyFault {
+    fn from(fault: IssueFault) -> Self {
+        Self::Issue(fault)
+    }
+}
+
+impl From<Fault> for AnyFault {
+    fn from(fault: Fault) -> Self {
+        Self::Phone(fault)
+    }
+}
+
+impl std::fmt::Display for AnyFault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Issue(fault) => f.write_str(fault.word()),
+            Self::Phone(fault) => fault.fmt(f),
+        }
+    }
+}
+
+impl std::str::FromStr for AnyFault {
+    type Err = UnknownFault;
+
+    fn from_str(text: &str) -> Result<Self, UnknownFault> {
+        match IssueFault::ALL.into_iter().find(|fault| fault.word() == text) {
+            Some(fault) => Ok(Self::Issue(fault)),
+            None => text.parse().map(Self::Phone),
+        }
+    }
+}
+
+/// What a fault is called, what it does, and what comes of it.
+#[derive(Debug, Clone, Copy)]
+pub struct Entry {
+    /// Its name, with its value where it has one.
+    pub name: &'static str,
+    /// What it does.
+    pub what: &'static str,
+    /// An example that can be given to `--fault`.
+    pub example: &'static str,
+    /// What a sound gate says to the example: a refusal with one of these reasons; it opens where there is none.
+    pub gate: &'static [Reason],
+    /// True if it is nothing to an older card, which signs by INTERNAL AUTHENTICATE and covers neither counter nor PDOL.
+    pub is_quick: bool,
+}
+
+impl Entry {
+    const fn new(
+        name: &'static str,
+        example: &'static str,
+        what: &'static str,
+        gate: &'static [Reason],
+    ) -> Self {
+        Self { name, what, example, gate, is_quick: false }
+    }
+
+    const fn quick(self) -> Self {
+        Self { is_quick: true, ..self }
+    }
+}
+
+/// Every fault that `--fault` takes.
+pub const CATALOGUE: &[Entry] = &[
+    Entry::new("expired", "expired", "its last month is over", &[Reason::Expired]),
+    Entry::new("not-yet-valid", "not-yet-valid", "its first day is next year", &[Reason::NotYetValid]),
+    Entry::new(
+        "other-authority",
+        "other-authority",
+        "the issuer's certificate is of another authority of the same name",
+        &[Reason::AuthenticationFailed],
+    ),
+    Entry::new(
+        "other-number",
+        "other-number",
+        "the card's certificate is of another number than the record's",
+        &[Reason::AuthenticationFailed],
+    ),
+    Entry::new(
+        "replay",
+        "replay",
+        "a recording of the phone that it would be: a clone",
+        &[Reason::AuthenticationFailed],
+    ),
+    Entry::new(
+        "forged-signature",
+        "forged-signature",
+        "the dynamic signature is well formed and nobody's",
+        &[Reason::AuthenticationFailed],
+    ),
+    Entry::new(
+        "wrong-atc",
+        "wrong-atc",
+        "the signed counter is another than the answered one",
+        &[Reason::AuthenticationFailed],
+    )
+    .quick(),
+    Entry::new(
+        "stale-dol",
+        "stale-dol",
+        "the PDOL asks for an unknown tag where the unpredictable number stood",
+        &[Reason::AuthenticationFailed],
+    )
+    .quick(),
+    Entry::new("unused", "unused", "the counter is always 0", &[Reason::UnusedCard]),
+    Entry::new("no-cryptogram", "no-cryptogram", "an AAC instead of an ARQC", &[Reason::NoCryptogram]),
+    Entry::new("locked", "locked", "GET PROCESSING OPTIONS gets 6986: see phone", &[Reason::CardError]),
+    Entry::new(
+        "status-words=SW@STEP",
+        "status-words=6985@gpo",
+        "the step (ppse, select, gpo, record, authenticate, generate) gets this status word",
+        &[Reason::CardError],
+    ),
+    Entry::new(
+        "broken=noise",
+        "broken=noise",
+        "random bytes under 9000, after SELECT PPSE",
+        &[Reason::CardError],
+    ),
+    Entry::new("broken=truncated", "broken=truncated", "half of each answer", &[Reason::CardError]),
+    Entry::new(
+        "broken=empty",
+        "broken=empty",
+        "nothing at all, not even a status word",
+        &[Reason::CardError],
+    ),
+    Entry::new("broken=no-data", "broken=no-data", "9000 alone", &[Reason::CardError]),
+    Entry::new("broken=endless", "broken=endless", "always more to come: 61FF", &[Reason::CardError]),
+    Entry::new("broken=oversized", "broken=oversized", "answers of 2,048 bytes", &[Reason::CardError]),
+    Entry::new(
+        "broken=directory",
+        "broken=directory",
+        "random bytes already for SELECT PPSE",
+        &[Reason::CardError],
+    ),
+    Entry::new(
+        "broken=over-long",
+        "broken=over-long",
+        "the first TLV is said to be far longer than it is",
+        &[Reason::CardError],
+    ),
+    Entry::new("broken=nested", "broken=nested", "templates nested a hundred deep", &[Reason::CardError]),
+    Entry::new(
+        "broken=indefinite",
+        "broken=indefinite",
+        "the first TLV has a length of the indefinite form",
+        &[Reason::CardError],
+    ),
+    Entry::new(
+        "afl=endless",
+        "afl=endless",
+        "the file locator names sixteen thousand records, and they are there",
+        &[Reason::CardError],
+    ),
+    Entry::new(
+        "afl=nowhere",
+        "afl=nowhere",
+        "the file locator names a file that is not there",
+        &[Reason::CardError],
+    ),
+    Entry::new(
+        "field-lost=N|STEP",
+        "field-lost=record",
+        "the phone leaves after N answers, or at the step",
+        &[Reason::CardRemoved],
+    ),
+    Entry::new(
+        "error-limit=N",
+        "error-limit=1",
+        "after N error status words it drops the link until the next field",
+        &[],
+    ),
+    Entry::new("slow=US", "slow=400000", "each answer takes so many microseconds longer", &[Reason::TooSlow]),
+    Entry::new("slow-first=US", "slow-first=200000", "the first answer in a field takes so much longer", &[]),
+    Entry::new("wtx=N", "wtx=3", "N waiting-time extensions of 77 ms before the signature", &[]),
+    Entry::new(
+        "extended",
+        "extended",
+        "a record longer than a short answer, whole only to an extended length",
+        &[],
+    ),
+    Entry::new("chained=N", "chained=100", "answers in parts of N bytes, with 61xx", &[]),
+];
 
 /// What the faults of a phone do to the answers that it makes.
 pub(crate) fn quirks(faults: &[Fault]) -> Quirks {
@@ -170,11 +561,12 @@ pub(crate) fn quirks(faults: &[Fault]) -> Quirks {
     }
 }
 
-/// The recorded answer to a command. GET PROCESSING OPTIONS differs at each tap and matches by its header alone.
+/// The recorded answer to a command. What carries the gate's values differs at each tap and matches by its first two
+/// bytes.
 pub(crate) fn replayed<'e>(exchanges: &'e [Exchange], command: &[u8]) -> Option<&'e [u8]> {
-    const GPO: [u8; 4] = [0x80, 0xA8, 0x00, 0x00];
-    let is_gpo = command.starts_with(&GPO);
-    let matches = |e: &&Exchange| if is_gpo { e.c.starts_with(&GPO) } else { e.c == command };
+    let step = Step::of(command);
+    let is_fresh = matches!(step, Some(Step::Options | Step::Authenticate | Step::Generate));
+    let matches = |e: &&Exchange| if is_fresh { e.c.get(..2) == command.get(..2) } else { e.c == command };
     exchanges.iter().find(matches).map(|e| e.r.as_slice())
 }
 
@@ -223,8 +615,69 @@ pub(crate) fn broken(kind: Broken, right: Answer, noise: [u8; 32], is_directory:
             data.extend([0x90, 0x00]);
             data
         }
+        Broken::NoData => vec![0x90, 0x00],
+        Broken::OverLong => with_length(&right.data, &[0x84, 0x7F, 0xFF, 0xFF, 0xFF]),
+        Broken::Indefinite => with_length(&right.data, &[0x80]),
+        Broken::Nested => nested(),
     };
     Answer { data, ..right }
+}
+
+/// The answer with another length in its first TLV, whose tag has one byte.
+fn with_length(right: &[u8], length: &[u8]) -> Vec<u8> {
+    let Some((tag, rest)) = right.split_first().filter(|_| right.len() > 2) else { return right.to_vec() };
+    // Lengths of a first byte of 81 or 82 are followed by as many bytes.
+    let of_length = rest.first().map_or(0, |first| if *first > 0x80 { usize::from(first & 0x7F) } else { 0 });
+    [&[*tag], length, rest.get(1 + of_length..).unwrap_or_default()].concat()
+}
+
+/// Templates in templates, a hundred of them.
+fn nested() -> Vec<u8> {
+    let mut data = Vec::new();
+    for _ in 0..100 {
+        let mut outer = vec![0x70];
+        match data.len() {
+            // Below 128, and below 256 as a hundred times three bytes end before.
+            len @ ..128 => outer.push(len as u8),
+            len @ ..256 => outer.extend([0x81, len as u8]),
+            len => outer.extend([&[0x82][..], &(len as u16).to_be_bytes()].concat()),
+        }
+        outer.append(&mut data);
+        data = outer;
+    }
+    data.extend([0x90, 0x00]);
+    data
+}
+
+/// A file locator that leads astray.
+pub(crate) fn locator(kind: Astray) -> Vec<u8> {
+    match kind {
+        // Entries of files 1 to 30, twice, each with all the records that a file can have.
+        Astray::Endless => (0..60).flat_map(|i: u8| [(i % 30 + 1) << 3, 1, 255, 0]).collect(),
+        Astray::Nowhere => vec![29 << 3, 7, 7, 0],
+    }
+}
+
+/// The answer to GET PROCESSING OPTIONS with another file locator: a TLV of template 77, or what follows the profile in
+/// template 80.
+pub(crate) fn lead_astray(answer: &[u8], kind: Astray) -> Option<Vec<u8>> {
+    let mut buf = [0; 1024];
+    let mut w = Writer::new(&mut buf);
+    let locator = locator(kind);
+    if let Ok(plain) = tlv::get(answer, tags::RESPONSE_1) {
+        w.tlv(tags::RESPONSE_1, &[plain.get(..2)?, &locator].concat()).ok()?;
+    } else {
+        let options = tlv::get(answer, tags::RESPONSE_2).ok()?;
+        w.nested(tags::RESPONSE_2, |w| {
+            tlv::iter(options).try_for_each(|object| {
+                let object = object?;
+                let value = if object.tag == tags::AFL { &locator } else { object.value };
+                w.tlv(object.tag, value)
+            })
+        })
+        .ok()?;
+    }
+    Some(w.finish().to_vec())
 }
 
 #[cfg(test)]
@@ -233,13 +686,41 @@ mod tests {
 
     #[test]
     fn a_fault_is_read_as_it_is_written() {
-        let simple = ["forged-signature", "wrong-atc", "unused", "no-cryptogram", "locked", "stale-dol"];
-        let valued = ["slow=250000", "field-lost=3", "broken=noise", "broken=endless", "broken=directory"];
-        for text in simple.into_iter().chain(valued) {
+        for entry in CATALOGUE {
+            assert_eq!(entry.example.parse::<AnyFault>().unwrap().to_string(), entry.example);
+            let name = entry.name.split('=').next().unwrap();
+            assert!(entry.example.starts_with(name), "{name}");
+        }
+        for text in ["slow=250000", "field-lost=3", "field-lost=ppse", "status-words=6283@select"] {
             assert_eq!(text.parse::<Fault>().unwrap().to_string(), text);
         }
-        for text in ["", "slow", "slow=x", "broken=glass", "replay=3", "field-lost=256"] {
-            assert_eq!(text.parse::<Fault>(), Err(UnknownFault(text.to_owned())));
+        for text in [
+            "",
+            "slow",
+            "slow=x",
+            "broken=glass",
+            "replay=3",
+            "field-lost=256",
+            "chained=0",
+            "error-limit=0",
+            "status-words=6985",
+            "status-words=69@gpo",
+            "afl",
+            "expired=1",
+            "extended=1",
+        ] {
+            assert_eq!(text.parse::<AnyFault>(), Err(UnknownFault(text.to_owned())));
+        }
+    }
+
+    #[test]
+    fn every_kind_of_nonsense_is_in_the_catalogue() {
+        for kind in Broken::ALL {
+            let name = format!("broken={}", kind.word());
+            assert!(CATALOGUE.iter().any(|entry| entry.name == name), "{name}");
+        }
+        for fault in IssueFault::ALL {
+            assert!(CATALOGUE.iter().any(|entry| entry.name == fault.word()), "{}", fault.word());
         }
     }
 }

@@ -1,9 +1,8 @@
 //! The phone: a contactless payment card in software, for testing gates and for playing a city's day.
 //!
 //! A [`phone::Phone`] holds one or more card applications ([`application`]) and answers APDUs as a card does; it
-//! is a [`card::Card`], as is a phone at the other end of a TCP connection ([`tcp`]). [`pn532`] is a reader chip with
-//! cards in its field. Phones are made by
-//! [`issue`], which has authorities of its own or lets a bank sign; [`faults`] turns a good phone into any of the
+//! is a [`card::Card`], as is a phone at the other end of a TCP connection ([`tcp`]). [`vpcd`] puts a card into a
+//! virtual PC/SC reader, [`pn532`] is a reader chip with cards in its field. Phones are made by [`issue`], which has authorities of its own or lets a bank sign; [`faults`] turns a good phone into any of the
 //! bad ones that a gate must refuse. A phone's transaction counter is durable before it answers ([`state`]).
 //!
 //! It never talks to hardware, and it protects its keys only by the mode of its files: it is a test
@@ -43,7 +42,9 @@
 //! ```
 
 pub mod application;
+pub mod authorities;
 pub mod card;
+pub mod contactless;
 pub mod decode;
 pub mod faults;
 mod files;
@@ -52,6 +53,8 @@ pub mod issue;
 pub mod phone;
 pub mod pn532;
 pub mod ppse;
+pub mod profile;
 pub mod reader;
 pub mod state;
 pub mod tcp;
+pub mod vpcd;

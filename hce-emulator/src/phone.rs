@@ -7,7 +7,8 @@ use crate::application::{
     Application, CardData, House, HouseFile, MAX_LABEL, Quirks, Rsa, RsaFile, RsaKeyError, Tap,
 };
 use crate::card::{Answer, Card, CardFault};
-use crate::faults::{self, Fault, MAX_EXCHANGES, MAX_FAULTS};
+use crate::contactless::{HISTORICAL_EXTENDED, Identity, MAX_HISTORICAL, Surface};
+use crate::faults::{self, Astray, Fault, MAX_EXCHANGES, MAX_FAULTS, Step};
 use crate::files;
 use crate::ppse;
 use crate::state::{Counters, Durability, MAX_APPLICATIONS, StateError};
@@ -22,7 +23,7 @@ use wavepass_protocol::dol::Dol;
 use wavepass_protocol::ecc::CertError;
 use wavepass_protocol::select::Aid;
 use wavepass_protocol::tags;
-use wavepass_protocol::tlv::{self, TlvError};
+use wavepass_protocol::tlv::{self, Tag, TlvError, Writer};
 use wavepass_protocol::token::{LastFour, Token};
 use zeroize::Zeroizing;
 
@@ -63,7 +64,10 @@ pub enum FileError {
     /// Two applications with the same identifier.
     #[error("application {0} is there twice")]
     Twice(Aid),
-    /// More faults than 8, or a recording longer than 64 exchanges.
+    /// A UID or historical bytes that no reader takes.
+    #[error("a UID has 4, 7 or 10 bytes, and at most {MAX_HISTORICAL} historical bytes follow")]
+    Surface,
+    /// More faults than 16, or a recording longer than 64 exchanges.
     #[error("a phone has at most {MAX_FAULTS} faults and recordings at most {MAX_EXCHANGES} exchanges")]
     Faults,
 }
@@ -102,7 +106,9 @@ impl ApplicationFile {
 pub struct PhoneFile {
     /// Its applications, 1 to 4, no identifier twice.
     pub applications: Vec<ApplicationFile>,
-    /// Its faults, at most 8.
+    /// How it shows itself in the field.
+    pub surface: Surface,
+    /// Its faults, at most 16.
     pub faults: Vec<Fault>,
 }
 
@@ -111,6 +117,8 @@ pub struct PhoneFile {
 struct Wire {
     format: String,
     applications: Vec<ApplicationFile>,
+    #[serde(default, skip_serializing_if = "Surface::is_default")]
+    surface: Surface,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     faults: Vec<Fault>,
 }
@@ -122,7 +130,7 @@ impl TryFrom<Wire> for PhoneFile {
         if wire.format != FORMAT {
             return Err(FileError::Format);
         }
-        let file = Self { applications: wire.applications, faults: wire.faults };
+        let file = Self { applications: wire.applications, surface: wire.surface, faults: wire.faults };
         file.check()?;
         Ok(file)
     }
@@ -130,7 +138,8 @@ impl TryFrom<Wire> for PhoneFile {
 
 impl From<PhoneFile> for Wire {
     fn from(file: PhoneFile) -> Self {
-        Self { format: FORMAT.to_owned(), applications: file.applications, faults: file.faults }
+        let PhoneFile { applications, surface, faults } = file;
+        Self { format: FORMAT.to_owned(), applications, surface, faults }
     }
 }
 
@@ -146,6 +155,11 @@ impl fmt::Debug for PhoneFile {
 }
 
 impl PhoneFile {
+    /// A phone with one application, and nothing wrong with it.
+    pub fn of(application: ApplicationFile) -> Self {
+        Self { applications: vec![application], surface: Surface::default(), faults: Vec::new() }
+    }
+
     /// Reads a file's text.
     pub fn from_json(text: &str) -> Result<Self, FileError> {
         // The parser's own message may quote a value, so only the place is kept.
@@ -198,6 +212,15 @@ impl PhoneFile {
         self
     }
 
+    /// How the phone shows itself in the field. `seed` is for random UIDs.
+    pub fn identity(&self, seed: [u8; 32]) -> Identity {
+        let mut surface = self.surface.clone();
+        if surface.historical.is_empty() && self.faults.contains(&Fault::Extended) {
+            surface.historical = HISTORICAL_EXTENDED.to_vec();
+        }
+        Identity::new(&surface, seed)
+    }
+
     /// The token of the first application.
     ///
     /// # Panics
@@ -222,6 +245,9 @@ impl PhoneFile {
         let aid = |i: usize| self.applications[i].card().aid;
         if let Some(i) = (1..count).find(|&i| (0..i).any(|j| aid(i) == aid(j))) {
             return Err(FileError::Twice(aid(i)));
+        }
+        if !self.surface.is_sound() {
+            return Err(FileError::Surface);
         }
         let too_long =
             |f: &Fault| matches!(f, Fault::Replay { exchanges } if exchanges.len() > MAX_EXCHANGES);
@@ -288,6 +314,7 @@ enum Session {
 pub struct Phone {
     applications: Vec<Application>,
     directory: Vec<u8>,
+    surface: Surface,
     faults: Vec<Fault>,
     quirks: Quirks,
     counters: Counters,
@@ -297,6 +324,8 @@ pub struct Phone {
     pending: Vec<u8>,
     /// Answers since the field came on.
     answered: u32,
+    /// Error status words among them.
+    errors: u32,
     removed: bool,
 }
 
@@ -329,6 +358,7 @@ impl Phone {
         Ok(Self {
             directory: ppse::directory(applications.iter().map(Application::card))?,
             applications,
+            surface: file.surface.clone(),
             faults: file.faults.clone(),
             quirks: faults::quirks(&file.faults),
             counters,
@@ -336,6 +366,7 @@ impl Phone {
             session: Session::Idle,
             pending: Vec::new(),
             answered: 0,
+            errors: 0,
             removed: false,
         })
     }
@@ -378,7 +409,12 @@ impl Phone {
 
     /// Gives what the command's length allows; the rest waits for GET RESPONSE (ISO/IEC 7816-4 section 5.3.4).
     fn fit(&mut self, mut data: Vec<u8>, le: Option<u32>) -> (Vec<u8>, Status) {
-        let room = le.map_or(0, |le| le as usize);
+        let part = self.faults.iter().find_map(|fault| match *fault {
+            Fault::Chained { bytes } => Some(usize::from(bytes)),
+            _ => None,
+        });
+        let asked = le.map_or(0, |le| le as usize);
+        let room = part.map_or(asked, |part| asked.min(part));
         if data.len() <= room {
             return (data, Status::Success);
         }
@@ -441,7 +477,8 @@ impl Phone {
         Ok(match self.applications[selected].process(&tap) {
             Ok(answer) => {
                 self.session = Session::Processed(selected);
-                self.fit(answer, command.le)
+                let astray = self.astray().and_then(|kind| faults::lead_astray(&answer, kind));
+                self.fit(astray.unwrap_or(answer), command.le)
             }
             Err(_) => (Vec::new(), Status::NoDiagnosis),
         })
@@ -456,8 +493,41 @@ impl Phone {
         if !command.data.is_empty() {
             return Err(Status::WrongLength);
         }
-        let record = self.applications[selected].record(command.p2 >> 3, command.p1);
-        record.map(<[u8]>::to_vec).ok_or(Status::RecordNotFound)
+        let place = (command.p2 >> 3, command.p1);
+        match self.applications[selected].record(place.0, place.1) {
+            Some(record) if place == (1, 1) && self.faults.contains(&Fault::Extended) => {
+                Ok(lengthened(record))
+            }
+            Some(record) => Ok(record.to_vec()),
+            None if self.astray() == Some(Astray::Endless) => Ok(vec![0x70, 0x00]),
+            None => Err(Status::RecordNotFound),
+        }
+    }
+
+    fn astray(&self) -> Option<Astray> {
+        self.faults.iter().find_map(|fault| match *fault {
+            Fault::Afl { kind } => Some(kind),
+            _ => None,
+        })
+    }
+
+    /// How long the modelled card takes for a step.
+    fn time_us(&self, step: Option<Step>) -> u64 {
+        let signs = match (step, self.session) {
+            (Some(Step::Options), Session::Processed(i)) => self.applications[i].lists().is_none(),
+            (Some(Step::Authenticate), Session::Processed(_)) => true,
+            _ => false,
+        };
+        let mut time = self.surface.answer_us;
+        for fault in &self.faults {
+            time = time.saturating_add(match *fault {
+                Fault::Slow { delay_us } => delay_us,
+                Fault::SlowFirst { delay_us } if self.answered == 0 => delay_us,
+                Fault::Wtx { count } if signs => u64::from(count) * WAITING_TIME_US,
+                _ => 0,
+            });
+        }
+        if signs { time.saturating_add(self.surface.sign_us) } else { time }
     }
 
     fn authenticate(&mut self, command: &Command<'_>) -> Result<Vec<u8>, Status> {
@@ -516,6 +586,7 @@ impl Card for Phone {
         self.session = Session::Idle;
         self.pending.clear();
         self.answered = 0;
+        self.errors = 0;
         self.removed = false;
     }
 
@@ -523,15 +594,19 @@ impl Card for Phone {
         if self.removed {
             return Err(CardFault::Removed);
         }
-        let mut answer = Answer { data: self.right_answer(command)?, delay_us: 0 };
-        let is_directory =
-            command.starts_with(&[0x00, 0xA4]) && command.windows(PPSE.len()).any(|w| w == PPSE);
+        let step = Step::of(command);
+        let data = self.right_answer(command)?;
+        let mut answer = Answer { data, delay_us: self.time_us(step) };
         let noise = self.noise();
         for fault in &self.faults {
             match *fault {
-                Fault::Slow { delay_us } => answer.delay_us = answer.delay_us.saturating_add(delay_us),
-                Fault::Broken { kind } => answer = faults::broken(kind, answer, noise, is_directory),
+                Fault::Broken { kind } => {
+                    answer = faults::broken(kind, answer, noise, step == Some(Step::Directory));
+                }
+                Fault::StatusWord { status, step: at } if step == Some(at) => answer.data = status.to_vec(),
                 Fault::FieldLost { after } if self.answered >= u32::from(after) => self.removed = true,
+                Fault::FieldLostAt { step: at } if step == Some(at) => self.removed = true,
+                Fault::ErrorLimit { errors } if self.errors >= u32::from(errors) => self.removed = true,
                 _ => {}
             }
         }
@@ -539,8 +614,27 @@ impl Card for Phone {
             return Err(CardFault::Removed);
         }
         self.answered += 1;
+        // 90, 61 to 63: done, more to come, warnings.
+        let is_error = answer.data.last_chunk().is_some_and(|[sw1, _]| !matches!(sw1, 0x90 | 0x61..=0x63));
+        self.errors += u32::from(is_error);
         Ok(answer)
     }
+}
+
+/// A waiting-time extension with FWI 8: 256 · 16 / 13.56 MHz · 2^8.
+const WAITING_TIME_US: u64 = 77_330;
+
+/// The record with a value of an unknown tag that makes it longer than a short answer.
+fn lengthened(record: &[u8]) -> Vec<u8> {
+    const STUFFING: Tag = Tag(0xDF7E);
+    let mut buf = [0; 1024];
+    let mut w = Writer::new(&mut buf);
+    let lengthened = w.nested(tags::RECORD, |w| {
+        w.bytes(tlv::get(record, tags::RECORD)?)?;
+        w.tlv(STUFFING, &[0; 256])
+    });
+    // What is no record stays as it is.
+    if lengthened.is_ok() { w.finish().to_vec() } else { record.to_vec() }
 }
 
 /// Where the counters of a phone's file are.

@@ -169,7 +169,7 @@ pub fn read_application(
     let command = Command::get_processing_options(writer.finish());
     let answer = exchange(card, &mut exchanges, step, &command)?;
     let malformed = |error| ReadError::Tlv { step, error };
-    let options = tlv::get(&answer, tags::RESPONSE_2).map_err(malformed)?.to_vec();
+    let options = options(&answer).map_err(malformed)?;
     let afl = Afl::parse(tlv::get(&options, tags::AFL).map_err(malformed)?)?;
     let mut records = Vec::new();
     for record in afl.records() {
@@ -177,7 +177,37 @@ pub fn read_application(
         records.push((record, exchange(card, &mut exchanges, "READ RECORD", &command)?));
     }
     let pdol_tlv = parsed.pdol_tlv.unwrap_or_default().to_vec();
-    Ok(Reading { aid, pdol_tlv, pdol_values, options, records, exchanges })
+    let mut reading = Reading { aid, pdol_tlv, pdol_values, options, records, exchanges };
+    if tlv::find(&reading.options, tags::CRYPTOGRAM).map_err(malformed)?.is_none() {
+        finish_older(card, values, &mut reading)?;
+    }
+    Ok(reading)
+}
+
+/// The TLVs of the answer to GET PROCESSING OPTIONS, also of one that gives values only: profile, then file locator.
+fn options(answer: &[u8]) -> Result<Vec<u8>, TlvError> {
+    let Some(plain) = tlv::find(answer, tags::RESPONSE_1)? else {
+        return tlv::get(answer, tags::RESPONSE_2).map(<[u8]>::to_vec);
+    };
+    let (aip, afl) = plain.split_at_checked(2).ok_or(TlvError::Truncated)?;
+    let mut buf = [0; 300];
+    let mut w = tlv::Writer::new(&mut buf);
+    w.tlv(tags::AIP, aip)?;
+    w.tlv(tags::AFL, afl)?;
+    Ok(w.finish().to_vec())
+}
+
+/// What an older card is asked beyond its records: a signature and a cryptogram.
+fn finish_older(card: &mut dyn Card, values: &Values, reading: &mut Reading) -> Result<(), ReadError> {
+    let Some(cdol) = reading.value(tags::CDOL1) else { return Ok(()) };
+    let step = "INTERNAL AUTHENTICATE";
+    let ddol = reading.value(tags::DDOL).unwrap_or_else(|| vec![0x9F, 0x37, 4]);
+    let sent = values.fill(&ddol).map_err(|error| ReadError::Tlv { step, error })?;
+    exchange(card, &mut reading.exchanges, step, &Command::internal_authenticate(&sent))?;
+    let step = "GENERATE AC";
+    let sent = values.fill(&cdol).map_err(|error| ReadError::Tlv { step, error })?;
+    exchange(card, &mut reading.exchanges, step, &Command::generate_ac(0x80, &sent))?;
+    Ok(())
 }
 
 fn exchange(

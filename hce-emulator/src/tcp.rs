@@ -17,10 +17,10 @@ pub const MAX_ANSWER: usize = 4096;
 /// The ATR of a contactless card with T=1 (PC/SC part 3).
 pub const ATR: [u8; 10] = [0x3B, 0x85, 0x80, 0x01, 0x80, 0x31, 0x80, 0x40, 0x80, 0xF5];
 
-const POWER_OFF: u8 = 0x00;
-const POWER_ON: u8 = 0x01;
-const RESET: u8 = 0x02;
-const GET_ATR: u8 = 0x04;
+pub(crate) const POWER_OFF: u8 = 0x00;
+pub(crate) const POWER_ON: u8 = 0x01;
+pub(crate) const RESET: u8 = 0x02;
+pub(crate) const GET_ATR: u8 = 0x04;
 
 /// How often a waiting server looks whether it should stop.
 const POLL: Duration = Duration::from_millis(50);
@@ -68,6 +68,8 @@ pub enum FrameError {
 pub enum Event<'a> {
     /// A reader connected.
     Connected(SocketAddr),
+    /// The reader to connect to is not there; it is looked for again and again, and told of once.
+    NoReader(&'a io::Error),
     /// The field came on.
     Field,
     /// A command was answered.
@@ -118,9 +120,7 @@ fn serve_one(
     log: &mut dyn FnMut(Event<'_>),
 ) -> Result<(), FrameError> {
     stream.set_nonblocking(false)?;
-    stream.set_nodelay(true)?;
-    stream.set_read_timeout(Some(POLL))?;
-    stream.set_write_timeout(Some(MESSAGE_TIME))?;
+    open(&stream)?;
     card.enter_field();
     loop {
         let command = read_message(&mut stream, MAX_COMMAND, stop)?;
@@ -136,7 +136,7 @@ fn serve_one(
                 let begun = Instant::now();
                 match card.transmit(&command) {
                     Ok(answer) => {
-                        wait(answer.delay_us, stop);
+                        wait(Duration::from_micros(answer.delay_us), stop);
                         log(Event::Exchange {
                             command: &command,
                             answer: &answer.data,
@@ -154,9 +154,26 @@ fn serve_one(
     }
 }
 
-/// Waits as a slow card does, but not past the end of the server.
-fn wait(delay_us: u64, stop: &AtomicBool) {
-    let end = Instant::now() + Duration::from_micros(delay_us.min(60_000_000));
+/// Prepares a stream for messages.
+pub(crate) fn open(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(POLL))?;
+    stream.set_write_timeout(Some(MESSAGE_TIME))
+}
+
+/// Has what arrived acknowledged at once. vpcd writes length and payload apart and holds the payload back until the
+/// length is acknowledged, which else takes 40 ms a message. The system takes it back by itself, so it is said before
+/// each read.
+fn acknowledge_quickly(stream: &TcpStream) -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    std::os::linux::net::TcpStreamExt::set_quickack(stream, true)?;
+    let _ = stream; // elsewhere it costs the time and nothing else
+    Ok(())
+}
+
+/// Waits as a slow card does, a minute at most, but not past the end of the server.
+pub(crate) fn wait(delay: Duration, stop: &AtomicBool) {
+    let end = Instant::now() + delay.min(Duration::from_secs(60));
     while let Some(left) = end.checked_duration_since(Instant::now()).filter(|d| !d.is_zero()) {
         if stop.load(Ordering::Relaxed) {
             return;
@@ -169,7 +186,11 @@ fn is_quiet(e: &io::Error) -> bool {
     matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted)
 }
 
-fn read_message(stream: &mut TcpStream, max: usize, stop: &AtomicBool) -> Result<Vec<u8>, FrameError> {
+pub(crate) fn read_message(
+    stream: &mut TcpStream,
+    max: usize,
+    stop: &AtomicBool,
+) -> Result<Vec<u8>, FrameError> {
     let mut header = [0; 2];
     read_all(stream, &mut header, stop, None)?;
     let len = usize::from(u16::from_be_bytes(header));
@@ -199,6 +220,7 @@ fn read_all(
         if begun.is_some_and(|begun| begun.elapsed() > MESSAGE_TIME) {
             return Err(FrameError::Stalled);
         }
+        acknowledge_quickly(stream)?;
         match stream.read(&mut buf[filled..]) {
             Ok(0) if begun.is_none() => return Err(FrameError::Closed),
             Ok(0) => return Err(FrameError::Torn),
@@ -213,7 +235,7 @@ fn read_all(
     Ok(())
 }
 
-fn write_message(stream: &mut TcpStream, message: &[u8]) -> Result<(), FrameError> {
+pub(crate) fn write_message(stream: &mut TcpStream, message: &[u8]) -> Result<(), FrameError> {
     let too_long = FrameError::TooLong { len: message.len(), max: usize::from(u16::MAX) };
     let len = u16::try_from(message.len()).map_err(|_| too_long)?;
     // One write: a header of its own would wait for the other side's delayed acknowledgement.

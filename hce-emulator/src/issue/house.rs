@@ -136,7 +136,7 @@ impl HouseIssuer {
             card_certificate: certificate.to_vec(),
             card_key: Secret::new(*number),
         };
-        Ok(PhoneFile { applications: vec![ApplicationFile::House(file)], faults: Vec::new() })
+        Ok(PhoneFile::of(ApplicationFile::House(file)))
     }
 
     /// The card certificate. The body is written here, because the signing key is elsewhere; that it is well formed

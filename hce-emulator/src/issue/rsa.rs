@@ -214,7 +214,7 @@ impl RsaAuthority {
             signed_format: kind.signed_format,
             flow: kind.flow,
         };
-        Ok(PhoneFile { applications: vec![ApplicationFile::Rsa(Box::new(file))], faults: Vec::new() })
+        Ok(PhoneFile::of(ApplicationFile::Rsa(Box::new(file))))
     }
 
     /// The authority as a file has it. It holds the issuer's key.

@@ -110,7 +110,7 @@ fn wrong_usage_and_failure_have_their_own_codes_and_say_what_to_do() {
     }
     let other = run(folder, &["issue", "--out", "a.json", "--token", "4111111111111111"]);
     assert_eq!(other.status.code(), Some(1));
-    assert!(text(&other.stderr).contains("tokens of this issuer begin with 62990009"));
+    assert!(text(&other.stderr).contains("whose tokens begin with 62990009"));
     assert!(!text(&other.stderr).contains("4111"));
     assert_eq!(run(folder, &["show", "nobody.json"]).status.code(), Some(1));
     let help = run(folder, &["--help"]);

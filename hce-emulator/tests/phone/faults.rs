@@ -2,9 +2,9 @@
 
 use crate::cast::*;
 use crate::oracle::{check_house, check_rsa};
-use wavepass_hce::card::{Card, CardFault};
-use wavepass_hce::faults::{Broken, Fault, certificate_of, recording};
-use wavepass_hce::phone::PhoneFile;
+use wavepass_hce::card::{Answer, Card, CardFault};
+use wavepass_hce::faults::{Astray, Broken, Fault, Step, certificate_of, recording};
+use wavepass_hce::phone::{Phone, PhoneFile};
 use wavepass_hce::reader::{ReadError, Reading, read};
 use wavepass_protocol::apdu::Status;
 use wavepass_protocol::ecc::CertError;
@@ -180,4 +180,113 @@ fn faults_compose() {
     let (reading, result) = read_rsa(&file);
     assert_eq!(result, Ok(rsa_token(1)));
     assert_eq!((reading.value(tags::ATC).unwrap(), reading.value(tags::CID).unwrap()), (vec![0, 0], vec![0]));
+}
+
+fn transmit(phone: &mut Phone, command: &[u8]) -> Vec<u8> {
+    phone.transmit(command).unwrap().data
+}
+
+const SELECT_HOUSE: &[u8] = b"\x00\xA4\x04\x00\x0A\xF0WAVEPASS\x01\x00";
+
+#[test]
+fn a_field_is_lost_at_the_named_step() {
+    for (step, answers) in [(Step::Directory, 0), (Step::Select, 1), (Step::Options, 2), (Step::Record, 3)] {
+        let mut phone = phone(&house(1).with_fault(Fault::FieldLostAt { step }));
+        let mut heard = 0;
+        let mut count = Counted { phone: &mut phone, heard: &mut heard };
+        assert!(matches!(read(&mut count, &gate(1)), Err(ReadError::Card(CardFault::Removed))));
+        assert_eq!(heard, answers, "{step:?}");
+    }
+}
+
+struct Counted<'a> {
+    phone: &'a mut Phone,
+    heard: &'a mut usize,
+}
+
+impl Card for Counted<'_> {
+    fn enter_field(&mut self) {
+        self.phone.enter_field();
+    }
+
+    fn transmit(&mut self, command: &[u8]) -> Result<Answer, CardFault> {
+        let answer = self.phone.transmit(command)?;
+        *self.heard += 1;
+        Ok(answer)
+    }
+}
+
+#[test]
+fn a_phone_that_met_too_many_errors_drops_the_link_until_the_next_field() {
+    let mut phone = phone(&house(1).with_fault(Fault::ErrorLimit { errors: 2 }));
+    for _ in 0..2 {
+        phone.enter_field();
+        assert_eq!(transmit(&mut phone, SELECT_HOUSE)[..1], [0x6F]);
+        for _ in 0..2 {
+            assert_eq!(transmit(&mut phone, &[0x00, 0x84, 0, 0, 8]), [0x6D, 0x00]);
+        }
+        assert!(matches!(phone.transmit(SELECT_HOUSE), Err(CardFault::Removed)));
+    }
+}
+
+#[test]
+fn a_status_word_stands_alone_at_its_step() {
+    let fault = Fault::StatusWord { status: [0x62, 0x83], step: Step::Select };
+    let mut phone = phone(&house(1).with_fault(fault));
+    phone.enter_field();
+    assert_eq!(transmit(&mut phone, SELECT_HOUSE), [0x62, 0x83]);
+    assert_ne!(transmit(&mut phone, b"\x00\xA4\x04\x00\x0E2PAY.SYS.DDF01\x00").len(), 2);
+}
+
+#[test]
+fn answers_come_in_parts_and_add_up_to_the_whole() {
+    let whole = read(&mut phone(&rsa(1)), &gate(1)).unwrap();
+    let parts = read(&mut phone(&rsa(1).with_fault(Fault::Chained { bytes: 60 })), &gate(1)).unwrap();
+    assert_eq!(parts.records.len(), whole.records.len());
+    assert!(parts.records.iter().zip(&whole.records).take(3).all(|(a, b)| a.1 == b.1));
+    assert!(parts.exchanges.len() > whole.exchanges.len());
+    assert!(parts.exchanges.iter().all(|e| e.r.len() <= 62));
+}
+
+#[test]
+fn a_long_record_comes_whole_to_an_extended_length_and_in_parts_to_a_short_one() {
+    let mut phone = phone(&house(1).with_fault(Fault::Extended));
+    let reading = read(&mut phone, &gate(1)).unwrap();
+    assert_eq!(check_house(&reading, &HOUSE.ca_public_key()), Ok(house_token(1)));
+    let long = &reading.records[0].1;
+    assert!(long.len() > 256);
+    let whole = transmit(&mut phone, &[0x00, 0xB2, 1, 0x0C, 0, 0, 0]);
+    assert_eq!(whole, [&long[..], &[0x90, 0x00]].concat());
+    assert_eq!(transmit(&mut phone, &[0x00, 0xB2, 1, 0x0C, 0])[256], 0x61);
+}
+
+#[test]
+fn only_the_first_answer_or_the_signature_is_slow() {
+    let times = |file: &PhoneFile| {
+        let mut phone = phone(file);
+        let mut times = Vec::new();
+        phone.enter_field();
+        let reading = read(&mut self::phone(file), &gate(1)).unwrap();
+        for exchange in reading.exchanges {
+            times.push(phone.transmit(&exchange.c).unwrap().delay_us);
+        }
+        times
+    };
+    let first = times(&house(1).with_fault(Fault::SlowFirst { delay_us: 9 }));
+    assert_eq!(first, [9, 0, 0, 0, 0, 0]);
+    let mut file = house(1).with_fault(Fault::Wtx { count: 2 });
+    file.surface.answer_us = 10;
+    file.surface.sign_us = 100;
+    assert_eq!(times(&file), [10, 10, 2 * 77_330 + 110, 10, 10, 10]);
+}
+
+#[test]
+fn a_locator_that_never_ends_names_records_that_are_there() {
+    let mut phone = phone(&rsa(1).with_fault(Fault::Afl { kind: Astray::Endless }));
+    let error = read(&mut phone, &gate(1)).err().unwrap();
+    assert!(matches!(error, ReadError::Afl(_)), "{error}");
+    assert_eq!(transmit(&mut phone, &[0x00, 0xB2, 200, 20 << 3 | 4, 0]), [0x70, 0x00, 0x90, 0x00]);
+    let mut phone = self::phone(&rsa(1).with_fault(Fault::Afl { kind: Astray::Nowhere }));
+    let error = read(&mut phone, &gate(1)).err().unwrap();
+    assert!(matches!(error, ReadError::Status { status: Status::RecordNotFound, .. }), "{error}");
 }

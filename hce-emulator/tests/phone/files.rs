@@ -44,7 +44,7 @@ fn a_file_that_is_no_phone_is_refused_by_name_and_not_quoted() {
     }
     let twice = house(1).with(house(2));
     assert!(matches!(PhoneFile::from_json(&twice.to_json()), Err(FileError::Twice(_))));
-    let many = (0..9).fold(house(1), |file, _| file.with_fault(Fault::Locked));
+    let many = (0..17).fold(house(1), |file, _| file.with_fault(Fault::Locked));
     assert!(matches!(PhoneFile::from_json(&many.to_json()), Err(FileError::Faults)));
     let mut none = house(1);
     none.applications.clear();

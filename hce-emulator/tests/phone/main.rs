@@ -8,3 +8,6 @@ mod faults;
 mod files;
 mod oracle;
 mod pn532;
+mod profiles;
+mod verdicts;
+mod vpcd;

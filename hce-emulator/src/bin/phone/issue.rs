@@ -1,22 +1,18 @@
 //! `phone issue`.
 
-use crate::authorities::{Authorities, HOUSE_PREFIX, RSA_PREFIX, random};
 use crate::{BOLD, DIM};
-use clap::ValueEnum;
-use rand::Rng;
+use rand::SeedableRng;
+use rand_chacha::ChaCha20Rng;
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
-use wavepass_hce::faults::Fault;
-use wavepass_hce::issue::{
-    CARD_BITS, Domain, HouseOrder, RSA_CREDIT_AID, RSA_DEBIT_AID, RSA_QUASI_CREDIT_AID, RsaCardKey, RsaOrder,
-};
+use wavepass_hce::authorities::Authorities;
+use wavepass_hce::faults::AnyFault;
+use wavepass_hce::issue::Domain;
 use wavepass_hce::phone::{PhoneFile, state_path};
-use wavepass_protocol::cryptogram::master_key_option_c;
+use wavepass_hce::profile::{DomainOrder, Order, Profile};
 use wavepass_protocol::time::{Date, UnixMs};
 use wavepass_protocol::token::{Expiry, Token};
-
-/// How many digits a token has that is made here.
-const DIGITS: usize = 16;
+use zeroize::Zeroizing;
 
 /// Makes a phone with authorities of our own
 ///
@@ -25,9 +21,11 @@ const DIGITS: usize = 16;
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  \
     phone issue --out anna.json\n  \
-    phone issue --out anna.json --profile rsa --add          a second application\n  \
-    phone issue --out old.json --expiry 2024-05 --effective 2021-01-01\n  \
-    phone issue --out slow.json --fault slow=300000 --fault field-lost=4")]
+    phone issue --out anna.json --profile unionpay-debit --add    a second application\n  \
+    phone issue --out wallet.json --profile wallet\n  \
+    phone issue --out mine.json --profile ./mine.toml             a profile of your own\n  \
+    phone issue --out old.json --fault expired\n  \
+    phone issue --out slow.json --fault slow=300000 --fault field-lost=gpo")]
 pub(crate) struct Args {
     /// The phone's file; its counters go beside it, into FILE.state
     #[arg(long, value_name = "FILE")]
@@ -35,33 +33,36 @@ pub(crate) struct Args {
     /// The folder of the authorities
     #[arg(long, value_name = "DIR", default_value = "wavepass-authorities")]
     authorities: PathBuf,
-    /// Which application
-    #[arg(long, value_enum, default_value_t = Profile::House)]
-    profile: Profile,
+    /// An authority's file in the place of the folder's of its suite; may be given several times
+    #[arg(long = "authority", value_name = "FILE")]
+    given: Vec<PathBuf>,
+    /// Which kind of phone: a name from `phone list --profiles`, or a path
+    #[arg(long, value_name = "NAME|FILE", default_value = "house")]
+    profile: String,
     /// The token, 13 to 19 digits; else a random one of the issuer's
     #[arg(long, value_name = "DIGITS", value_parser = token, hide_env_values = true)]
     token: Option<Token>,
-    /// The last month in which it is good; else three years from now
+    /// The last month in which it is good; else three years from now, or what the profile says
     #[arg(long, value_name = "YYYY-MM", value_parser = month)]
     expiry: Option<Expiry>,
     /// The first day on which it is good; else today
     #[arg(long, value_name = "YYYY-MM-DD", value_parser = day)]
     effective: Option<Date>,
-    /// Sequence number
-    #[arg(long, default_value_t = 0)]
-    psn: u8,
-    /// The network in which the token is good, four letters
-    #[arg(long, value_name = "NAME", value_parser = network, default_value = "CITY")]
-    network: [u8; 4],
+    /// Sequence number, else the profile's
+    #[arg(long)]
+    psn: Option<u8>,
+    /// The network in which the token is good, four letters; else the profile's
+    #[arg(long, value_name = "NAME", value_parser = network)]
+    network: Option<[u8; 4]>,
     /// The operator in that network; 0 is any
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, requires = "network", default_value_t = 0)]
     operator: u16,
     /// Leave the domain out: no gate of the house accepts such a token
     #[arg(long, conflicts_with_all = ["network", "operator"])]
     no_domain: bool,
-    /// Something wrong with the phone; may be given several times
+    /// Something wrong with the phone, from `phone list --faults`; may be given several times
     #[arg(long = "fault", value_name = "FAULT", value_parser = fault)]
-    faults: Vec<Fault>,
+    faults: Vec<AnyFault>,
     /// Add the application to the phone that is already in the file
     #[arg(long)]
     add: bool,
@@ -71,18 +72,6 @@ pub(crate) struct Args {
     /// Print what was made as JSON
     #[arg(long)]
     json: bool,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Profile {
-    /// P-256, the house's own
-    House,
-    /// RSA fDDA, UnionPay debit
-    Rsa,
-    /// RSA fDDA, UnionPay credit
-    RsaCredit,
-    /// RSA fDDA, UnionPay quasi-credit
-    RsaQuasiCredit,
 }
 
 // The digits are not repeated in the message: it may end up in a log.
@@ -116,7 +105,7 @@ fn network(text: &str) -> Result<[u8; 4], String> {
         .ok_or_else(|| "a network has four letters or digits".to_owned())
 }
 
-fn fault(text: &str) -> Result<Fault, String> {
+fn fault(text: &str) -> Result<AnyFault, String> {
     text.parse().map_err(|e: wavepass_hce::faults::UnknownFault| e.to_string())
 }
 
@@ -129,7 +118,8 @@ pub(crate) fn run(args: &Args) -> Result<(), String> {
         (false, true, _) => return Err(format!("{} is not there; leave --add out", args.out.display())),
         _ => {}
     }
-    let file = make(args)?;
+    let authorities = authorities(args)?;
+    let file = make(args, &authorities)?;
     let file = if args.add {
         PhoneFile::load(&args.out).map_err(|e| format!("{}: {e}", args.out.display()))?.with(file)
     } else {
@@ -145,7 +135,7 @@ pub(crate) fn run(args: &Args) -> Result<(), String> {
         }
     }
     file.save(&args.out).map_err(|e| e.to_string())?;
-    let keys = Authorities::open(&args.authorities, today())?.publish()?;
+    let keys = authorities.publish().map_err(|e| e.to_string())?;
     if args.json {
         return crate::show::print_json(&args.out, &file, false);
     }
@@ -157,82 +147,41 @@ pub(crate) fn run(args: &Args) -> Result<(), String> {
         card.token.last_four(),
         card.label
     );
-    anstream::println!("{DIM}gates must know the keys in {}{DIM:#}", keys.display());
+    if let Some(keys) = keys {
+        anstream::println!("{DIM}gates must know the keys in {}{DIM:#}", keys.display());
+    }
     Ok(())
 }
 
-fn make(args: &Args) -> Result<PhoneFile, String> {
-    let today = today();
-    let authorities = Authorities::open(&args.authorities, today)?;
-    let effective = args.effective.unwrap_or(today);
-    let expiry = args.expiry.unwrap_or(Date { year: (today.year + 3).min(2099), ..today }.expiry());
-    let prefix = if args.profile == Profile::House { HOUSE_PREFIX } else { RSA_PREFIX };
-    let token = match args.token {
-        Some(token) => token,
-        None => random_token(prefix)?,
-    };
-    let master_key = master_key_option_c(&*authorities.master()?, &token, args.psn);
-    let mut rng = random()?;
-    let made = if args.profile == Profile::House {
-        let mut order = HouseOrder {
-            token,
-            expiry,
-            effective,
-            psn: args.psn,
-            domain: (!args.no_domain).then_some(Domain { network: args.network, operator: args.operator }),
-            serial: [0; 6],
-            card_key: [0; 32],
-            master_key,
-        };
-        rng.fill_bytes(&mut order.serial);
-        rng.fill_bytes(&mut order.card_key);
-        authorities.house()?.issue(&order)
-    } else {
-        let aid = match args.profile {
-            Profile::RsaCredit => RSA_CREDIT_AID,
-            Profile::RsaQuasiCredit => RSA_QUASI_CREDIT_AID,
-            _ => RSA_DEBIT_AID,
-        };
-        let mut order = RsaOrder {
-            token,
-            expiry,
-            effective,
-            psn: args.psn,
-            aid: aid.to_vec(),
-            serial: [0; 3],
-            master_key,
-        };
-        rng.fill_bytes(&mut order.serial);
-        let authority = authorities.rsa()?;
-        let key = RsaCardKey::generate(&mut rng, CARD_BITS).map_err(|e| e.to_string())?;
-        authority.issue(&order, &key)
-    };
-    let hint = |e| format!("{e}; tokens of this issuer begin with {prefix}");
-    let mut file = made.map_err(hint)?;
-    file.faults.clone_from(&args.faults);
-    Ok(file)
+fn authorities(args: &Args) -> Result<Authorities, String> {
+    let mut authorities = Authorities::open(&args.authorities, today())
+        .map_err(|e| format!("{e}; give another --authorities"))?;
+    for path in &args.given {
+        authorities.take(path).map_err(|e| e.to_string())?;
+    }
+    Ok(authorities)
 }
 
-/// A token of the issuer's with a right check digit.
-fn random_token(prefix: &str) -> Result<Token, String> {
-    let mut rng = random()?;
-    let mut text = prefix.to_owned();
-    while text.len() < DIGITS - 1 {
-        // A bias of 6 in 256 does no harm to a number that only has to be new.
-        text.push(char::from(b'0' + (rng.next_u32() % 10) as u8));
-    }
-    let sum: u32 = text
-        .bytes()
-        .rev()
-        .enumerate()
-        .map(|(i, c)| {
-            let digit = u32::from(c - b'0');
-            if i % 2 == 1 { digit } else { digit * 2 / 10 + digit * 2 % 10 }
-        })
-        .sum();
-    // Below ten.
-    text.push(char::from(b'0' + ((10 - sum % 10) % 10) as u8));
-    Token::from_digits(&text).map_err(|e| e.to_string())
+fn make(args: &Args, authorities: &Authorities) -> Result<PhoneFile, String> {
+    let named = |e| format!("{}: {e}", args.profile);
+    let profile = Profile::find(&args.profile).map_err(named)?;
+    let domain = match args.network {
+        _ if args.no_domain => DomainOrder::Without,
+        Some(network) => DomainOrder::At(Domain { network, operator: args.operator }),
+        None => DomainOrder::Profile,
+    };
+    let order = Order {
+        token: args.token,
+        expiry: args.expiry,
+        effective: args.effective,
+        psn: args.psn,
+        domain,
+        faults: args.faults.clone(),
+        ..Order::new(today())
+    };
+    let mut seed = Zeroizing::new([0; 32]);
+    getrandom::fill(seed.as_mut_slice()).map_err(|e| format!("the system gives no random numbers: {e}"))?;
+    profile.issue(authorities, &order, &mut ChaCha20Rng::from_seed(*seed)).map_err(named)
 }
 
 fn today() -> Date {

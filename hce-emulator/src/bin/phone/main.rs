@@ -1,6 +1,5 @@
 //! `phone`: makes phones, shows them, and serves one to a reader.
 
-mod authorities;
 mod issue;
 mod serve;
 mod show;
@@ -26,7 +25,10 @@ const BOLD: Style = Style::new().bold();
         Examples:\n  \
         phone issue --out anna.json\n  \
         phone issue --out bad.json --fault forged-signature\n  \
+        phone list --profiles\n  \
+        phone list --faults\n  \
         phone list .\n  \
+        phone serve anna.json --vpcd\n  \
         phone serve anna.json --tcp 127.0.0.1:35000\n  \
         phone serve anna.json --pn532 127.0.0.1:35532\n\n\
         A phone's file holds its keys in the clear and only its owner may read it: it is a test instrument."

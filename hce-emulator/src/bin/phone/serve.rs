@@ -1,5 +1,5 @@
-//! `phone serve`: one phone over TCP, by itself or in the field of a simulated PN532, with a log that people can
-//! read.
+//! `phone serve`: one phone in a virtual PC/SC reader, over TCP, or in the field of a simulated PN532, with a log that
+//! people can read.
 
 use crate::{BOLD, DIM, ERROR};
 use clap::ValueEnum;
@@ -10,39 +10,37 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use wavepass_hce::card::{Answer, Card, CardFault};
 use wavepass_hce::decode;
-use wavepass_hce::phone::Phone;
+use wavepass_hce::phone::{Phone, PhoneFile};
 use wavepass_hce::pn532::{SimulatedChip, Switches};
 use wavepass_hce::state::Durability;
 use wavepass_hce::tcp::{self, Event};
+use wavepass_hce::vpcd::{self, Slot};
 
-/// Serves a phone to a reader over TCP
+/// Serves a phone to a reader
 ///
-/// With --tcp messages are a length (two bytes, big-endian) and an APDU. With --pn532 it is the serial line of a
-/// simulated PN532 with the phone in its field, to which QEMU's `-serial tcp:ADDRESS:PORT` connects. One reader at
-/// a time. Ctrl-C ends.
+/// With --vpcd it lies in a virtual PC/SC reader of a real pcscd (Debian: pcscd, vsmartcard-vpcd). With --tcp messages
+/// are a length (two bytes, big-endian) and an APDU. With --pn532 it is the serial line of a simulated PN532 with the
+/// phone in its field, to which QEMU's `-serial tcp:ADDRESS:PORT` connects. One reader at a time. Ctrl-C ends.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  \
+    phone serve anna.json --vpcd                             in pcscd's virtual reader on this computer\n  \
     phone serve anna.json --tcp 127.0.0.1:35000\n  \
     phone serve anna.json --tcp 127.0.0.1:0 --json --quiet   prints the port that the system chose\n  \
     phone serve anna.json --pn532 127.0.0.1:35532 --noise 0.01")]
 pub(crate) struct Args {
     /// The phone's file
     file: PathBuf,
-    /// Where to listen for a reader of APDUs; port 0 takes a free one
-    #[arg(long, value_name = "ADDRESS:PORT", required_unless_present = "pn532", conflicts_with = "pn532")]
-    tcp: Option<SocketAddr>,
-    /// Where to listen as a PN532; port 0 takes a free one
-    #[arg(long, value_name = "ADDRESS:PORT")]
-    pn532: Option<SocketAddr>,
-    /// How likely each fault of line, chip and field is, 0 to 1
-    #[arg(long, value_name = "CHANCE", conflicts_with = "tcp", value_parser = chance, default_value_t = 0.0)]
-    noise: f64,
-    /// Decides when faults happen
-    #[arg(long, conflicts_with = "tcp", default_value_t = 1)]
-    seed: u64,
-    /// How long the phone leaves after each tap, in milliseconds
-    #[arg(long, value_name = "MILLISECONDS", conflicts_with = "tcp", default_value_t = 1_500)]
-    pause: u64,
+    #[command(flatten)]
+    way: Way,
+    /// How likely each fault of line, chip and field is, 0 to 1; with --pn532
+    #[arg(long, value_name = "CHANCE", conflicts_with_all = ["tcp", "vpcd"], value_parser = chance)]
+    noise: Option<f64>,
+    /// Decides when faults happen; with --pn532
+    #[arg(long, conflicts_with_all = ["tcp", "vpcd"])]
+    seed: Option<u64>,
+    /// How long the phone leaves after each tap, in milliseconds; 1500 with --pn532, and with --vpcd it stays
+    #[arg(long, value_name = "MILLISECONDS", conflicts_with = "tcp")]
+    pause: Option<u64>,
     /// What the counter survives once the phone answered
     #[arg(long, value_enum, default_value_t = Keep::Process)]
     durability: Keep,
@@ -53,6 +51,24 @@ pub(crate) struct Args {
     #[arg(long)]
     json: bool,
 }
+
+/// The way to the reader.
+#[derive(clap::Args)]
+#[group(required = true, multiple = false)]
+struct Way {
+    /// Connect to a virtual PC/SC reader
+    #[arg(long, value_name = "HOST:PORT", num_args = 0..=1, default_missing_value = vpcd::ADDRESS)]
+    vpcd: Option<String>,
+    /// Where to listen for a reader of APDUs; port 0 takes a free one
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    tcp: Option<SocketAddr>,
+    /// Where to listen as a PN532; port 0 takes a free one
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pn532: Option<SocketAddr>,
+}
+
+/// How long a phone leaves a simulated PN532 after a tap.
+const PAUSE_MS: u64 = 1_500;
 
 fn chance(text: &str) -> Result<f64, String> {
     let value = text.parse().map_err(|_| "a number from 0 to 1".to_owned())?;
@@ -72,37 +88,56 @@ pub(crate) fn run(args: &Args) -> Result<(), String> {
         Keep::Process => Durability::Process,
         Keep::PowerCut => Durability::PowerCut,
     };
-    let last_four = crate::show::load(&args.file)?.last_four();
+    let file = crate::show::load(&args.file)?;
     let mut phone =
         Phone::from_files(&args.file, durability).map_err(|e| format!("{}: {e}", args.file.display()))?;
-    let wanted = args.tcp.or(args.pn532).ok_or("nowhere to listen")?;
+    let stop = stop_on_signal()?;
+    if let Some(address) = &args.way.vpcd {
+        announce(args, &file, "reader", address);
+        let slot = Slot { address: address.clone(), pause: args.pause.map(Duration::from_millis) };
+        let mut seed = [0; 32];
+        getrandom::fill(&mut seed).map_err(|e| format!("the system gives no random numbers: {e}"))?;
+        let mut identity = file.identity(seed);
+        vpcd::serve(&slot, &mut phone, &mut identity, &stop, &mut log(args));
+        return Ok(());
+    }
+    let wanted = args.way.tcp.or(args.way.pn532).ok_or("nowhere to listen")?;
     let in_use = |e| format!("cannot listen on {wanted}: {e}; give another port");
     let listener = TcpListener::bind(wanted).map_err(in_use)?;
     let address = listener.local_addr().map_err(|e| e.to_string())?;
-    let stop = stop_on_signal()?;
-    if args.json {
-        println!("{}", serde_json::json!({ "listening": address.to_string() }));
-    } else {
-        anstream::println!("phone {last_four} on {BOLD}{address}{BOLD:#}; Ctrl-C ends");
-    }
+    announce(args, &file, "listening", &address.to_string());
     if !address.ip().is_loopback() {
         anstream::eprintln!("{ERROR}careful:{ERROR:#} whoever reaches {address} can tap this phone");
     }
-    if args.pn532.is_some() {
+    if args.way.pn532.is_some() {
         return serve_pn532(args, listener, phone, &stop).map_err(|e| format!("{address}: {e}"));
     }
-    let mut log = |event: Event<'_>| {
-        if !args.quiet {
+    tcp::serve(&listener, &mut phone, &stop, &mut log(args)).map_err(|e| format!("{address}: {e}"))
+}
+
+/// Says where the phone is.
+fn announce(args: &Args, file: &PhoneFile, what: &str, address: &str) {
+    if args.json {
+        println!("{}", serde_json::json!({ what: address }));
+    } else {
+        anstream::println!("phone {} on {BOLD}{address}{BOLD:#}; Ctrl-C ends", file.last_four());
+    }
+}
+
+fn log(args: &Args) -> impl FnMut(Event<'_>) {
+    let quiet = args.quiet;
+    move |event| {
+        if !quiet {
             show(&event);
         }
-    };
-    tcp::serve(&listener, &mut phone, &stop, &mut log).map_err(|e| format!("{address}: {e}"))
+    }
 }
 
 /// The phone in the field of a simulated PN532 until `stop` is set.
 fn serve_pn532(args: &Args, listener: TcpListener, phone: Phone, stop: &AtomicBool) -> std::io::Result<()> {
-    let chip = SimulatedChip::start(listener, args.seed)?;
-    chip.set_switches(Switches { tapped_away_ms: Some(args.pause), ..Switches::noise(args.noise) });
+    let chip = SimulatedChip::start(listener, args.seed.unwrap_or(1))?;
+    let noise = Switches::noise(args.noise.unwrap_or_default());
+    chip.set_switches(Switches { tapped_away_ms: Some(args.pause.unwrap_or(PAUSE_MS)), ..noise });
     chip.present(Box::new(Logged { phone, quiet: args.quiet }));
     while !stop.load(Ordering::Relaxed) {
         std::thread::sleep(Duration::from_millis(50));
@@ -153,6 +188,9 @@ fn show(event: &Event<'_>) {
             for line in decode::answer(answer) {
                 anstream::eprintln!("  {line}");
             }
+        }
+        Event::NoReader(why) => {
+            anstream::eprintln!("{DIM}no reader yet: {why}; is pcscd running, with vpcd in it?{DIM:#}");
         }
         Event::Lost(why) => anstream::eprintln!("{DIM}{why}{DIM:#}"),
         Event::Ended(why) => anstream::eprintln!("{DIM}{why}{DIM:#}"),

@@ -3,7 +3,9 @@
 use crate::{BOLD, DIM};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
+use wavepass_hce::faults::{CATALOGUE, Entry};
 use wavepass_hce::phone::{ApplicationFile, FileError, PhoneFile, state_path};
+use wavepass_hce::profile::Profile;
 use wavepass_hce::state;
 use wavepass_protocol::time::Date;
 use wavepass_protocol::token::MAX_DIGITS;
@@ -26,9 +28,15 @@ pub(crate) struct ShowArgs {
     json: bool,
 }
 
-/// Lists the phones of a folder
+/// Lists the phones of a folder, the profiles, or the faults
 #[derive(clap::Args)]
 pub(crate) struct ListArgs {
+    /// The profiles that are built in
+    #[arg(long, conflicts_with_all = ["folder", "faults"])]
+    profiles: bool,
+    /// The faults, what each does and what a sound gate says
+    #[arg(long, conflicts_with = "folder")]
+    faults: bool,
     /// The folder
     #[arg(default_value = ".")]
     folder: PathBuf,
@@ -65,7 +73,54 @@ pub(crate) fn show(args: &ShowArgs) -> Result<(), String> {
     Ok(())
 }
 
+fn list_profiles(json: bool) -> Result<(), String> {
+    let mut profiles = Vec::new();
+    for name in Profile::names() {
+        profiles.push((name, Profile::builtin(name).map_err(|e| format!("{name}: {e}"))?));
+    }
+    if json {
+        let listed = profiles.iter().map(|(name, profile)| json!({ "name": name, "about": profile.about() }));
+        println!("{:#}", Value::from_iter(listed));
+        return Ok(());
+    }
+    for (name, profile) in profiles {
+        anstream::println!("{BOLD}{name:<22}{BOLD:#} {profile}");
+    }
+    Ok(())
+}
+
+fn list_faults(json: bool) {
+    let says = |entry: &Entry| {
+        let reasons: Vec<_> = entry.gate.iter().map(|reason| reason.word()).collect();
+        if reasons.is_empty() { "opens".to_owned() } else { reasons.join(" or ") }
+    };
+    if json {
+        let listed = CATALOGUE.iter().map(
+            |e| json!({
+                "name": e.name, "example": e.example, "what": e.what, "gate": says(e), "quick_only": e.is_quick,
+            }),
+        );
+        println!("{:#}", Value::from_iter(listed));
+        return;
+    }
+    anstream::println!("{DIM}{:<22} {:<22} what it does{DIM:#}", "fault", "a sound gate says");
+    for entry in CATALOGUE {
+        let name = if entry.is_quick { format!("{} *", entry.name) } else { entry.name.to_owned() };
+        anstream::println!("{BOLD}{name:<22}{BOLD:#} {:<22} {}", says(entry), entry.what);
+    }
+    anstream::println!(
+        "{DIM}* nothing to an older card, whose signature covers neither counter nor PDOL{DIM:#}"
+    );
+}
+
 pub(crate) fn list(args: &ListArgs) -> Result<(), String> {
+    if args.profiles {
+        return list_profiles(args.json);
+    }
+    if args.faults {
+        list_faults(args.json);
+        return Ok(());
+    }
     let entries = std::fs::read_dir(&args.folder).map_err(|e| format!("{}: {e}", args.folder.display()))?;
     let mut paths: Vec<PathBuf> = entries
         .filter_map(|entry| Some(entry.ok()?.path()))

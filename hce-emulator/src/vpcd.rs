@@ -1,0 +1,134 @@
+//! A card in a virtual PC/SC reader: the card's side of vsmartcard's vpcd, so that it appears in a real pcscd.
+//!
+//! vpcd listens, the card connects, and vpcd begins every exchange. Messages are as in [`crate::tcp`]. While the
+//! connection stands the card is in the reader; closing it takes the card away.
+
+use crate::card::Card;
+use crate::contactless::Identity;
+use crate::tcp::{
+    Event, FrameError, GET_ATR, MAX_COMMAND, POWER_OFF, POWER_ON, RESET, open, read_message, wait,
+    write_message,
+};
+use std::io;
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// Where vpcd listens unless it was told otherwise.
+pub const ADDRESS: &str = "127.0.0.1:35963";
+/// How long a card that lost the field stays away.
+pub const AWAY: Duration = Duration::from_millis(1_500);
+
+/// How long to wait before looking for the reader again.
+const RETRY: Duration = Duration::from_millis(500);
+/// How long connecting may take.
+const CONNECT_TIME: Duration = Duration::from_secs(5);
+
+/// The reader, and what the card does in it.
+#[derive(Debug, Clone)]
+pub struct Slot {
+    /// HOST:PORT of vpcd.
+    pub address: String,
+    /// A card that was tapped leaves the reader for so long as it is powered off; else it stays.
+    pub pause: Option<Duration>,
+}
+
+impl Default for Slot {
+    fn default() -> Self {
+        Self { address: ADDRESS.to_owned(), pause: None }
+    }
+}
+
+/// Holds a card to the reader until `stop` is set. The reader may come and go. Modelled delays are waited for.
+pub fn serve(
+    slot: &Slot,
+    card: &mut dyn Card,
+    identity: &mut Identity,
+    stop: &AtomicBool,
+    log: &mut dyn FnMut(Event<'_>),
+) {
+    let mut is_told = false;
+    while !stop.load(Ordering::Relaxed) {
+        let (mut stream, from) = match connect(&slot.address) {
+            Ok(connected) => connected,
+            Err(e) => {
+                if !std::mem::replace(&mut is_told, true) {
+                    log(Event::NoReader(&e));
+                }
+                wait(RETRY, stop);
+                continue;
+            }
+        };
+        is_told = false;
+        log(Event::Connected(from));
+        identity.enter_field();
+        let away = match talk(&mut stream, slot, card, identity, stop, log) {
+            Ok(()) => slot.pause.unwrap_or(AWAY),
+            Err(e) => {
+                log(Event::Ended(&e));
+                RETRY
+            }
+        };
+        drop(stream);
+        wait(away, stop);
+    }
+}
+
+fn connect(address: &str) -> io::Result<(TcpStream, SocketAddr)> {
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    for address in address.to_socket_addrs()? {
+        match TcpStream::connect_timeout(&address, CONNECT_TIME) {
+            Ok(stream) => {
+                open(&stream)?;
+                return Ok((stream, address));
+            }
+            Err(e) => last = e,
+        }
+    }
+    Err(last)
+}
+
+/// Returns when the card leaves the reader.
+fn talk(
+    stream: &mut TcpStream,
+    slot: &Slot,
+    card: &mut dyn Card,
+    identity: &Identity,
+    stop: &AtomicBool,
+    log: &mut dyn FnMut(Event<'_>),
+) -> Result<(), FrameError> {
+    let mut is_tapped = false;
+    card.enter_field();
+    loop {
+        let command = read_message(stream, MAX_COMMAND, stop)?;
+        match *command.as_slice() {
+            [POWER_OFF] if is_tapped && slot.pause.is_some() => return Ok(()),
+            [POWER_OFF] => {}
+            [POWER_ON | RESET] => {
+                card.enter_field();
+                log(Event::Field);
+            }
+            [GET_ATR] => write_message(stream, &identity.atr())?,
+            [other] => return Err(FrameError::Control(other)),
+            _ => {
+                let begun = Instant::now();
+                let (answer, delay) = match identity.pseudo(&command) {
+                    Some(answer) => (answer, 0),
+                    None => {
+                        is_tapped = true;
+                        match card.transmit(&command) {
+                            Ok(answer) => (answer.data, answer.delay_us),
+                            Err(fault) => {
+                                log(Event::Lost(&fault));
+                                return Ok(());
+                            }
+                        }
+                    }
+                };
+                wait(Duration::from_micros(delay), stop);
+                log(Event::Exchange { command: &command, answer: &answer, took: begun.elapsed() });
+                write_message(stream, &answer)?;
+            }
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! What a sound gate says to every profile and every fault: the gate's own kernel, tapped by the phones.
+
+use crate::cast::TODAY;
+use rand::SeedableRng;
+use rand_chacha::ChaCha20Rng;
+use std::sync::LazyLock;
+use wavepass_hce::authorities::{Authorities, PublicKey};
+use wavepass_hce::card::{Card, CardFault};
+use wavepass_hce::faults::{AnyFault, CATALOGUE, IssueFault};
+use wavepass_hce::issue::*;
+use wavepass_hce::phone::{Phone, PhoneFile};
+use wavepass_hce::profile::{Order, Profile};
+use wavepass_hce::state::Counters;
+use wavepass_kernel::{Asked, Config, Decision, Environment, Kernel, Lost, Passback, Step, TapInput, Work};
+use wavepass_protocol::ecc::P256Verifier;
+use wavepass_protocol::lists::{Application, CaKey, GateConfig, Revocation, Suite};
+use wavepass_protocol::tap::Reason;
+use wavepass_protocol::time::UnixMs;
+use wavepass_protocol::token::Token;
+
+static AUTHORITIES: LazyLock<Authorities> = LazyLock::new(|| Authorities::generate([1; 32], TODAY));
+
+/// A gate that knows the authorities' keys and nothing against anybody.
+struct World(Vec<PublicKey>);
+
+impl World {
+    fn new() -> Self {
+        AUTHORITIES.house().unwrap();
+        AUTHORITIES.rsa().unwrap();
+        Self(AUTHORITIES.public_keys().unwrap())
+    }
+}
+
+impl Environment for World {
+    fn ca_key(&self, rid: &[u8; 5], index: u8, suite: Suite) -> Option<CaKey<'_>> {
+        self.0.iter().find(|k| (k.rid, k.index, k.suite) == (*rid, index, suite)).map(PublicKey::listed)
+    }
+
+    fn is_revoked(&self, _: &Revocation) -> bool {
+        false
+    }
+
+    fn denied(&self, _: &Asked) -> Option<bool> {
+        Some(false)
+    }
+
+    fn passback(&self, _: &Token, _: UnixMs) -> Passback {
+        Passback::Clear
+    }
+
+    fn list_stale(&self, _: UnixMs) -> bool {
+        false
+    }
+}
+
+fn config() -> Config {
+    let application = |aid: &[u8], suite| Application {
+        aid: heapless::Vec::from_slice(aid).unwrap(),
+        partial: false,
+        suite,
+        ttq: [0x21, 0x80, 0x00, 0x80],
+        preference: 0,
+        formats: heapless::Vec::from_slice(&[0x05, 0x95]).unwrap(),
+        domain_required: suite == Suite::P256,
+    };
+    let mut applications = heapless::Vec::new();
+    applications.push(application(HOUSE_AID, Suite::P256)).unwrap();
+    for aid in [RSA_DEBIT_AID, RSA_CREDIT_AID, RSA_QUASI_CREDIT_AID] {
+        applications.push(application(aid, Suite::Rsa)).unwrap();
+    }
+    let gate = GateConfig {
+        utc_offset_min: 480,
+        amount_fen: 300,
+        currency: 0x0156,
+        country: 0x0156,
+        passback_ms: 60_000,
+        tap_limit_ms: 1_000,
+        list_max_age_ms: 0,
+        stale_opens: false,
+        applications,
+    };
+    Config::new(&gate, *b"CITY", 7).unwrap()
+}
+
+/// One tap, in which only the modelled card takes time. Gives the decision and the application.
+fn tap(phone: &mut Phone, un: u8) -> (Decision, Vec<u8>) {
+    let (config, world) = (config(), World::new());
+    let now = UnixMs(u64::try_from(TODAY.to_days()).unwrap() * 86_400_000 + 3_600_000);
+    let mut kernel = Kernel::new(P256Verifier);
+    let input = TapInput { now, utc_offset_min: 480, unpredictable: [un, 2, 3, 4], start_us: 0 };
+    phone.enter_field();
+    let mut clock_us = 0;
+    let mut command = match kernel.begin(&config, input) {
+        Step::Send(command) => command.to_vec(),
+        Step::Last => panic!("a tap begins with a command"),
+    };
+    loop {
+        let answer = match phone.transmit(&command) {
+            Ok(answer) => answer,
+            Err(CardFault::Removed) => {
+                kernel.lost(Lost::Removed, clock_us);
+                break;
+            }
+            Err(other) => panic!("{other}"),
+        };
+        clock_us += answer.delay_us;
+        command = match kernel.answer(&config, &answer.data, clock_us) {
+            Step::Send(command) => command.to_vec(),
+            Step::Last => break,
+        };
+    }
+    while kernel.work(&world) == Work::More {}
+    (kernel.decision(&config, &world).unwrap(), kernel.facts().aid.to_vec())
+}
+
+fn issue(profile: &str, faults: &[AnyFault]) -> PhoneFile {
+    let order = Order { faults: faults.to_vec(), ..Order::new(TODAY) };
+    Profile::builtin(profile)
+        .unwrap()
+        .issue(&AUTHORITIES, &order, &mut ChaCha20Rng::from_seed([5; 32]))
+        .unwrap()
+}
+
+fn verdict(file: &PhoneFile) -> Result<(), Reason> {
+    match tap(&mut Phone::new(file, Counters::memory(), [9; 32]).unwrap(), 1).0 {
+        Decision::Refuse(reason) => Err(reason),
+        _ => Ok(()),
+    }
+}
+
+#[test]
+fn a_sound_phone_of_every_profile_opens_the_gate() {
+    for name in Profile::names() {
+        assert_eq!(verdict(&issue(name, &[])), Ok(()), "{name}");
+    }
+}
+
+#[test]
+fn every_fault_of_every_profile_gets_the_verdict_that_the_list_promises() {
+    for name in ["house", "unionpay-debit", "unionpay-older", "unionpay-older-plain"] {
+        for entry in CATALOGUE {
+            let said = verdict(&issue(name, &[entry.example.parse().unwrap()]));
+            let opens = entry.gate.is_empty() || entry.is_quick && name.contains("older");
+            let is_promised = said.map_or_else(|reason| !opens && entry.gate.contains(&reason), |()| opens);
+            assert!(is_promised, "{name} with {}: {said:?}", entry.example);
+        }
+    }
+}
+
+#[test]
+fn the_application_of_a_wallet_that_comes_first_is_the_one_that_is_tapped() {
+    let mut phone = Phone::new(&issue("wallet", &[]), Counters::memory(), [9; 32]).unwrap();
+    assert_eq!(tap(&mut phone, 1).1, RSA_CREDIT_AID);
+}
+
+#[test]
+fn faults_of_both_kinds_are_combined() {
+    let faults = ["expired", "slow-first=1000", "chained=50"].map(|f| f.parse().unwrap());
+    assert_eq!(verdict(&issue("unionpay-debit-95", &faults)), Err(Reason::Expired));
+    let file = issue("plastic", &[IssueFault::Replay.into()]);
+    // The clone has one answer for every tap.
+    assert_eq!(verdict(&file), Err(Reason::AuthenticationFailed));
+}
