@@ -11,6 +11,7 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha20Rng;
 use std::time::Instant;
 use wavepass_hce::authorities::{Authorities, AuthorityError, PublicKey};
+use wavepass_hce::faults::AnyFault;
 use wavepass_hce::phone::{ApplicationFile, Phone, PhoneFile};
 use wavepass_hce::profile::{Order, Profile};
 use wavepass_hce::state::Counters;
@@ -50,11 +51,20 @@ impl Maker {
 
     /// The phone of a case. Delays that its profile models are left out: a case says itself what is slow.
     pub fn phone(&self, case: &Case, number: u64) -> Result<PhoneFile, String> {
-        let profile = Profile::find(&case.profile).map_err(|e| format!("{}: {e}", case.profile))?;
-        let order = Order { faults: case.faults.clone(), ..Order::new(self.today) };
+        self.make(&case.profile, case.faults.clone(), number)
+    }
+
+    /// A sound phone of a profile, without modelled delays.
+    pub fn sound(&self, profile: &str) -> Result<PhoneFile, String> {
+        self.make(profile, Vec::new(), 0)
+    }
+
+    fn make(&self, name: &str, faults: Vec<AnyFault>, number: u64) -> Result<PhoneFile, String> {
+        let profile = Profile::find(name).map_err(|e| format!("{name}: {e}"))?;
+        let order = Order { faults, ..Order::new(self.today) };
         let mut file = profile
             .issue(&self.authorities, &order, &mut ChaCha20Rng::seed_from_u64(number))
-            .map_err(|e| format!("{}: {e}", case.profile))?;
+            .map_err(|e| format!("{name}: {e}"))?;
         file.surface.answer_us = 0;
         file.surface.sign_us = 0;
         Ok(file)
@@ -70,6 +80,11 @@ impl Maker {
 pub fn trusted(authorities: &Authorities) -> Result<Vec<AuthorityKey>, AuthorityError> {
     authorities.house()?;
     authorities.rsa()?;
+    known(authorities)
+}
+
+/// The public keys of those authorities that were needed so far.
+pub fn known(authorities: &Authorities) -> Result<Vec<AuthorityKey>, AuthorityError> {
     let key = |key: PublicKey| AuthorityKey {
         rid: key.rid,
         index: key.index,
@@ -88,10 +103,11 @@ pub fn run(
     bench: &mut dyn Bench,
     progress: &mut dyn FnMut(usize, &Case),
 ) -> Report {
+    let way = bench.way();
     let rows = suite.cases.iter().enumerate().map(|(i, case)| {
         progress(i, case);
         let begin = Instant::now();
-        let outcome = if case.applies(bench.way()) {
+        let outcome = if case.applies(way) {
             match maker.phone(case, i as u64).and_then(|file| bench.present(case, &file)) {
                 Err(why) => Outcome::NotTried(why),
                 Ok(said) => judge(case, said),
@@ -101,7 +117,7 @@ pub fn run(
         };
         Row { case: case.name.clone(), expected: case.expected.words(), outcome, took: begin.elapsed() }
     });
-    Report { suite: suite.name.clone(), way: bench.way(), rows: rows.collect() }
+    Report { suite: suite.name.clone(), way, rows: rows.collect() }
 }
 
 fn judge(case: &Case, said: Said) -> Outcome {
@@ -193,10 +209,12 @@ fn knowing(terminal: &Terminal, knows: Knows, file: &PhoneFile) -> Terminal {
         Knows::SameTap => terminal.passback = Passback::SameTap,
         Knows::OldList => terminal.list_stale = true,
     }
-    if knows == Knows::AcceptsNothing && let Some(application) = terminal.config.applications.first_mut() {
+    if knows == Knows::AcceptsNothing
+        && let Some(application) = terminal.config.applications.first_mut()
+    {
         // One that no card has: a terminal that accepts nothing at all does not even ask.
-        application.aid = wavepass_protocol::select::Aid::new(&[0xF0, 0xFF, 0xFF, 0xFF, 0xFF])
-            .unwrap_or(application.aid);
+        application.aid =
+            wavepass_protocol::select::Aid::new(&[0xF0, 0xFF, 0xFF, 0xFF, 0xFF]).unwrap_or(application.aid);
         application.partial = false;
     }
     terminal

@@ -1,5 +1,6 @@
 //! The command line.
 
+mod check;
 mod live;
 mod source;
 
@@ -26,7 +27,7 @@ Examples:
   rig list                                  the readers of this system
   rig tap                                   wait for a card, and show everything
   rig tap --json                            the same for machines
-  rig tap --phone p256                      a phone of the emulator, without a reader
+  rig tap --phone house                     a phone of the emulator, without a reader
   rig record card.json                      keep what a card said
   rig replay card.json                      verify it again
   rig check kernel                          the suite of cases that comes with the rig
@@ -50,6 +51,8 @@ enum Command {
     Record(RecordArgs),
     /// Verify a recorded tap again
     Replay(ReplayArgs),
+    /// Run a suite of cases against a kernel, and report
+    Check(check::CheckArgs),
 }
 
 #[derive(Args)]
@@ -113,6 +116,7 @@ fn run(command: Command) -> Result<bool, String> {
         Command::Watch(source) => live::watch(&source),
         Command::Record(args) => record(&args),
         Command::Replay(args) => run_replay(&args),
+        Command::Check(args) => check::run(&args),
     }
 }
 

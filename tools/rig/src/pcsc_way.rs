@@ -160,6 +160,7 @@ impl Readers {
                         card,
                         atr,
                         fresh: true,
+                        broken: false,
                         begin: Instant::now(),
                         buffer: vec![0; MAX_ANSWER],
                     });
@@ -193,6 +194,8 @@ pub struct PcscWay<'r> {
     atr: Vec<u8>,
     /// True until the first tap: the card was reset when it was connected.
     fresh: bool,
+    /// True once the card was lost: it must be connected anew.
+    broken: bool,
     begin: Instant,
     buffer: Vec<u8>,
 }
@@ -208,6 +211,11 @@ impl PcscWay<'_> {
         &self.reader
     }
 
+    /// True once the card was lost: [`Readers::connect`] gives another way.
+    pub const fn is_broken(&self) -> bool {
+        self.broken
+    }
+
     /// The card's UID, where the reader tells it (GET DATA of PC/SC part 3).
     pub fn uid(&mut self) -> Option<Vec<u8>> {
         let answer = self.card.transmit(&[0xFF, 0xCA, 0x00, 0x00, 0x00], &mut self.buffer).ok()?;
@@ -215,7 +223,8 @@ impl PcscWay<'_> {
     }
 
     /// What an error of PC/SC says of the card.
-    fn lost(&self, e: Error) -> Lost {
+    fn lost(&mut self, e: Error) -> Lost {
+        self.broken = true;
         match e {
             Error::RemovedCard
             | Error::NoSmartcard

@@ -3,7 +3,7 @@
 use crate::bench::{Bench, Own, Said};
 use crate::pcsc_way::{PcscWay, Readers};
 use crate::suite::{Case, WayName};
-use crate::way::Way;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -133,13 +133,37 @@ impl Bench for Pcscd<'_> {
     }
 }
 
-/// Microseconds that a tap through pcscd takes, by command.
-pub fn times(way: &mut dyn Way, own: &mut Own) -> Result<(Vec<u64>, u64), String> {
-    let tap = own.tap_plain(way);
-    match tap.decision {
-        wavepass_kernel::Decision::Open { .. } => {
-            Ok((tap.exchanges.iter().map(|e| e.took_us).collect(), tap.total_us))
-        }
-        refused => Err(format!("the phone that is timed was not let in: {refused:?}")),
+/// Somebody else's kernel: a command that is run once for each case, with the phone in the virtual reader.
+pub struct Foreign<'r> {
+    readers: &'r Readers,
+    name: String,
+    reader: VirtualReader,
+    command: String,
+}
+
+impl<'r> Foreign<'r> {
+    /// A bench on the reader with this name, whose vpcd listens at this address.
+    pub fn new(readers: &'r Readers, name: String, address: &str, command: String) -> Self {
+        Self { readers, name, reader: VirtualReader::take(address), command }
+    }
+}
+
+impl Bench for Foreign<'_> {
+    fn way(&self) -> WayName {
+        WayName::Command
+    }
+
+    fn present(&mut self, case: &Case, file: &PhoneFile) -> Result<Said, String> {
+        self.reader.hold(Phone::new(file, Counters::memory(), [7; 32]).map_err(|e| e.to_string())?);
+        self.readers.wait(&self.name, true, PATIENCE).map_err(|e| e.to_string())?;
+        let mut command = Command::new("sh");
+        command.args(["-c", &self.command]).env("RIG_READER", &self.name).env("RIG_CASE", &case.name);
+        let done = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output();
+        let done = done.map_err(|e| format!("{}: {e}", self.command))?;
+        let said = String::from_utf8_lossy(&done.stdout);
+        let word = said.lines().rev().map(str::trim).find(|line| !line.is_empty());
+        let word = word.ok_or_else(|| format!("the command said nothing and ended with {}", done.status))?;
+        // A kernel may refuse with a status of its own; what it says counts.
+        Ok(Said { word: word.trim_start_matches("refuse ").to_owned(), method: None })
     }
 }

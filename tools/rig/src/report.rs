@@ -71,7 +71,8 @@ pub struct Report {
 impl Report {
     /// True if every case that was for this way came out as expected, and there was one.
     pub fn passed(&self) -> bool {
-        self.count(|o| matches!(o, Outcome::Passed(_))) > 0 && self.rows.iter().all(|row| row.complaint().is_none())
+        self.count(|o| matches!(o, Outcome::Passed(_))) > 0
+            && self.rows.iter().all(|row| row.complaint().is_none())
     }
 
     /// How many came out so.

@@ -352,7 +352,14 @@ mod tests {
             error(&format!("{good}\nways = [\"process\"]")),
             "case 1 (n): a case that is not for all ways says `why`"
         );
-        assert!(error(&format!("{good}\nexpects = 1")).contains("line 7"), "{}", error(&format!("{good}\nexpects = 1")));
-        assert_eq!(error("profiles = [\"house\", \"house\"]\nexpect = \"open\""), "two cases are called `n: house`");
+        assert!(
+            error(&format!("{good}\nexpects = 1")).contains("line 7"),
+            "{}",
+            error(&format!("{good}\nexpects = 1"))
+        );
+        assert_eq!(
+            error("profiles = [\"house\", \"house\"]\nexpect = \"open\""),
+            "two cases are called `n: house`"
+        );
     }
 }

@@ -12,9 +12,9 @@ use std::fmt::{self, Write};
 
 /// Waits for a card and taps it.
 pub(super) fn tap(source: &Source) -> Result<(Tap, Terminal), String> {
-    let terminal = source.terminal()?;
-    let tapped = match source.phone() {
-        Some(phone) => over(source, &terminal, &mut InProcess::new(&mut phone?))?,
+    let (terminal, phone) = source.open()?;
+    let tapped = match phone {
+        Some(mut phone) => over(source, &terminal, &mut InProcess::new(&mut phone))?,
         None => on_reader(source, &terminal)?,
     };
     Ok((tapped, terminal))
@@ -81,7 +81,7 @@ pub(super) fn watch(source: &Source) -> Result<bool, String> {
     if source.phone.is_some() {
         return Err("a phone in this process does not come and go: use `rig tap --phone`".to_owned());
     }
-    let terminal = source.terminal()?;
+    let (terminal, _) = source.open()?;
     let readers = crate::pcsc_way::Readers::open().map_err(|e| e.to_string())?;
     let name = readers.find(source.reader.as_deref()).map_err(|e| e.to_string())?;
     loop {

@@ -1,11 +1,17 @@
 //! Where the card comes from, and which terminal it meets.
 
+use crate::bench::{known, trusted};
 use crate::terminal::Terminal;
 use clap::Args;
+use rand::SeedableRng;
+use rand_chacha::ChaCha20Rng;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
+use wavepass_hce::authorities::Authorities;
+use wavepass_hce::faults::AnyFault;
 use wavepass_hce::phone::Phone;
-use wavepass_hce::state::Durability;
+use wavepass_hce::profile::{Order, Profile};
+use wavepass_hce::state::{Counters, Durability};
 use wavepass_kernel::TapInput;
 use wavepass_protocol::time::{Date, UnixMs};
 
@@ -15,9 +21,15 @@ pub(super) struct Source {
     /// A text that the reader's name holds [default: the first with a card]
     #[arg(long, value_name = "TEXT", conflicts_with = "phone")]
     pub(super) reader: Option<String>,
-    /// A phone of the emulator in this process instead of a reader
-    #[arg(long, value_name = "FILE")]
-    pub(super) phone: Option<PathBuf>,
+    /// A phone of the emulator in this process instead of a reader: a profile, or a phone's file
+    #[arg(long, value_name = "PROFILE|FILE")]
+    pub(super) phone: Option<String>,
+    /// What is wrong with the profile's phone, as `phone list --faults` has it; may be given several times
+    #[arg(long, value_name = "FAULT", requires = "phone")]
+    fault: Vec<AnyFault>,
+    /// Test authorities that the terminal trusts too, and that make a profile's phone
+    #[arg(long, value_name = "FOLDER")]
+    authorities: Option<PathBuf>,
     /// The terminal's file [default: the one that comes with the rig]
     #[arg(long, value_name = "FILE")]
     pub(super) config: Option<PathBuf>,
@@ -44,7 +56,9 @@ impl Source {
         Duration::from_secs(self.wait)
     }
 
-    pub(super) fn terminal(&self) -> Result<Terminal, String> {
+    /// The terminal, and the phone in this process where one is asked for. They trust each other if the phone is of
+    /// a profile.
+    pub(super) fn open(&self) -> Result<(Terminal, Option<Phone>), String> {
         let mut terminal = match &self.config {
             None => Terminal::builtin().map_err(|e| e.to_string())?,
             Some(path) => Terminal::load(path).map_err(|e| format!("{}: {e}", path.display()))?,
@@ -52,16 +66,43 @@ impl Source {
         if self.no_limit {
             terminal.config.tap_limit_us = u64::MAX;
         }
-        Ok(terminal)
+        let file = self.phone.as_deref().filter(|name| name.ends_with(".json"));
+        let profile = self.phone.as_deref().filter(|_| file.is_none());
+        if profile.is_none() && self.authorities.is_none() {
+            return Ok((terminal, file.map(load).transpose()?));
+        }
+        if file.is_some() && !self.fault.is_empty() {
+            return Err("faults are for a profile's phone; a phone's file has its own".to_owned());
+        }
+        let today = today(&terminal);
+        let authorities = super::check::authorities(self.authorities.as_deref(), today)?;
+        let phone = match profile {
+            Some(name) => Some(self.issue(name, &authorities, today)?),
+            None => file.map(load).transpose()?,
+        };
+        let keys = match profile {
+            // Only the suites that the phone needed have been made: RSA takes seconds.
+            Some(_) => known(&authorities),
+            None => trusted(&authorities),
+        };
+        terminal.keys.extend(keys.map_err(|e| e.to_string())?);
+        Ok((terminal, phone))
     }
 
-    /// The phone in this process, where one is asked for.
-    pub(super) fn phone(&self) -> Option<Result<Phone, String>> {
-        let load = |path: &Path| {
-            Phone::from_files(path, Durability::Process).map_err(|e| format!("{}: {e}", path.display()))
-        };
-        self.phone.as_deref().map(load)
+    fn issue(&self, name: &str, authorities: &Authorities, today: Date) -> Result<Phone, String> {
+        let wrong = |e: &dyn std::fmt::Display| format!("{name}: {e}");
+        let profile = Profile::find(name).map_err(|e| wrong(&e))?;
+        let mut seed = [0; 32];
+        getrandom::fill(&mut seed).map_err(|e| format!("the system gives no random numbers: {e}"))?;
+        let mut rng = ChaCha20Rng::from_seed(seed);
+        let order = Order { faults: self.fault.clone(), ..Order::new(today) };
+        let file = profile.issue(authorities, &order, &mut rng).map_err(|e| wrong(&e))?;
+        Phone::new(&file, Counters::memory(), seed).map_err(|e| wrong(&e))
     }
+}
+
+fn load(name: &str) -> Result<Phone, String> {
+    Phone::from_files(Path::new(name), Durability::Process).map_err(|e| format!("{name}: {e}"))
 }
 
 /// This moment, for a tap.
@@ -71,7 +112,7 @@ pub(super) fn input(terminal: &Terminal) -> Result<TapInput, String> {
     Ok(TapInput { now: now(), utc_offset_min: terminal.utc_offset_min, unpredictable, start_us: 0 })
 }
 
-fn now() -> UnixMs {
+pub(super) fn now() -> UnixMs {
     let passed = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     UnixMs(u64::try_from(passed.as_millis()).unwrap_or_default())
 }

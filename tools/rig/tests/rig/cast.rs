@@ -52,7 +52,7 @@ pub(crate) fn house() -> PhoneFile {
         expiry: Expiry { year: 29, month: 2 },
         effective: Date { year: 2026, month: 1, day: 15 },
         psn: 3,
-        domain: Some(Domain { network: *b"WAVE", operator: 0 }),
+        domain: Some(Domain { network: *b"CITY", operator: 0 }),
         serial: [0, 0, 0, 0, 1, 1],
         card_key: [7; 32],
         master_key: [3; 16],
@@ -74,7 +74,7 @@ fn plastic(authority: &RsaAuthority, number: &str, aid: &[u8], kind: RsaKind) ->
 }
 
 pub(crate) fn debit() -> PhoneFile {
-    plastic(&RSA, "6299000200000001", &RSA_DEBIT_AID, RsaKind::default())
+    plastic(&RSA, "6299000200000001", RSA_DEBIT_AID, RsaKind::default())
 }
 
 /// A card of another scheme, which signs in format 95.
@@ -86,7 +86,7 @@ pub(crate) fn visa() -> PhoneFile {
 /// A card that signs by INTERNAL AUTHENTICATE.
 pub(crate) fn older() -> PhoneFile {
     let kind = RsaKind { flow: RsaFlow::Standard, ..RsaKind::default() };
-    plastic(&RSA, "6299000200000003", &RSA_DEBIT_AID, kind)
+    plastic(&RSA, "6299000200000003", RSA_DEBIT_AID, kind)
 }
 
 fn rsa_key(authority: &RsaAuthority) -> AuthorityKey {
