@@ -51,8 +51,7 @@ pub fn exchange(
     }
     if exchanged.phase == Phase::Options {
         for (tag, value) in asked {
-            let name = decode::tag_name(*tag).unwrap_or("(unknown)");
-            writeln!(out, "    {tag} {name}: {}", hex::encode(value))?;
+            writeln!(out, "    {tag} {}: {}", words::tag_name(*tag), hex::encode(value))?;
         }
     }
     let Some(answer) = &exchanged.answer else {

@@ -3,10 +3,9 @@
 use super::source;
 use crate::bench::{self, Maker, Own, Process};
 use crate::report::{self, Report};
-use crate::show::{BAD, BOLD, DIM, GOOD};
+use crate::show::{BAD, GOOD};
 use crate::suite::{Case, Suite, WayName};
 use crate::terminal::Terminal;
-use crate::timing::Timing;
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::path::PathBuf;
@@ -75,6 +74,7 @@ enum Way {
 }
 
 /// How often the phone that is timed is tapped on each way.
+#[cfg(feature = "pcsc")]
 const TIMED_TAPS: usize = 50;
 
 pub(super) fn run(args: &CheckArgs) -> Result<bool, String> {
@@ -235,7 +235,7 @@ fn on_pcscd(
 fn timing(args: &CheckArgs, maker: &Maker, own: impl Fn() -> Own) -> Result<bool, String> {
     use crate::pcsc_way::Readers;
     use crate::pcscd_bench::Pcscd;
-    use crate::timing::sample;
+    use crate::timing::{Timing, sample};
     use crate::way::InProcess;
     use wavepass_hce::phone::Phone;
     use wavepass_hce::state::Counters;
@@ -255,8 +255,9 @@ fn timing(_: &CheckArgs, _: &Maker, _: impl Fn() -> Own) -> Result<bool, String>
     Err(source::NO_PCSC.to_owned())
 }
 
-#[cfg_attr(not(feature = "pcsc"), expect(dead_code, reason = "only readers are timed"))]
-fn show_timing(args: &CheckArgs, timing: &Timing) {
+#[cfg(feature = "pcsc")]
+fn show_timing(args: &CheckArgs, timing: &crate::timing::Timing) {
+    use crate::show::{BOLD, DIM};
     if args.json {
         println!("{}", timing.to_json());
         return;

@@ -6,7 +6,7 @@ use clap::Args;
 use rand::SeedableRng;
 use rand_chacha::ChaCha20Rng;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 use wavepass_hce::authorities::Authorities;
 use wavepass_hce::faults::AnyFault;
 use wavepass_hce::phone::Phone;
@@ -52,8 +52,9 @@ impl Source {
         Self { no_limit: true, ..self.clone() }
     }
 
-    pub(super) const fn patience(&self) -> Duration {
-        Duration::from_secs(self.wait)
+    #[cfg(feature = "pcsc")]
+    pub(super) const fn patience(&self) -> std::time::Duration {
+        std::time::Duration::from_secs(self.wait)
     }
 
     /// The terminal, and the phone in this process where one is asked for. They trust each other if the phone is of
