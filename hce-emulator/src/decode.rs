@@ -1,18 +1,23 @@
-//! APDUs as people read them: names of commands, tags and status words.
+//! APDUs as people and machines read them: names of commands, tags and status words, and the values that a terminal
+//! sends for a card's lists.
 //!
-//! Nothing that identifies a rider is shown: of a token the last four digits, of certificates, signatures and track
-//! data their length.
+//! Nothing that identifies a rider is shown unless it is asked for: of a token the last four digits, of certificates,
+//! signatures and track data their length.
 
-use std::fmt::Write as _;
+use serde_json::{Value, json};
+use std::time::Duration;
 use wavepass_protocol::apdu::{Command, Response, Status};
+use wavepass_protocol::dol::Dol;
 use wavepass_protocol::tags;
-use wavepass_protocol::tlv::{self, Tag, Tlv};
+use wavepass_protocol::tlv::{self, Tag};
 use wavepass_protocol::token::Token;
 
 /// How deep templates are followed.
 const MAX_DEPTH: usize = 4;
 /// The most TLVs shown of one answer.
 const MAX_SHOWN: usize = 64;
+/// The most bytes shown of values without tags: a longer one is a signature.
+const MAX_PLAIN: usize = 64;
 
 /// The name of a tag; `None` for one that this stack does not use.
 pub const fn tag_name(tag: Tag) -> Option<&'static str> {
@@ -56,6 +61,22 @@ pub const fn tag_name(tag: Tag) -> Option<&'static str> {
         tags::CTQ => "card transaction qualifiers",
         tags::CARD_SUPPORTS => "card features",
         tags::DOMAIN => "token domain",
+        tags::RESPONSE_1 => "response, values only",
+        tags::CDOL1 => "CDOL1",
+        tags::DDOL => "DDOL",
+        tags::SM_SUPPORT => "SM algorithms",
+        tags::TTQ => "terminal transaction qualifiers",
+        tags::AMOUNT => "amount, authorised",
+        tags::AMOUNT_OTHER => "amount, other",
+        tags::TERMINAL_COUNTRY => "terminal country",
+        tags::TVR => "terminal verification results",
+        tags::CURRENCY => "currency",
+        tags::TRANSACTION_DATE => "transaction date",
+        tags::TRANSACTION_TIME => "transaction time",
+        tags::TRANSACTION_TYPE => "transaction type",
+        tags::UNPREDICTABLE_NUMBER => "unpredictable number",
+        tags::TERMINAL_TYPE => "terminal type",
+        tags::MERCHANT_NAME => "merchant name",
         _ => return None,
     })
 }
@@ -73,6 +94,16 @@ const fn is_hidden(tag: Tag) -> bool {
     ) || tag_name(tag).is_none()
 }
 
+/// Whether what tells riders apart is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Numbers {
+    /// Of a token the last four digits, of the rest its length.
+    #[default]
+    Masked,
+    /// Everything, as a card's owner may see it.
+    Shown,
+}
+
 /// One line for a command.
 pub fn command(bytes: &[u8]) -> String {
     let Ok(command) = Command::parse(bytes) else {
@@ -88,6 +119,9 @@ pub fn command(bytes: &[u8]) -> String {
         (0x00, 0xC0) => "GET RESPONSE".to_owned(),
         (0x00, 0x88) => format!("INTERNAL AUTHENTICATE, {} bytes", command.data.len()),
         (0x80, 0xAE) => format!("GENERATE AC {:02X}, {} bytes", command.p1, command.data.len()),
+        (0x80, 0xEA) => format!("EXCHANGE RELAY RESISTANCE DATA, {} bytes", command.data.len()),
+        (0xFF, 0xCA) if command.p1 == 0 => "GET DATA: UID, of the reader".to_owned(),
+        (0xFF, 0xCA) => "GET DATA: historical bytes, of the reader".to_owned(),
         (cla, ins) => format!("command {cla:02X} {ins:02X}, {} bytes", command.data.len()),
     }
 }
@@ -98,46 +132,252 @@ pub fn answer(bytes: &[u8]) -> Vec<String> {
         return vec![format!("no status word, {} bytes", bytes.len())];
     };
     let mut lines = vec![format!("{:04X} {}", u16::from(status), status_name(status))];
-    tlvs(data, 1, &mut lines);
+    lines.extend(objects(data, Numbers::Masked).iter().map(Object::line));
     lines
 }
 
-fn tlvs(data: &[u8], depth: usize, lines: &mut Vec<String>) {
+/// One line of what was said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Object {
+    /// From 1.
+    depth: usize,
+    tag: String,
+    name: String,
+    value: Option<String>,
+}
+
+impl Object {
+    fn new(depth: usize, tag: Tag, value: Option<String>) -> Self {
+        let name = tag_name(tag).unwrap_or("(unknown)").to_owned();
+        Self { depth, tag: tag.to_string(), name, value }
+    }
+
+    /// What has no tag.
+    fn untagged(depth: usize, name: impl Into<String>, value: Option<String>) -> Self {
+        Self { depth, tag: String::new(), name: name.into(), value }
+    }
+
+    fn line(&self) -> String {
+        let mut line = "  ".repeat(self.depth);
+        if !self.tag.is_empty() {
+            line.push_str(&self.tag);
+            line.push(' ');
+        }
+        line.push_str(&self.name);
+        if let Some(value) = &self.value {
+            line.push_str(": ");
+            line.push_str(value);
+        }
+        line
+    }
+
+    fn to_json(&self) -> Value {
+        json!({ "depth": self.depth, "tag": self.tag, "name": self.name, "value": self.value })
+    }
+}
+
+fn objects(data: &[u8], numbers: Numbers) -> Vec<Object> {
+    let mut out = Vec::new();
+    collect(data, 1, numbers, &mut out);
+    out
+}
+
+fn collect(data: &[u8], depth: usize, numbers: Numbers, out: &mut Vec<Object>) {
     for tlv in tlv::iter(data) {
-        if lines.len() > MAX_SHOWN {
+        if out.len() >= MAX_SHOWN {
             return;
         }
-        let indent = "  ".repeat(depth);
         match tlv {
             Ok(tlv) => {
-                lines.push(format!("{indent}{}", one(&tlv)));
+                out.push(Object::new(depth, tlv.tag, value(tlv.tag, tlv.value, numbers)));
                 if tlv.tag.is_constructed() && depth < MAX_DEPTH {
-                    tlvs(tlv.value, depth + 1, lines);
+                    collect(tlv.value, depth + 1, numbers, out);
                 }
             }
-            Err(e) => lines.push(format!("{indent}{} bytes that are no TLVs: {e}", data.len())),
+            Err(e) => {
+                let name = format!("{} bytes that are no TLVs", data.len());
+                out.push(Object::untagged(depth, name, Some(e.to_string())));
+            }
         }
     }
 }
 
-fn one(tlv: &Tlv<'_>) -> String {
-    let mut line = format!("{} {}", tlv.tag, tag_name(tlv.tag).unwrap_or("(unknown)"));
-    // Writing to a string does not fail.
-    let _ = if tlv.tag == tags::PAN {
-        match Token::from_bcd(tlv.value) {
-            Ok(token) => write!(line, ": {}", token.last_four()),
-            Err(e) => write!(line, ": {e}"),
+fn value(tag: Tag, bytes: &[u8], numbers: Numbers) -> Option<String> {
+    if tag.is_constructed() {
+        return None;
+    }
+    let hex = || crate::hex::encode(bytes);
+    Some(match (tag, numbers) {
+        (tags::APPLICATION_LABEL, _) => bytes.escape_ascii().to_string(),
+        (tags::CID, _) => format!("{} {}", hex(), cryptogram_name(bytes)),
+        (_, Numbers::Shown) => hex(),
+        (tags::PAN, _) => match Token::from_bcd(bytes) {
+            Ok(token) => token.last_four().to_string(),
+            Err(e) => e.to_string(),
+        },
+        (tags::RESPONSE_1, _) if bytes.len() <= MAX_PLAIN => hex(),
+        (tags::RESPONSE_1, _) => format!("{} bytes", bytes.len()),
+        (tag, _) if is_hidden(tag) => format!("{} bytes", bytes.len()),
+        _ => hex(),
+    })
+}
+
+const fn cryptogram_name(cid: &[u8]) -> &'static str {
+    match cid {
+        [cid] => match *cid >> 6 {
+            0 => "AAC",
+            1 => "TC",
+            2 => "ARQC",
+            _ => "(unknown)",
+        },
+        _ => "(malformed)",
+    }
+}
+
+/// Follows a conversation, so that what a terminal sends for a card's lists can be told apart.
+#[derive(Debug, Clone, Default)]
+pub struct Follower {
+    numbers: Numbers,
+    pdol: Vec<u8>,
+    cdol: Vec<u8>,
+    ddol: Vec<u8>,
+}
+
+/// One exchange, decoded.
+#[derive(Debug, Clone)]
+pub struct Exchange {
+    name: String,
+    sent: Vec<Object>,
+    status: Option<Status>,
+    answered: Vec<Object>,
+    command: Vec<u8>,
+    answer: Vec<u8>,
+    numbers: Numbers,
+}
+
+impl Follower {
+    /// At the beginning of a conversation.
+    pub fn new(numbers: Numbers) -> Self {
+        Self { numbers, ..Self::default() }
+    }
+
+    /// The next exchange.
+    pub fn exchange(&mut self, bytes: &[u8], answer: &[u8]) -> Exchange {
+        let parsed = Command::parse(bytes).ok();
+        let response = Response::parse(answer).ok();
+        let data = response.map_or(&[][..], |r| r.data);
+        let is_pseudo = parsed.is_some_and(|c| c.cla == 0xFF);
+        let answered = match data {
+            [] => Vec::new(),
+            // UID and historical bytes are no TLVs.
+            _ if is_pseudo => vec![Object::untagged(1, "bytes", Some(crate::hex::encode(data)))],
+            _ => objects(data, self.numbers),
+        };
+        let exchange = Exchange {
+            name: command(bytes),
+            sent: parsed.map_or_else(Vec::new, |command| self.sent(&command)),
+            status: response.map(|r| r.status),
+            answered,
+            command: bytes.to_vec(),
+            answer: answer.to_vec(),
+            numbers: self.numbers,
+        };
+        self.learn(parsed.map(|c| c.ins), data);
+        exchange
+    }
+
+    /// The values of the list that the command answers.
+    fn sent(&self, command: &Command<'_>) -> Vec<Object> {
+        let (list, values) = match command.ins {
+            0xA8 => (&self.pdol, tlv::get(command.data, tags::COMMAND_TEMPLATE).unwrap_or_default()),
+            0xAE => (&self.cdol, command.data),
+            0x88 => (&self.ddol, command.data),
+            _ => return Vec::new(),
+        };
+        let Ok(dol) = Dol::parse(list) else { return Vec::new() };
+        if dol.total_len() != values.len() {
+            return Vec::new();
         }
-    } else if tlv.tag.is_constructed() {
-        Ok(())
-    } else if tlv.tag == tags::APPLICATION_LABEL {
-        write!(line, ": {}", tlv.value.escape_ascii())
-    } else if is_hidden(tlv.tag) {
-        write!(line, ": {} bytes", tlv.value.len())
-    } else {
-        write!(line, ": {}", crate::hex::encode(tlv.value))
-    };
-    line
+        // The lengths add up to those of the values.
+        let mut rest = values;
+        let entries = dol.entries().map_while(|(tag, len)| {
+            let value;
+            (value, rest) = rest.split_at_checked(usize::from(len))?;
+            Some(Object::new(1, tag, self::value(tag, value, self.numbers)))
+        });
+        entries.take(MAX_SHOWN).collect()
+    }
+
+    /// Keeps the lists that the card gives.
+    fn learn(&mut self, ins: Option<u8>, data: &[u8]) {
+        let within = |path: &[Tag]| {
+            path.iter().try_fold(data, |data, tag| tlv::find(data, *tag).ok().flatten()).map(<[u8]>::to_vec)
+        };
+        match ins {
+            Some(0xA4) => {
+                self.pdol = within(&[tags::FCI, tags::FCI_PROPRIETARY, tags::PDOL]).unwrap_or_default();
+                self.cdol.clear();
+                // What a card without a list of its own is sent.
+                self.ddol = vec![0x9F, 0x37, 4];
+            }
+            Some(0xB2) => {
+                if let Some(list) = within(&[tags::RECORD, tags::CDOL1]) {
+                    self.cdol = list;
+                }
+                if let Some(list) = within(&[tags::RECORD, tags::DDOL]) {
+                    self.ddol = list;
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Exchange {
+    /// The command in a line.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What the terminal sent for the card's list, a line each, indented.
+    pub fn sent(&self) -> impl Iterator<Item = String> {
+        self.sent.iter().map(Object::line)
+    }
+
+    /// The status word and what it means; `None` where there was none.
+    pub fn status(&self) -> Option<String> {
+        self.status.map(|status| format!("{:04X} {}", u16::from(status), status_name(status)))
+    }
+
+    /// True if the card did what it was asked.
+    pub fn is_success(&self) -> bool {
+        matches!(self.status, Some(Status::Success | Status::MoreData(_)))
+    }
+
+    /// What the card answered, a line each, indented by depth.
+    pub fn answered(&self) -> impl Iterator<Item = String> {
+        self.answered.iter().map(Object::line)
+    }
+
+    /// The exchange for machines. The answer's bytes are in it only where numbers are shown.
+    pub fn to_json(&self, took: Duration) -> Value {
+        let list = |objects: &[Object]| objects.iter().map(Object::to_json).collect::<Vec<_>>();
+        let mut out = json!({
+            "event": "exchange",
+            "name": self.name,
+            "command": crate::hex::encode(&self.command),
+            "sent": list(&self.sent),
+            "status": self.status.map(|status| format!("{:04X}", u16::from(status))),
+            "meaning": self.status.map(status_name),
+            "answered": list(&self.answered),
+            "bytes": self.answer.len(),
+            "us": u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
+        });
+        if self.numbers == Numbers::Shown {
+            out["answer"] = crate::hex::encode(&self.answer).into();
+        }
+        out
+    }
 }
 
 const fn status_name(status: Status) -> &'static str {
@@ -185,5 +425,34 @@ mod tests {
             ["9000 success", "  70 record", "    5A token: …6789", "    57 track 2 equivalent data: 2 bytes"]
         );
         assert_eq!(answer(&[0x90]), ["no status word, 1 bytes"]);
+        let mut follower = Follower::new(Numbers::Shown);
+        let shown = follower.exchange(&[0x00, 0xB2, 0x01, 0x0C, 0x00], &record);
+        assert!(shown.answered().any(|line| line == "    5A token: 6299000123456789"));
+        assert_eq!(shown.to_json(Duration::ZERO)["answer"], crate::hex::encode(&record));
+        let masked = Follower::new(Numbers::Masked).exchange(&[0x00, 0xB2, 0x01, 0x0C, 0x00], &record);
+        let json = masked.to_json(Duration::from_micros(7));
+        assert!(!json.to_string().contains("62990001"), "{json}");
+        assert_eq!(
+            (&json["us"], &json["meaning"], &json["bytes"]),
+            (&7.into(), &"success".into(), &18.into())
+        );
+    }
+
+    #[test]
+    fn what_a_terminal_sends_is_told_apart_by_the_card_s_list() {
+        let mut follower = Follower::new(Numbers::Masked);
+        let fci = [0x6F, 0x0B, 0x84, 0x00, 0xA5, 0x07, 0x9F, 0x38, 0x04, 0x9A, 0x03, 0x9C, 0x01, 0x90, 0x00];
+        follower.exchange(b"\x00\xA4\x04\x00\x05abcde\x00", &fci);
+        let gpo = [0x80, 0xA8, 0, 0, 6, 0x83, 4, 0x26, 0x11, 0x24, 0x00, 0];
+        let exchange = follower.exchange(&gpo, &[0x69, 0x85]);
+        let sent: Vec<_> = exchange.sent().collect();
+        assert_eq!(sent, ["  9A transaction date: 261124", "  9C transaction type: 00"]);
+        assert_eq!(exchange.status().unwrap(), "6985 conditions not satisfied");
+        assert!(!exchange.is_success() && exchange.answered().next().is_none());
+        let uid = follower.exchange(&[0xFF, 0xCA, 0, 0, 0], &[8, 1, 2, 3, 0x90, 0x00]);
+        assert_eq!(uid.answered().collect::<Vec<_>>(), ["  bytes: 08010203"]);
+        // Another application has another list.
+        follower.exchange(b"\x00\xA4\x04\x00\x05abcdf\x00", &[0x6A, 0x82]);
+        assert_eq!(follower.exchange(&gpo, &[0x90, 0x00]).sent().count(), 0);
     }
 }

@@ -55,6 +55,8 @@ pub mod pn532;
 pub mod ppse;
 pub mod profile;
 pub mod reader;
+pub mod script;
 pub mod state;
 pub mod tcp;
+pub mod text;
 pub mod vpcd;

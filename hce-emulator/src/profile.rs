@@ -12,6 +12,7 @@ use crate::issue::{Domain, HouseOrder, IssueError, RsaKind, RsaOrder};
 use crate::phone::{Phone, PhoneError, PhoneFile};
 use crate::reader::{ReadError, Values};
 use crate::state::{Counters, MAX_APPLICATIONS};
+use crate::text::{self, Misplaced};
 use rand::CryptoRng;
 use serde::Deserialize;
 use std::fmt;
@@ -74,15 +75,8 @@ pub enum ProfileError {
     #[error("a profile has at most {MAX_FILE} bytes")]
     TooLong,
     /// A key or value that does not belong there.
-    #[error("line {line}, column {column}: {message}")]
-    Text {
-        /// The line, from 1.
-        line: usize,
-        /// The column, in characters from 1.
-        column: usize,
-        /// What is wrong.
-        message: String,
-    },
+    #[error(transparent)]
+    Text(#[from] Misplaced),
     /// What cannot be in a profile, or not there.
     #[error("{0}")]
     Content(String),
@@ -255,10 +249,7 @@ impl Profile {
 
     /// Reads a profile's text.
     pub fn parse(text: &str) -> Result<Self, ProfileError> {
-        let read: Text = toml::from_str(text).map_err(|e| {
-            let (line, column) = place(text, e.span().map_or(0, |span| span.start));
-            ProfileError::Text { line, column, message: e.message().to_owned() }
-        })?;
+        let read: Text = text::parse(text)?;
         let content = |message: String| Err(ProfileError::Content(message));
         let count = read.application.len();
         if count == 0 || count > MAX_APPLICATIONS {
@@ -459,13 +450,6 @@ impl fmt::Display for Profile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.about)
     }
-}
-
-/// Line and column of a place in a text, from 1.
-fn place(text: &str, at: usize) -> (usize, usize) {
-    let before = text.get(..at).unwrap_or(text);
-    let line = before.rfind('\n').map_or(before, |end| &before[end + 1..]);
-    (before.matches('\n').count() + 1, line.chars().count() + 1)
 }
 
 /// The first day of a month so many months on.

@@ -124,12 +124,11 @@ fn a_reader_taps_a_served_phone_and_the_log_names_what_it_saw() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     assert!(run(folder, &["issue", "--out", "a.json"]).status.success());
-    let args = ["serve", "a.json", "--tcp", "127.0.0.1:0", "--json"];
+    let args = ["serve", "a.json", "--tcp", "127.0.0.1:0"];
     let mut child = command(folder, &args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut line = String::new();
     BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    let said: Value = serde_json::from_str(&line).unwrap();
-    let address = said["listening"].as_str().unwrap().parse().unwrap();
+    let address = line.split_once(" on ").unwrap().1.split_once(';').unwrap().0.parse().unwrap();
     let mut card = TcpCard::connect(address, Duration::from_secs(5)).unwrap();
     for tap in 1..=2 {
         assert_eq!(read(&mut card, &gate(1)).unwrap().value(tags::ATC).unwrap(), [0, tap]);
@@ -144,9 +143,14 @@ fn a_reader_taps_a_served_phone_and_the_log_names_what_it_saw() {
     let ended = child.wait_with_output().unwrap();
     assert_eq!(ended.status.code(), Some(0));
     let log = text(&ended.stderr);
-    for seen in
-        ["SELECT 2PAY.SYS.DDF01", "READ RECORD 1 of file 2", "5A token: …", "9F36 transaction counter: 0002"]
-    {
+    for seen in [
+        "SELECT 2PAY.SYS.DDF01",
+        "READ RECORD 1 of file 2",
+        "5A token: …",
+        "9F36 transaction counter: 0002",
+        ">   9F37 unpredictable number: 01020304",
+        "9F27 cryptogram information: 80 ARQC",
+    ] {
         assert!(log.contains(seen), "{seen} is not in\n{log}");
     }
     let digits = PhoneFile::load(&folder.join("a.json"))
@@ -155,6 +159,72 @@ fn a_reader_taps_a_served_phone_and_the_log_names_what_it_saw() {
         .write_digits(&mut [0; MAX_DIGITS])
         .to_owned();
     assert!(!log.contains(&digits));
+}
+
+#[test]
+fn machines_get_an_object_a_line_and_numbers_only_where_they_are_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    assert!(run(folder, &["issue", "--out", "a.json"]).status.success());
+    let digits = PhoneFile::load(&folder.join("a.json"))
+        .unwrap()
+        .token()
+        .write_digits(&mut [0; MAX_DIGITS])
+        .to_owned();
+    std::fs::write(
+        folder.join("s.toml"),
+        "[[answer]]\nmatch = \"00B2??14\"\nanswer = \"6A83\"\nonce = true\n",
+    )
+    .unwrap();
+    for shown in [false, true] {
+        let mut args = vec!["serve", "a.json", "--tcp", "127.0.0.1:0", "--json", "--script", "s.toml"];
+        if shown {
+            args.push("--show-numbers");
+        }
+        let mut child = command(folder, &args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut out = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        out.read_line(&mut line).unwrap();
+        let said: Value = serde_json::from_str(&line).unwrap();
+        let address = said["listening"].as_str().unwrap().parse().unwrap();
+        let mut card = TcpCard::connect(address, Duration::from_secs(5)).unwrap();
+        assert!(read(&mut card, &gate(1)).is_err(), "the script's answer comes once");
+        assert!(read(&mut card, &gate(1)).is_ok());
+        end_gracefully(&child);
+        let lines: Vec<String> = out.lines().map(Result::unwrap).collect();
+        assert_eq!(text(&child.wait_with_output().unwrap().stderr), "");
+        let events: Vec<Value> = lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let exchanges: Vec<_> = events.iter().filter(|event| event["event"] == "exchange").collect();
+        assert_eq!(exchanges[0]["name"], "SELECT 2PAY.SYS.DDF01");
+        let refused = exchanges.iter().filter(|exchange| exchange["status"] == "6A83").count();
+        assert_eq!((refused, &events[0]["event"]), (1, &"connected".into()));
+        let all = lines.concat();
+        assert_eq!(all.contains(&digits), shown);
+        assert_eq!(exchanges[0]["answer"].is_string(), shown);
+    }
+}
+
+#[test]
+fn profiles_and_faults_are_listed_and_made_from_the_command_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let listed = run(folder, &["list", "--profiles"]);
+    assert!(text(&listed.stdout).contains("unionpay-quasi-credit"));
+    let faults: Value = serde_json::from_slice(&run(folder, &["list", "--faults", "--json"]).stdout).unwrap();
+    let one = faults.as_array().unwrap().iter().find(|fault| fault["name"] == "expired").unwrap();
+    assert_eq!(one["gate"], "expired");
+    assert!(text(&run(folder, &["list", "--faults"]).stdout).contains("status-words=SW@STEP"));
+    let args = ["issue", "--out", "a.json", "--fault", "expired", "--fault", "afl=endless", "--json"];
+    let made: Value = serde_json::from_slice(&run(folder, &args).stdout).unwrap();
+    assert_eq!(made["faults"], serde_json::json!(["afl=endless"]));
+    std::fs::write(folder.join("mine.toml"), "about = 1\n").unwrap();
+    let wrong = run(folder, &["issue", "--out", "b.json", "--profile", "mine.toml"]);
+    assert_eq!(wrong.status.code(), Some(1));
+    assert!(
+        text(&wrong.stderr).contains("mine.toml: line 1, column 9: invalid type"),
+        "{}",
+        text(&wrong.stderr)
+    );
 }
 
 #[cfg(unix)]

@@ -1,6 +1,7 @@
 //! `phone`: makes phones, shows them, and serves one to a reader.
 
 mod issue;
+mod log;
 mod serve;
 mod show;
 

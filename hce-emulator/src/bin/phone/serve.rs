@@ -1,19 +1,20 @@
 //! `phone serve`: one phone in a virtual PC/SC reader, over TCP, or in the field of a simulated PN532, with a log that
 //! people can read.
 
-use crate::{BOLD, DIM, ERROR};
+use crate::log::{self, Log, Logged, Look};
+use crate::{BOLD, ERROR};
 use clap::ValueEnum;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
-use wavepass_hce::card::{Answer, Card, CardFault};
-use wavepass_hce::decode;
+use std::time::Duration;
+use wavepass_hce::decode::Numbers;
 use wavepass_hce::phone::{Phone, PhoneFile};
 use wavepass_hce::pn532::{SimulatedChip, Switches};
+use wavepass_hce::script::{Script, Scripted};
 use wavepass_hce::state::Durability;
-use wavepass_hce::tcp::{self, Event};
+use wavepass_hce::tcp;
 use wavepass_hce::vpcd::{self, Slot};
 
 /// Serves a phone to a reader
@@ -26,7 +27,8 @@ use wavepass_hce::vpcd::{self, Slot};
     phone serve anna.json --vpcd                             in pcscd's virtual reader on this computer\n  \
     phone serve anna.json --tcp 127.0.0.1:35000\n  \
     phone serve anna.json --tcp 127.0.0.1:0 --json --quiet   prints the port that the system chose\n  \
-    phone serve anna.json --pn532 127.0.0.1:35532 --noise 0.01")]
+    phone serve anna.json --pn532 127.0.0.1:35532 --noise 0.01\n  \
+    phone serve anna.json --vpcd --script answers.toml       answers of your own first")]
 pub(crate) struct Args {
     /// The phone's file
     file: PathBuf,
@@ -44,12 +46,25 @@ pub(crate) struct Args {
     /// What the counter survives once the phone answered
     #[arg(long, value_enum, default_value_t = Keep::Process)]
     durability: Keep,
+    /// Answers to give before the phone's own: a script in TOML or JSON
+    #[arg(long, value_name = "FILE")]
+    script: Option<PathBuf>,
     /// No log of APDUs
     #[arg(long)]
     quiet: bool,
-    /// Say where it listens as one line of JSON
+    /// Print JSON, one object a line: where it listens, then what happens
     #[arg(long)]
     json: bool,
+    /// Show card numbers and every byte in the log; else of a number the last four digits
+    #[arg(long)]
+    show_numbers: bool,
+}
+
+impl Args {
+    const fn look(&self) -> Look {
+        let numbers = if self.show_numbers { Numbers::Shown } else { Numbers::Masked };
+        Look { quiet: self.quiet, json: self.json, numbers }
+    }
 }
 
 /// The way to the reader.
@@ -89,8 +104,14 @@ pub(crate) fn run(args: &Args) -> Result<(), String> {
         Keep::PowerCut => Durability::PowerCut,
     };
     let file = crate::show::load(&args.file)?;
-    let mut phone =
+    let script = match &args.script {
+        Some(path) => Script::load(path).map_err(|e| format!("{}: {e}", path.display()))?,
+        None => Script::default(),
+    };
+    let phone =
         Phone::from_files(&args.file, durability).map_err(|e| format!("{}: {e}", args.file.display()))?;
+    let mut phone = Scripted::new(phone, script);
+    let mut log = Log::new(args.look());
     let stop = stop_on_signal()?;
     if let Some(address) = &args.way.vpcd {
         announce(args, &file, "reader", address);
@@ -98,7 +119,7 @@ pub(crate) fn run(args: &Args) -> Result<(), String> {
         let mut seed = [0; 32];
         getrandom::fill(&mut seed).map_err(|e| format!("the system gives no random numbers: {e}"))?;
         let mut identity = file.identity(seed);
-        vpcd::serve(&slot, &mut phone, &mut identity, &stop, &mut log(args));
+        vpcd::serve(&slot, &mut phone, &mut identity, &stop, &mut |event| log.event(&event));
         return Ok(());
     }
     let wanted = args.way.tcp.or(args.way.pn532).ok_or("nowhere to listen")?;
@@ -112,90 +133,32 @@ pub(crate) fn run(args: &Args) -> Result<(), String> {
     if args.way.pn532.is_some() {
         return serve_pn532(args, listener, phone, &stop).map_err(|e| format!("{address}: {e}"));
     }
-    tcp::serve(&listener, &mut phone, &stop, &mut log(args)).map_err(|e| format!("{address}: {e}"))
+    tcp::serve(&listener, &mut phone, &stop, &mut |event| log.event(&event))
+        .map_err(|e| format!("{address}: {e}"))
 }
 
 /// Says where the phone is.
 fn announce(args: &Args, file: &PhoneFile, what: &str, address: &str) {
     if args.json {
-        println!("{}", serde_json::json!({ what: address }));
+        log::print(&serde_json::json!({ what: address }));
     } else {
         anstream::println!("phone {} on {BOLD}{address}{BOLD:#}; Ctrl-C ends", file.last_four());
     }
 }
 
-fn log(args: &Args) -> impl FnMut(Event<'_>) {
-    let quiet = args.quiet;
-    move |event| {
-        if !quiet {
-            show(&event);
-        }
-    }
-}
+/// The phone as it is served: answers of the script first.
+type Served = Scripted<Phone>;
 
 /// The phone in the field of a simulated PN532 until `stop` is set.
-fn serve_pn532(args: &Args, listener: TcpListener, phone: Phone, stop: &AtomicBool) -> std::io::Result<()> {
+fn serve_pn532(args: &Args, listener: TcpListener, phone: Served, stop: &AtomicBool) -> std::io::Result<()> {
     let chip = SimulatedChip::start(listener, args.seed.unwrap_or(1))?;
     let noise = Switches::noise(args.noise.unwrap_or_default());
     chip.set_switches(Switches { tapped_away_ms: Some(args.pause.unwrap_or(PAUSE_MS)), ..noise });
-    chip.present(Box::new(Logged { phone, quiet: args.quiet }));
+    chip.present(Box::new(Logged { card: phone, log: Log::new(args.look()) }));
     while !stop.load(Ordering::Relaxed) {
         std::thread::sleep(Duration::from_millis(50));
     }
     Ok(())
-}
-
-/// A phone whose exchanges are told of.
-struct Logged {
-    phone: Phone,
-    quiet: bool,
-}
-
-impl Card for Logged {
-    fn enter_field(&mut self) {
-        self.phone.enter_field();
-        if !self.quiet {
-            show(&Event::Field);
-        }
-    }
-
-    fn transmit(&mut self, command: &[u8]) -> Result<Answer, CardFault> {
-        let begun = Instant::now();
-        let result = self.phone.transmit(command);
-        if !self.quiet {
-            match &result {
-                Ok(answer) => {
-                    let took = begun.elapsed() + Duration::from_micros(answer.delay_us);
-                    show(&Event::Exchange { command, answer: &answer.data, took });
-                }
-                Err(fault) => show(&Event::Lost(fault)),
-            }
-        }
-        result
-    }
-}
-
-fn show(event: &Event<'_>) {
-    match event {
-        Event::Connected(from) => anstream::eprintln!("{DIM}reader at {from}{DIM:#}"),
-        Event::Field => anstream::eprintln!("{DIM}field on{DIM:#}"),
-        Event::Exchange { command, answer, took } => {
-            anstream::eprintln!(
-                "{BOLD}{}{BOLD:#} {DIM}{} µs{DIM:#}",
-                decode::command(command),
-                took.as_micros()
-            );
-            for line in decode::answer(answer) {
-                anstream::eprintln!("  {line}");
-            }
-        }
-        Event::NoReader(why) => {
-            anstream::eprintln!("{DIM}no reader yet: {why}; is pcscd running, with vpcd in it?{DIM:#}");
-        }
-        Event::Lost(why) => anstream::eprintln!("{DIM}{why}{DIM:#}"),
-        Event::Ended(why) => anstream::eprintln!("{DIM}{why}{DIM:#}"),
-        _ => {}
-    }
 }
 
 /// A flag that Ctrl-C, or a request to end, sets.
