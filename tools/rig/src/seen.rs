@@ -2,7 +2,6 @@
 
 use crate::tap::{Exchanged, Phase};
 use wavepass_protocol::apdu::{Command, Response, Status};
-use wavepass_protocol::dol::Dol;
 use wavepass_protocol::select::{Afl, Aid, Candidate, Fci, oda_part, parse_ppse};
 use wavepass_protocol::tags;
 use wavepass_protocol::tlv::{self, Tag};
@@ -121,19 +120,6 @@ impl Seen {
         let aid = self.aid?;
         let (_, label) = self.directory.iter().find(|(entry, _)| aid.starts_with(&entry.aid))?;
         label.as_deref()
-    }
-
-    /// The objects that the card asked for in its PDOL, with the values that were sent.
-    pub fn asked(&self) -> Vec<(Tag, &[u8])> {
-        let Ok(dol) = Dol::parse(&self.pdol) else { return Vec::new() };
-        let mut rest = self.pdol_values.as_slice();
-        let mut asked = Vec::new();
-        for (tag, len) in dol.entries() {
-            let Some((value, after)) = rest.split_at_checked(usize::from(len)) else { break };
-            asked.push((tag, value));
-            rest = after;
-        }
-        asked
     }
 }
 

@@ -11,11 +11,11 @@ use crate::words;
 use anstyle::{AnsiColor, Style};
 use serde_json::{Value, json};
 use std::fmt::{self, Write};
-use wavepass_hce::decode;
+use std::time::Duration;
+use wavepass_hce::decode::{Follower, Numbers};
 use wavepass_hce::hex;
 use wavepass_kernel::Decision;
 use wavepass_protocol::select::Aid;
-use wavepass_protocol::tlv::Tag;
 use wavepass_protocol::token::{MAX_DIGITS, Token};
 
 /// What is wrong.
@@ -37,38 +37,43 @@ pub struct Options {
     pub numbers: bool,
 }
 
-/// One exchange: the command, the values that the card asked for, the answer's objects.
+/// One exchange: the command, the values that the card asked for, the answer's objects. The follower has seen those
+/// before.
 pub fn exchange(
     out: &mut impl Write,
+    follower: &mut Follower,
     exchanged: &Exchanged,
-    asked: &[(Tag, &[u8])],
     options: Options,
 ) -> fmt::Result {
     let millis = Millis(exchanged.took_us);
-    writeln!(out, "{BOLD}→ {}{BOLD:#}  {DIM}{millis}{DIM:#}", decode::command(&exchanged.command))?;
+    let decoded = follower.exchange(&exchanged.command, exchanged.answer.as_deref().unwrap_or_default());
+    writeln!(out, "{BOLD}→ {}{BOLD:#}  {DIM}{millis}{DIM:#}", decoded.name())?;
     if options.numbers {
-        writeln!(out, "    {DIM}{}{DIM:#}", hex::encode(&exchanged.command))?;
+        writeln!(out, "  {DIM}{}{DIM:#}", hex::encode(&exchanged.command))?;
     }
-    if exchanged.phase == Phase::Options {
-        for (tag, value) in asked {
-            writeln!(out, "    {tag} {}: {}", words::tag_name(*tag), hex::encode(value))?;
-        }
+    for line in decoded.sent() {
+        writeln!(out, "{line}")?;
     }
-    let Some(answer) = &exchanged.answer else {
-        return writeln!(out, "{BAD}← no answer{BAD:#}");
-    };
-    let lines = decode::answer(answer);
-    for (i, line) in lines.iter().enumerate() {
-        match i {
-            0 if line.starts_with("9000") => writeln!(out, "{GOOD}← {line}{GOOD:#}")?,
-            0 => writeln!(out, "{BAD}← {line}{BAD:#}")?,
-            _ => writeln!(out, "  {line}")?,
-        }
+    let style = if decoded.is_success() { GOOD } else { BAD };
+    match (&exchanged.answer, decoded.status()) {
+        (None, _) => return writeln!(out, "{BAD}← no answer{BAD:#}"),
+        (Some(_), Some(status)) => writeln!(out, "{style}← {status}{style:#}")?,
+        (Some(answer), None) => writeln!(out, "{style}← no status word, {} bytes{style:#}", answer.len())?,
     }
-    if options.numbers {
-        writeln!(out, "    {DIM}{}{DIM:#}", hex::encode(answer))?;
+    if options.numbers
+        && let Some(answer) = &exchanged.answer
+    {
+        writeln!(out, "  {DIM}{}{DIM:#}", hex::encode(answer))?;
+    }
+    for line in decoded.answered() {
+        writeln!(out, "{line}")?;
     }
     Ok(())
+}
+
+/// A follower that shows as much as is asked for.
+pub fn follower(options: Options) -> Follower {
+    Follower::new(if options.numbers { Numbers::Shown } else { Numbers::Masked })
 }
 
 /// Microseconds as milliseconds.
@@ -219,18 +224,12 @@ fn no_application(seen: &Seen, tap: &Tap) -> Option<String> {
 
 /// A tap for machines. Raw bytes only where numbers are asked for.
 pub fn json(tap: &Tap, options: Options) -> Value {
-    let exchange = |e: &Exchanged| {
-        let mut one = json!({
-            "phase": e.phase.word(),
-            "command": decode::command(&e.command),
-            "answer": e.answer.as_deref().map(decode::answer),
-            "took_us": e.took_us,
-            "work_us": e.work_us,
-        });
-        if options.numbers {
-            one["c"] = hex::encode(&e.command).into();
-            one["r"] = e.answer.as_deref().map(hex::encode).into();
-        }
+    let mut follower = follower(options);
+    let mut exchange = |e: &Exchanged| {
+        let decoded = follower.exchange(&e.command, e.answer.as_deref().unwrap_or_default());
+        let mut one = decoded.to_json(Duration::from_micros(e.took_us));
+        one["phase"] = e.phase.word().into();
+        one["work_us"] = e.work_us.into();
         one
     };
     let certificate = |c: &crate::chain::Certificate| {
@@ -266,6 +265,6 @@ pub fn json(tap: &Tap, options: Options) -> Value {
         "issuer_certificate": chain.issuer.as_ref().map(certificate),
         "card_certificate": chain.card.as_ref().map(certificate),
         "time_us": { "phases": phases, "work": tap.work_us(), "total": tap.total_us },
-        "exchange": tap.exchanges.iter().map(exchange).collect::<Vec<_>>(),
+        "exchange": tap.exchanges.iter().map(&mut exchange).collect::<Vec<_>>(),
     })
 }

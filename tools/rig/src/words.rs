@@ -2,32 +2,9 @@
 
 use crate::chain::Chain;
 use crate::keys::published;
-use wavepass_hce::{decode, hex};
+use wavepass_hce::hex;
 use wavepass_kernel::{Decision, OdaFault};
-use wavepass_protocol::tags;
 use wavepass_protocol::tap::Reason;
-use wavepass_protocol::tlv::Tag;
-
-/// The name of an object: of what cards give, and of what they ask of a terminal.
-pub fn tag_name(tag: Tag) -> &'static str {
-    let terminal = match tag {
-        tags::TTQ => "terminal transaction qualifiers",
-        tags::AMOUNT => "amount",
-        tags::AMOUNT_OTHER => "amount, other",
-        tags::TERMINAL_COUNTRY => "terminal country",
-        tags::TVR => "terminal verification results",
-        tags::CURRENCY => "currency",
-        tags::TRANSACTION_DATE => "date",
-        tags::TRANSACTION_TYPE => "transaction type",
-        tags::TRANSACTION_TIME => "time",
-        tags::UNPREDICTABLE_NUMBER => "unpredictable number",
-        tags::TERMINAL_TYPE => "terminal type",
-        tags::MERCHANT_NAME => "merchant",
-        tags::SM_SUPPORT => "SM algorithms",
-        _ => "(unknown)",
-    };
-    decode::tag_name(tag).unwrap_or(terminal)
-}
 
 /// What a decision means, in a few words.
 pub const fn short(decision: Decision) -> &'static str {

@@ -2,7 +2,6 @@
 
 use super::opens;
 use super::source::{self, Source};
-use crate::seen::Seen;
 use crate::show::{self, DIM, Options};
 use crate::tap::{self, Exchanged, Tap};
 use crate::terminal::Terminal;
@@ -24,15 +23,14 @@ pub(super) fn tap(source: &Source) -> Result<(Tap, Terminal), String> {
 fn over(source: &Source, terminal: &Terminal, way: &mut dyn Way) -> Result<Tap, String> {
     let input = source::input(terminal)?;
     let options = Options { numbers: source.show_numbers };
-    let mut so_far: Vec<Exchanged> = Vec::new();
+    let mut follower = show::follower(options);
     let mut seen = |exchanged: &Exchanged| {
         if source.json {
             return;
         }
-        so_far.push(exchanged.clone());
         let mut text = String::new();
         // Writing to a string does not fail.
-        let _ = show::exchange(&mut text, exchanged, &Seen::of(&so_far).asked(), options);
+        let _ = show::exchange(&mut text, &mut follower, exchanged, options);
         anstream::print!("{text}");
     };
     Ok(tap::tap(&mut tap::kernel(), terminal, input, way, &mut seen))
@@ -117,9 +115,9 @@ pub(super) fn tell(tap: &Tap, terminal: &Terminal, source: &Source) -> Result<()
 
 /// A replayed tap: its exchanges and certificates.
 pub(super) fn replayed(out: &mut impl Write, tap: &Tap, options: Options) -> fmt::Result {
-    let seen = Seen::of(&tap.exchanges);
+    let mut follower = show::follower(options);
     for exchanged in &tap.exchanges {
-        show::exchange(out, exchanged, &seen.asked(), options)?;
+        show::exchange(out, &mut follower, exchanged, options)?;
     }
     show::certificates(out, tap)
 }

@@ -1,7 +1,6 @@
 //! What the rig shows of a tap.
 
 use crate::cast::{TODAY, debit, house, older, tapped, tapped_by, terminal};
-use rig::seen::Seen;
 use rig::show::{self, Options};
 use rig::tap::{Phase, Tap, decision_word};
 use rig::terminal::Terminal;
@@ -10,10 +9,10 @@ use wavepass_protocol::tap::OdaMethod;
 use wavepass_protocol::time::Date;
 
 fn shown(tap: &Tap, terminal: &Terminal, options: Options) -> String {
-    let seen = Seen::of(&tap.exchanges);
+    let mut follower = show::follower(options);
     let mut text = String::new();
     for exchanged in &tap.exchanges {
-        show::exchange(&mut text, exchanged, &seen.asked(), options).unwrap();
+        show::exchange(&mut text, &mut follower, exchanged, options).unwrap();
     }
     show::summary(&mut text, tap, terminal, options).unwrap();
     anstream::adapter::strip_str(&text).to_string()
