@@ -25,6 +25,8 @@ use zeroize::Zeroizing;
 /// The longest application label (EMV Book 3 annex A, tag 50).
 pub const MAX_LABEL: usize = 16;
 
+/// Bytes of the answer to a timed exchange: entropy 4, shortest, longest and transmission time 2 each.
+pub(crate) const TIMED_ANSWER: usize = 10;
 /// Cryptogram information data: a request for online authorisation.
 const CID_ARQC: u8 = 0x80;
 /// Cryptogram information data: declined.
@@ -87,8 +89,19 @@ pub(crate) struct Tap<'a> {
     pub(crate) atc: u16,
     /// Fresh random bytes.
     pub(crate) nonce: [u8; 32],
+    /// The timed exchange that went before, where one did: the gate's entropy, then the answer.
+    pub(crate) timed: Option<[u8; 4 + TIMED_ANSWER]>,
     /// What is wrong with the card.
     pub(crate) quirks: Quirks,
+}
+
+/// What an older card asks for.
+#[derive(Clone, Copy)]
+pub(crate) struct Lists {
+    /// With GENERATE AC (CDOL1).
+    pub(crate) cdol: &'static [u8],
+    /// With INTERNAL AUTHENTICATE (DDOL).
+    pub(crate) ddol: &'static [u8],
 }
 
 /// What is wrong with a card's answers of its own making; see [`crate::faults::Fault`].
@@ -182,6 +195,9 @@ impl Application {
 
     pub(crate) fn select(&self, quirks: Quirks) -> Result<Vec<u8>, TlvError> {
         match self {
+            Self::House(house) if house.file.relay_resistance => {
+                fci(self.card(), &self.pdol(quirks), &[(tags::RELAY_RESISTANCE, &[0x01])])
+            }
             Self::House(_) => fci(self.card(), &self.pdol(quirks), &[]),
             // UnionPay's sign that the card authenticates itself off line for an online cryptogram.
             Self::Rsa(rsa) if rsa.file.flow == RsaFlow::Quick => {
@@ -198,9 +214,16 @@ impl Application {
         }
     }
 
-    /// What the application asks for with GENERATE AC and with INTERNAL AUTHENTICATE; `None` where it has no such
-    /// commands.
-    pub(crate) const fn lists(&self) -> Option<(&'static [u8], &'static [u8])> {
+    /// The answer to a timed exchange; `None` where the application cannot be timed.
+    pub(crate) fn timed_answer(&self, nonce: &[u8; 32]) -> Option<[u8; TIMED_ANSWER]> {
+        match self {
+            Self::House(house) => house.timed_answer(nonce),
+            Self::Rsa(_) => None,
+        }
+    }
+
+    /// What the application asks for with an older card's commands; `None` where it has none.
+    pub(crate) const fn lists(&self) -> Option<Lists> {
         match self {
             Self::House(_) => None,
             Self::Rsa(rsa) => rsa.lists(),

@@ -64,6 +64,8 @@ pub const fn tag_name(tag: Tag) -> Option<&'static str> {
         tags::RESPONSE_1 => "response, values only",
         tags::CDOL1 => "CDOL1",
         tags::DDOL => "DDOL",
+        tags::RELAY_RESISTANCE => "can be timed",
+        tags::TIMED_EXCHANGE => "timed exchange",
         tags::SM_SUPPORT => "SM algorithms",
         tags::TTQ => "terminal transaction qualifiers",
         tags::AMOUNT => "amount, authorised",

@@ -47,6 +47,12 @@ pub enum Fault {
         /// By so many microseconds.
         delay_us: u64,
     },
+    /// Somebody relays between the gate and this card, which is elsewhere: every exchange takes longer, the timed one
+    /// too.
+    Relay {
+        /// By so many microseconds.
+        delay_us: u64,
+    },
     /// The card leaves the field.
     FieldLost {
         /// After so many answers; the next command is still carried out, and its answer lost.
@@ -154,11 +160,20 @@ pub enum Step {
     Authenticate,
     /// GENERATE AC.
     Generate,
+    /// EXCHANGE RELAY RESISTANCE DATA.
+    Timed,
 }
 
 impl Step {
-    const ALL: [Self; 6] =
-        [Self::Directory, Self::Select, Self::Options, Self::Record, Self::Authenticate, Self::Generate];
+    const ALL: [Self; 7] = [
+        Self::Directory,
+        Self::Select,
+        Self::Options,
+        Self::Record,
+        Self::Authenticate,
+        Self::Generate,
+        Self::Timed,
+    ];
 
     /// The word for it.
     pub const fn word(self) -> &'static str {
@@ -169,6 +184,7 @@ impl Step {
             Self::Record => "record",
             Self::Authenticate => "authenticate",
             Self::Generate => "generate",
+            Self::Timed => "timed",
         }
     }
 
@@ -182,6 +198,7 @@ impl Step {
             0xB2 => Self::Record,
             0x88 => Self::Authenticate,
             0xAE => Self::Generate,
+            0xEA => Self::Timed,
             _ => return None,
         })
     }
@@ -220,6 +237,7 @@ impl std::fmt::Display for Fault {
             Self::Replay { exchanges } => write!(f, "replay={}", exchanges.len()),
             Self::Broken { kind } => write!(f, "broken={}", kind.word()),
             Self::Slow { delay_us } => write!(f, "slow={delay_us}"),
+            Self::Relay { delay_us } => write!(f, "relay={delay_us}"),
             Self::FieldLost { after } => write!(f, "field-lost={after}"),
             Self::Locked => f.write_str("locked"),
             Self::StaleDol => f.write_str("stale-dol"),
@@ -300,6 +318,7 @@ impl Fault {
     fn with_value(name: &str, value: &str) -> Option<Self> {
         Some(match name {
             "slow" => Self::Slow { delay_us: value.parse().ok()? },
+            "relay" => Self::Relay { delay_us: value.parse().ok()? },
             "slow-first" => Self::SlowFirst { delay_us: value.parse().ok()? },
             "wtx" => Self::Wtx { count: value.parse().ok()? },
             "field-lost" => match Step::parse(value) {
@@ -409,8 +428,19 @@ pub struct Entry {
     pub example: &'static str,
     /// What a sound gate says to the example: a refusal with one of these reasons; it opens where there is none.
     pub gate: &'static [Reason],
-    /// True if it is nothing to an older card, which signs by INTERNAL AUTHENTICATE and covers neither counter nor PDOL.
-    pub is_quick: bool,
+    /// Which cards it changes; the others open as before.
+    pub cards: Cards,
+}
+
+/// Which cards a fault changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cards {
+    /// All.
+    Every,
+    /// Those that sign in answer to GET PROCESSING OPTIONS. An older card's signature covers neither counter nor PDOL.
+    Signing,
+    /// Those that can be timed.
+    Timed,
 }
 
 impl Entry {
@@ -420,11 +450,11 @@ impl Entry {
         what: &'static str,
         gate: &'static [Reason],
     ) -> Self {
-        Self { name, what, example, gate, is_quick: false }
+        Self { name, what, example, gate, cards: Cards::Every }
     }
 
-    const fn quick(self) -> Self {
-        Self { is_quick: true, ..self }
+    const fn only(self, cards: Cards) -> Self {
+        Self { cards, ..self }
     }
 }
 
@@ -462,21 +492,21 @@ pub const CATALOGUE: &[Entry] = &[
         "the signed counter is another than the answered one",
         &[Reason::AuthenticationFailed],
     )
-    .quick(),
+    .only(Cards::Signing),
     Entry::new(
         "stale-dol",
         "stale-dol",
         "the PDOL asks for an unknown tag where the unpredictable number stood",
         &[Reason::AuthenticationFailed],
     )
-    .quick(),
+    .only(Cards::Signing),
     Entry::new("unused", "unused", "the counter is always 0", &[Reason::UnusedCard]),
     Entry::new("no-cryptogram", "no-cryptogram", "an AAC instead of an ARQC", &[Reason::NoCryptogram]),
     Entry::new("locked", "locked", "GET PROCESSING OPTIONS gets 6986: see phone", &[Reason::CardError]),
     Entry::new(
         "status-words=SW@STEP",
         "status-words=6985@gpo",
-        "the step (ppse, select, gpo, record, authenticate, generate) gets this status word",
+        "the step (ppse, select, gpo, record, authenticate, generate, timed) gets this status word",
         &[Reason::CardError],
     ),
     Entry::new(
@@ -539,6 +569,13 @@ pub const CATALOGUE: &[Entry] = &[
         &[],
     ),
     Entry::new("slow=US", "slow=400000", "each answer takes so many microseconds longer", &[Reason::TooSlow]),
+    Entry::new(
+        "relay=US",
+        "relay=20000",
+        "somebody relays: each answer takes so much longer, the timed one too",
+        &[Reason::RelaySuspected],
+    )
+    .only(Cards::Timed),
     Entry::new("slow-first=US", "slow-first=200000", "the first answer in a field takes so much longer", &[]),
     Entry::new("wtx=N", "wtx=3", "N waiting-time extensions of 77 ms before the signature", &[]),
     Entry::new(
@@ -565,14 +602,14 @@ pub(crate) fn quirks(faults: &[Fault]) -> Quirks {
 /// bytes.
 pub(crate) fn replayed<'e>(exchanges: &'e [Exchange], command: &[u8]) -> Option<&'e [u8]> {
     let step = Step::of(command);
-    let is_fresh = matches!(step, Some(Step::Options | Step::Authenticate | Step::Generate));
+    let is_fresh = matches!(step, Some(Step::Options | Step::Authenticate | Step::Generate | Step::Timed));
     let matches = |e: &&Exchange| if is_fresh { e.c.get(..2) == command.get(..2) } else { e.c == command };
     exchanges.iter().find(matches).map(|e| e.r.as_slice())
 }
 
 /// Reads a card once, as a thief with a reader of his own does, and gives the fault that replays what it said.
 pub fn recording(card: &mut dyn Card, values: &Values) -> Result<Fault, ReadError> {
-    let reading = reader::read(card, values)?;
+    let reading = reader::read_timed(card, values)?;
     Ok(Fault::Replay { exchanges: reading.exchanges })
 }
 

@@ -4,7 +4,8 @@
 //! What changes from tap to tap, the transaction counter, lies beside it (see [`crate::state`]).
 
 use crate::application::{
-    Application, CardData, House, HouseFile, MAX_LABEL, Quirks, Rsa, RsaFile, RsaKeyError, Tap,
+    Application, CardData, House, HouseFile, Lists, MAX_LABEL, Quirks, Rsa, RsaFile, RsaKeyError,
+    TIMED_ANSWER, Tap,
 };
 use crate::card::{Answer, Card, CardFault};
 use crate::contactless::{HISTORICAL_EXTENDED, Identity, MAX_HISTORICAL, Surface};
@@ -320,6 +321,8 @@ pub struct Phone {
     counters: Counters,
     random: ChaCha20Rng,
     session: Session,
+    /// The last timed exchange with the application that is selected: the gate's entropy, then the answer.
+    timed: Option<[u8; 4 + TIMED_ANSWER]>,
     /// What of an answer did not fit the length that the command asked for.
     pending: Vec<u8>,
     /// Answers since the field came on.
@@ -364,6 +367,7 @@ impl Phone {
             counters,
             random: ChaCha20Rng::from_seed(seed),
             session: Session::Idle,
+            timed: None,
             pending: Vec::new(),
             answered: 0,
             errors: 0,
@@ -398,7 +402,8 @@ impl Phone {
             (0x00, 0xC0) => self.get_response(&command),
             (0x00, 0x88) => self.authenticate(&command),
             (0x80, 0xAE) => self.generate(&command),
-            (_, 0x88 | 0xA4 | 0xA8 | 0xAE | 0xB2 | 0xC0) => Err(Status::ClassNotSupported),
+            (0x80, 0xEA) => self.timed(&command),
+            (_, 0x88 | 0xA4 | 0xA8 | 0xAE | 0xB2 | 0xC0 | 0xEA) => Err(Status::ClassNotSupported),
             _ => Err(Status::InstructionNotSupported),
         };
         Ok(match result {
@@ -440,6 +445,7 @@ impl Phone {
         if !(5..=16).contains(&command.data.len()) {
             return Err(Status::WrongLength);
         }
+        self.timed = None;
         if command.data == PPSE {
             self.session = Session::Idle;
             return Ok(self.directory.clone());
@@ -473,7 +479,8 @@ impl Phone {
             Err(StateError::UsedUp(_)) => return refuse(Status::ConditionsNotSatisfied),
             Err(e) => return Err(e),
         };
-        let tap = Tap { values, atc, nonce: self.noise(), quirks: self.quirks };
+        let timed = self.timed.take();
+        let tap = Tap { values, atc, nonce: self.noise(), timed, quirks: self.quirks };
         Ok(match self.applications[selected].process(&tap) {
             Ok(answer) => {
                 self.session = Session::Processed(selected);
@@ -518,10 +525,11 @@ impl Phone {
             (Some(Step::Authenticate), Session::Processed(_)) => true,
             _ => false,
         };
-        let mut time = self.surface.answer_us;
+        // A timed exchange is answered at once, as the card says there of itself.
+        let mut time = if step == Some(Step::Timed) { 0 } else { self.surface.answer_us };
         for fault in &self.faults {
             time = time.saturating_add(match *fault {
-                Fault::Slow { delay_us } => delay_us,
+                Fault::Slow { delay_us } | Fault::Relay { delay_us } => delay_us,
                 Fault::SlowFirst { delay_us } if self.answered == 0 => delay_us,
                 Fault::Wtx { count } if signs => u64::from(count) * WAITING_TIME_US,
                 _ => 0,
@@ -530,9 +538,28 @@ impl Phone {
         if signs { time.saturating_add(self.surface.sign_us) } else { time }
     }
 
+    /// EXCHANGE RELAY RESISTANCE DATA: the card answers at once, and says later what it was asked and answered.
+    fn timed(&mut self, command: &Command<'_>) -> Result<Vec<u8>, Status> {
+        let noise = self.noise();
+        let selected = match self.session {
+            Session::Selected(selected) => selected,
+            Session::Idle | Session::Processed(_) => return Err(Status::ConditionsNotSatisfied),
+        };
+        let answer =
+            self.applications[selected].timed_answer(&noise).ok_or(Status::InstructionNotSupported)?;
+        if (command.p1, command.p2) != (0, 0) {
+            return Err(Status::WrongParameters);
+        }
+        let entropy: [u8; 4] = command.data.try_into().map_err(|_| Status::WrongLength)?;
+        let mut timed = [0; 4 + TIMED_ANSWER];
+        timed[..4].copy_from_slice(&entropy);
+        timed[4..].copy_from_slice(&answer);
+        self.timed = Some(timed);
+        Ok([&[tags::RESPONSE_1.0 as u8, TIMED_ANSWER as u8][..], &answer].concat())
+    }
+
     fn authenticate(&mut self, command: &Command<'_>) -> Result<Vec<u8>, Status> {
-        let Session::Processed(selected) = self.session else { return Err(Status::ConditionsNotSatisfied) };
-        let (_, ddol) = self.applications[selected].lists().ok_or(Status::InstructionNotSupported)?;
+        let (selected, Lists { ddol, .. }) = self.older()?;
         if (command.p1, command.p2) != (0, 0) {
             return Err(Status::WrongParameters);
         }
@@ -542,8 +569,7 @@ impl Phone {
     }
 
     fn generate(&mut self, command: &Command<'_>) -> Result<Vec<u8>, Status> {
-        let Session::Processed(selected) = self.session else { return Err(Status::ConditionsNotSatisfied) };
-        let (cdol, _) = self.applications[selected].lists().ok_or(Status::InstructionNotSupported)?;
+        let (selected, Lists { cdol, .. }) = self.older()?;
         // Bits 8 and 7 name the cryptogram asked for, and 11 is none. The card gives an ARQC whichever it is.
         if command.p1 & 0xC0 == 0xC0 || command.p2 != 0 {
             return Err(Status::WrongParameters);
@@ -553,12 +579,22 @@ impl Phone {
         answer.map_err(|_| Status::NoDiagnosis)
     }
 
+    /// The application that goes an older card's way, after its processing options, and its lists.
+    fn older(&self) -> Result<(usize, Lists), Status> {
+        if self.applications.iter().all(|a| a.lists().is_none()) {
+            return Err(Status::InstructionNotSupported);
+        }
+        let Session::Processed(selected) = self.session else { return Err(Status::ConditionsNotSatisfied) };
+        let lists = self.applications[selected].lists().ok_or(Status::InstructionNotSupported)?;
+        Ok((selected, lists))
+    }
+
     /// What a command after GET PROCESSING OPTIONS brings, whose values must be as long as its list asks for.
     fn later<'v>(&mut self, values: &'v [u8], list: &[u8]) -> Result<Tap<'v>, Status> {
         if Dol::parse(list).map(|list| list.total_len()) != Ok(values.len()) {
             return Err(Status::WrongLength);
         }
-        Ok(Tap { values, atc: 0, nonce: self.noise(), quirks: self.quirks })
+        Ok(Tap { values, atc: 0, nonce: self.noise(), timed: None, quirks: self.quirks })
     }
 
     fn noise(&mut self) -> [u8; 32] {
@@ -584,6 +620,7 @@ impl Phone {
 impl Card for Phone {
     fn enter_field(&mut self) {
         self.session = Session::Idle;
+        self.timed = None;
         self.pending.clear();
         self.answered = 0;
         self.errors = 0;

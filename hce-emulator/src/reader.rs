@@ -147,6 +147,20 @@ pub fn read_application(
     values: &Values,
     wanted: Option<&Aid>,
 ) -> Result<Reading, ReadError> {
+    read_card(card, values, wanted, false)
+}
+
+/// Reads the application that the card prefers, and times it once if it offers that.
+pub(crate) fn read_timed(card: &mut dyn Card, values: &Values) -> Result<Reading, ReadError> {
+    read_card(card, values, None, true)
+}
+
+fn read_card(
+    card: &mut dyn Card,
+    values: &Values,
+    wanted: Option<&Aid>,
+    timed: bool,
+) -> Result<Reading, ReadError> {
     card.enter_field();
     let mut exchanges = Vec::new();
     let directory = exchange(card, &mut exchanges, "SELECT PPSE", &Command::select(PPSE))?;
@@ -162,6 +176,10 @@ pub fn read_application(
     let parsed = Fci::parse(&fci).map_err(|error| ReadError::Tlv { step, error })?;
     let pdol_values =
         values.fill(parsed.pdol.unwrap_or_default()).map_err(|error| ReadError::Tlv { step, error })?;
+    if timed && offers_timing(&fci).map_err(|error| ReadError::Tlv { step, error })? {
+        let command = Command::exchange_relay_data(&values.unpredictable);
+        exchange(card, &mut exchanges, "EXCHANGE RELAY RESISTANCE DATA", &command)?;
+    }
     let step = "GET PROCESSING OPTIONS";
     let mut template = [0; 260];
     let mut writer = tlv::Writer::new(&mut template);
@@ -182,6 +200,17 @@ pub fn read_application(
         finish_older(card, values, &mut reading)?;
     }
     Ok(reading)
+}
+
+fn offers_timing(fci: &[u8]) -> Result<bool, TlvError> {
+    let mut level = fci;
+    for tag in [tags::FCI, tags::FCI_PROPRIETARY, tags::FCI_DISCRETIONARY] {
+        match tlv::find(level, tag)? {
+            Some(inside) => level = inside,
+            None => return Ok(false),
+        }
+    }
+    Ok(tlv::find(level, tags::RELAY_RESISTANCE)?.is_some())
 }
 
 /// The TLVs of the answer to GET PROCESSING OPTIONS, also of one that gives values only: profile, then file locator.

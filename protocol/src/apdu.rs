@@ -82,6 +82,11 @@ impl<'a> Command<'a> {
         Self { cla: 0x80, ins: 0xAE, p1, p2: 0x00, data, le: Some(256) }
     }
 
+    /// EXCHANGE RELAY RESISTANCE DATA with the gate's entropy: the exchange that is timed.
+    pub const fn exchange_relay_data(entropy: &'a [u8; 4]) -> Self {
+        Self { cla: 0x80, ins: 0xEA, p1: 0x00, p2: 0x00, data: entropy, le: Some(256) }
+    }
+
     /// GET RESPONSE after status `61xx`; 0 asks for 256 bytes.
     pub const fn get_response(len: u8) -> Self {
         let le = if len == 0 { 256 } else { len as u32 };

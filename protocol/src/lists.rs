@@ -391,6 +391,26 @@ pub struct Application {
     pub domain_required: bool,
 }
 
+/// What a gate allows the timed exchange with a card to take, as calibrated with a card at hand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RelayLimits {
+    /// What the gate's own reader takes, with the shortest exchange it can have, microseconds.
+    pub overhead_us: u32,
+    /// What may come on top, microseconds: how far exchanges of genuine cards scatter.
+    pub grace_us: u32,
+    /// The most of what a card says of its own time that is believed, microseconds; 0: cards are not timed.
+    pub cap_us: u32,
+}
+
+impl RelayLimits {
+    /// The longest that an exchange may take, microseconds, where the card says that it takes `max` for its answer and
+    /// `transmission` for sending it, both in units of 100 µs.
+    pub fn allowed_us(&self, max: u16, transmission: u16) -> u32 {
+        let claimed = (u32::from(max) + u32::from(transmission)) * 100;
+        self.overhead_us.saturating_add(self.grace_us).saturating_add(claimed.min(self.cap_us))
+    }
+}
+
 /// How a gate works: the content of a configuration list, postcard.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GateConfig {
@@ -412,20 +432,75 @@ pub struct GateConfig {
     pub stale_opens: bool,
     /// What is accepted.
     pub applications: Vec<Application, 8>,
+    /// What timed exchanges may take; `None`: cards are not timed. Left out of the content then, as it was before there
+    /// was such a field.
+    #[serde(skip_deserializing, skip_serializing_if = "Option::is_none")]
+    pub relay: Option<RelayLimits>,
 }
 
 impl GateConfig {
     /// Reads a configuration and checks its limits.
     pub fn parse(content: &[u8]) -> Result<Self, ListError> {
-        match postcard::take_from_bytes::<Self>(content) {
-            Ok((config, []))
-                if config.amount_fen <= 999_999_999_999
-                    && (-840..=840).contains(&config.utc_offset_min)
-                    && config.applications.iter().all(|a| a.aid.len() >= 5) =>
-            {
-                Ok(config)
-            }
-            _ => Err(ListError::Content),
+        let (mut config, rest) =
+            postcard::take_from_bytes::<Self>(content).map_err(|_| ListError::Content)?;
+        config.relay = match rest {
+            [] => None,
+            rest => match postcard::take_from_bytes(rest) {
+                Ok((relay, [])) => relay,
+                _ => return Err(ListError::Content),
+            },
+        };
+        let sound = config.amount_fen <= 999_999_999_999
+            && (-840..=840).contains(&config.utc_offset_min)
+            && config.applications.iter().all(|a| a.aid.len() >= 5);
+        if sound { Ok(config) } else { Err(ListError::Content) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(relay: Option<RelayLimits>) -> GateConfig {
+        GateConfig {
+            utc_offset_min: 480,
+            amount_fen: 300,
+            currency: 0x0156,
+            country: 0x0156,
+            passback_ms: 60_000,
+            tap_limit_ms: 1_000,
+            list_max_age_ms: 0,
+            stale_opens: false,
+            applications: Vec::new(),
+            relay,
         }
+    }
+
+    #[test]
+    fn a_configuration_without_relay_limits_is_written_as_before_and_one_with_them_reads_back() {
+        // Written before there was such a field: offset, amount, currency, country, passback, limit, age, stale,
+        // applications.
+        let old =
+            [0xC0, 0x07, 0xAC, 0x02, 0xD6, 0x02, 0xD6, 0x02, 0xE0, 0xD4, 0x03, 0xE8, 0x07, 0x00, 0x00, 0x00];
+        let mut buffer = [0; 64];
+        assert_eq!(postcard::to_slice(&config(None), &mut buffer).unwrap(), old);
+        assert_eq!(GateConfig::parse(&old), Ok(config(None)));
+        let timed = config(Some(RelayLimits { overhead_us: 2_000, grace_us: 300, cap_us: 10_000 }));
+        let content = postcard::to_slice(&timed, &mut buffer).unwrap();
+        assert_eq!(GateConfig::parse(content), Ok(timed));
+        let len = content.len();
+        for cut in old.len() + 1..len {
+            assert_eq!(GateConfig::parse(&buffer[..cut]), Err(ListError::Content), "cut at {cut}");
+        }
+        assert_eq!(GateConfig::parse(&buffer[..len + 1]), Err(ListError::Content), "a byte too many");
+    }
+
+    #[test]
+    fn what_a_card_claims_counts_up_to_the_cap() {
+        let limits = RelayLimits { overhead_us: 2_000, grace_us: 300, cap_us: 5_000 };
+        assert_eq!(limits.allowed_us(20, 10), 2_000 + 300 + 3_000);
+        assert_eq!(limits.allowed_us(20, 0xFFFF), 2_000 + 300 + 5_000);
+        let endless = RelayLimits { overhead_us: u32::MAX, ..limits };
+        assert_eq!(endless.allowed_us(0xFFFF, 0xFFFF), u32::MAX);
     }
 }

@@ -146,6 +146,8 @@ pub struct Fci<'a> {
     pub pdol_tlv: Option<&'a [u8]>,
     /// Byte 1 of UnionPay's DF61.
     pub df61: Option<u8>,
+    /// The house's DF72: the version of relay resistance that the card offers.
+    pub relay_resistance: Option<u8>,
 }
 
 impl fmt::Debug for Fci<'_> {
@@ -171,6 +173,9 @@ impl<'a> Fci<'a> {
             pdol: pdol.map(|tlv: Tlv<'a>| tlv.value),
             pdol_tlv: pdol.map(|tlv| tlv.raw),
             df61: tlv::find(discretionary, tags::CARD_SUPPORTS)?.and_then(|v| v.first()).copied(),
+            relay_resistance: tlv::find(discretionary, tags::RELAY_RESISTANCE)?
+                .and_then(|v| v.first())
+                .copied(),
         })
     }
 

@@ -124,6 +124,10 @@ tags! {
     SM_SUPPORT = 0xDF69;
     /// The house's own: the token's domain (version, domain, network, operator), 8 bytes.
     DOMAIN = 0xDF71;
+    /// The house's own: the card can be timed (relay resistance), version `01`, 1 byte.
+    RELAY_RESISTANCE = 0xDF72;
+    /// The house's own: the timed exchange as the card saw it, gate's entropy and its answer, 14 bytes.
+    TIMED_EXCHANGE = 0xDF73;
 }
 
 /// How a DOL fits a value into the length it asks for (Book 3 section 5.4).

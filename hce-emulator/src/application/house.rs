@@ -1,6 +1,6 @@
 //! The house's own application: P-256 certificates, EC-SDSA over each tap, an AES cryptogram.
 
-use super::{CTQ, CardData, Record, Tap, write};
+use super::{CTQ, CardData, Record, TIMED_ANSWER, Tap, write};
 use crate::hex::Secret;
 use crate::phone::PhoneError;
 use serde::{Deserialize, Serialize};
@@ -18,6 +18,10 @@ pub const HOUSE_PDOL: &[u8] = &[
 
 /// Application interchange profile.
 const AIP: [u8; 2] = [0x21, 0x00];
+/// The same of a card that can be timed.
+const TIMED_AIP: [u8; 2] = [0x21, 0x01];
+/// What the card says of its own time, in units of 100 µs: shortest and longest for an answer, transmission.
+const TIMES: [u8; 6] = [0, 1, 0, 20, 0, 10];
 /// SFI 1 records 1 and 2: certificates. SFI 2 record 1: signed data. The issuer's certificate comes first, so that
 /// the gate verifies it while the phone sends on.
 const AFL: [u8; 8] = [0x08, 1, 2, 0, 0x10, 1, 1, 1];
@@ -33,6 +37,9 @@ pub struct HouseFile {
     /// The value of the domain record (DF71), where the token is of a domain.
     #[serde(with = "crate::hex", default, skip_serializing_if = "Vec::is_empty")]
     pub domain: Vec<u8>,
+    /// True if the card can be timed (relay resistance).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub relay_resistance: bool,
     /// Index of the authority's key that signed the issuer certificate.
     pub ca_index: u8,
     /// Issuer certificate, 117 bytes.
@@ -77,18 +84,29 @@ impl House {
         Ok(Self { file: file.clone(), key, records })
     }
 
+    /// The answer to a timed exchange: the card's entropy and what it says of its own time. `None` from a card that
+    /// cannot be timed.
+    pub(super) fn timed_answer(&self, nonce: &[u8; 32]) -> Option<[u8; TIMED_ANSWER]> {
+        let mut answer = [0; TIMED_ANSWER];
+        answer[..4].copy_from_slice(&nonce[..4]);
+        answer[4..].copy_from_slice(&TIMES);
+        self.file.relay_resistance.then_some(answer)
+    }
+
     pub(super) fn process(&mut self, tap: &Tap<'_>) -> Result<Vec<u8>, TlvError> {
         let quirks = tap.quirks;
-        let cryptogram = self.file.card.cryptogram(tap, &AIP, quirks.stated_atc(tap.atc));
+        let aip = aip(self.file.relay_resistance);
+        let cryptogram = self.file.card.cryptogram(tap, &aip, quirks.stated_atc(tap.atc));
         let content = |atc: u16| {
             write(|w| {
-                w.tlv(tags::AIP, &AIP)?;
+                w.tlv(tags::AIP, &aip)?;
                 w.tlv(tags::AFL, &AFL)?;
                 w.tlv(tags::ATC, &atc.to_be_bytes())?;
                 w.tlv(tags::CID, &[quirks.cid()])?;
                 w.tlv(tags::CRYPTOGRAM, &cryptogram)?;
                 w.tlv(tags::IAD, &quirks.iad())?;
-                w.tlv(tags::CTQ, &CTQ)
+                w.tlv(tags::CTQ, &CTQ)?;
+                tap.timed.as_ref().map_or(Ok(()), |timed| w.tlv(tags::TIMED_EXCHANGE, timed))
             })
         };
         let signed = content(quirks.signed_atc(tap.atc))?;
@@ -111,6 +129,10 @@ fn record(content: impl FnOnce(&mut Writer<'_>) -> Result<(), TlvError>) -> Resu
     write(|w| w.nested(tags::RECORD, content))
 }
 
+const fn aip(relay_resistance: bool) -> [u8; 2] {
+    if relay_resistance { TIMED_AIP } else { AIP }
+}
+
 /// The records that the card certificate covers.
 fn certified_records(card: &CardData, domain: &[u8]) -> Result<Vec<Record>, TlvError> {
     let signed = record(|w| {
@@ -122,12 +144,16 @@ fn certified_records(card: &CardData, domain: &[u8]) -> Result<Vec<Record>, TlvE
 }
 
 /// The hash of the static data that the issuer certifies: signed records, AIP, AID and PDOL.
-pub(crate) fn static_hash(card: &CardData, domain: &[u8]) -> Result<[u8; 32], TlvError> {
+pub(crate) fn static_hash(
+    card: &CardData,
+    domain: &[u8],
+    relay_resistance: bool,
+) -> Result<[u8; 32], TlvError> {
     let mut hash = StaticHash::new();
     for (sfi, _, data) in certified_records(card, domain)? {
         hash.record(wavepass_protocol::select::oda_part(sfi, &data)?);
     }
-    let aip = write(|w| w.tlv(tags::AIP, &AIP))?;
+    let aip = write(|w| w.tlv(tags::AIP, &aip(relay_resistance)))?;
     let pdol = write(|w| w.tlv(tags::PDOL, HOUSE_PDOL))?;
     Ok(hash.finish(&aip, &card.aid.tlv(), &pdol))
 }

@@ -2,7 +2,7 @@
 //! (fDDA) version 01, or an older card's dynamic authentication (DDA) by INTERNAL AUTHENTICATE and cryptogram by
 //! GENERATE AC. The private operation is crate `rsa`'s; cards of this kind are test cards.
 
-use super::{CTQ, CardData, Quirks, Record, Tap, write};
+use super::{CTQ, CardData, Lists, Quirks, Record, Tap, write};
 use crate::hex::SecretNumber;
 use crate::phone::PhoneError;
 use rsa::hazmat::rsa_decrypt_and_check;
@@ -328,10 +328,10 @@ impl Rsa {
     }
 
     /// What the card asks for with GENERATE AC and INTERNAL AUTHENTICATE, if it knows them.
-    pub(super) const fn lists(&self) -> Option<(&'static [u8], &'static [u8])> {
+    pub(super) const fn lists(&self) -> Option<Lists> {
         match self.file.flow {
             RsaFlow::Quick => None,
-            RsaFlow::Standard | RsaFlow::StandardPlain => Some((CDOL1, DDOL)),
+            RsaFlow::Standard | RsaFlow::StandardPlain => Some(Lists { cdol: CDOL1, ddol: DDOL }),
         }
     }
 

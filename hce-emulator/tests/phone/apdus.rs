@@ -51,7 +51,7 @@ fn each_kind_of_malformed_command_has_its_status_word() {
         (&[0x00, 0xC0, 0x00, 0x00, 0], Status::ConditionsNotSatisfied),
         (&[0x00, 0xC0, 0x01, 0x00, 0], Status::WrongParameters),
         (&[0x0C, 0xB2, 0x01, 0x0C, 0], Status::ClassNotSupported),
-        (&[0x80, 0xAE, 0x80, 0x00, 0], Status::ConditionsNotSatisfied),
+        (&[0x80, 0xAE, 0x80, 0x00, 0], Status::InstructionNotSupported),
     ];
     for (command, status) in cases {
         assert_eq!(send(&mut phone, command), status, "{command:02X?}");

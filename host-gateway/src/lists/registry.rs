@@ -164,6 +164,8 @@ pub fn default_config() -> GateConfig {
         list_max_age_ms: 72 * 3_600_000,
         stale_opens: false,
         applications: applications.into_iter().collect(),
+        // A limit is calibrated with the reader at hand, so there is none from here.
+        relay: None,
     }
 }
 

@@ -7,6 +7,7 @@ use core::future::{Future, poll_fn};
 use core::pin::pin;
 use core::task::Poll;
 use embedded_storage_async::nor_flash::NorFlash;
+use sha2::{Digest, Sha256};
 use wavepass_journal::Class;
 use wavepass_kernel::{Asked, Config, Environment, Kernel, Lost, Step, TapInput, Work};
 use wavepass_protocol::dukpt::Ksn;
@@ -122,8 +123,17 @@ impl<F: NorFlash, M: Room> Gate<F, M> {
         };
         let Memory { kernel, passback, lists } = &mut *self.memory;
         let window_ms = gate_config.passback_ms;
-        let input =
-            TapInput { now: time, utc_offset_min: gate_config.utc_offset_min, unpredictable, start_us };
+        let relay_entropy = match config.relay {
+            Some(_) => further_entropy(&self.identity.local_key, &unpredictable, time),
+            None => [[0; 4]; 2],
+        };
+        let input = TapInput {
+            now: time,
+            utc_offset_min: gate_config.utc_offset_min,
+            unpredictable,
+            start_us,
+            relay_entropy,
+        };
         let view = View {
             lists: &self.lists,
             memory: lists,
@@ -302,13 +312,25 @@ async fn converse<V: Verifier, C: Contact, E: Environment>(
 ) {
     let mut command = [0; MAX_COMMAND];
     let mut answer = [0; MAX_ANSWER];
-    let mut len = take(kernel.begin(config, input), &mut command);
-    while let Some(n) = len {
-        let exchange = contact.exchange(&command[..n], &mut answer);
-        let received = while_computing(exchange, || kernel.work(view)).await;
+    let mut next = take(kernel.begin(config, input), &mut command);
+    while let Some((len, is_timed)) = next {
+        let begun_us = contact.now_us();
+        let exchange = contact.exchange(&command[..len], &mut answer);
+        let received = match is_timed {
+            true => exchange.await,
+            false => while_computing(exchange, || kernel.work(view)).await,
+        };
         let now_us = contact.now_us();
-        len = match received {
-            Ok(got) => take(kernel.answer(config, answer.get(..got).unwrap_or(&[]), now_us), &mut command),
+        let took_us = u32::try_from(now_us.saturating_sub(begun_us)).unwrap_or(u32::MAX);
+        next = match received {
+            Ok(got) => {
+                let answer = answer.get(..got).unwrap_or(&[]);
+                let step = match is_timed {
+                    true => kernel.timed_answer(config, answer, took_us, now_us),
+                    false => kernel.answer(config, answer, now_us),
+                };
+                take(step, &mut command)
+            }
             Err(why) => {
                 kernel.lost(why, now_us);
                 None
@@ -318,13 +340,25 @@ async fn converse<V: Verifier, C: Contact, E: Environment>(
     while let Work::More = kernel.work(view) {}
 }
 
-fn take(step: Step<'_>, command: &mut [u8; MAX_COMMAND]) -> Option<usize> {
-    match step {
-        Step::Send(bytes) => {
-            let len = bytes.len().min(MAX_COMMAND);
-            command[..len].copy_from_slice(&bytes[..len]);
-            Some(len)
-        }
-        Step::Last => None,
-    }
+/// The next command's length, and whether it is timed.
+fn take(step: Step<'_>, command: &mut [u8; MAX_COMMAND]) -> Option<(usize, bool)> {
+    let (bytes, is_timed) = match step {
+        Step::Send(bytes) => (bytes, false),
+        Step::Timed(bytes) => (bytes, true),
+        Step::Last => return None,
+    };
+    let len = bytes.len().min(MAX_COMMAND);
+    command[..len].copy_from_slice(&bytes[..len]);
+    Some((len, is_timed))
+}
+
+/// What further timed exchanges send: nobody can tell it from the first one's number without this gate's key.
+fn further_entropy(local_key: &[u8; 16], unpredictable: &[u8; 4], time: UnixMs) -> [[u8; 4]; 2] {
+    let hash = Sha256::new()
+        .chain_update(b"wavepass gate relay entropy")
+        .chain_update(local_key)
+        .chain_update(time.0.to_be_bytes())
+        .chain_update(unpredictable)
+        .finalize();
+    core::array::from_fn(|try_| core::array::from_fn(|i| hash[try_ * 4 + i]))
 }

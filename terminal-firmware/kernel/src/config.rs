@@ -3,7 +3,7 @@
 use crate::limits::MAX_APPLICATIONS;
 use core::fmt;
 use heapless::Vec;
-use wavepass_protocol::lists::{Application, GateConfig, Suite};
+use wavepass_protocol::lists::{Application, GateConfig, RelayLimits, Suite};
 use wavepass_protocol::select::Aid;
 
 /// Bit 8 of byte 4 of the terminal transaction qualifiers: fDDA version 01, whose signature covers the amount.
@@ -45,6 +45,8 @@ pub struct Config {
     pub operator: u16,
     /// A tap whose exchange takes longer is refused.
     pub tap_limit_us: u64,
+    /// What the timed exchange may take; `None`: cards are not timed.
+    pub relay: Option<RelayLimits>,
 }
 
 /// Why a configuration cannot be used.
@@ -93,6 +95,7 @@ impl Config {
             network,
             operator,
             tap_limit_us: u64::from(gate.tap_limit_ms) * 1000,
+            relay: gate.relay.filter(|limits| limits.cap_us > 0),
         })
     }
 }

@@ -6,9 +6,14 @@ use crate::config::{AidConfig, Config};
 use crate::environment::{Asked, Environment, Passback, TapInput};
 use crate::exchange::{Exchange, Stop};
 use crate::oda::{Oda, Outcome, Proven};
+use wavepass_protocol::lists::Suite;
 use wavepass_protocol::tags;
 use wavepass_protocol::tap::Reason;
 use wavepass_protocol::time::Date;
+use wavepass_protocol::tlv;
+
+/// Bit 1 of byte 2 of the application interchange profile: the card can be timed.
+const AIP_TIMED: u8 = 0x01;
 
 /// What the gate does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,8 +65,22 @@ pub(crate) fn ask(
         (None, Outcome::Pending) => None,
         (None, Outcome::Passed(proven)) => {
             let application = exchange.chosen()?;
+            if config.relay.is_some() && application.suite == Suite::P256 && !was_near(exchange, card) {
+                return Some(Err(Reason::RelaySuspected));
+            }
             Some(before_list(config, application, exchange.tap(), card, &proven))
         }
+    }
+}
+
+/// Whether the card itself was in time, by what it signs: that it can be timed, and which exchange it had. An offer
+/// that somebody took out of the answer to SELECT, and an answer that was not the card's, are found here. A card that
+/// cannot be timed is taken as it is.
+fn was_near(exchange: &Exchange, card: &Card) -> bool {
+    let can = card.array::<2>(tags::AIP).is_some_and(|[_, byte]| byte & AIP_TIMED != 0);
+    match exchange.timed() {
+        None => !can,
+        Some(timed) => can && tlv::find(card.response(), tags::TIMED_EXCHANGE) == Ok(Some(timed)),
     }
 }
 

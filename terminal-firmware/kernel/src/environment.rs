@@ -16,6 +16,9 @@ pub struct TapInput {
     pub unpredictable: [u8; 4],
     /// The gate's running time at the start, microseconds.
     pub start_us: u64,
+    /// What a second and a third timed exchange send, should they be needed: as fresh and as hard to guess as
+    /// [`Self::unpredictable`], which the first one sends, even for one who has seen that.
+    pub relay_entropy: [[u8; 4]; 2],
 }
 
 /// What the gate knows. Every question is answered from memory, without waiting.

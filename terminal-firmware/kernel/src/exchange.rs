@@ -7,7 +7,7 @@
 use crate::card::{Card, CardError};
 use crate::config::{AidConfig, Config};
 use crate::environment::TapInput;
-use crate::limits::{MAX_ANSWER, MAX_APDUS, MAX_COMMAND, MAX_PDOL, MAX_PDOL_VALUES};
+use crate::limits::{MAX_ANSWER, MAX_APDUS, MAX_COMMAND, MAX_PDOL, MAX_PDOL_VALUES, MAX_TIMED};
 use crate::oda::OdaFault;
 use crate::selection::{self, Choice};
 use heapless::Vec;
@@ -28,6 +28,10 @@ const TERMINAL_TYPE: u8 = 0x25;
 /// Terminal transaction qualifiers for a card without quick offline authentication: the standard contactless flow,
 /// with offline authentication.
 const STANDARD_TTQ: [u8; 4] = [0x61, 0x00, 0x00, 0x80];
+/// The relay resistance that this kernel knows (DF72).
+const RELAY_RESISTANCE: u8 = 0x01;
+/// Bytes of the answer to a timed exchange: the card's entropy 4, its shortest, longest and transmission time.
+const TIMED_ANSWER: usize = 10;
 /// The list for INTERNAL AUTHENTICATE where the card gives none: the unpredictable number.
 const DEFAULT_DDOL: &[u8] = &[0x9F, 0x37, 4];
 /// GENERATE AC: an ARQC.
@@ -38,6 +42,7 @@ const ASK_ARQC: u8 = 0x80;
 enum Phase {
     Directory,
     Application,
+    Timed,
     Options,
     Record(u8),
     Authenticate,
@@ -83,6 +88,10 @@ pub(crate) struct Exchange {
     tried: u8,
     application: Option<AidConfig>,
     flow: Flow,
+    /// Timed exchanges so far.
+    tries: u8,
+    /// The one that was in time: entropy sent, then the answer.
+    timed: Option<[u8; 4 + TIMED_ANSWER]>,
     afl: Afl,
     exchange_us: u32,
     command: Vec<u8, MAX_COMMAND>,
@@ -98,6 +107,7 @@ impl Exchange {
             utc_offset_min: 0,
             unpredictable: [0; 4],
             start_us: 0,
+            relay_entropy: [[0; 4]; 2],
         };
         Self {
             tap,
@@ -109,6 +119,8 @@ impl Exchange {
             tried: 0,
             application: None,
             flow: Flow::Quick,
+            tries: 0,
+            timed: None,
             afl: Afl::EMPTY,
             exchange_us: 0,
             command: Vec::new(),
@@ -141,12 +153,16 @@ impl Exchange {
         card: &mut Card,
         inbox: &mut Inbox,
         answer: &[u8],
+        took_us: u32,
         now_us: u64,
     ) {
         if self.phase == Phase::Over {
             return;
         }
-        let next = self.take(config, card, inbox, answer, now_us);
+        let next = match self.phase {
+            Phase::Timed => self.take_timed(config, card, answer, took_us, now_us),
+            _ => self.take(config, card, inbox, answer, now_us),
+        };
         self.settle(next);
     }
 
@@ -171,6 +187,13 @@ impl Exchange {
         passed
     }
 
+    fn check_time(&mut self, config: &Config, now_us: u64) -> Result<(), Stop> {
+        if self.note_time(now_us) > config.tap_limit_us {
+            return Err(Stop::Refuse(Reason::TooSlow));
+        }
+        Ok(())
+    }
+
     fn take(
         &mut self,
         config: &Config,
@@ -179,9 +202,7 @@ impl Exchange {
         answer: &[u8],
         now_us: u64,
     ) -> Result<(), Stop> {
-        if self.note_time(now_us) > config.tap_limit_us {
-            return Err(Stop::Refuse(Reason::TooSlow));
-        }
+        self.check_time(config, now_us)?;
         let Response { data, status } = Response::parse(answer).map_err(|_| CARD_ERROR)?;
         if data.len() > MAX_ANSWER {
             return Err(CARD_ERROR);
@@ -210,7 +231,8 @@ impl Exchange {
             Phase::Record(index) => self.record(config, card, index, status, data),
             Phase::Authenticate => self.signature(config, card, status, data),
             Phase::Cryptogram => self.cryptogram(card, status, data),
-            Phase::Over => Ok(()),
+            // A timed answer is never chained.
+            Phase::Timed | Phase::Over => Err(CARD_ERROR),
         }
     }
 
@@ -268,20 +290,85 @@ impl Exchange {
             return Err(Stop::Unproven(OdaFault::UnprotectedPdol));
         }
         check_size(&pdol)?;
-        // `83 len values`, one byte of length up to 127, two beyond.
-        let mut template = [0; MAX_PDOL_VALUES + 3];
-        let total = pdol.total_len();
-        let header = if total > 0x7F { 3 } else { 2 };
-        template[0] = tags::COMMAND_TEMPLATE.0 as u8;
-        template[1] = 0x81;
-        template[header - 1] = total as u8;
-        let values = &mut template[header..header + total];
+        let mut values = [0; MAX_PDOL_VALUES];
+        let values = &mut values[..pdol.total_len()];
         let ttq = if flow == Flow::Standard { &STANDARD_TTQ } else { &application.ttq };
         self.fill(config, ttq, &pdol, values)?;
         card.begin(aid, fci.pdol_tlv.unwrap_or_default(), pdol.raw().len(), values)?;
         self.flow = flow;
+        self.tries = 0;
+        self.timed = None;
+        let offered = fci.relay_resistance == Some(RELAY_RESISTANCE);
+        if config.relay.is_some() && application.suite == Suite::P256 && offered {
+            return self.time_card();
+        }
+        self.ask_options(card)
+    }
+
+    /// Sends what the card must answer at once. Each try sends other bytes: one who relays has the answer to those of
+    /// the try before.
+    fn time_card(&mut self) -> Result<(), Stop> {
+        let late = Stop::Refuse(Reason::RelaySuspected);
+        if self.tries == MAX_TIMED {
+            return Err(late);
+        }
+        self.tries += 1;
+        self.phase = Phase::Timed;
+        let entropy = self.entropy().ok_or(late)?;
+        self.send(&Command::exchange_relay_data(&entropy))
+    }
+
+    /// What the timed exchange in flight sent.
+    fn entropy(&self) -> Option<[u8; 4]> {
+        match self.tries {
+            0 => None,
+            1 => Some(self.tap.unpredictable),
+            n => self.tap.relay_entropy.get(usize::from(n) - 2).copied(),
+        }
+    }
+
+    fn take_timed(
+        &mut self,
+        config: &Config,
+        card: &Card,
+        answer: &[u8],
+        took_us: u32,
+        now_us: u64,
+    ) -> Result<(), Stop> {
+        self.check_time(config, now_us)?;
+        let Response { data, status } = Response::parse(answer).map_err(|_| CARD_ERROR)?;
+        let answer: &[u8; TIMED_ANSWER] = match tlv::iter(data).next() {
+            Some(Ok(object)) if object.tag == tags::RESPONSE_1 && object.raw.len() == data.len() => {
+                object.value.try_into().map_err(|_| CARD_ERROR)?
+            }
+            _ => return Err(CARD_ERROR),
+        };
+        let (Status::Success, Some(limits), Some(sent)) = (status, config.relay, self.entropy()) else {
+            return Err(CARD_ERROR);
+        };
+        let [_, _, _, _, _, _, max @ .., t0, t1] = *answer;
+        if took_us > limits.allowed_us(u16::from_be_bytes(max), u16::from_be_bytes([t0, t1])) {
+            return self.time_card();
+        }
+        let mut timed = [0; 4 + TIMED_ANSWER];
+        timed[..4].copy_from_slice(&sent);
+        timed[4..].copy_from_slice(answer);
+        self.timed = Some(timed);
+        self.ask_options(card)
+    }
+
+    fn ask_options(&mut self, card: &Card) -> Result<(), Stop> {
+        // `83 len values`, one byte of length up to 127, two beyond.
+        let values = card.pdol_values();
+        let mut template = [0; MAX_PDOL_VALUES + 3];
+        let header = if values.len() > 0x7F { 3 } else { 2 };
+        template[0] = tags::COMMAND_TEMPLATE.0 as u8;
+        template[1] = 0x81;
+        template[header - 1] = values.len() as u8;
+        let len = header + values.len();
+        template[header..len].copy_from_slice(values);
         self.phase = Phase::Options;
-        self.send(&Command::get_processing_options(&template[..header + total]))
+        self.send(&Command::get_processing_options(&template[..len]))
     }
 
     /// Writes the values that the card asks for.
@@ -480,6 +567,16 @@ impl Exchange {
     /// The command to send, or `None` when there is no more.
     pub(crate) fn command(&self) -> Option<&[u8]> {
         (self.phase != Phase::Over).then_some(&self.command[..])
+    }
+
+    /// True if the command to send is one that is timed.
+    pub(crate) fn is_timed(&self) -> bool {
+        self.phase == Phase::Timed
+    }
+
+    /// The exchange that was in time: entropy sent, then the answer.
+    pub(crate) fn timed(&self) -> Option<&[u8]> {
+        self.timed.as_ref().map(|timed| &timed[..])
     }
 
     /// True when the card has no more to say, or nobody listens any more.

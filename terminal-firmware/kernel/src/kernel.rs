@@ -14,6 +14,9 @@ use wavepass_protocol::ecc::Verifier;
 pub enum Step<'a> {
     /// Send this command to the card, and hand in its answer.
     Send(&'a [u8]),
+    /// Send this command, do nothing else while the card answers, and hand in the answer and how long it took by
+    /// [`Kernel::timed_answer`].
+    Timed(&'a [u8]),
     /// No more commands: [`Kernel::work`] until idle, look up what [`Kernel::asks`], then [`Kernel::decision`].
     Last,
 }
@@ -77,7 +80,15 @@ impl<V: Verifier> Kernel<V> {
 
     /// Takes the card's answer (data and status word) to the last command; `now_us` is the gate's running time.
     pub fn answer(&mut self, config: &Config, answer: &[u8], now_us: u64) -> Step<'_> {
-        self.exchange.answer(config, &mut self.card, &mut self.inbox, answer, now_us);
+        self.exchange.answer(config, &mut self.card, &mut self.inbox, answer, u32::MAX, now_us);
+        self.step()
+    }
+
+    /// As [`Self::answer`], after [`Step::Timed`]: from the last byte sent to the first one received it took `took_us`
+    /// microseconds, or what the reader adds to that each time, which the configuration has calibrated. A timed
+    /// exchange whose answer comes by [`Self::answer`] counts as late.
+    pub fn timed_answer(&mut self, config: &Config, answer: &[u8], took_us: u32, now_us: u64) -> Step<'_> {
+        self.exchange.answer(config, &mut self.card, &mut self.inbox, answer, took_us, now_us);
         self.step()
     }
 
@@ -94,7 +105,11 @@ impl<V: Verifier> Kernel<V> {
     }
 
     fn step(&self) -> Step<'_> {
-        self.exchange.command().map_or(Step::Last, Step::Send)
+        match self.exchange.command() {
+            Some(command) if self.exchange.is_timed() => Step::Timed(command),
+            Some(command) => Step::Send(command),
+            None => Step::Last,
+        }
     }
 
     /// Does one slice of verification, at most one public key operation, if its inputs have arrived. What it finds

@@ -1,6 +1,6 @@
 //! What one tap may cost. Each limit is far above what genuine cards need and small enough for a gate's RAM.
 
-/// Commands per tap. A genuine card needs 5 to 14: directory, application, processing options, records, and of an
+/// Commands per tap. A genuine card needs 5 to 14, and up to 3 that are timed: directory, application, processing options, records, and of an
 /// older card a signature and a cryptogram.
 pub const MAX_APDUS: u8 = 32;
 /// Data bytes of one answer, chained parts joined: a record with a 2048-bit certificate and its remainder fits.
@@ -14,6 +14,8 @@ pub const MAX_KEPT: usize = 1792;
 pub const MAX_PDOL: usize = 128;
 /// Bytes of the values sent for such a list; the house's PDOL has 33.
 pub const MAX_PDOL_VALUES: usize = 160;
+/// Timed exchanges per tap: an unlucky one may be late, three are not.
+pub const MAX_TIMED: u8 = 3;
 /// Issuers remembered: a city has few banks, and each slot costs 300 bytes.
 pub const MAX_ISSUERS: usize = 4;
 /// Applications in a configuration.

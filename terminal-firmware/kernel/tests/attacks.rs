@@ -192,6 +192,126 @@ fn an_older_card_that_declines_or_was_never_used_does_not_open() {
     assert_eq!(run(&|s| s.older.as_mut().unwrap().cdol = vec![]), Decision::Refuse(Reason::CardError));
 }
 
+const SUSPECTED: Decision = Decision::Refuse(Reason::RelaySuspected);
+
+/// The way to a card.
+type Way<'a> = dyn Fn(&[u8]) -> Vec<u8> + 'a;
+/// What one who relays answers himself.
+type Relay<'a> = dyn FnMut(&[u8], &Way<'_>) -> Option<Vec<u8>> + 'a;
+/// What one in the middle makes of the answer to a command.
+type Change<'a> = dyn Fn(&[u8], Vec<u8>) -> Vec<u8> + 'a;
+
+/// A card elsewhere: what is relayed to it takes 20 ms, and what the one at the gate answers himself takes 1 ms. `own`
+/// gives his answers; it is handed the way to the card.
+fn relayed(own: &mut Relay<'_>) -> Decision {
+    let mut spec = p256::Spec::new();
+    spec.timed = true;
+    let card = spec.issue();
+    let far = |c: &[u8]| card.answer(c);
+    let mut near = |c: &[u8]| match own(c, &far) {
+        Some(answer) => (answer, 1_000),
+        None => (far(c), 20_000),
+    };
+    timed_tap(&timing_config(), input(morning()), &mut near).0
+}
+
+#[test]
+fn a_relayed_card_is_suspected_whatever_its_relay_answers() {
+    assert_eq!(relayed(&mut |_, _| None), SUSPECTED, "everything is relayed");
+    let made_up = ok(&tlv(0x80, &[1, 2, 3, 4, 0, 1, 0, 20, 0, 10]));
+    // He answers himself, and the card is not asked.
+    assert_eq!(relayed(&mut |c, _| (c[1] == 0xEA).then(|| made_up.clone())), SUSPECTED);
+    // He answers himself, and then asks the card.
+    let asks_afterwards = &mut |c: &[u8], far: &Way<'_>| {
+        (c[1] == 0xEA).then(|| {
+            far(c);
+            made_up.clone()
+        })
+    };
+    assert_eq!(relayed(asks_afterwards), SUSPECTED);
+    // He has asked the card before, with a number of his own.
+    let asked_before =
+        &mut |c: &[u8], far: &Way<'_>| (c[1] == 0xEA).then(|| far(&[0x80, 0xEA, 0, 0, 4, c[5], 1, 1, 1, 0]));
+    assert_eq!(relayed(asked_before), SUSPECTED);
+    // Late once with the card's answer, he repeats it at the second try.
+    let mut said = None;
+    let repeats = &mut |c: &[u8], far: &Way<'_>| match (c[1], &said) {
+        (0xEA, None) => {
+            said = Some(far(c));
+            None
+        }
+        (0xEA, Some(said)) => Some(said.clone()),
+        _ => None,
+    };
+    assert_eq!(relayed(repeats), SUSPECTED);
+    // He lets the card claim more time, within the cap and beyond it.
+    for max in [0x30, 0xFF] {
+        let mut spec = p256::Spec::new();
+        spec.timed = true;
+        let card = spec.issue();
+        let mut near = |c: &[u8]| {
+            let mut answer = card.answer(c);
+            if c[1] == 0xEA {
+                answer[9] = max;
+            }
+            (answer, 7_000)
+        };
+        assert_eq!(timed_tap(&timing_config(), input(morning()), &mut near).0, SUSPECTED);
+    }
+}
+
+#[test]
+fn an_offer_to_be_timed_that_was_taken_away_or_put_in_is_noticed() {
+    let with = |timed: bool| {
+        let mut spec = p256::Spec::new();
+        spec.timed = timed;
+        spec.issue()
+    };
+    let run = |card: &p256::Card, change: &Change<'_>| {
+        timed_tap(&timing_config(), input(morning()), &mut |c| (change(c, card.answer(c)), 1_000)).0
+    };
+    let selects = |c: &[u8]| c[1] == 0xA4 && c[5] == 0xF0;
+    let (can, cannot) = (with(true), with(false));
+    // Taken out of the answer to SELECT: the profile, which is signed, still says it.
+    let stripped = |c: &[u8], answer| if selects(c) { ok(&cannot.files.fci) } else { answer };
+    assert_eq!(run(&can, &stripped), SUSPECTED);
+    // And out of the profile.
+    let both = |c: &[u8], answer| patch(stripped(c, answer), 0x82, |aip| aip[1] = 0);
+    assert_eq!(run(&can, &both), FORGED);
+    // Put in, where only somebody else can have answered.
+    let offered = |c: &[u8], answer| match c[1] {
+        0xEA => ok(&tlv(0x80, &[1, 2, 3, 4, 0, 1, 0, 20, 0, 10])),
+        _ if selects(c) => ok(&can.files.fci),
+        _ => answer,
+    };
+    assert_eq!(run(&cannot, &offered), SUSPECTED);
+    // What the card says of the exchange is under its signature.
+    let changed = |_: &[u8], answer| patch(answer, 0xDF73, |exchange| exchange[5] ^= 1);
+    assert_eq!(run(&can, &changed), FORGED);
+}
+
+#[test]
+fn nonsense_in_answer_to_the_timed_command_is_an_error() {
+    let mut spec = p256::Spec::new();
+    spec.timed = true;
+    let card = spec.issue();
+    let answers = [
+        vec![],
+        vec![0x6D, 0x00],
+        vec![0x61, 0x0C],
+        vec![0x6C, 0x0C],
+        ok(&[]),
+        ok(&tlv(0x80, &[0; 9])),
+        ok(&tlv(0x77, &[0; 10])),
+        ok(&[&tlv(0x80, &[0; 10])[..], &[0]].concat()),
+    ];
+    for answer in answers {
+        let mut near = |c: &[u8]| (if c[1] == 0xEA { answer.clone() } else { card.answer(c) }, 1_000);
+        let decision = timed_tap(&timing_config(), input(morning()), &mut near).0;
+        assert_eq!(decision, Decision::Refuse(Reason::CardError), "{answer:02X?}");
+    }
+}
+
 #[test]
 fn another_cards_certificate_is_refused() {
     let mut other = p256::Spec::new();

@@ -117,6 +117,70 @@ fn every_kind_of_rsa_card_opens_the_gate_and_its_cryptogram_can_be_checked_from_
     }
 }
 
+static HOUSE: LazyLock<HouseAuthority> = LazyLock::new(|| {
+    let order = AuthorityOrder {
+        rid: p256::RID,
+        ca_index: 7,
+        issuer_id: [0x62, 0x99, 0x00, 0x01, 0xFF],
+        expiry: Date { year: 2036, month: 12, day: 31 },
+        serial: [0, 0, 7],
+    };
+    HouseAuthority::generate(&mut ChaCha20Rng::from_seed([1; 32]), order)
+});
+
+fn house_phone() -> PhoneFile {
+    let token = Token::from_digits("6299000100000001").unwrap();
+    let order = HouseOrder {
+        token,
+        expiry: EXPIRY,
+        effective: EFFECTIVE,
+        psn: 3,
+        domain: Some(Domain { network: *b"WAVE", operator: 0 }),
+        serial: [0, 0, 0, 0, 1, 1],
+        card_key: [4; 32],
+        master_key: master_key_option_c(&IMK, &token, 3),
+    };
+    HOUSE.issue(&order).unwrap()
+}
+
+/// Taps a phone at a gate that times cards and has a reader of 2 ms.
+fn timed(phone: &mut Phone) -> Decision {
+    let mut world = World::new();
+    world.authorities.push(Authority::new(p256::RID, 7, Suite::P256, &HOUSE.ca_public_key(), &[]));
+    phone.enter_field();
+    timed_tap_in(&world, &timing_config(), input(morning()), &mut |c| {
+        let answer = phone.transmit(c).unwrap();
+        (answer.data, 2_000 + u32::try_from(answer.delay_us).unwrap())
+    })
+    .0
+}
+
+#[test]
+fn a_house_phone_is_timed_and_one_whose_exchanges_are_relayed_is_suspected() {
+    assert_eq!(timed(&mut phone(&house_phone())), OPEN);
+    let relay = |delay_us| timed(&mut phone(&house_phone().with_fault(Fault::Relay { delay_us })));
+    assert_eq!(relay(3_300), OPEN, "within what the phone claims");
+    assert_eq!(relay(3_301), refused(Reason::RelaySuspected));
+    assert_eq!(relay(20_000), refused(Reason::RelaySuspected));
+}
+
+#[test]
+fn the_timed_command_has_its_place_after_the_selection() {
+    let mut card = phone(&house_phone());
+    card.enter_field();
+    let timed = [0x80, 0xEA, 0, 0, 4, 1, 2, 3, 4, 0];
+    assert_eq!(card.transmit(&timed).unwrap().data, [0x69, 0x85]);
+    let select = [&[0x00, 0xA4, 0x04, 0x00, 10][..], &common::HOUSE_AID, &[0]].concat();
+    card.transmit(&select).unwrap();
+    assert_eq!(card.transmit(&timed).unwrap().data.len(), 14);
+    assert_eq!(card.transmit(&[0x80, 0xEA, 0, 0, 3, 1, 2, 3, 0]).unwrap().data, [0x67, 0x00]);
+    assert_eq!(card.transmit(&[0x80, 0xEA, 1, 0, 4, 1, 2, 3, 4, 0]).unwrap().data, [0x6A, 0x86]);
+    let mut plastic = phone(&rsa_phone(RsaKind::default(), RSA_DEBIT_AID));
+    plastic.enter_field();
+    plastic.transmit(&[&[0x00, 0xA4, 0x04, 0x00, 8][..], RSA_DEBIT_AID, &[0]].concat()).unwrap();
+    assert_eq!(plastic.transmit(&timed).unwrap().data, [0x6D, 0x00]);
+}
+
 #[test]
 fn the_other_market_s_debit_card_opens_with_the_qualifiers_of_that_market() {
     let mut config = unionpay();

@@ -5,10 +5,10 @@
 mod common;
 
 use common::*;
-use wavepass_kernel::{Asked, Decision, Kernel, Lost, OdaFault, Passback, Step, Work, limits};
+use wavepass_kernel::{Asked, Config, Decision, Kernel, Lost, OdaFault, Passback, Step, Work, limits};
 use wavepass_p256_verify::FastVerifier;
 use wavepass_protocol::ecc::{P256Verifier, PublicKey, Verifier};
-use wavepass_protocol::lists::Suite;
+use wavepass_protocol::lists::{GateConfig, RelayLimits, Suite};
 use wavepass_protocol::tap::{OdaMethod, OdaResult, Reason};
 use wavepass_protocol::time::Date;
 use wavepass_protocol::token::{Expiry, Token};
@@ -165,6 +165,65 @@ fn an_older_cards_certificates_are_verified_before_its_last_answers() {
     // After: directory, application, options, three records, signature, cryptogram.
     assert_eq!(slices, [0, 0, 0, 1, 0, 1, 0, 0], "certificates; the signature ends without more to do");
     assert_eq!(kernel.decision(&config, &world), Some(OPEN));
+}
+
+fn timed_card() -> p256::Card {
+    let mut spec = p256::Spec::new();
+    spec.timed = true;
+    spec.issue()
+}
+
+/// The entropies of the timed exchanges among the commands.
+fn entropies(commands: &[Vec<u8>]) -> Vec<[u8; 4]> {
+    commands.iter().filter(|c| c[1] == 0xEA).map(|c| c[5..9].try_into().unwrap()).collect()
+}
+
+#[test]
+fn a_card_that_can_be_timed_is_timed_where_the_gate_has_a_limit_and_only_there() {
+    let (card, config) = (timed_card(), timing_config());
+    let (decision, commands) = timed_tap(&config, input(morning()), &mut |c| (card.answer(c), 5_300));
+    assert_eq!(decision, OPEN);
+    let instructions: Vec<_> = commands.iter().map(|c| c[1]).collect();
+    assert_eq!(instructions, [0xA4, 0xA4, 0xEA, 0xA8, 0xB2, 0xB2, 0xB2]);
+    assert_eq!(commands[2], [0x80, 0xEA, 0x00, 0x00, 4, 0xC0, 0xFF, 0xEE, 0x01, 0x00]);
+    // A card that cannot be timed is taken as it is.
+    let older = p256::card();
+    let (decision, commands) = timed_tap(&config, input(morning()), &mut |c| (older.answer(c), 5_300));
+    assert_eq!((decision, entropies(&commands).len()), (OPEN, 0));
+    // No limit: no card is timed.
+    let off = GateConfig {
+        relay: Some(RelayLimits { overhead_us: 2_000, grace_us: 300, cap_us: 0 }),
+        ..gate_config()
+    };
+    for config in [common::config(), Config::new(&off, *b"WAVE", 7).unwrap()] {
+        let (decision, commands) = timed_tap(&config, input(morning()), &mut |c| (card.answer(c), 50_000));
+        assert_eq!((decision, entropies(&commands).len()), (OPEN, 0));
+    }
+}
+
+#[test]
+fn a_card_that_is_late_three_times_is_suspected_of_being_elsewhere() {
+    let (card, config) = (timed_card(), timing_config());
+    for late in 0..=3 {
+        let mut tries = 0;
+        let (decision, commands) = timed_tap(&config, input(morning()), &mut |c| {
+            tries += usize::from(c[1] == 0xEA);
+            // The limit: 2.3 ms for the reader, and 3 ms that the card claims.
+            (card.answer(c), if c[1] == 0xEA && tries <= late { 5_301 } else { 5_300 })
+        });
+        let expected = if late < 3 { OPEN } else { refused(Reason::RelaySuspected) };
+        assert_eq!(decision, expected, "{late} late");
+        let all = [[0xC0, 0xFF, 0xEE, 0x01], [0xA1; 4], [0xB2; 4]];
+        assert_eq!(entropies(&commands), all[..(late + 1).min(3)]);
+    }
+}
+
+#[test]
+fn a_host_that_does_not_time_a_card_that_it_should_time_opens_to_none() {
+    let (card, config) = (timed_card(), timing_config());
+    let run =
+        tap_by(Host::Eager, &mut gate(), &config, &World::new(), input(morning()), &mut |c| card.answer(c));
+    assert_eq!(run.0, refused(Reason::RelaySuspected));
 }
 
 #[test]

@@ -14,7 +14,7 @@ use wavepass_protocol::ecc::{CardCertificate, IssuerCertificate, PublicKey, Veri
 use wavepass_protocol::link::{
     FrameReader, FromGate, FromHost, LinkKey, MAX_FRAME, Side, receive_clear, send_clear,
 };
-use wavepass_protocol::lists::{self, Application, CaKey, GateConfig, Revocation, Suite};
+use wavepass_protocol::lists::{self, Application, CaKey, GateConfig, RelayLimits, Revocation, Suite};
 use wavepass_protocol::provisioning::{MAX_FILE, Provisioning};
 use wavepass_protocol::rsa::{self, Exponent, IccCert, IssuerCert, RsaKey};
 use wavepass_protocol::seal::{Chain, Header, MAX_SEALED, Sealed, seal};
@@ -226,27 +226,46 @@ fn config() -> Config {
         list_max_age_ms: 0,
         stale_opens: true,
         applications: applications.into_iter().collect(),
+        relay: Some(RelayLimits { overhead_us: 1_000, grace_us: 100, cap_us: 10_000 }),
     };
     Config::new(&config, *b"WAVE", 1).expect("a sound configuration")
+}
+
+/// Whether the step's command is timed; `None`: there is none.
+fn kind(step: Step<'_>) -> Option<bool> {
+    match step {
+        Step::Send(_) => Some(false),
+        Step::Timed(_) => Some(true),
+        Step::Last => None,
+    }
 }
 
 /// The input is a card: each answer is preceded by its length, two bytes.
 pub(crate) fn kernel(data: &[u8]) {
     let config = config();
     let mut kernel = Kernel::new(Yes);
-    let tap =
-        TapInput { now: UnixMs(1_795_478_399_000), utc_offset_min: 480, unpredictable: [1; 4], start_us: 0 };
+    let tap = TapInput {
+        now: UnixMs(1_795_478_399_000),
+        utc_offset_min: 480,
+        unpredictable: [1; 4],
+        start_us: 0,
+        relay_entropy: [[2; 4], [3; 4]],
+    };
     let mut rest = data;
     let mut commands = 0;
-    let mut more = matches!(kernel.begin(&config, tap), Step::Send(_));
-    while more {
+    let mut next = kind(kernel.begin(&config, tap));
+    while let Some(is_timed) = next {
         commands += 1;
         assert!(commands <= usize::from(limits::MAX_APDUS), "a card kept the gate busy");
         let (head, tail) = rest.split_at(rest.len().min(2));
         let len = head.iter().fold(0, |n, &b| n << 8 | usize::from(b)) % 600;
         let (answer, after) = tail.split_at(len.min(tail.len()));
         rest = after;
-        more = matches!(kernel.answer(&config, answer, commands as u64), Step::Send(_));
+        next = kind(match is_timed {
+            // Every other one late.
+            true => kernel.timed_answer(&config, answer, commands as u32 % 2 * 50_000, commands as u64),
+            false => kernel.answer(&config, answer, commands as u64),
+        });
         kernel.work(&Open);
     }
     for _ in 0..8 {

@@ -3,7 +3,7 @@
 use crate::{BOLD, DIM};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
-use wavepass_hce::faults::{CATALOGUE, Entry};
+use wavepass_hce::faults::{CATALOGUE, Cards, Entry};
 use wavepass_hce::phone::{ApplicationFile, FileError, PhoneFile, state_path};
 use wavepass_hce::profile::Profile;
 use wavepass_hce::state;
@@ -94,23 +94,33 @@ fn list_faults(json: bool) {
         let reasons: Vec<_> = entry.gate.iter().map(|reason| reason.word()).collect();
         if reasons.is_empty() { "opens".to_owned() } else { reasons.join(" or ") }
     };
+    let cards = |entry: &Entry| match entry.cards {
+        Cards::Every => ("every", ""),
+        Cards::Signing => ("signing", " *"),
+        Cards::Timed => ("timed", " **"),
+    };
     if json {
-        let listed = CATALOGUE.iter().map(
-            |e| json!({
-                "name": e.name, "example": e.example, "what": e.what, "gate": says(e), "quick_only": e.is_quick,
-            }),
-        );
+        let listed = CATALOGUE.iter().map(|entry| {
+            json!({
+                "name": entry.name,
+                "example": entry.example,
+                "what": entry.what,
+                "gate": says(entry),
+                "cards": cards(entry).0,
+            })
+        });
         println!("{:#}", Value::from_iter(listed));
         return;
     }
-    anstream::println!("{DIM}{:<22} {:<22} what it does{DIM:#}", "fault", "a sound gate says");
+    anstream::println!("{DIM}{:<24} what it does, and what a sound gate says{DIM:#}", "fault");
     for entry in CATALOGUE {
-        let name = if entry.is_quick { format!("{} *", entry.name) } else { entry.name.to_owned() };
-        anstream::println!("{BOLD}{name:<22}{BOLD:#} {:<22} {}", says(entry), entry.what);
+        let name = format!("{}{}", entry.name, cards(entry).1);
+        anstream::println!("{BOLD}{name:<24}{BOLD:#} {}: {}", entry.what, says(entry));
     }
     anstream::println!(
-        "{DIM}* nothing to an older card, whose signature covers neither counter nor PDOL{DIM:#}"
+        "{DIM} * nothing to an older card, whose signature covers neither counter nor PDOL{DIM:#}"
     );
+    anstream::println!("{DIM}** only of cards that can be timed{DIM:#}");
 }
 
 pub(crate) fn list(args: &ListArgs) -> Result<(), String> {

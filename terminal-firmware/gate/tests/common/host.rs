@@ -292,5 +292,6 @@ pub fn config() -> GateConfig {
         list_max_age_ms: 0,
         stale_opens: false,
         applications,
+        relay: None,
     }
 }

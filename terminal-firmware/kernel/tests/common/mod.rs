@@ -11,7 +11,7 @@ use wavepass_kernel::{
 };
 use wavepass_protocol::apdu::{Command, PPSE};
 use wavepass_protocol::ecc::P256Verifier;
-use wavepass_protocol::lists::{Application, CaKey, GateConfig, Revocation, Suite};
+use wavepass_protocol::lists::{Application, CaKey, GateConfig, RelayLimits, Revocation, Suite};
 use wavepass_protocol::select::Aid;
 use wavepass_protocol::tap::Reason;
 use wavepass_protocol::time::{Date, UnixMs};
@@ -60,7 +60,13 @@ pub fn at(date: Date) -> UnixMs {
 }
 
 pub fn input(now: UnixMs) -> TapInput {
-    TapInput { now, utc_offset_min: 480, unpredictable: [0xC0, 0xFF, 0xEE, 0x01], start_us: 1_000 }
+    TapInput {
+        now,
+        utc_offset_min: 480,
+        unpredictable: [0xC0, 0xFF, 0xEE, 0x01],
+        start_us: 1_000,
+        relay_entropy: [[0xA1; 4], [0xB2; 4]],
+    }
 }
 
 pub fn application(aid: &[u8], suite: Suite) -> Application {
@@ -89,6 +95,7 @@ pub fn gate_config() -> GateConfig {
         list_max_age_ms: 0,
         stale_opens: false,
         applications,
+        relay: None,
     }
 }
 
@@ -221,10 +228,54 @@ pub fn tap_by(
     (kernel.decision(config, world).expect("a decision after the work"), commands)
 }
 
+/// A configuration that times cards: what they claim up to 5 ms, and 2.3 ms for the reader.
+pub fn timing_config() -> Config {
+    let relay = Some(RelayLimits { overhead_us: 2_000, grace_us: 300, cap_us: 5_000 });
+    Config::new(&GateConfig { relay, ..gate_config() }, *b"WAVE", 7).unwrap()
+}
+
+/// A card that answers, and says how many microseconds it took.
+pub type TimedCard<'a> = dyn FnMut(&[u8]) -> (Vec<u8>, u32) + 'a;
+
+/// One tap at a gate that has seen no card, where the card says how many microseconds it took.
+pub fn timed_tap(config: &Config, input: TapInput, card: &mut TimedCard<'_>) -> (Decision, Vec<Vec<u8>>) {
+    timed_tap_in(&World::new(), config, input, card)
+}
+
+/// The same where the gate knows another world.
+pub fn timed_tap_in(
+    world: &World,
+    config: &Config,
+    input: TapInput,
+    card: &mut TimedCard<'_>,
+) -> (Decision, Vec<Vec<u8>>) {
+    let mut kernel = gate();
+    let mut commands = vec![];
+    let mut now_us = input.start_us;
+    let mut step = kernel.begin(config, input);
+    loop {
+        let (command, is_timed) = match step {
+            Step::Send(command) => (command.to_vec(), false),
+            Step::Timed(command) => (command.to_vec(), true),
+            Step::Last => break,
+        };
+        let (answer, took_us) = card(&command);
+        assert_eq!(is_timed, command[1] == 0xEA);
+        commands.push(command);
+        now_us += u64::from(took_us);
+        step = match is_timed {
+            true => kernel.timed_answer(config, &answer, took_us, now_us),
+            false => kernel.answer(config, &answer, now_us),
+        };
+    }
+    work_off(&mut kernel, world);
+    (kernel.decision(config, world).expect("a decision after the work"), commands)
+}
+
 /// The command of a step, if it has one.
 pub fn own(step: Step<'_>) -> Option<Vec<u8>> {
     match step {
-        Step::Send(command) => Some(command.to_vec()),
+        Step::Send(command) | Step::Timed(command) => Some(command.to_vec()),
         Step::Last => None,
     }
 }

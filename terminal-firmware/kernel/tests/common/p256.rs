@@ -1,6 +1,7 @@
 //! The house's own card, as the design fixes its profile.
 
-use super::{Authority, Files, HOUSE_AID, tlv, token};
+use super::{Authority, Files, HOUSE_AID, ok, tlv, token};
+use std::cell::Cell;
 use wavepass_protocol::ecc::{
     CardCertificate, CardFields, IssuerCertificate, IssuerFields, SigningKey, StaticHash, sign_dynamic,
 };
@@ -48,6 +49,8 @@ pub struct Spec {
     pub more_options: Vec<u8>,
     /// Signed record without these objects.
     pub without: Vec<u32>,
+    /// True if the card can be timed.
+    pub timed: bool,
 }
 
 impl Spec {
@@ -70,6 +73,7 @@ impl Spec {
             more_signed: vec![],
             more_options: vec![],
             without: vec![],
+            timed: false,
         }
     }
 
@@ -106,7 +110,7 @@ impl Spec {
         let mut hash = StaticHash::new();
         hash.record(&signed);
         let aid = Aid::new(&HOUSE_AID).unwrap();
-        let static_hash = hash.finish(&tlv(0x82, &[0x21, 0x00]), &aid.tlv(), &pdol_tlv);
+        let static_hash = hash.finish(&tlv(0x82, &[0x21, u8::from(self.timed)]), &aid.tlv(), &pdol_tlv);
         let mut card_certificate = [0; 145];
         let fields = CardFields {
             expiry: self.card_expiry,
@@ -117,16 +121,17 @@ impl Spec {
         };
         CardCertificate::issue(&fields, &issuer, [0; 32], &mut card_certificate);
 
+        let offer = if self.timed { tlv(0xBF0C, &tlv(0xDF72, &[1])) } else { vec![] };
         let fci = tlv(
             0x6F,
-            &[tlv(0x84, &HOUSE_AID), tlv(0xA5, &[tlv(0x50, b"WAVEPASS"), pdol_tlv].concat())].concat(),
+            &[tlv(0x84, &HOUSE_AID), tlv(0xA5, &[tlv(0x50, b"WAVEPASS"), pdol_tlv, offer].concat())].concat(),
         );
         let records = vec![
             (1, 1, tlv(0x70, &[tlv(0x8F, &[1]), tlv(0x90, &issuer_certificate)].concat())),
             (1, 2, tlv(0x70, &tlv(0x9F46, &card_certificate))),
             (2, 1, tlv(0x70, &signed)),
         ];
-        Card { files: Files { aid: HOUSE_AID.to_vec(), fci, records }, spec: self }
+        Card { files: Files { aid: HOUSE_AID.to_vec(), fci, records }, spec: self, exchange: Cell::default() }
     }
 }
 
@@ -134,10 +139,22 @@ impl Spec {
 pub struct Card {
     pub files: Files,
     pub spec: Spec,
+    /// The last timed exchange: the gate's entropy, then the answer.
+    exchange: Cell<Option<[u8; 14]>>,
 }
 
 impl Card {
     pub fn answer(&self, command: &[u8]) -> Vec<u8> {
+        match command {
+            [0x80, 0xEA, 0, 0, 4, entropy @ .., 0] if self.spec.timed => {
+                // Entropy of its own, then 0.1 ms at least, 2 ms at most, 1 ms to send it.
+                let answer = [0xE1, 0xE2, 0xE3, entropy[0], 0, 1, 0, 20, 0, 10];
+                self.exchange.set([entropy, &answer].concat().try_into().ok());
+                return ok(&tlv(0x80, &answer));
+            }
+            [0x00, 0xA4, ..] => self.exchange.set(None),
+            _ => {}
+        }
         self.files.answer(command, |values| self.options(values))
     }
 
@@ -145,13 +162,14 @@ impl Card {
     pub fn options(&self, values: &[u8]) -> Vec<u8> {
         let spec = &self.spec;
         let mut content = [
-            tlv(0x82, &[0x21, 0x00]),
+            tlv(0x82, &[0x21, u8::from(spec.timed)]),
             tlv(0x94, &spec.afl),
             tlv(0x9F36, &spec.atc.to_be_bytes()),
             spec.cid.map_or(vec![], |cid| tlv(0x9F27, &[cid])),
             tlv(0x9F26, &[0xAC; 8]),
             tlv(0x9F10, &spec.iad),
             tlv(0x9F6C, &[0, 0]),
+            self.exchange.get().map_or(vec![], |exchange| tlv(0xDF73, &exchange)),
             spec.more_options.clone(),
         ]
         .concat();
