@@ -16,7 +16,7 @@ use wavepass_hce::phone::{ApplicationFile, Phone, PhoneFile};
 use wavepass_hce::profile::{Order, Profile};
 use wavepass_hce::state::Counters;
 use wavepass_kernel::{Passback, TapInput};
-use wavepass_protocol::lists::Revocation;
+use wavepass_protocol::lists::{RelayLimits, Revocation};
 use wavepass_protocol::time::{Date, UnixMs};
 use wavepass_protocol::token::Expiry;
 
@@ -36,6 +36,9 @@ pub trait Bench {
     /// Presents the phone. An error means that the case could not be tried.
     fn present(&mut self, case: &Case, file: &PhoneFile) -> Result<Said, String>;
 }
+
+/// What a terminal that times cards allows: far more than a virtual reader takes, far less than a relay adds.
+const TIMED: RelayLimits = RelayLimits { overhead_us: 5_000, grace_us: 20_000, cap_us: 10_000 };
 
 /// Makes the phones of a suite, each time the same.
 pub struct Maker {
@@ -166,6 +169,7 @@ impl Own {
             utc_offset_min: terminal.utc_offset_min,
             unpredictable: self.taps.to_be_bytes(),
             start_us: 0,
+            relay_entropy: [1u32, 2].map(|n| (!self.taps).wrapping_add(n).to_be_bytes()),
         };
         // Another terminal may know other keys than the one that saw this issuer last.
         self.kernel.forget_issuers();
@@ -208,6 +212,7 @@ fn knowing(terminal: &Terminal, knows: Knows, file: &PhoneFile) -> Terminal {
         Knows::Passback => terminal.passback = Passback::Refuse,
         Knows::SameTap => terminal.passback = Passback::SameTap,
         Knows::OldList => terminal.list_stale = true,
+        Knows::Timed => terminal.config.relay = Some(TIMED),
     }
     if knows == Knows::AcceptsNothing
         && let Some(application) = terminal.config.applications.first_mut()

@@ -35,6 +35,7 @@ pub fn replay(transcript: &Transcript) -> Tap {
         utc_offset_min: 0,
         unpredictable: [0; 4],
         start_us: 0,
+        relay_entropy: [[0; 4]; 2],
     };
     tap::tap(&mut tap::kernel(), &terminal, input, &mut Recording::new(transcript), &mut |_| {})
 }
@@ -68,6 +69,8 @@ fn terminal(transcript: &Transcript) -> Terminal {
         network: [0; 4],
         operator: 0,
         tap_limit_us: u64::MAX,
+        // How long a recorded card took is not in the recording.
+        relay: None,
     };
     Terminal {
         config,

@@ -105,6 +105,8 @@ pub enum Terminal {
     SameTap,
     /// Its deny list is too old.
     OldList,
+    /// It times cards that can be timed.
+    Timed,
 }
 
 /// What must come of a case: the gate opens, or refuses for one of these reasons.

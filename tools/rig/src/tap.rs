@@ -189,8 +189,11 @@ pub fn tap(
                 other
             }
         };
+        let took_us = now_us.saturating_sub(before_us);
+        let took = u32::try_from(took_us).unwrap_or(u32::MAX);
         next = match &answer {
-            Ok(answer) => command(kernel.answer(config, answer, now_us)),
+            // What is not timed does not care how long it took.
+            Ok(answer) => command(kernel.timed_answer(config, answer, took, now_us)),
             Err(lost) => {
                 kernel.lost(*lost, now_us);
                 lost_by = Some(*lost);
@@ -203,7 +206,7 @@ pub fn tap(
             phase,
             command: sent,
             answer: answer.ok(),
-            took_us: now_us.saturating_sub(before_us),
+            took_us,
             work_us: u64::try_from(begin.elapsed().as_micros()).unwrap_or(u64::MAX),
         };
         seen(&exchanged);
@@ -228,7 +231,7 @@ pub fn tap(
 
 fn command(step: Step<'_>) -> Option<Vec<u8>> {
     match step {
-        Step::Send(command) => Some(command.to_vec()),
+        Step::Send(command) | Step::Timed(command) => Some(command.to_vec()),
         Step::Last => None,
     }
 }

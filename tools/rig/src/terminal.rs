@@ -5,7 +5,7 @@ use crate::text::{self, Hex};
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 use wavepass_kernel::{Asked, Config, ConfigError, Environment, Passback};
-use wavepass_protocol::lists::{Application, CaKey, GateConfig, Revocation, Suite};
+use wavepass_protocol::lists::{Application, CaKey, GateConfig, RelayLimits, Revocation, Suite};
 use wavepass_protocol::time::UnixMs;
 use wavepass_protocol::token::{Expiry, Token};
 
@@ -71,6 +71,8 @@ struct File {
     currency: Hex,
     country: Hex,
     tap_limit_ms: u32,
+    #[serde(default)]
+    relay: Option<RelayEntry>,
     application: Vec<ApplicationEntry>,
     #[serde(default)]
     ca_key: Vec<KeyEntry>,
@@ -78,6 +80,14 @@ struct File {
     revoked: Vec<RevokedEntry>,
     #[serde(default)]
     denied: Vec<DeniedEntry>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RelayEntry {
+    overhead_us: u32,
+    grace_us: u32,
+    cap_us: u32,
 }
 
 #[derive(Deserialize)]
@@ -189,6 +199,11 @@ impl Terminal {
             list_max_age_ms: 0,
             stale_opens: false,
             applications,
+            relay: file.relay.map(|relay| RelayLimits {
+                overhead_us: relay.overhead_us,
+                grace_us: relay.grace_us,
+                cap_us: relay.cap_us,
+            }),
         };
         let keys =
             file.ca_key.iter().enumerate().map(|(i, entry)| entry.read(i + 1)).collect::<Result<_, _>>()?;

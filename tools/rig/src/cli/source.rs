@@ -108,9 +108,12 @@ fn load(name: &str) -> Result<Phone, String> {
 
 /// This moment, for a tap.
 pub(super) fn input(terminal: &Terminal) -> Result<TapInput, String> {
-    let mut unpredictable = [0; 4];
-    getrandom::fill(&mut unpredictable).map_err(|e| format!("the system gives no random numbers: {e}"))?;
-    Ok(TapInput { now: now(), utc_offset_min: terminal.utc_offset_min, unpredictable, start_us: 0 })
+    let mut random = [[0; 4]; 3];
+    getrandom::fill(random.as_flattened_mut())
+        .map_err(|e| format!("the system gives no random numbers: {e}"))?;
+    let [unpredictable, relay_entropy @ ..] = random;
+    let utc_offset_min = terminal.utc_offset_min;
+    Ok(TapInput { now: now(), utc_offset_min, unpredictable, start_us: 0, relay_entropy })
 }
 
 pub(super) fn now() -> UnixMs {

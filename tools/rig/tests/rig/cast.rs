@@ -125,7 +125,13 @@ pub(crate) fn phone(file: &PhoneFile) -> Phone {
 
 pub(crate) fn at(day: Date) -> TapInput {
     let now = UnixMs(u64::try_from(day.to_days()).unwrap() * 86_400_000 + 7_000_000);
-    TapInput { now, utc_offset_min: 480, unpredictable: [0xC0, 0xFF, 0xEE, 0x01], start_us: 0 }
+    TapInput {
+        now,
+        utc_offset_min: 480,
+        unpredictable: [0xC0, 0xFF, 0xEE, 0x01],
+        start_us: 0,
+        relay_entropy: [[1; 4], [2; 4]],
+    }
 }
 
 pub(crate) fn tapped_by(file: &PhoneFile, terminal: &Terminal, day: Date) -> Tap {
