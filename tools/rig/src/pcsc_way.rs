@@ -211,6 +211,14 @@ impl PcscWay<'_> {
         &self.reader
     }
 
+    /// Resets the card for the next tap. False where it is gone.
+    pub fn reset(&mut self) -> bool {
+        self.fresh = false;
+        let there = self.field().is_ok();
+        self.fresh = there;
+        there
+    }
+
     /// True once the card was lost: [`Readers::connect`] gives another way.
     pub const fn is_broken(&self) -> bool {
         self.broken
@@ -251,8 +259,10 @@ impl Way for PcscWay<'_> {
     }
 
     fn exchange(&mut self, command: &[u8]) -> Result<Vec<u8>, Lost> {
-        match self.card.transmit(command, &mut self.buffer) {
-            Ok(answer) => Ok(answer.to_vec()),
+        match self.card.transmit(command, &mut self.buffer).map(<[u8]>::to_vec) {
+            // A driver's way to say that there was nobody: a card's answer has a status word at least.
+            Ok(answer) if answer.is_empty() => Err(self.lost(Error::NotTransacted)),
+            Ok(answer) => Ok(answer),
             Err(e) => Err(self.lost(e)),
         }
     }

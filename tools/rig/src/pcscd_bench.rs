@@ -37,10 +37,15 @@ impl Card for Held {
     }
 
     fn transmit(&mut self, command: &[u8]) -> Result<Answer, CardFault> {
-        self.with(|phone| match phone {
+        let mut answer = self.with(|phone| match phone {
             Some(phone) => phone.transmit(command),
             None => Err(CardFault::Removed),
-        })
+        })?;
+        if answer.data.is_empty() {
+            // vpcd waits for ever for the bytes of an empty answer; one byte is no status word either.
+            answer.data.push(0);
+        }
+        Ok(answer)
     }
 }
 
@@ -100,7 +105,8 @@ impl<'r> Pcscd<'r> {
     /// The way to this phone, which is in the reader from now on.
     pub fn way(&mut self, file: &PhoneFile) -> Result<&mut PcscWay<'r>, String> {
         self.reader.hold(Phone::new(file, Counters::memory(), [7; 32]).map_err(|e| e.to_string())?);
-        if self.way.is_none() {
+        if !self.way.as_mut().is_some_and(|way| !way.is_broken() && way.reset()) {
+            self.way = None;
             self.way = Some(self.readers.connect(&self.name, PATIENCE).map_err(|e| e.to_string())?);
         }
         self.way.as_mut().ok_or_else(|| "the reader is gone".to_owned())
@@ -115,11 +121,7 @@ impl<'r> Pcscd<'r> {
     fn tap(&mut self, case: &Case, file: &PhoneFile) -> Result<Said, String> {
         self.way(file)?;
         let way = self.way.as_mut().ok_or("the reader is gone")?;
-        let said = self.own.tap(case, file, way);
-        if way.is_broken() {
-            self.way = None;
-        }
-        Ok(said)
+        Ok(self.own.tap(case, file, way))
     }
 }
 
