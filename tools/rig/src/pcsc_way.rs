@@ -29,13 +29,13 @@ pub enum ReaderError {
         /// What there is.
         known: Vec<String>,
     },
-    /// No card in time.
-    #[error("no card on {reader} within {} s", after.as_secs())]
-    NoCard {
+    /// No card in time, or one that does not leave.
+    #[error("{} card on {reader} in time", if *wanted { "no" } else { "still a" })]
+    NotInTime {
         /// Where.
         reader: String,
-        /// After how long.
-        after: Duration,
+        /// True if a card was waited for, false if it was to leave.
+        wanted: bool,
     },
     /// Anything else that PC/SC says.
     #[error("{reader}: {source}")]
@@ -119,7 +119,7 @@ impl Readers {
                 return Ok(());
             }
             if left.is_zero() {
-                return Err(ReaderError::NoCard { reader: reader.to_owned(), after: patience });
+                return Err(ReaderError::NotInTime { reader: reader.to_owned(), wanted: present });
             }
             let current = if present { State::EMPTY } else { State::PRESENT };
             let mut states = [self.state(reader, current)?];

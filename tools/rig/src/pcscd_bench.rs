@@ -1,7 +1,7 @@
 //! Suites through a real pcscd: each phone in turn in a virtual reader (vpcd), the kernel in front of it.
 
 use crate::bench::{Bench, Own, Said};
-use crate::pcsc_way::{PcscWay, Readers};
+use crate::pcsc_way::{PcscWay, ReaderError, Readers};
 use crate::suite::{Case, WayName};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,8 +14,11 @@ use wavepass_hce::phone::{Phone, PhoneFile};
 use wavepass_hce::state::Counters;
 use wavepass_hce::vpcd::{self, Slot};
 
-/// How long a phone may need to appear on its reader.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a phone may need to appear on its reader, or to be gone from it: pcscd looks a few times a second.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// How often a phone that does not appear is taken out and put there again: pcscd may miss one that came just as it
+/// noticed that another had gone.
+const TRIES: usize = 5;
 
 /// The phone that is in the reader now; it is exchanged under the reader's eyes.
 #[derive(Clone, Default)]
@@ -51,39 +54,61 @@ impl Card for Held {
 
 /// A phone in a virtual reader of pcscd, until it is dropped.
 pub struct VirtualReader {
+    name: String,
+    address: String,
     held: Held,
     stop: Arc<AtomicBool>,
     serving: Option<JoinHandle<()>>,
 }
 
 impl VirtualReader {
-    /// Takes the reader whose vpcd listens there.
-    pub fn take(address: &str) -> Self {
-        let held = Held::default();
+    /// Takes the reader with this name, whose vpcd listens there.
+    pub fn take(name: String, address: &str) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
-        let slot = Slot { address: address.to_owned(), pause: None };
-        let mut card = held.clone();
-        let told = Arc::clone(&stop);
-        let serving = std::thread::spawn(move || {
-            let mut identity = Identity::new(&Surface::default(), [3; 32]);
-            vpcd::serve(&slot, &mut card, &mut identity, &told, &mut |_| {});
-        });
-        Self { held, stop, serving: Some(serving) }
+        Self { name, address: address.to_owned(), held: Held::default(), stop, serving: None }
     }
 
-    /// Puts another phone there.
-    pub fn hold(&self, phone: Phone) {
+    /// Puts another phone there, and waits until pcscd sees it.
+    pub fn hold(&mut self, readers: &Readers, phone: Phone) -> Result<(), ReaderError> {
         self.held.with(|held| *held = Some(phone));
+        let mut last = self.seat(readers);
+        for _ in 1..TRIES {
+            if last.is_ok() {
+                break;
+            }
+            self.leave();
+            last = self.seat(readers);
+        }
+        last
     }
-}
 
-impl Drop for VirtualReader {
-    fn drop(&mut self) {
+    fn seat(&mut self, readers: &Readers) -> Result<(), ReaderError> {
+        if self.serving.is_none() {
+            // Whoever was there before is gone only once pcscd has noticed.
+            readers.wait(&self.name, false, PATIENCE)?;
+            self.stop = Arc::new(AtomicBool::new(false));
+            let slot = Slot { address: self.address.clone(), pause: None };
+            let (mut card, stop) = (self.held.clone(), Arc::clone(&self.stop));
+            self.serving = Some(std::thread::spawn(move || {
+                let mut identity = Identity::new(&Surface::default(), [3; 32]);
+                vpcd::serve(&slot, &mut card, &mut identity, &stop, &mut |_| {});
+            }));
+        }
+        readers.wait(&self.name, true, PATIENCE)
+    }
+
+    fn leave(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         if let Some(serving) = self.serving.take() {
             // It has nothing to tell but that it ended.
             let _ = serving.join();
         }
+    }
+}
+
+impl Drop for VirtualReader {
+    fn drop(&mut self) {
+        self.leave();
     }
 }
 
@@ -99,13 +124,18 @@ pub struct Pcscd<'r> {
 impl<'r> Pcscd<'r> {
     /// A bench on the reader with this name, whose vpcd listens at this address.
     pub fn new(own: Own, readers: &'r Readers, name: String, address: &str) -> Self {
-        Self { own, readers, name, reader: VirtualReader::take(address), way: None }
+        let reader = VirtualReader::take(name.clone(), address);
+        Self { own, readers, name, reader, way: None }
     }
 
     /// The way to this phone, which is in the reader from now on.
     pub fn way(&mut self, file: &PhoneFile) -> Result<&mut PcscWay<'r>, String> {
-        self.reader.hold(Phone::new(file, Counters::memory(), [7; 32]).map_err(|e| e.to_string())?);
-        if !self.way.as_mut().is_some_and(|way| !way.is_broken() && way.reset()) {
+        if self.way.as_ref().is_some_and(PcscWay::is_broken) {
+            self.way = None;
+        }
+        let phone = Phone::new(file, Counters::memory(), [7; 32]).map_err(|e| e.to_string())?;
+        self.reader.hold(self.readers, phone).map_err(|e| e.to_string())?;
+        if !self.way.as_mut().is_some_and(|way| way.reset()) {
             self.way = None;
             self.way = Some(self.readers.connect(&self.name, PATIENCE).map_err(|e| e.to_string())?);
         }
@@ -146,7 +176,7 @@ pub struct Foreign<'r> {
 impl<'r> Foreign<'r> {
     /// A bench on the reader with this name, whose vpcd listens at this address.
     pub fn new(readers: &'r Readers, name: String, address: &str, command: String) -> Self {
-        Self { readers, name, reader: VirtualReader::take(address), command }
+        Self { readers, name: name.clone(), reader: VirtualReader::take(name, address), command }
     }
 }
 
@@ -156,8 +186,8 @@ impl Bench for Foreign<'_> {
     }
 
     fn present(&mut self, case: &Case, file: &PhoneFile) -> Result<Said, String> {
-        self.reader.hold(Phone::new(file, Counters::memory(), [7; 32]).map_err(|e| e.to_string())?);
-        self.readers.wait(&self.name, true, PATIENCE).map_err(|e| e.to_string())?;
+        let phone = Phone::new(file, Counters::memory(), [7; 32]).map_err(|e| e.to_string())?;
+        self.reader.hold(self.readers, phone).map_err(|e| e.to_string())?;
         let mut command = Command::new("sh");
         command.args(["-c", &self.command]).env("RIG_READER", &self.name).env("RIG_CASE", &case.name);
         let done = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output();

@@ -55,9 +55,8 @@ fn phone(file: &PhoneFile) -> Phone {
 /// A phone of this profile in the reader of pcscd, and its file.
 fn in_reader(profile: &str) -> (VirtualReader, PhoneFile) {
     let file = issue(profile);
-    let reader = VirtualReader::take(wavepass_hce::vpcd::ADDRESS);
-    reader.hold(phone(&file));
-    Readers::open().unwrap().wait(READER, true, PATIENCE).unwrap();
+    let mut reader = VirtualReader::take(READER.to_owned(), wavepass_hce::vpcd::ADDRESS);
+    reader.hold(&Readers::open().unwrap(), phone(&file)).unwrap();
     (reader, file)
 }
 
@@ -129,9 +128,10 @@ fn a_reader_that_is_not_there_is_named() {
         "{}",
         text(&output)
     );
+    Readers::open().unwrap().wait(READER, false, PATIENCE).unwrap();
     let output = rig(&["tap", "--reader", READER, "--wait", "1"]);
     assert_eq!(output.status.code(), Some(2));
-    assert!(text(&output).contains("no card on Virtual PCD 00 00 within 1 s"), "{}", text(&output));
+    assert!(text(&output).contains("no card on Virtual PCD 00 00"), "{}", text(&output));
 }
 
 #[test]
