@@ -2,6 +2,7 @@
 
 mod house;
 mod rsa;
+mod sm2;
 
 pub(crate) use house::House;
 pub(crate) use house::static_hash;
@@ -10,7 +11,9 @@ pub use rsa::{
     RSA_CREDIT_AID, RSA_DEBIT_AID, RSA_OTHER_DEBIT_AID, RSA_PDOL, RSA_QUASI_CREDIT_AID, RsaCardKey, RsaFile,
     RsaFlow, RsaKeyError,
 };
-pub(crate) use rsa::{Rsa, seal, static_data};
+pub(crate) use rsa::{Rsa, seal, sm2_static_data, static_data};
+pub(crate) use sm2::Sm2;
+pub use sm2::{SM2_PDOL, Sm2File};
 
 use crate::hex::Secret;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
@@ -183,6 +186,7 @@ pub(crate) type Record = (u8, u8, Vec<u8>);
 pub(crate) enum Application {
     House(Box<House>),
     Rsa(Box<Rsa>),
+    Sm2(Box<Sm2>),
 }
 
 impl Application {
@@ -190,6 +194,7 @@ impl Application {
         match self {
             Self::House(house) => &house.file.card,
             Self::Rsa(rsa) => &rsa.file.card,
+            Self::Sm2(sm2) => &sm2.file.card,
         }
     }
 
@@ -200,10 +205,10 @@ impl Application {
             }
             Self::House(_) => fci(self.card(), &self.pdol(quirks), &[]),
             // UnionPay's sign that the card authenticates itself off line for an online cryptogram.
-            Self::Rsa(rsa) if rsa.file.flow == RsaFlow::Quick => {
+            Self::Rsa(rsa) if rsa.file.flow != RsaFlow::Quick => fci(self.card(), &self.pdol(quirks), &[]),
+            Self::Rsa(_) | Self::Sm2(_) => {
                 fci(self.card(), &self.pdol(quirks), &[(tags::CARD_SUPPORTS, &[0x40, 0x00])])
             }
-            Self::Rsa(_) => fci(self.card(), &self.pdol(quirks), &[]),
         }
     }
 
@@ -211,6 +216,15 @@ impl Application {
         match self {
             Self::House(_) => quirks.pdol(HOUSE_PDOL),
             Self::Rsa(_) => quirks.pdol(RSA_PDOL),
+            Self::Sm2(_) => quirks.pdol(SM2_PDOL),
+        }
+    }
+
+    /// True if the application goes on with a gate that sent these values for its PDOL.
+    pub(crate) fn accepts(&self, pdol: &[u8], values: &[u8]) -> bool {
+        match self {
+            Self::House(_) | Self::Rsa(_) => true,
+            Self::Sm2(_) => Sm2::accepts(pdol, values),
         }
     }
 
@@ -218,14 +232,14 @@ impl Application {
     pub(crate) fn timed_answer(&self, nonce: &[u8; 32]) -> Option<[u8; TIMED_ANSWER]> {
         match self {
             Self::House(house) => house.timed_answer(nonce),
-            Self::Rsa(_) => None,
+            Self::Rsa(_) | Self::Sm2(_) => None,
         }
     }
 
     /// What the application asks for with an older card's commands; `None` where it has none.
     pub(crate) const fn lists(&self) -> Option<Lists> {
         match self {
-            Self::House(_) => None,
+            Self::House(_) | Self::Sm2(_) => None,
             Self::Rsa(rsa) => rsa.lists(),
         }
     }
@@ -233,7 +247,7 @@ impl Application {
     /// The answer to INTERNAL AUTHENTICATE; `None` where the application has no such command.
     pub(crate) fn authenticate(&self, tap: &Tap<'_>) -> Option<Result<Vec<u8>, TlvError>> {
         match self {
-            Self::House(_) => None,
+            Self::House(_) | Self::Sm2(_) => None,
             Self::Rsa(rsa) => rsa.authenticate(tap),
         }
     }
@@ -241,7 +255,7 @@ impl Application {
     /// The answer to GENERATE AC; `None` where no cryptogram is due.
     pub(crate) fn generate(&mut self, tap: &Tap<'_>) -> Option<Result<Vec<u8>, TlvError>> {
         match self {
-            Self::House(_) => None,
+            Self::House(_) | Self::Sm2(_) => None,
             Self::Rsa(rsa) => rsa.generate(tap),
         }
     }
@@ -251,6 +265,7 @@ impl Application {
         match self {
             Self::House(house) => house.process(tap),
             Self::Rsa(rsa) => rsa.process(tap),
+            Self::Sm2(sm2) => sm2.process(tap),
         }
     }
 
@@ -258,6 +273,7 @@ impl Application {
         let records = match self {
             Self::House(house) => &house.records,
             Self::Rsa(rsa) => &rsa.records,
+            Self::Sm2(sm2) => &sm2.records,
         };
         records.iter().find(|r| (r.0, r.1) == (sfi, number)).map(|r| r.2.as_slice())
     }

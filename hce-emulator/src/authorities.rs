@@ -7,6 +7,7 @@ use crate::files;
 use crate::hex;
 use crate::issue::{
     AuthorityOrder, CARD_BITS, HouseAuthority, IssueError, RsaAuthority, RsaAuthorityOrder, RsaCardKey,
+    Sm2Authority, Sm2AuthorityOrder,
 };
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha20Rng;
@@ -28,14 +29,17 @@ pub const UNIONPAY_RID: [u8; 5] = [0xA0, 0x00, 0x00, 0x03, 0x33];
 /// Indices that no published key has: nobody takes a test phone for a real one.
 const HOUSE_INDEX: u8 = 0xF0;
 const RSA_INDEX: u8 = 0xF1;
+const SM2_INDEX: u8 = 0xF2;
 /// What tokens of a self-made issuer begin with.
 const HOUSE_PREFIX: &str = "62990009";
 const RSA_PREFIX: &str = "62990008";
+const SM2_PREFIX: &str = "62990007";
 /// How long a self-made issuer is good, in years.
 const YEARS: u16 = 10;
 
 const HOUSE_FILE: &str = "house.json";
 const RSA_FILE: &str = "rsa.json";
+const SM2_FILE: &str = "sm2.json";
 const MASTER_FILE: &str = "card-master.hex";
 const PUBLIC_FILE: &str = "ca-keys.json";
 
@@ -60,7 +64,7 @@ pub enum AuthorityError {
         source: IssueError,
     },
     /// A file that was given is no authority of any suite.
-    #[error("{}: no authority of a suite known here; authorities are written by `phone issue` and by banks", .0.display())]
+    #[error("{}: no authority of a suite known here; those in an authorities folder are", .0.display())]
     Unknown(PathBuf),
     /// The folder's master key is no key.
     #[error("{}: a master key is 32 hexadecimal digits", .0.display())]
@@ -146,6 +150,7 @@ pub struct Authorities {
     today: Date,
     house: OnceLock<HouseAuthority>,
     rsa: OnceLock<RsaAuthority>,
+    sm2: OnceLock<Sm2Authority>,
     master: OnceLock<Zeroizing<[u8; 16]>>,
     card_key: OnceLock<RsaCardKey>,
     strangers: OnceLock<Box<Authorities>>,
@@ -158,6 +163,7 @@ impl Authorities {
             today,
             house: OnceLock::new(),
             rsa: OnceLock::new(),
+            sm2: OnceLock::new(),
             master: OnceLock::new(),
             card_key: OnceLock::new(),
             strangers: OnceLock::new(),
@@ -187,6 +193,8 @@ impl Authorities {
             self.house = OnceLock::from(house);
         } else if let Ok(rsa) = RsaAuthority::from_json(&text) {
             self.rsa = OnceLock::from(rsa);
+        } else if let Ok(sm2) = Sm2Authority::from_json(&text) {
+            self.sm2 = OnceLock::from(sm2);
         } else {
             return Err(AuthorityError::Unknown(path.to_owned()));
         }
@@ -241,6 +249,19 @@ impl Authorities {
         once(&self.rsa, || self.kept(RSA_FILE, make, RsaAuthority::from_json))
     }
 
+    /// The SM2 authority and its issuer.
+    pub fn sm2(&self) -> Result<&Sm2Authority, AuthorityError> {
+        let order = Sm2AuthorityOrder {
+            rid: UNIONPAY_RID,
+            ca_index: SM2_INDEX,
+            iin: digits(SM2_PREFIX),
+            expiry: self.expiry().expiry(),
+            serial: [0, 0, 1],
+        };
+        let make = || Ok(Sm2Authority::generate(&mut self.random(SM2_FILE)?, order)?.to_json());
+        once(&self.sm2, || self.kept(SM2_FILE, make, Sm2Authority::from_json))
+    }
+
     /// The key from which the master keys of phones derive.
     pub fn master(&self) -> Result<&[u8; 16], AuthorityError> {
         let make = || {
@@ -272,6 +293,11 @@ impl Authorities {
             let ca = self.rsa()?.ca_key();
             let exponent = if ca.exponent == 3 { vec![3] } else { vec![1, 0, 1] };
             keys.push(PublicKey::new(ca.rid, ca.index, Suite::Rsa, self.expiry(), ca.modulus, exponent));
+        }
+        if self.sm2.get().is_some() || self.is_kept(SM2_FILE) {
+            let (ca, none) = (self.sm2()?.ca_key(), Vec::new());
+            let (expiry, key) = (self.expiry(), ca.key.to_vec());
+            keys.push(PublicKey::new(ca.rid, ca.index, Suite::Sm2, expiry, key, none));
         }
         Ok(keys)
     }

@@ -13,7 +13,7 @@ use wavepass_protocol::tlv::{self, Tag};
 use wavepass_protocol::token::Token;
 
 /// How deep templates are followed.
-const MAX_DEPTH: usize = 4;
+const MAX_DEPTH: usize = 6;
 /// The most TLVs shown of one answer.
 const MAX_SHOWN: usize = 64;
 /// The most bytes shown of values without tags: a longer one is a signature.

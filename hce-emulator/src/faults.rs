@@ -1,8 +1,8 @@
 //! What can be wrong with a card. Faults compose with each other and with every profile.
 //!
 //! [`Fault`]s are of a card's answers and live in the phone's file. [`IssueFault`]s are of what is signed and are made
-//! into the phone when it is issued ([`crate::profile`]). [`CATALOGUE`] says of each what it does, and what a sound gate
-//! says to it.
+//! into the phone when it is issued ([`crate::profile`]). [`CATALOGUE`] says of each what it does, and what a sound
+//! gate says to it.
 
 use crate::application::Quirks;
 use crate::card::{Answer, Card};
@@ -626,6 +626,10 @@ pub fn certificate_of(mut phone: PhoneFile, other: &PhoneFile) -> PhoneFile {
                 (ApplicationFile::Rsa(mine), ApplicationFile::Rsa(theirs)) => {
                     mine.card_certificate.clone_from(&theirs.card_certificate);
                     mine.card_remainder.clone_from(&theirs.card_remainder);
+                    mine.card_key = theirs.card_key.clone();
+                }
+                (ApplicationFile::Sm2(mine), ApplicationFile::Sm2(theirs)) => {
+                    mine.card_certificate.clone_from(&theirs.card_certificate);
                     mine.card_key = theirs.card_key.clone();
                 }
                 _ => continue,

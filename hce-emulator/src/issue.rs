@@ -4,17 +4,20 @@
 
 mod house;
 mod rsa;
+mod sm2;
 
 pub use crate::application::{
     HOUSE_AID, HOUSE_PDOL, RSA_CREDIT_AID, RSA_DEBIT_AID, RSA_OTHER_DEBIT_AID, RSA_PDOL,
-    RSA_QUASI_CREDIT_AID, RsaCardKey, RsaFlow, RsaKeyError,
+    RSA_QUASI_CREDIT_AID, RsaCardKey, RsaFlow, RsaKeyError, SM2_PDOL,
 };
 pub use house::{AuthorityOrder, Domain, HouseAuthority, HouseIssuer, HouseOrder, Sign};
 pub use rsa::{
     CA_BITS, CARD_BITS, ISSUER_BITS, RsaAuthority, RsaAuthorityOrder, RsaCaKey, RsaKeyPool, RsaKind, RsaOrder,
 };
+pub use sm2::{Sm2Authority, Sm2AuthorityOrder, Sm2CaKey};
 
 use wavepass_protocol::ecc::CertError;
+use wavepass_protocol::sm2::Sm2Error;
 use wavepass_protocol::tlv::TlvError;
 
 /// Why a phone or an authority cannot be made. It carries no digits and no keys.
@@ -47,6 +50,9 @@ pub enum IssueError {
         /// Bits of the issuer's.
         issuer: usize,
     },
+    /// An SM2 certificate or signature.
+    #[error("SM2: {0}")]
+    Sm2(Sm2Error),
     /// An RSA key.
     #[error(transparent)]
     RsaKey(#[from] RsaKeyError),

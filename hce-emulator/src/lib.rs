@@ -2,10 +2,12 @@
 //!
 //! A [`phone::Phone`] holds one or more card applications ([`application`]) and answers APDUs as a card does; it
 //! is a [`card::Card`], as is a phone at the other end of a TCP connection ([`tcp`]). [`vpcd`] puts a card into a
-//! virtual PC/SC reader, [`pn532`] is a reader chip with cards in its field. Phones are made by [`issue`], which has authorities of its own or lets a bank sign; [`faults`] turns a good phone into any of the
-//! bad ones that a gate must refuse. A phone's transaction counter is durable before it answers ([`state`]).
+//! virtual PC/SC reader, [`pn532`] is a reader chip with cards in its field, and [`pn532_target`] lets a real chip
+//! play the card. Phones are made from a [`profile`] by [`authorities`] of our own, or by [`issue`], where a bank may
+//! sign; [`faults`] turns a good phone into any of the bad ones that a gate must refuse, and a [`script`] answers what
+//! no profile covers. A phone's transaction counter is durable before it answers ([`state`]).
 //!
-//! It never talks to hardware, and it protects its keys only by the mode of its files: it is a test
+//! It protects its keys only by the mode of its files: it is a test
 //! instrument. Facts about formats and their sources are in `docs/formats.md`.
 //!
 //! ```
@@ -52,6 +54,7 @@ pub mod hex;
 pub mod issue;
 pub mod phone;
 pub mod pn532;
+pub mod pn532_target;
 pub mod ppse;
 pub mod profile;
 pub mod reader;

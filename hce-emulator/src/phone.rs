@@ -4,8 +4,8 @@
 //! What changes from tap to tap, the transaction counter, lies beside it (see [`crate::state`]).
 
 use crate::application::{
-    Application, CardData, House, HouseFile, Lists, MAX_LABEL, Quirks, Rsa, RsaFile, RsaKeyError,
-    TIMED_ANSWER, Tap,
+    Application, CardData, House, HouseFile, Lists, MAX_LABEL, Quirks, Rsa, RsaFile, RsaKeyError, Sm2,
+    Sm2File, TIMED_ANSWER, Tap,
 };
 use crate::card::{Answer, Card, CardFault};
 use crate::contactless::{HISTORICAL_EXTENDED, Identity, MAX_HISTORICAL, Surface};
@@ -81,6 +81,8 @@ pub enum ApplicationFile {
     House(HouseFile),
     /// As RSA cards in circulation, fDDA.
     Rsa(Box<RsaFile>),
+    /// As cards of the national suite, SM2.
+    Sm2(Box<Sm2File>),
 }
 
 impl ApplicationFile {
@@ -89,6 +91,7 @@ impl ApplicationFile {
         match self {
             Self::House(file) => &file.card,
             Self::Rsa(file) => &file.card,
+            Self::Sm2(file) => &file.card,
         }
     }
 
@@ -97,6 +100,7 @@ impl ApplicationFile {
         match self {
             Self::House(file) => &mut file.card,
             Self::Rsa(file) => &mut file.card,
+            Self::Sm2(file) => &mut file.card,
         }
     }
 }
@@ -275,6 +279,9 @@ pub enum PhoneError {
     /// A P-256 card key outside its range.
     #[error("the card's key is no P-256 key")]
     CardKey,
+    /// An SM2 card key outside its range.
+    #[error("the card's key is no SM2 key")]
+    Sm2Key,
     /// An RSA card key that cannot be used.
     #[error(transparent)]
     RsaKey(#[from] RsaKeyError),
@@ -356,6 +363,7 @@ impl Phone {
             applications.push(match application {
                 ApplicationFile::House(file) => Application::House(Box::new(House::new(file)?)),
                 ApplicationFile::Rsa(file) => Application::Rsa(Box::new(Rsa::new(file)?)),
+                ApplicationFile::Sm2(file) => Application::Sm2(Box::new(Sm2::new(file)?)),
             });
         }
         Ok(Self {
@@ -472,6 +480,9 @@ impl Phone {
         }
         if self.faults.contains(&Fault::Locked) {
             return refuse(Status::CommandNotAllowed);
+        }
+        if !self.applications[selected].accepts(&pdol, values) {
+            return refuse(Status::ConditionsNotSatisfied);
         }
         // Kept before anything is said: whatever happens from here on, this counter is not used again.
         let atc = match self.counters.advance(selected) {

@@ -22,6 +22,7 @@ use wavepass_protocol::cryptogram::master_key_option_c;
 use wavepass_protocol::select::Aid;
 use wavepass_protocol::time::Date;
 use wavepass_protocol::token::{Expiry, Token, TokenError};
+use zeroize::Zeroizing;
 
 /// The longest profile, in bytes.
 const MAX_FILE: u64 = 1 << 16;
@@ -45,6 +46,7 @@ builtin!(
     "unionpay-older-plain",
     "unionpay-credit",
     "unionpay-quasi-credit",
+    "sm2",
     "wallet",
     "plastic",
 );
@@ -115,6 +117,8 @@ enum Kind {
     RsaOlder,
     /// The same, with answers in template 80.
     RsaOlderPlain,
+    /// SM2, the national suite.
+    Sm2,
 }
 
 /// One application of a profile. What is left out is as most cards have it.
@@ -392,8 +396,9 @@ impl ApplicationProfile {
         rng: &mut (impl CryptoRng + ?Sized),
     ) -> Result<PhoneFile, ProfileError> {
         let prefix = match self.kind {
-            Kind::House => prefix(&authorities.house()?.issuer().issuer_id()),
-            Kind::Rsa | Kind::RsaOlder | Kind::RsaOlderPlain => prefix(&authorities.rsa()?.iin()),
+            Kind::House => prefix(&signing.house()?.issuer().issuer_id()),
+            Kind::Rsa | Kind::RsaOlder | Kind::RsaOlderPlain => prefix(&signing.rsa()?.iin()),
+            Kind::Sm2 => prefix(&signing.sm2()?.iin()),
         };
         let token = match order.token {
             Some(token) => token,
@@ -424,11 +429,17 @@ impl ApplicationProfile {
             let flow = match self.kind {
                 Kind::RsaOlder => RsaFlow::Standard,
                 Kind::RsaOlderPlain => RsaFlow::StandardPlain,
-                Kind::House | Kind::Rsa => RsaFlow::Quick,
+                Kind::House | Kind::Rsa | Kind::Sm2 => RsaFlow::Quick,
             };
-            let signed_format = self.format().map_err(ProfileError::Content)?;
-            let key = authorities.card_key()?;
-            signing.rsa()?.issue_as(RsaKind { flow, signed_format }, &order, &key)
+            if self.kind == Kind::Sm2 {
+                let mut card_key = Zeroizing::new([0; 32]);
+                rng.fill_bytes(card_key.as_mut_slice());
+                signing.sm2()?.issue(&order, &card_key)
+            } else {
+                let signed_format = self.format().map_err(ProfileError::Content)?;
+                let key = authorities.card_key()?;
+                signing.rsa()?.issue_as(RsaKind { flow, signed_format }, &order, &key)
+            }
         };
         let mut file = made.map_err(|e| match e {
             IssueError::NotOurToken => ProfileError::NotOurToken(prefix),

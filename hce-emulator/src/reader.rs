@@ -59,6 +59,8 @@ impl Values {
                 tags::TERMINAL_COUNTRY => &country,
                 tags::TRANSACTION_DATE => &date,
                 tags::UNPREDICTABLE_NUMBER => &self.unpredictable,
+                // It believes SM2 signatures as it believes the others.
+                tags::SM_SUPPORT => &[0x01],
                 _ => return None,
             })
         })?;

@@ -5,6 +5,7 @@
 //! each answered by one message. A connection that closes is a card that left the field, or a reader that went.
 
 use crate::card::{Answer, Card, CardFault};
+use crate::pn532_target::Trouble;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -72,6 +73,8 @@ pub enum Event<'a> {
     NoReader(&'a io::Error),
     /// The field came on.
     Field,
+    /// The chip that plays the card is in trouble, and is begun with again; told of once.
+    Chip(&'a Trouble),
     /// A command was answered.
     Exchange {
         /// The command.
@@ -182,7 +185,7 @@ pub(crate) fn wait(delay: Duration, stop: &AtomicBool) {
     }
 }
 
-fn is_quiet(e: &io::Error) -> bool {
+pub(crate) fn is_quiet(e: &io::Error) -> bool {
     matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted)
 }
 

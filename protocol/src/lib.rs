@@ -17,6 +17,8 @@ pub mod provisioning;
 pub mod rsa;
 pub mod seal;
 pub mod select;
+#[cfg(feature = "sm2")]
+pub mod sm2;
 pub mod tags;
 pub mod tap;
 pub mod time;

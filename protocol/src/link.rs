@@ -23,6 +23,8 @@ pub const MAX_BODY: usize = 640;
 pub const MAX_PART: usize = 512;
 /// The longest panic message in a [`FromGate::Health`], bytes: the place and the first words of it.
 pub const MAX_PANIC: usize = 96;
+/// The longest word for trouble in a [`FromGate::Health`], bytes.
+pub const MAX_TROUBLE: usize = 32;
 /// The longest frame before COBS.
 pub const MAX_RAW: usize = 5 + MAX_BODY + 16;
 /// The longest frame on the wire, delimiter included.
@@ -84,6 +86,8 @@ pub enum FromGate<'a> {
         reader_recoveries: u32,
         /// Refusals since start that the journal had no room for.
         uncounted_refusals: u32,
+        /// Why the gate runs and opens for nobody, a word, at most [`MAX_TROUBLE`] bytes; empty where it does not.
+        trouble: &'a str,
         /// What the firmware last panicked with, at most [`MAX_PANIC`] bytes; empty where it did not.
         panic: &'a str,
     },

@@ -19,6 +19,8 @@ pub const PREFIX: usize = HEAD + 4;
 /// The longest issue that every gate takes in memory: a whole list of the small kinds, or a delta of the deny list.
 /// A dozen CA keys of 1984 bits, or some 550 changes of the deny list.
 pub const MAX_ISSUE: usize = 4096;
+/// The most revoked issuer certificates that a list names: every gate holds so many.
+pub const MAX_REVOCATIONS: usize = 64;
 /// Bytes of the head under the signature.
 const SIGNED: usize = 152;
 const FORMAT: u8 = 2;

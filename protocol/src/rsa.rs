@@ -8,6 +8,8 @@ mod certificate;
 mod public;
 mod sdad;
 
+#[cfg(feature = "sm2")]
+pub(crate) use certificate::is_issuer_id;
 pub use certificate::{IccCert, IssuerCert};
 pub use public::{Exponent, MAX_MODULUS, MIN_MODULUS, RsaKey, ca_check_value, check_ca_key, recover};
 pub use sdad::{Fdda, Sdad};

@@ -24,6 +24,11 @@ pub fn firmware() -> PathBuf {
     target.join("thumbv7em-none-eabihf/firmware/wavepass-mps2-an386")
 }
 
+/// The firmware as a station would have it: it takes no entropy from the host, and on this board finds none.
+pub fn firmware_without_entropy() -> PathBuf {
+    firmware().with_file_name("wavepass-mps2-an386-without-entropy")
+}
+
 /// What the panel said.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Shown {
@@ -37,8 +42,14 @@ pub enum Shown {
     Emergency,
     /// Out of service.
     OutOfService,
-    /// The barrier opened or closed.
+    /// The loop opened or closed the barrier.
     Barrier(bool),
+    /// The emergency input opened it, by its interrupt alone.
+    OpenedByInterrupt,
+    /// The firmware has started.
+    Started,
+    /// It stops being a gate, for this reason.
+    Stopped(String),
 }
 
 impl Shown {
@@ -52,7 +63,11 @@ impl Shown {
             ["refuse", word, n] => Self::Refused(word.to_owned(), Some(n.parse().ok()?)),
             ["emergency"] => Self::Emergency,
             ["out_of_service"] => Self::OutOfService,
-            ["barrier", state] => Self::Barrier(state == "open"),
+            ["barrier", "open"] => Self::Barrier(true),
+            ["barrier", "closed"] => Self::Barrier(false),
+            ["barrier", "open", "by", "interrupt"] => Self::OpenedByInterrupt,
+            ["start"] => Self::Started,
+            ["stopped", ..] => Self::Stopped(words[1..].join(" ")),
             _ => return None,
         })
     }
@@ -71,6 +86,24 @@ pub struct QemuGate {
     lines: Receiver<String>,
     panel: TcpStream,
     folder: PathBuf,
+    starts: u32,
+}
+
+/// How a gate is powered up.
+#[derive(Debug, Clone)]
+pub struct Power {
+    /// The program.
+    pub firmware: PathBuf,
+    /// The file that its entropy comes from; none is the host's generator.
+    pub entropy: Option<PathBuf>,
+    /// It hangs while it starts.
+    pub hangs: bool,
+}
+
+impl Default for Power {
+    fn default() -> Self {
+        Self { firmware: firmware(), entropy: None, hangs: false }
+    }
 }
 
 /// Makes an erased flash file.
@@ -81,10 +114,15 @@ pub fn blank_flash(path: &Path) -> io::Result<()> {
 impl QemuGate {
     /// Powers a gate up: its flash is `flash.bin` in the folder, its provisioning file `gate.wpg`.
     pub fn power_up(folder: &Path, gateway: &Addresses, seed: u64) -> io::Result<Self> {
+        Self::power_up_with(&Power::default(), folder, gateway, seed)
+    }
+
+    /// [`QemuGate::power_up`] in another way.
+    pub fn power_up_with(power: &Power, folder: &Path, gateway: &Addresses, seed: u64) -> io::Result<Self> {
         let listen = || TcpListener::bind("127.0.0.1:0");
         let (reader, panel) = (listen()?, listen()?);
         let chip = SimulatedChip::start(reader, seed)?;
-        let elf = firmware();
+        let elf = &power.firmware;
         if !elf.is_file() {
             let why = format!("{} is missing: run `cargo x firmware`", elf.display());
             return Err(io::Error::new(io::ErrorKind::NotFound, why));
@@ -100,11 +138,17 @@ impl QemuGate {
             command.args(["-chardev", &format!("socket,id={name},host={host},port={port}{more},nodelay=on")]);
             command.args(["-serial", &format!("chardev:{name}")]);
         }
-        let arguments = format!(
+        let mut arguments = format!(
             "enable=on,target=native,arg=wavepass,arg=flash={},arg=provisioning={}",
             folder.join("flash.bin").display(),
             folder.join("gate.wpg").display(),
         );
+        if let Some(entropy) = &power.entropy {
+            arguments += &format!(",arg=entropy={}", entropy.display());
+        }
+        if power.hangs {
+            arguments += ",arg=hang=start";
+        }
         command.args(["-semihosting-config", &arguments]).arg("-kernel").arg(elf);
         let append = |name: &str| fs::File::options().create(true).append(true).open(folder.join(name));
         command.stdin(Stdio::null()).stdout(append("log.defmt")?).stderr(append("qemu.log")?);
@@ -124,7 +168,7 @@ impl QemuGate {
             }
         });
         let child = gate.0.take().ok_or_else(|| io::Error::other("QEMU is gone"))?;
-        Ok(Self { child, chip, lines, panel, folder: folder.to_owned() })
+        Ok(Self { child, chip, lines, panel, folder: folder.to_owned(), starts: 0 })
     }
 
     /// The next thing that the panel shows; `None` where nothing comes in time.
@@ -134,6 +178,7 @@ impl QemuGate {
             match self.lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
                 Ok(line) => {
                     if let Some(shown) = Shown::parse(&line) {
+                        self.starts += u32::from(shown == Shown::Started);
                         return Some(shown);
                     }
                 }
@@ -160,6 +205,16 @@ impl QemuGate {
     /// The panel's inputs: `P` passed, `N` not passed, `E` and `e` emergency on and off.
     pub fn press(&mut self, input: u8) -> io::Result<()> {
         self.panel.write_all(&[input])
+    }
+
+    /// How often the firmware was seen to start under this power: more than once, and it was reset.
+    pub fn starts(&self) -> u32 {
+        self.starts
+    }
+
+    /// True while QEMU runs.
+    pub fn is_running(&mut self) -> io::Result<bool> {
+        Ok(self.child.try_wait()?.is_none())
     }
 
     /// The power goes, whatever the gate is doing.

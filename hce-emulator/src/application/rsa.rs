@@ -28,7 +28,7 @@ pub const RSA_OTHER_DEBIT_AID: &[u8] = &[0xA0, 0x00, 0x00, 0x03, 0x33, 0x01, 0x0
 pub const RSA_PDOL: &[u8] = super::HOUSE_PDOL;
 
 /// Application interchange profile: dynamic data authentication.
-const AIP: [u8; 2] = [0x20, 0x00];
+pub(super) const AIP: [u8; 2] = [0x20, 0x00];
 /// SFI 1: certificates (the issuer's fills a record of its own). SFI 2: signed data. SFI 3: the dynamic signature.
 const AFL: [u8; 12] = [0x08, 1, 3, 0, 0x10, 1, 1, 1, 0x18, 1, 1, 0];
 /// The same of an older card: its signature is no record.
@@ -43,7 +43,7 @@ const CDOL1: &[u8] = &[
 /// ICC dynamic number of an older card, bytes.
 const DYNAMIC_NUMBER: usize = 8;
 /// fDDA version.
-const FDDA_01: u8 = 0x01;
+pub(super) const FDDA_01: u8 = 0x01;
 /// Service code of track 2: international, authorised by the issuer, no restriction.
 const SERVICE_CODE: [u8; 3] = [2, 2, 0];
 
@@ -390,12 +390,14 @@ impl Rsa {
     }
 }
 
-fn record(content: impl FnOnce(&mut Writer<'_>) -> Result<(), TlvError>) -> Result<Vec<u8>, TlvError> {
+pub(super) fn record(
+    content: impl FnOnce(&mut Writer<'_>) -> Result<(), TlvError>,
+) -> Result<Vec<u8>, TlvError> {
     write(|w| w.nested(tags::RECORD, content))
 }
 
 /// What stands in the signed record.
-fn certified_content(card: &CardData, flow: RsaFlow) -> Result<Vec<u8>, TlvError> {
+pub(super) fn certified_content(card: &CardData, flow: RsaFlow) -> Result<Vec<u8>, TlvError> {
     write(|w| {
         card.write_identity(w)?;
         w.tlv(tags::ISSUER_COUNTRY, &[0x01, 0x56])?;
@@ -415,8 +417,13 @@ pub(crate) fn static_data(card: &CardData, flow: RsaFlow) -> Result<Vec<u8>, Tlv
     Ok(data)
 }
 
+/// What the issuer of an SM2 card certifies: the signed record, and the AIP.
+pub(crate) fn sm2_static_data(card: &CardData) -> Result<(Vec<u8>, [u8; 2]), TlvError> {
+    Ok((certified_content(card, RsaFlow::Quick)?, AIP))
+}
+
 /// Track 2 equivalent data: number, `D`, expiry, service code, padded with `F` to whole bytes.
-fn track2(card: &CardData) -> Vec<u8> {
+pub(super) fn track2(card: &CardData) -> Vec<u8> {
     let [year, month] = card.expiry.expiry().to_yymm();
     let mut nibbles: Vec<u8> = card.token.digits().collect();
     nibbles.push(0xD);

@@ -208,6 +208,9 @@ impl Chip {
             self.last = None;
         }
         self.acknowledge(now);
+        if self.switches.never_answers {
+            return;
+        }
         match command {
             Ok(command) => self.run(now, &command),
             Err(_) => {

@@ -74,6 +74,8 @@ pub struct Switches {
     pub apdu_delay_ms: u64,
     /// A NACK during a command brings the answer to the one before. What the chip does then is not documented.
     pub keeps_last_answer: bool,
+    /// Commands are acknowledged, and neither carried out nor answered: a chip that hangs.
+    pub never_answers: bool,
 }
 
 impl Default for Switches {
@@ -89,6 +91,7 @@ impl Default for Switches {
             fragment: 262,
             apdu_delay_ms: 0,
             keeps_last_answer: false,
+            never_answers: false,
         }
     }
 }

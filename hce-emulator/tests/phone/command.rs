@@ -145,6 +145,7 @@ fn a_reader_taps_a_served_phone_and_the_log_names_what_it_saw() {
     let log = text(&ended.stderr);
     for seen in [
         "SELECT 2PAY.SYS.DDF01",
+        "          4F application identifier: F0",
         "READ RECORD 1 of file 2",
         "5A token: …",
         "9F36 transaction counter: 0002",
@@ -217,6 +218,12 @@ fn profiles_and_faults_are_listed_and_made_from_the_command_line() {
     let args = ["issue", "--out", "a.json", "--fault", "expired", "--fault", "afl=endless", "--json"];
     let made: Value = serde_json::from_slice(&run(folder, &args).stdout).unwrap();
     assert_eq!(made["faults"], serde_json::json!(["afl=endless"]));
+    let older = run(folder, &["issue", "--out", "o.json", "--profile", "unionpay-older", "--json"]);
+    let older: Value = serde_json::from_slice(&older.stdout).unwrap();
+    assert_eq!(
+        (&older["applications"][0]["flow"], &older["surface"]["uid"]),
+        (&"standard".into(), &"04A1B2C3D4E5F6".into())
+    );
     std::fs::write(folder.join("mine.toml"), "about = 1\n").unwrap();
     let wrong = run(folder, &["issue", "--out", "b.json", "--profile", "mine.toml"]);
     assert_eq!(wrong.status.code(), Some(1));

@@ -8,6 +8,7 @@ mod faults;
 mod files;
 mod oracle;
 mod pn532;
+mod pn532_target;
 mod profiles;
 mod verdicts;
 mod vpcd;

@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 use wavepass_hce::card::{Answer, Card, CardFault};
@@ -134,6 +135,23 @@ fn a_card_answers_in_parts_and_a_target_that_is_not_known_does_not() {
     assert_eq!(line.ask(&[0x52, 0x00]), [0x53, 0x00]);
 }
 
+#[test]
+fn a_chip_that_hangs_acknowledges_and_carries_nothing_out_until_it_answers_again() {
+    let mut line = Line::ready();
+    line.present();
+    line.chip.set_switches(Switches { never_answers: true, ..Switches::default() });
+    for command in [&[0x02][..], &[0x4A, 0x01, 0x00], &[0x99]] {
+        line.send(command);
+        assert_eq!(line.hear().unwrap(), ACK);
+        assert_eq!(line.hear(), None);
+        line.raw(&NACK);
+        assert_eq!(line.hear(), None);
+    }
+    assert_eq!(line.chip.counters().found, 0);
+    line.chip.set_switches(Switches::default());
+    assert_eq!(line.ask(&[0x4A, 0x01, 0x00])[..3], [0x4B, 1, 1]);
+}
+
 /// A command during another ends that one: nobody gets two answers.
 #[test]
 fn a_command_ends_the_one_before() {
@@ -181,31 +199,39 @@ impl Drop for Running {
     }
 }
 
-#[test]
-fn the_command_line_serves_a_phone_in_the_field_of_a_pn532() {
-    let folder = tempfile::tempdir().unwrap();
-    let phone = |args: &[&str]| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_phone"));
-        command.args(args).current_dir(&folder);
-        command
-    };
-    assert!(phone(&["issue", "--out", "a.json"]).output().unwrap().status.success());
-    for wrong in [
-        &["serve", "a.json", "--pn532", "127.0.0.1:0", "--noise", "2"][..],
-        &["serve", "a.json", "--pn532", "127.0.0.1:0", "--tcp", "127.0.0.1:0"],
-        &["serve", "a.json", "--tcp", "127.0.0.1:0", "--noise", "0.1"],
-    ] {
-        assert_eq!(phone(wrong).output().unwrap().status.code(), Some(2), "{wrong:?}");
-    }
-    let args = ["serve", "a.json", "--pn532", "127.0.0.1:0", "--json", "--quiet"];
-    let mut child = Running(phone(&args).stdout(Stdio::piped()).spawn().unwrap());
+fn phone(folder: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_phone"));
+    command.args(args).current_dir(folder);
+    command
+}
+
+/// Serves the phone `a.json` as a PN532, with more arguments, and connects to it.
+fn served(folder: &Path, more: &[&str]) -> (Running, TcpStream) {
+    let args = [&["serve", "a.json", "--pn532", "127.0.0.1:0", "--json", "--quiet"], more].concat();
+    let mut child = Running(phone(folder, &args).stdout(Stdio::piped()).spawn().unwrap());
     let mut line = String::new();
     BufReader::new(child.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
     let said: serde_json::Value = serde_json::from_str(&line).unwrap();
     let mut stream = TcpStream::connect(said["listening"].as_str().unwrap()).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
-    let commands = [&[0x14, 0x01][..], &[0x4A, 0x01, 0x00], &[0x40, 0x01, 0x00, 0xB2, 0x01, 0x0C, 0x00]];
     stream.write_all(&[0x55, 0x55, 0, 0, 0]).unwrap();
+    (child, stream)
+}
+
+#[test]
+fn the_command_line_serves_a_phone_in_the_field_of_a_pn532() {
+    let folder = tempfile::tempdir().unwrap();
+    assert!(phone(folder.path(), &["issue", "--out", "a.json"]).output().unwrap().status.success());
+    for wrong in [
+        &["serve", "a.json", "--pn532", "127.0.0.1:0", "--noise", "2"][..],
+        &["serve", "a.json", "--pn532", "127.0.0.1:0", "--tcp", "127.0.0.1:0"],
+        &["serve", "a.json", "--tcp", "127.0.0.1:0", "--noise", "0.1"],
+        &["serve", "a.json", "--tcp", "127.0.0.1:0", "--never-answers"],
+    ] {
+        assert_eq!(phone(folder.path(), wrong).output().unwrap().status.code(), Some(2), "{wrong:?}");
+    }
+    let (_child, mut stream) = served(folder.path(), &[]);
+    let commands = [&[0x14, 0x01][..], &[0x4A, 0x01, 0x00], &[0x40, 0x01, 0x00, 0xB2, 0x01, 0x0C, 0x00]];
     let mut answers = Vec::new();
     for command in commands {
         stream.write_all(&frame(Direction::ToChip, command)).unwrap();
@@ -220,4 +246,18 @@ fn the_command_line_serves_a_phone_in_the_field_of_a_pn532() {
     // Nothing is selected, so the phone answers with a status word that says so.
     assert_eq!(answers[2][1..3], [0x41, 0x00]);
     assert_eq!(answers[2].len(), 3 + 2 + 2);
+}
+
+#[test]
+fn the_command_line_serves_a_chip_that_hangs() {
+    let folder = tempfile::tempdir().unwrap();
+    assert!(phone(folder.path(), &["issue", "--out", "a.json"]).output().unwrap().status.success());
+    let (_child, mut stream) = served(folder.path(), &["--never-answers"]);
+    // What came between two acknowledgements would be an answer.
+    for _ in 0..3 {
+        stream.write_all(&frame(Direction::ToChip, &[0x14, 0x01])).unwrap();
+        let mut came = [0; ACK.len()];
+        stream.read_exact(&mut came).unwrap();
+        assert_eq!(came, ACK);
+    }
 }

@@ -30,6 +30,7 @@ impl World {
     fn new() -> Self {
         AUTHORITIES.house().unwrap();
         AUTHORITIES.rsa().unwrap();
+        AUTHORITIES.sm2().unwrap();
         Self(AUTHORITIES.public_keys().unwrap())
     }
 }
@@ -71,6 +72,7 @@ fn config(relay: Option<RelayLimits>) -> Config {
     for aid in [RSA_DEBIT_AID, RSA_CREDIT_AID, RSA_QUASI_CREDIT_AID] {
         applications.push(application(aid, Suite::Rsa)).unwrap();
     }
+    applications.push(application(RSA_DEBIT_AID, Suite::Sm2)).unwrap();
     let gate = GateConfig {
         utc_offset_min: 480,
         amount_fen: 300,
@@ -163,7 +165,7 @@ fn a_sound_phone_of_every_profile_opens_the_gate() {
 
 #[test]
 fn every_fault_of_every_profile_gets_the_verdict_that_the_list_promises() {
-    for name in ["house", "unionpay-debit", "unionpay-older", "unionpay-older-plain"] {
+    for name in ["house", "unionpay-debit", "unionpay-older", "unionpay-older-plain", "sm2"] {
         for entry in CATALOGUE {
             let said = verdict(&issue(name, &[entry.example.parse().unwrap()]));
             let is_meant = match entry.cards {
@@ -195,4 +197,21 @@ fn faults_of_both_kinds_are_combined() {
     let mut clone = Phone::new(&file, Counters::memory(), [9; 32]).unwrap();
     let refused = Decision::Refuse(Reason::AuthenticationFailed);
     assert_eq!(tap_at(&config(None), &mut clone, 1).0, refused, "also where cards are not timed");
+}
+
+#[test]
+fn the_page_about_the_phone_has_every_profile_and_every_fault() {
+    const PAGE: &str = include_str!("../../../docs/phone.md");
+    for name in Profile::names() {
+        let about = Profile::builtin(name).unwrap().about().to_owned();
+        assert!(PAGE.contains(&format!("| `{name}` | {about} |")), "{name}");
+    }
+    for entry in CATALOGUE {
+        let name = entry.name.replace('|', "\\|");
+        let row = PAGE.lines().find(|line| line.starts_with(&format!("| `{name}`")));
+        let row = row.unwrap_or_else(|| panic!("{name}"));
+        assert!(row.contains(entry.what), "{row}");
+        assert!(entry.gate.iter().all(|reason| row.ends_with(&format!("`{reason}` |"))), "{row}");
+        assert_eq!(row.ends_with("| opens |"), entry.gate.is_empty(), "{row}");
+    }
 }

@@ -46,6 +46,9 @@ pub struct GateState {
     pub gate_acknowledged: u32,
     /// The highest acknowledged, by ours.
     pub acknowledged: u32,
+    /// True if its next number is one that it has sent before: its journal was erased, or an older state of it put
+    /// back.
+    pub journal_back: bool,
     /// Version in force of each list.
     pub lists: Vec<ListState>,
     /// What it last told of its own health, on this connection or an earlier one.
@@ -63,6 +66,9 @@ pub struct GateHealth {
     pub reader_recoveries: u32,
     /// Refusals since its start that its journal had no room for.
     pub uncounted_refusals: u32,
+    /// Why it runs and opens for nobody: `tampered`, `journal_lost`, `floor_damaged`, `keys_exhausted` or
+    /// `keys_damaged`.
+    pub trouble: Option<String>,
     /// What its firmware panicked with before its start.
     pub panic: Option<String>,
 }
@@ -122,6 +128,7 @@ impl Board {
             next: 0,
             gate_acknowledged: 0,
             acknowledged: 0,
+            journal_back: false,
             lists: lists.into(),
             health: older.as_ref().and_then(|slot| slot.state.health.clone()),
         };

@@ -191,6 +191,7 @@ async fn a_gate_s_health_is_shown_without_what_could_disturb_a_screen_and_outliv
         stack_bytes: 16_384,
         reader_recoveries: 3,
         uncounted_refusals: 4,
+        trouble: if str::is_empty(panic) { "" } else { "tampered" },
         panic,
     };
     let long = format!("gate.rs:7\u{1b}[2J\n{}", "x".repeat(200));
@@ -202,6 +203,7 @@ async fn a_gate_s_health_is_shown_without_what_could_disturb_a_screen_and_outliv
     let found = shown(&house);
     assert_eq!((found.stack_used, found.stack_bytes), (9_216, 16_384));
     assert_eq!((found.reader_recoveries, found.uncounted_refusals), (3, 4));
+    assert_eq!(found.trouble.as_deref(), Some("tampered"));
     let panic = found.panic.unwrap();
     assert!(panic.starts_with("gate.rs:7[2Jxxx") && panic.len() == 96, "{panic:?}");
 
@@ -212,7 +214,7 @@ async fn a_gate_s_health_is_shown_without_what_could_disturb_a_screen_and_outliv
     again.send(&health("")).await;
     again.entries(&entries).await;
     again.until_acknowledged(1).await;
-    assert_eq!(shown(&house).panic, None);
+    assert_eq!((shown(&house).panic, shown(&house).trouble), (None, None));
 }
 
 /// Denies or lifts tokens and publishes.
@@ -514,6 +516,21 @@ async fn a_new_connection_takes_the_place_of_the_old_once_it_has_proven_itself()
     assert!(matches!(new.next().await, Some(Said::Time(_))));
     assert_eq!(old.next().await, None);
     assert!(house.app.gates.all()[0].connected);
+}
+
+#[tokio::test]
+async fn a_gate_whose_journal_went_back_is_shown() {
+    let (house, server) = serving().await;
+    let mut gate = Gate::connect(&server, house.provisioning(1).await).await;
+    let entries = sealed(&mut gate, 2);
+    gate.entries(&entries).await;
+    gate.until_acknowledged(2).await;
+    for (next, back) in [(3, false), (2, true), (4, false)] {
+        gate.status(next, [Version { epoch: 9, version: 0 }; 4]).await;
+        gate.entries(&entries).await;
+        gate.until_acknowledged(2).await;
+        assert_eq!(house.app.gates.all()[0].journal_back, back, "next {next}");
+    }
 }
 
 #[tokio::test]

@@ -17,8 +17,8 @@ use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 use wavepass_protocol::dukpt::KeyId;
 use wavepass_protocol::link::{
-    self, FrameReader, FromGate, FromHost, LinkError, MAX_FRAME, MAX_PANIC, MAX_PART, Side, receive_clear,
-    send_clear,
+    self, FrameReader, FromGate, FromHost, LinkError, MAX_FRAME, MAX_PANIC, MAX_PART, MAX_TROUBLE, Side,
+    receive_clear, send_clear,
 };
 use wavepass_protocol::lists::{Kind, Version};
 use wavepass_protocol::seal::Sealed;
@@ -354,10 +354,22 @@ impl Session {
                 peer.next = next;
                 peer.lists = lists;
                 peer.status_seen = true;
+                let mut back = None;
                 self.parts.board.update(self.connection, peer.gate_id, |state| {
+                    state.journal_back = next <= state.acknowledged;
+                    back = state.journal_back.then_some(state.acknowledged);
                     (state.oldest, state.next, state.gate_acknowledged) = (oldest, next, acknowledged);
                     state.in_force(&lists);
                 });
+                if let Some(acknowledged) = back {
+                    metrics::counter!("wavepass_link_journals_back_total").increment(1);
+                    tracing::error!(
+                        gate = peer.gate_id,
+                        next,
+                        acknowledged,
+                        "a gate's journal has gone back behind what it has sent"
+                    );
+                }
             }
             FromGate::Entry { sealed } => self.entry(peer, sealed)?,
             FromGate::Lost { from, upto } => {
@@ -383,11 +395,26 @@ impl Session {
                 }
                 self.parts.board.update(self.connection, peer.gate_id, |state| state.refused(kind, why));
             }
-            FromGate::Health { stack_used, stack_bytes, reader_recoveries, uncounted_refusals, panic } => {
-                let panic = Some(plain(panic, MAX_PANIC)).filter(|text| !text.is_empty());
+            FromGate::Health {
+                stack_used,
+                stack_bytes,
+                reader_recoveries,
+                uncounted_refusals,
+                trouble,
+                panic,
+            } => {
+                let text = |text, most| Some(plain(text, most)).filter(|text| !text.is_empty());
+                let (trouble, panic) = (text(trouble, MAX_TROUBLE), text(panic, MAX_PANIC));
                 self.health(
                     peer.gate_id,
-                    GateHealth { stack_used, stack_bytes, reader_recoveries, uncounted_refusals, panic },
+                    GateHealth {
+                        stack_used,
+                        stack_bytes,
+                        reader_recoveries,
+                        uncounted_refusals,
+                        trouble,
+                        panic,
+                    },
                 );
             }
         }
@@ -396,12 +423,18 @@ impl Session {
 
     /// Keeps a gate's health for people to see; a panic is told once, however often the gate reports it.
     fn health(&self, gate_id: u32, health: GateHealth) {
-        let mut news = None;
+        let (mut news, mut trouble) = (None, None);
         self.parts.board.update(self.connection, gate_id, |state| {
-            let known = state.health.as_ref().and_then(|h| h.panic.as_ref());
-            news = health.panic.clone().filter(|panic| known != Some(panic));
+            let known = state.health.as_ref();
+            news = health.panic.clone().filter(|panic| known.and_then(|h| h.panic.as_ref()) != Some(panic));
+            let before = known.and_then(|h| h.trouble.as_ref());
+            trouble = health.trouble.clone().filter(|trouble| before != Some(trouble));
             state.health = Some(health);
         });
+        if let Some(trouble) = trouble {
+            metrics::counter!("wavepass_link_gate_troubles_total").increment(1);
+            tracing::error!(gate = gate_id, trouble, "a gate opens for nobody until somebody has seen to it");
+        }
         if let Some(panic) = news {
             metrics::counter!("wavepass_link_gate_panics_total").increment(1);
             tracing::warn!(gate = gate_id, panic, "a gate's firmware panicked before it started");

@@ -12,8 +12,8 @@ mod registry;
 
 pub use published::{Outgoing, Published};
 pub use registry::{
-    MAX_CA_KEYS, MAX_REVOCATIONS, ca_keys_in, config_in, default_config, revocations_in, revoke_in,
-    set_ca_keys_in, set_config_in,
+    MAX_CA_KEYS, ca_keys_in, config_in, default_config, revocations_in, revoke_in, set_ca_keys_in,
+    set_config_in,
 };
 
 use crate::keys::{AtRestError, ClearingKeys};

@@ -5,12 +5,10 @@ use crate::keys::OwnedCaKey;
 use crate::store::StoreError;
 use sqlx::{Row, SqliteConnection};
 use wavepass_hce::issue::{HOUSE_AID, RSA_CREDIT_AID, RSA_DEBIT_AID, RSA_QUASI_CREDIT_AID};
-use wavepass_protocol::lists::{Application, GateConfig, ListError, Revocation, Suite};
+use wavepass_protocol::lists::{Application, GateConfig, ListError, MAX_REVOCATIONS, Revocation, Suite};
 
 /// The most CA keys that are published: a gate keeps them in memory.
 pub const MAX_CA_KEYS: usize = 32;
-/// The most revocations that are published.
-pub const MAX_REVOCATIONS: usize = 256;
 
 const fn suite_word(suite: Suite) -> &'static str {
     match suite {

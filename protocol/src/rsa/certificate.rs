@@ -210,7 +210,8 @@ fn array<const N: usize>(block: &[u8], at: usize) -> Result<[u8; N], RsaError> {
     block.get(at..).and_then(|rest| rest.first_chunk()).copied().ok_or(RsaError::Buffer(block.len()))
 }
 
-fn is_issuer_id(id: &[u8; 4]) -> bool {
+/// True for 3 to 8 digits, packed, padded with F.
+pub(crate) fn is_issuer_id(id: &[u8; 4]) -> bool {
     let nibble = |i: usize| if i.is_multiple_of(2) { id[i / 2] >> 4 } else { id[i / 2] & 0xF };
     let digits = (0..8).take_while(|&i| nibble(i) < 10).count();
     digits >= 3 && (digits..8).all(|i| nibble(i) == 0xF)

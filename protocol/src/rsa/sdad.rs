@@ -36,6 +36,18 @@ pub struct Fdda<'a> {
     pub atc: u16,
 }
 
+impl<'a> Fdda<'a> {
+    /// The version in the card authentication related data; `None` unless they have 5 to 16 bytes.
+    pub fn version(&self) -> Option<u8> {
+        self.card_data.first().copied().filter(|_| (5..=16).contains(&self.card_data.len()))
+    }
+
+    /// What version 01 signs of the tap, in this order.
+    pub const fn terminal_data(&self) -> [&'a [u8]; 4] {
+        [self.unpredictable, self.amount, self.currency, self.card_data]
+    }
+}
+
 impl<'b> Sdad<'b> {
     /// Recovers and checks the value of 9F4B with the card's key: one public key operation. `terminal_data`, joined,
     /// are the terminal dynamic data; `accepted` are the formats the scheme allows. The buffer should have as many
@@ -79,18 +91,12 @@ impl<'b> Sdad<'b> {
         accepted: &[u8],
         buf: &'b mut [u8],
     ) -> Result<Self, RsaError> {
-        let &[version, _, _, _, _, ..] = fdda.card_data else {
-            return Err(RsaError::CardData(fdda.card_data.len()));
-        };
-        if fdda.card_data.len() > 16 {
-            return Err(RsaError::CardData(fdda.card_data.len()));
-        }
+        let version = fdda.version().ok_or(RsaError::CardData(fdda.card_data.len()))?;
         // Version 00 signs the unpredictable number alone, not the amount.
         if version != 0x01 {
             return Err(RsaError::FddaVersion(version));
         }
-        let terminal_data: [&[u8]; 4] = [fdda.unpredictable, fdda.amount, fdda.currency, fdda.card_data];
-        let sdad = Self::verify(key, sdad, &terminal_data, accepted, buf)?;
+        let sdad = Self::verify(key, sdad, &fdda.terminal_data(), accepted, buf)?;
         if sdad.icc_dynamic_number.len() != 2 || !sdad.rest.is_empty() {
             return Err(RsaError::DynamicData);
         }

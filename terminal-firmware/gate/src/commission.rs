@@ -1,10 +1,11 @@
 //! Commissioning, once in a gate's life, and start-up, each time power comes.
 
 use crate::apart::{apart, apart_into};
-use crate::keys::Keys;
+use crate::floor::{Floor, Kept};
+use crate::keys::{Keys, KeysError};
 use crate::lists::Lists;
 use crate::record::{Last, Local};
-use crate::{Gate, GateError, Identity, Memory, Room};
+use crate::{Gate, GateError, Identity, Memory, Room, Trouble};
 use core::pin::pin;
 use embedded_storage_async::nor_flash::NorFlash;
 use heapless::String;
@@ -25,6 +26,8 @@ pub struct Areas<F> {
     pub journal: F,
     /// The DUKPT registers.
     pub keys: F,
+    /// What must not go back; inside the processor, as the keys and the identity are.
+    pub floor: F,
     /// Who the gate is.
     pub identity: F,
     /// The signed lists, in the order of [`wavepass_protocol::lists::Kind::ALL`].
@@ -85,6 +88,7 @@ impl<F: NorFlash> Areas<F> {
         }
         let initial = Key::new(provisioning.initial_key);
         Keys::commission(log, provisioning.key_id, &initial).await.map_err(CommissionError::Gate)?;
+        Floor::commission(self.floor).await.map_err(CommissionError::Gate)?;
         let kept = Provisioning { initial_key: [0; 16], ..provisioning };
         let bytes = kept.write(&mut stored).map_err(CommissionError::File)?;
         let done = identity.store(bytes).await.map_err(CommissionError::store);
@@ -116,9 +120,12 @@ impl<F: NorFlash, M: Room> Gate<F, M> {
             &mut *memory
         };
         let identity = apart(pin!(stored_identity(areas.identity))).await?;
-        let mut parts = Parts { keys: None, lists: None, journal: None };
+        let mut parts = Parts { keys: None, floor: None, lists: None, journal: None };
+        apart_into(&mut parts.floor, pin!(Floor::open(areas.floor))).await?;
+        let floor = parts.floor.as_ref().and_then(Floor::kept).copied();
         apart_into(&mut parts.keys, pin!(Keys::open(areas.keys, identity.key_id))).await?;
-        let lists = Lists::open(list_memory, areas.lists, &identity.root, kernel.verifier());
+        let not_below = floor.unwrap_or_default().lists;
+        let lists = Lists::open(list_memory, areas.lists, not_below, &identity.root, kernel.verifier());
         apart_into(&mut parts.lists, pin!(lists)).await?;
 
         let mut last: Option<Last> = None;
@@ -147,39 +154,55 @@ impl<F: NorFlash, M: Room> Gate<F, M> {
         });
         apart_into(&mut parts.journal, pin!(journal)).await?;
 
-        apart(pin!(parts.get_ahead())).await?;
         let gate = parts.join(place, identity, memory).ok_or(GateError::NotCommissioned)?; // all parts are there
-        (gate.last, gate.emergency, gate.tampered) = (last, emergency, chain.broken);
+        (gate.last, gate.emergency) = (last, emergency);
+        gate.trouble = match (chain.broken, floor) {
+            (Some(sequence), _) => Some(Trouble::Tampered(sequence)),
+            (None, None) => Some(Trouble::FloorDamaged),
+            (None, Some(floor)) if gate.next_sequence() < floor.next => Some(Trouble::JournalLost),
+            _ => None,
+        };
         gate.configure();
+        apart(pin!(gate.get_ahead())).await?;
         Ok(gate)
     }
 
     /// The work that no rider should wait for: the next key, the next page, tables for a new issuer's key, and a slice
-    /// of a new deny list. Call it
-    /// between taps, as long as there is more.
+    /// of a new deny list. Call it between taps, as long as there is more.
     pub async fn idle(&mut self) -> Result<Idle, GateError<F::Error>> {
-        get_ahead(&mut self.keys, &mut self.journal).await?;
+        self.get_ahead().await?;
         // All slices at once, for they take less time than erasing a page does.
         while self.memory.verifier().prepare() {}
         Ok(if self.lists.slice(&self.memory.lists).await? { Idle::More } else { Idle::Done })
     }
 }
 
+impl<F: NorFlash, M: Room> Gate<F, M> {
+    /// Makes the next key and the next page ready, and lets the floor follow.
+    async fn get_ahead(&mut self) -> Result<(), GateError<F::Error>> {
+        match self.keys.prepare().await {
+            Ok(()) => {}
+            Err(KeysError::Store(why)) => return Err(why.into()),
+            Err(KeysError::Keys(why)) => self.troubled(Trouble::Keys(why)),
+        }
+        self.journal.prepare().await?;
+        if self.trouble.is_some() {
+            return Ok(());
+        }
+        let now = Kept { lists: self.lists.versions(), next: self.journal.next_sequence() };
+        self.floor.follow(now).await
+    }
+}
+
 /// What a start has recovered so far, each in its place.
 struct Parts<F> {
     keys: Option<Keys<F>>,
+    floor: Option<Floor<F>>,
     lists: Option<Lists<F>>,
     journal: Option<Journal<F>>,
 }
 
 impl<F: NorFlash> Parts<F> {
-    async fn get_ahead(&mut self) -> Result<(), GateError<F::Error>> {
-        match (&mut self.keys, &mut self.journal) {
-            (Some(keys), Some(journal)) => get_ahead(keys, journal).await,
-            _ => Ok(()),
-        }
-    }
-
     /// Puts them together in the gate's place; `None` where one is missing. A function of its own, so that the copies
     /// it makes are on the stack by themselves.
     #[inline(never)]
@@ -195,22 +218,14 @@ impl<F: NorFlash> Parts<F> {
             keys: self.keys.take()?,
             memory,
             lists: self.lists.take()?,
+            floor: self.floor.take()?,
             config: None,
             last: None,
             emergency: false,
-            tampered: None,
+            trouble: None,
             uncounted_refusals: 0,
         }))
     }
-}
-
-/// Makes the next key and the next page ready.
-async fn get_ahead<F: NorFlash>(
-    keys: &mut Keys<F>,
-    journal: &mut Journal<F>,
-) -> Result<(), GateError<F::Error>> {
-    keys.prepare().await?;
-    Ok(journal.prepare().await?)
 }
 
 /// Checks, while the journal is read at start, that each entry follows the one before it. An entry whose neighbour is

@@ -53,9 +53,11 @@ pub(crate) struct Deny<F> {
 }
 
 impl<F: NorFlash> Deny<F> {
-    /// Takes the stored list up. One that no longer verifies is as good as none: the host sends it again.
+    /// Takes the stored list up. One that no longer verifies, or is an older one than the gate has had, is as good as
+    /// none: the host sends it again.
     pub(crate) async fn open<V: Verifier>(
         cell: Cell<F>,
+        not_below: Version,
         root: &PublicKey,
         verifier: &mut V,
     ) -> Result<Self, GateError<F::Error>> {
@@ -76,7 +78,7 @@ impl<F: NorFlash> Deny<F> {
             hash.update(&chunk[..n]);
             at += n;
         }
-        if head.check(hash).is_ok() {
+        if head.check(hash).is_ok() && head.header().version >= not_below {
             deny.put_in_force(&head).await?;
         }
         Ok(deny)
@@ -112,18 +114,23 @@ impl<F: NorFlash> Deny<F> {
         self.cell.room().saturating_sub(HEAD)
     }
 
-    /// The gate's look-up: two short reads.
-    pub(crate) async fn denies(&mut self, asked: &Asked) -> Result<bool, GateError<F::Error>> {
-        let Some(list) = &self.in_force else { return Ok(false) };
+    /// The gate's look-up: two short reads. `None` where there is no list, or where its flash gives something else than
+    /// was checked when it came into force: then there is none any more, and the host sends it again.
+    pub(crate) async fn denies(&mut self, asked: &Asked) -> Result<Option<bool>, GateError<F::Error>> {
+        let Some(list) = &self.in_force else { return Ok(None) };
         let look_up = list.shape.look_up(&asked.token, asked.expiry);
         let mut read = [0; CHUNK];
         let block = look_up.block();
         let bytes = &mut read[..block.len()];
         self.cell.read(HEAD + block.start, bytes).await?;
-        let bucket = look_up.bucket(bytes).map_err(GateError::List)?;
-        let bytes = read.get_mut(..bucket.len()).ok_or(GateError::List(ListError::Content))?;
+        let bucket = look_up.bucket(bytes).ok().filter(|bucket| bucket.len() <= read.len());
+        let Some(bucket) = bucket else {
+            self.in_force = None;
+            return Ok(None);
+        };
+        let bytes = &mut read[..bucket.len()];
         self.cell.read(HEAD + bucket.start, bytes).await?;
-        Ok(look_up.hits(bytes))
+        Ok(Some(look_up.hits(bytes)))
     }
 
     /// The version that is being made, if any.

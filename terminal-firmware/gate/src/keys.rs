@@ -8,6 +8,20 @@ use embedded_storage_async::nor_flash::NorFlash;
 use wavepass_journal::keylog::KeyLog;
 use wavepass_protocol::dukpt::{self, DukptError, Key, KeyId, Ksn, Registers, Usage};
 
+/// Why there is no key.
+pub(crate) enum KeysError<E> {
+    /// The flash failed.
+    Store(wavepass_journal::Error<E>),
+    /// A register was lost, or every key has been used.
+    Keys(DukptError),
+}
+
+impl<E> From<wavepass_journal::Error<E>> for KeysError<E> {
+    fn from(why: wavepass_journal::Error<E>) -> Self {
+        Self::Store(why)
+    }
+}
+
 pub(crate) struct Keys<F> {
     log: KeyLog<F>,
     key_id: KeyId,
@@ -50,13 +64,13 @@ impl<F: NorFlash> Keys<F> {
     }
 
     /// Makes the next key ready; the idle-time half of [`Keys::take`].
-    pub(crate) async fn prepare(&mut self) -> Result<(), GateError<F::Error>> {
+    pub(crate) async fn prepare(&mut self) -> Result<(), KeysError<F::Error>> {
         self.log.prepare().await?;
         if self.ready.is_some() {
             return Ok(());
         }
         let step = dukpt::plan(self.key_id, self.counter, &self.registers, Usage::DataEncrypt)
-            .map_err(GateError::Keys)?;
+            .map_err(KeysError::Keys)?;
         for (register, child) in step.children.iter().enumerate() {
             self.log.put(register as u8, child.bytes()).await?;
             self.registers[register] = Some(child.clone());
@@ -70,8 +84,8 @@ impl<F: NorFlash> Keys<F> {
     }
 
     /// The key for the next entry. It is given once.
-    pub(crate) async fn take(&mut self) -> Result<(Ksn, Key), GateError<F::Error>> {
+    pub(crate) async fn take(&mut self) -> Result<(Ksn, Key), KeysError<F::Error>> {
         self.prepare().await?;
-        self.ready.take().ok_or(GateError::Keys(DukptError::Exhausted))
+        self.ready.take().ok_or(KeysError::Keys(DukptError::Exhausted))
     }
 }

@@ -9,6 +9,7 @@
 //! - a key seals one entry: the counter has moved on durably before the key is used;
 //! - lists and configuration are taken only when signed and newer, and the old one stands until the new one is whole;
 //! - each entry names the tag of the one before it, and a journal where one does not is not added to by taps;
+//! - nobody is let through while deny list or revocations are missing, or older than what the gate has had;
 //! - the acknowledgement of a number that was never written changes nothing.
 //!
 //! One task owns a [`Gate`]. Its futures are driven to the end, never dropped half-way: the journal counts
@@ -21,6 +22,7 @@ extern crate std;
 mod apart;
 mod commission;
 mod deny;
+mod floor;
 mod keys;
 mod link;
 mod lists;
@@ -36,13 +38,14 @@ pub use memory::{Memory, Room};
 pub use present::{Contact, Presented};
 pub use record::Last;
 
+use floor::Floor;
 use heapless::String;
 use lists::Lists;
 use wavepass_journal::Journal;
-use wavepass_protocol::dukpt::KeyId;
+use wavepass_protocol::dukpt::{DukptError, KeyId};
 use wavepass_protocol::ecc::PublicKey;
 use wavepass_protocol::link::LinkKey;
-use wavepass_protocol::lists::{Kind, ListError, Version};
+use wavepass_protocol::lists::{Kind, Version};
 use wavepass_protocol::tap::{ClockQuality, Direction, MAX_STATION, Reason};
 use wavepass_protocol::time::UnixMs;
 
@@ -53,10 +56,6 @@ pub enum GateError<E> {
     Store(wavepass_journal::Error<E>),
     /// The gate was never commissioned, or its identity is damaged.
     NotCommissioned,
-    /// The key log lost a key, or every key has been used.
-    Keys(wavepass_protocol::dukpt::DukptError),
-    /// The flash that holds the deny list gives something else than was checked when it came into force.
-    List(ListError),
     /// An entry did not fit its seal; the limits of [`wavepass_protocol::tap`] exclude it.
     Seal,
 }
@@ -64,6 +63,34 @@ pub enum GateError<E> {
 impl<E> From<wavepass_journal::Error<E>> for GateError<E> {
     fn from(why: wavepass_journal::Error<E>) -> Self {
         Self::Store(why)
+    }
+}
+
+/// What a gate cannot work with, although it runs: it opens for nobody until somebody has seen to it, and still sends
+/// the host what its journal holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trouble {
+    /// This entry does not follow the one before it, or is not this gate's: no power cut does that, somebody has
+    /// written to the flash.
+    Tampered(u32),
+    /// The journal has lost entries: it was erased, or an older state of it was put back.
+    JournalLost,
+    /// The record of what must not go back is damaged.
+    FloorDamaged,
+    /// The key log lost a key, or every key has been used.
+    Keys(DukptError),
+}
+
+impl Trouble {
+    /// A word for it, as the host is told.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Tampered(_) => "tampered",
+            Self::JournalLost => "journal_lost",
+            Self::FloorDamaged => "floor_damaged",
+            Self::Keys(DukptError::Exhausted) => "keys_exhausted",
+            Self::Keys(DukptError::RegisterEmpty(_)) => "keys_damaged",
+        }
     }
 }
 
@@ -102,13 +129,13 @@ pub struct Gate<F, M> {
     keys: keys::Keys<F>,
     memory: M,
     lists: Lists<F>,
+    floor: Floor<F>,
     /// The configuration in force, as the kernel wants it.
     config: Option<wavepass_kernel::Config>,
     last: Option<Last>,
     /// The emergency input, as the journal last recorded it.
     emergency: bool,
-    /// The first entry in the journal that does not follow the one before it.
-    tampered: Option<u32>,
+    trouble: Option<Trouble>,
     /// Refusals that the journal had no room for since start: counted, not kept.
     uncounted_refusals: u32,
 }
@@ -149,10 +176,9 @@ impl<F: embedded_storage_async::nor_flash::NorFlash, M: Room> Gate<F, M> {
         self.uncounted_refusals
     }
 
-    /// The first entry that was found at start not to follow the one before it, or not to be this gate's: no power
-    /// cut does that, somebody has written to the flash. The gate stays out of service and still sends what it has.
-    pub fn tampered(&self) -> Option<u32> {
-        self.tampered
+    /// Why the gate opens for nobody although it runs. The first reason counts.
+    pub fn trouble(&self) -> Option<Trouble> {
+        self.trouble
     }
 
     /// True while the emergency input is on, as the journal has it.
@@ -165,8 +191,11 @@ impl<F: embedded_storage_async::nor_flash::NorFlash, M: Room> Gate<F, M> {
         self.refusal_before_card(now).map_or(Ok(()), Err)
     }
 
-    /// What the deny list in force says of a token: the question that every tap asks.
-    pub async fn denies(&mut self, asked: &wavepass_kernel::Asked) -> Result<bool, GateError<F::Error>> {
+    /// What the deny list in force says of a token: the question that every tap asks. `None` where there is no list.
+    pub async fn denies(
+        &mut self,
+        asked: &wavepass_kernel::Asked,
+    ) -> Result<Option<bool>, GateError<F::Error>> {
         self.lists.denies(asked).await
     }
 
@@ -184,12 +213,17 @@ impl<F: embedded_storage_async::nor_flash::NorFlash, M: Room> Gate<F, M> {
     }
 
     fn refusal_before_card(&self, now: Now) -> Option<Reason> {
-        if self.tampered.is_some() {
+        if self.trouble.is_some() {
             return Some(Reason::OutOfService);
         }
         if now.quality == ClockQuality::Unset {
             return Some(Reason::ClockUnset);
         }
-        self.config.is_none().then_some(Reason::OutOfService)
+        if self.config.is_none() {
+            return Some(Reason::OutOfService);
+        }
+        // Without one of them a card that must be refused would not be.
+        let lacks = |kind| self.version(kind) == Version::default();
+        (lacks(Kind::Deny) || lacks(Kind::Revocations)).then_some(Reason::ListStale)
     }
 }

@@ -4,7 +4,7 @@
 //! [`Gate::link_receive`] and sends what [`Gate::link_next`] gives until it gives nothing.
 
 use crate::lists::Taken;
-use crate::{Gate, GateError, Memory, Room};
+use crate::{Gate, GateError, Memory, Room, Trouble};
 use embedded_storage_async::nor_flash::NorFlash;
 use heapless::{Deque, String};
 use wavepass_journal::{MAX_LOCAL, MAX_PAYLOAD};
@@ -42,6 +42,8 @@ pub struct Health {
     pub reader_recoveries: u32,
     /// Refusals since start that the journal had no room for ([`Gate::uncounted_refusals`]).
     pub uncounted_refusals: u32,
+    /// Why the gate opens for nobody although it runs ([`Gate::trouble`]).
+    pub trouble: Option<Trouble>,
     /// What the firmware panicked with before this start; empty where it did not.
     pub panic: String<MAX_PANIC>,
 }
@@ -255,6 +257,7 @@ impl<F: NorFlash, M: Room> Gate<F, M> {
                 stack_bytes: health.stack_bytes,
                 reader_recoveries: health.reader_recoveries,
                 uncounted_refusals: health.uncounted_refusals,
+                trouble: health.trouble.map_or("", Trouble::word),
                 panic: &health.panic,
             };
             return Ok(session.send(&message, out).ok());

@@ -15,13 +15,10 @@ use wavepass_kernel::Asked;
 use wavepass_protocol::deny::Delta;
 use wavepass_protocol::ecc::{PublicKey, Verifier};
 use wavepass_protocol::lists::{
-    self, CaKey, GateConfig, HEAD, Header, Kind, ListError, MAX_ISSUE, PREFIX, Revocation, SignedHead,
-    SignedList, Suite, Version,
+    self, CaKey, GateConfig, HEAD, Header, Kind, ListError, MAX_ISSUE, MAX_REVOCATIONS, PREFIX, Revocation,
+    SignedHead, SignedList, Suite, Version,
 };
 use wavepass_protocol::time::UnixMs;
-
-/// How many revoked issuer certificates a gate holds.
-pub(crate) const REVOCATIONS: usize = 64;
 
 /// A list that is arriving.
 struct Arriving {
@@ -49,6 +46,8 @@ pub(crate) struct Lists<F> {
     cells: [Cell<F>; 3],
     versions: [Version; 3],
     config: Option<GateConfig>,
+    /// Older ones are not taken, although none may be in force: the gate has had these.
+    not_below: [Version; 4],
     arriving: Option<Arriving>,
     /// The delta's end in the buffer.
     delta_end: usize,
@@ -60,7 +59,7 @@ pub(crate) struct Lists<F> {
 pub(crate) struct ListMemory {
     ca: [u8; MAX_ISSUE],
     ca_len: usize,
-    revocations: Vec<Revocation, REVOCATIONS>,
+    revocations: Vec<Revocation, MAX_REVOCATIONS>,
     /// A list that is arriving, or the delta that is being merged.
     buffer: [u8; MAX_ISSUE],
 }
@@ -117,15 +116,17 @@ impl<F: NorFlash> Lists<F> {
     pub(crate) async fn open<V: Verifier>(
         memory: &mut ListMemory,
         areas: [F; 4],
+        not_below: [Version; 4],
         root: &PublicKey,
         verifier: &mut V,
     ) -> Result<Self, GateError<F::Error>> {
         let [deny, ca, revocations, config] = areas;
         let mut lists = Self {
-            deny: Deny::open(Cell::open(deny).await?, root, verifier).await?,
+            deny: Deny::open(Cell::open(deny).await?, not_below[0], root, verifier).await?,
             cells: [Cell::open(ca).await?, Cell::open(revocations).await?, Cell::open(config).await?],
             versions: [Version::default(); 3],
             config: None,
+            not_below,
             arriving: None,
             delta_end: PREFIX,
             refused: None,
@@ -158,8 +159,19 @@ impl<F: NorFlash> Lists<F> {
         self.config.as_ref()
     }
 
-    pub(crate) async fn denies(&mut self, asked: &Asked) -> Result<bool, GateError<F::Error>> {
-        self.deny.denies(asked).await
+    /// Whether an issue of a list is newer than the one in force, and not older than what the gate has had.
+    fn is_news(&self, kind: Kind, version: Version) -> bool {
+        let had = Kind::ALL.iter().zip(self.not_below).any(|(of, had)| *of == kind && version < had);
+        !had && version > self.version(kind)
+    }
+
+    pub(crate) async fn denies(&mut self, asked: &Asked) -> Result<Option<bool>, GateError<F::Error>> {
+        let had = self.deny.version();
+        let denied = self.deny.denies(asked).await?;
+        if denied.is_none() {
+            self.not_below[0] = self.not_below[0].max(had);
+        }
+        Ok(denied)
     }
 
     /// True if the deny list is older than the configuration allows and the policy is to refuse.
@@ -220,7 +232,7 @@ impl<F: NorFlash> Lists<F> {
 
     /// The first part of a list.
     fn begin(&mut self, kind: Kind, version: Version, total: usize) -> Result<(), Taken> {
-        if version <= self.version(kind) {
+        if !self.is_news(kind, version) {
             return Err(Taken::Refused(ListError::Older));
         }
         if kind == Kind::Deny && self.deny.in_work() == Some(version) {
@@ -325,7 +337,7 @@ impl<F: NorFlash> Lists<F> {
         if header.kind != arriving.kind {
             return Err(ListError::Format);
         }
-        if header.version <= self.version(header.kind) {
+        if !self.is_news(header.kind, header.version) {
             return Err(ListError::Older);
         }
         if header.kind == Kind::Deny && content > self.deny.room() {
@@ -401,7 +413,7 @@ impl<F: NorFlash> Lists<F> {
         if header.kind != kind {
             return Err(ListError::Format);
         }
-        if header.version <= self.version(kind) {
+        if !self.is_news(kind, header.version) {
             return Err(ListError::Older);
         }
         match kind {
@@ -415,7 +427,7 @@ impl<F: NorFlash> Lists<F> {
                     revocation?;
                     number += 1;
                 }
-                if number > REVOCATIONS {
+                if number > MAX_REVOCATIONS {
                     return Err(ListError::TooLarge);
                 }
             }
@@ -437,7 +449,7 @@ impl<F: NorFlash> Lists<F> {
                 // They were checked: sound, and no more than there is room for.
                 memory.revocations.clear();
                 let sound = lists::revocations(content).map_while(Result::ok);
-                memory.revocations.extend(sound.take(REVOCATIONS));
+                memory.revocations.extend(sound.take(MAX_REVOCATIONS));
             }
             Kind::Config => self.config = GateConfig::parse(content).ok(),
         }

@@ -1,8 +1,9 @@
 //! A card at the gate: the kernel's steps, the decision, the sealed tap, and only then the opening.
 
+use crate::keys::KeysError;
 use crate::passback::{Passback, Seen, TokenTag};
 use crate::record::{LOCAL, Last, Local, tag};
-use crate::{Gate, GateError, Identity, Memory, Now, Room};
+use crate::{Gate, GateError, Identity, Memory, Now, Room, Trouble};
 use core::future::{Future, poll_fn};
 use core::pin::pin;
 use core::task::Poll;
@@ -10,7 +11,7 @@ use embedded_storage_async::nor_flash::NorFlash;
 use sha2::{Digest, Sha256};
 use wavepass_journal::Class;
 use wavepass_kernel::{Asked, Config, Environment, Kernel, Lost, Step, TapInput, Work};
-use wavepass_protocol::dukpt::Ksn;
+use wavepass_protocol::dukpt::{Key, Ksn};
 use wavepass_protocol::ecc::Verifier;
 use wavepass_protocol::lists::{CaKey, Revocation, Suite};
 use wavepass_protocol::seal::{Chain, Header, MAX_SEALED, seal};
@@ -144,7 +145,7 @@ impl<F: NorFlash, M: Room> Gate<F, M> {
         };
         converse(kernel, config, &view, input, contact).await;
         let looked_up = match kernel.asks(config) {
-            Some(asked) => Some((asked, self.lists.denies(&asked).await?)),
+            Some(asked) => self.lists.denies(&asked).await?.map(|denied| (asked, denied)),
             None => None,
         };
         let view = View {
@@ -155,7 +156,8 @@ impl<F: NorFlash, M: Room> Gate<F, M> {
             window_ms,
             looked_up,
         };
-        // Idle after the last step and asked for nothing more: the kernel's contract is that it has decided.
+        // Idle after the last step and asked for nothing more, the kernel has decided, but where the deny list turned
+        // out to be damaged.
         let decision =
             kernel.decision(config, &view).unwrap_or(wavepass_kernel::Decision::Refuse(Reason::OutOfService));
         let end_us = contact.now_us();
@@ -187,8 +189,15 @@ impl<F: NorFlash, M: Room> Gate<F, M> {
         now: Now,
         timings: Timings,
     ) -> Result<Presented, GateError<F::Error>> {
+        let class = if decision == Decision::Open { Class::Opened } else { Class::Refused };
+        // Asked first: a key is used up by being taken.
+        if !self.journal.has_room(class) {
+            return Ok(self.unrecorded(decision, Reason::JournalFull, timings));
+        }
+        let Some((ksn, key)) = self.key().await? else {
+            return Ok(self.unrecorded(decision, Reason::OutOfService, timings));
+        };
         let mut out = [0; MAX_SEALED];
-        let (ksn, key) = self.keys.take().await?;
         let header = self.next_header(ksn);
         let sequence = header.sequence;
         let identity: &Identity = &self.identity;
@@ -219,24 +228,39 @@ impl<F: NorFlash, M: Room> Gate<F, M> {
         let token_tag: TokenTag = tag(&identity.local_key, facts.token.as_ref());
         let sealed = seal(&key, header, &Entry::Tap(tap), &mut out).map_err(|_| GateError::Seal)?;
         let local = Local::Tap { time, decision, tag: token_tag }.to_bytes(self.emergency);
-        let class = if decision == Decision::Open { Class::Opened } else { Class::Refused };
-        match self.journal.append(sequence, class, &local, sealed).await {
-            Ok(()) => {}
-            Err(wavepass_journal::Error::Full | wavepass_journal::Error::RefusalShare) => {
-                self.uncounted_refusals = self.uncounted_refusals.saturating_add(1);
-                let decision = match decision {
-                    Decision::Open => Decision::Refuse(Reason::JournalFull),
-                    refused => refused,
-                };
-                return Ok(Presented { decision, again: false, sequence: None, timings });
-            }
-            Err(why) => return Err(why.into()),
-        }
+        self.journal.append(sequence, class, &local, sealed).await?;
         if decision == Decision::Open {
             self.memory.passback.opened(token_tag, sequence, time);
         }
         self.last = Some(Last { time, sequence, decision, outcome: None });
         Ok(Presented { decision, again: false, sequence: Some(sequence), timings })
+    }
+
+    /// A tap that cannot be journaled: an opening becomes a refusal, and a refusal is only counted.
+    fn unrecorded(&mut self, decision: Decision, why: Reason, timings: Timings) -> Presented {
+        self.uncounted_refusals = self.uncounted_refusals.saturating_add(1);
+        let decision = match decision {
+            Decision::Open => Decision::Refuse(why),
+            refused => refused,
+        };
+        Presented { decision, again: false, sequence: None, timings }
+    }
+
+    /// The key for the next entry; `None` where there is none any more, which is trouble.
+    async fn key(&mut self) -> Result<Option<(Ksn, Key)>, GateError<F::Error>> {
+        match self.keys.take().await {
+            Ok(key) => Ok(Some(key)),
+            Err(KeysError::Store(why)) => Err(why.into()),
+            Err(KeysError::Keys(why)) => {
+                self.troubled(Trouble::Keys(why));
+                Ok(None)
+            }
+        }
+    }
+
+    /// The first trouble counts.
+    pub(crate) fn troubled(&mut self, trouble: Trouble) {
+        self.trouble = self.trouble.or(Some(trouble));
     }
 
     /// Journals what the barrier's sensors saw after the opening of tap `of`. Gives its sequence number, or
@@ -263,8 +287,7 @@ impl<F: NorFlash, M: Room> Gate<F, M> {
     /// the journal has this state already, or is full: the board calls again until [`Gate::in_emergency`] is
     /// what its input is.
     pub async fn emergency(&mut self, active: bool, now: Now) -> Result<Option<u32>, GateError<F::Error>> {
-        // A board that tries again and again burns no keys on a journal without room.
-        if active == self.emergency || !self.journal.has_room() {
+        if active == self.emergency {
             return Ok(None);
         }
         let time = self.time(now);
@@ -283,22 +306,23 @@ impl<F: NorFlash, M: Room> Gate<F, M> {
         Header { ksn, sequence: self.journal.next_sequence(), chain: Chain(self.journal.tail()) }
     }
 
-    /// Seals and journals what is no tap; none where the journal is full.
+    /// Seals and journals what is no tap; none where the journal is full or lost, or there are no keys.
     async fn note(
         &mut self,
         entry: &Entry<'_>,
         local: &[u8; LOCAL],
     ) -> Result<Option<u32>, GateError<F::Error>> {
-        let (ksn, key) = self.keys.take().await?;
+        // A lost journal would give numbers that were given before.
+        if self.trouble == Some(Trouble::JournalLost) || !self.journal.has_room(Class::Passage) {
+            return Ok(None);
+        }
+        let Some((ksn, key)) = self.key().await? else { return Ok(None) };
         let header = self.next_header(ksn);
         let sequence = header.sequence;
         let mut out = [0; MAX_SEALED];
         let sealed = seal(&key, header, entry, &mut out).map_err(|_| GateError::Seal)?;
-        match self.journal.append(sequence, Class::Passage, local, sealed).await {
-            Ok(()) => Ok(Some(sequence)),
-            Err(wavepass_journal::Error::Full) => Ok(None),
-            Err(why) => Err(why.into()),
-        }
+        self.journal.append(sequence, Class::Passage, local, sealed).await?;
+        Ok(Some(sequence))
     }
 }
 

@@ -9,6 +9,7 @@ use common::{
     working_gate,
 };
 use embedded_storage_async::nor_flash::{NorFlash, ReadNorFlash};
+use wavepass_gate::Trouble;
 use wavepass_journal::sim::block_on;
 use wavepass_journal::{Class, Journal, Limits};
 use wavepass_protocol::dukpt::{self, Usage};
@@ -74,7 +75,7 @@ fn each_entry_names_the_tag_of_the_one_before_it_through_restarts() {
         before = Chain::after(&record.payload);
     }
     let mut gate = start(&chip).unwrap();
-    assert_eq!(gate.tampered(), None);
+    assert_eq!(gate.trouble(), None);
     tap(&mut gate, &mut host.phone(9), MORNING + 60 * SECOND);
     let store = journal(&mut host, &mut gate);
     assert_eq!(Sealed::parse(&store.entries[&6]).unwrap().header.chain, before);
@@ -84,12 +85,12 @@ fn each_entry_names_the_tag_of_the_one_before_it_through_restarts() {
 fn a_gate_whose_flash_was_written_to_is_out_of_service_and_still_sends_what_it_has() {
     let mut host = Host::new();
     let (chip, records) = five_taps(&mut host);
-    assert_eq!(start(&rewritten(&chip, &records)).unwrap().tampered(), None, "the same again is the same");
+    assert_eq!(start(&rewritten(&chip, &records)).unwrap().trouble(), None, "the same again is the same");
     for replaced in 0..4 {
         let (chip, mut records) = five_taps(&mut host);
         records[replaced].payload = replacement(&host, &records[replaced].payload);
         let mut gate = start(&rewritten(&chip, &records)).unwrap();
-        assert_eq!(gate.tampered(), Some(replaced as u32 + 2));
+        assert_eq!(gate.trouble(), Some(Trouble::Tampered(replaced as u32 + 2)));
         assert_eq!(gate.ready(synchronised(MORNING + 60 * SECOND)), Err(Reason::OutOfService));
         let mut phone = host.phone(9);
         let presented = try_tap(&mut gate, &mut phone, synchronised(MORNING + 60 * SECOND)).unwrap();
@@ -105,14 +106,26 @@ fn entries_of_another_gate_or_out_of_place_are_noticed() {
     let mut host = Host::new();
     let (chip, mut records) = five_taps(&mut host);
     records.remove(2);
-    assert_eq!(start(&rewritten(&chip, &records)).unwrap().tampered(), Some(3), "one was taken out");
+    assert_eq!(
+        start(&rewritten(&chip, &records)).unwrap().trouble(),
+        Some(Trouble::Tampered(3)),
+        "one was taken out"
+    );
     let (chip, mut records) = five_taps(&mut host);
     records.swap(3, 4);
-    assert_eq!(start(&rewritten(&chip, &records)).unwrap().tampered(), Some(4));
+    assert_eq!(start(&rewritten(&chip, &records)).unwrap().trouble(), Some(Trouble::Tampered(4)));
     let (chip, mut records) = five_taps(&mut host);
     records[1].payload[3] ^= 1;
-    assert_eq!(start(&rewritten(&chip, &records)).unwrap().tampered(), Some(2), "another key id");
+    assert_eq!(
+        start(&rewritten(&chip, &records)).unwrap().trouble(),
+        Some(Trouble::Tampered(2)),
+        "another key id"
+    );
     let (chip, mut records) = five_taps(&mut host);
     records[4].payload.clear();
-    assert_eq!(start(&rewritten(&chip, &records)).unwrap().tampered(), Some(5), "no entry at all");
+    assert_eq!(
+        start(&rewritten(&chip, &records)).unwrap().trouble(),
+        Some(Trouble::Tampered(5)),
+        "no entry at all"
+    );
 }

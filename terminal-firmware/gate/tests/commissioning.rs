@@ -5,7 +5,7 @@
 mod common;
 
 use common::{
-    Chip, Host, MORNING, SECOND, Trouble, commission, idle, journal, passage, start, synchronised, tap,
+    Chip, Failure, Host, MORNING, SECOND, commission, idle, journal, passage, start, synchronised, tap,
     try_tap, working_gate,
 };
 use wavepass_gate::{CommissionError, GateError};
@@ -110,7 +110,7 @@ fn a_cut_while_commissioning_can_be_repeated() {
             assert!(commission(&chip, &file).is_err(), "{place}");
             assert!(chip.power_on());
             assert_no_initial_key(&host, &chip, &place);
-            let started: Result<_, Trouble> = start(&chip);
+            let started: Result<_, Failure> = start(&chip);
             match started {
                 Err(GateError::NotCommissioned) => {
                     commission(&chip, &file).unwrap_or_else(|e| panic!("{place}: {e:?}"));

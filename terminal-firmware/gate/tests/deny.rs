@@ -5,7 +5,7 @@
 mod common;
 
 use common::{
-    Chip, Heard, Host, Line, MORNING, Place, SECOND, TestGate, Trouble, decide, encode, idle, last_day,
+    Chip, Failure, Heard, Host, Line, MORNING, Place, SECOND, TestGate, decide, encode, idle, last_day,
     refused, start, synchronised, try_idle, try_tap, version, versions_in_force, working_gate,
 };
 use wavepass_gate::Idle;
@@ -29,7 +29,7 @@ fn stored(chip: &Chip) -> Vec<u8> {
 }
 
 /// Sends an issue without leaving the gate any idle time.
-fn feed(line: &mut Line, gate: &mut TestGate, version: Version, issue: &[u8]) -> Result<(), Trouble> {
+fn feed(line: &mut Line, gate: &mut TestGate, version: Version, issue: &[u8]) -> Result<(), Failure> {
     let frames = line.list_frames(Kind::Deny, version, issue);
     frames.iter().try_for_each(|frame| line.try_feed(gate, frame).map(|link| link.unwrap()))
 }

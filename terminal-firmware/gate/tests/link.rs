@@ -8,7 +8,7 @@ use common::{
     Chip, Heard, Host, Line, MORNING, SECOND, TestGate, idle, start, tap, version, versions_in_force,
     welcome, working_gate,
 };
-use wavepass_gate::{Health, LinkState};
+use wavepass_gate::{Health, LinkState, Trouble};
 use wavepass_journal::sim::block_on;
 use wavepass_protocol::dukpt::KeyId;
 use wavepass_protocol::link::{FromGate, FromHost, LinkError, LinkKey, MAX_FRAME, MAX_PANIC, MAX_PART, Side};
@@ -68,13 +68,14 @@ fn the_latest_health_is_told_once_after_the_status_and_before_the_entries() {
         stack_bytes: 16_384,
         reader_recoveries: 2,
         uncounted_refusals: u32::MAX,
+        trouble: None,
         panic: panic.as_str().try_into().unwrap(),
     };
     line.link.report(Health::default());
-    line.link.report(health.clone());
+    line.link.report(Health { trouble: Some(Trouble::JournalLost), ..health.clone() });
     let heard = line.hear(&mut gate);
     assert!(matches!(heard[0], Heard::Status { .. }));
-    assert_eq!(heard[1], Heard::Health(health));
+    assert_eq!(heard[1], Heard::Health(health, "journal_lost".to_owned()));
     assert_eq!(sequences(&host, &heard[2..]), [3, 4, 5]);
     assert_eq!(line.hear(&mut gate), []);
 }

@@ -5,7 +5,7 @@
 mod common;
 
 use common::{
-    Chip, Host, MORNING, POWER_CUT, Place, SECOND, Store, TestGate, Trouble, WAIT_MS, idle, journal, phone,
+    Chip, Failure, Host, MORNING, POWER_CUT, Place, SECOND, Store, TestGate, WAIT_MS, idle, journal, phone,
     rng, start, synchronised, tap, try_tap, version, working_gate,
 };
 use rand::RngExt;
@@ -33,7 +33,7 @@ struct Seen {
 }
 
 /// A few riders come by; the last one has not gone through yet.
-fn riders(gate: &mut TestGate, files: &[PhoneFile], from: u64, seen: &mut Seen) -> Result<(), Trouble> {
+fn riders(gate: &mut TestGate, files: &[PhoneFile], from: u64, seen: &mut Seen) -> Result<(), Failure> {
     for (i, file) in files.iter().enumerate() {
         let at = from + i as u64 * 10 * SECOND;
         seen.last = Some(i);
@@ -113,7 +113,7 @@ fn seasoned(host: &mut Host) -> Chip {
 fn verify(host: &mut Host, chip: &Chip, seen: &Seen, files: &[PhoneFile], from: u64, place: &str) {
     let torn = counters_in_flash(host, chip);
     let mut gate = start(chip).unwrap_or_else(|e| panic!("{place}: the gate does not start: {e:?}"));
-    assert_eq!(gate.tampered(), None, "{place}");
+    assert_eq!(gate.trouble(), None, "{place}");
     let before = journal(host, &mut gate);
     for (sequence, token) in &seen.opened {
         let sealed = before
@@ -221,7 +221,7 @@ struct Told {
 }
 
 /// An emergency with a rider in it, an acknowledgement and a new deny list.
-fn shift(gate: &mut TestGate, host: &mut Host, list: &[u8], told: &mut Told) -> Result<(), Trouble> {
+fn shift(gate: &mut TestGate, host: &mut Host, list: &[u8], told: &mut Told) -> Result<(), Failure> {
     let at = |s: u64| synchronised(MORNING + 100 * SECOND + s * SECOND);
     block_on(gate.emergency(true, at(0)))?.unwrap();
     told.emergency = true;
@@ -276,7 +276,7 @@ fn emergencies_passages_acknowledgements_and_lists_are_durable_whenever_the_powe
             assert!(chip.power_on());
 
             let mut gate = start(&chip).unwrap_or_else(|e| panic!("{place}: {e:?}"));
-            assert_eq!(gate.tampered(), None, "{place}");
+            assert_eq!(gate.trouble(), None, "{place}");
             assert!(gate.acknowledged() >= told.acknowledged, "{place}");
             assert!(gate.version(Kind::Deny).version >= told.list.max(1), "{place}");
             // Numbers are those of the shift, or of a part of it; `journal` holds each to the one before it.

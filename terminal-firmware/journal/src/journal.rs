@@ -215,6 +215,7 @@ impl<F: NorFlash> Journal<F> {
                 index = 0;
             }
             journal.next = journal.first[page];
+            // A page whose header is damaged follows the one before it.
             if let Some(header) = journal.page_header(page).await? {
                 journal.tail = header.tail;
             }
@@ -225,27 +226,49 @@ impl<F: NorFlash> Journal<F> {
         Ok(journal)
     }
 
-    /// Finds the run of pages in use: the newest, and before it every page whose number is one less.
+    /// Finds the run of pages in use: the newest, and before it every page whose number is one less. A page with a
+    /// damaged header is one of them where its records or the page before it tell so: flash rots, and what is behind a
+    /// rotten header may not have been sent yet.
     async fn find_pages(&mut self) -> Result<(), Error<F::Error>> {
-        let mut newest: Option<(u32, usize)> = None;
+        let mut newest: Option<(PageHeader, usize)> = None;
         for page in 0..self.pages {
             if let Some(header) = self.page_header(page).await?
-                && newest.is_none_or(|(n, _)| header.number > n)
+                && newest.as_ref().is_none_or(|(n, _)| header.number > n.number)
             {
-                newest = Some((header.number, page));
+                newest = Some((header, page));
             }
         }
-        let Some((number, page)) = newest else { return Ok(()) };
-        self.page_number = number;
+        let Some((header, page)) = newest else { return Ok(()) };
+        self.page_number = header.number;
         self.oldest_page = page;
-        let mut expected = number;
+        let mut gap = (page + 1) % self.pages;
+        let mut newest_first = header.first;
+        // What a cut left of a page that was begun has no records; what it left of one that was erased has older ones.
+        while let Some(first) = self.first_sequence(gap).await?.filter(|first| *first > newest_first)
+            && let Some(number) = self.page_number.checked_add(1)
+        {
+            self.page_number = number;
+            self.first[gap] = first;
+            self.used += 1;
+            newest_first = first;
+            gap = (gap + 1) % self.pages;
+        }
+        let mut expected = header.number;
+        let mut first = u32::MAX;
         loop {
-            let Some(header) = self.page_header(self.oldest_page).await? else { break };
-            if header.number != expected {
-                break;
+            match self.page_header(self.oldest_page).await? {
+                Some(header) if header.number == expected => {
+                    first = header.first;
+                    self.acknowledged = self.acknowledged.max(header.acknowledged);
+                }
+                Some(_) => break,
+                None => match self.first_sequence(self.oldest_page).await? {
+                    Some(older) if older < first && self.oldest_page != gap => first = older,
+                    _ if self.follows(self.oldest_page, expected).await? => {}
+                    _ => break,
+                },
             }
-            self.first[self.oldest_page] = header.first;
-            self.acknowledged = self.acknowledged.max(header.acknowledged);
+            self.first[self.oldest_page] = first;
             self.used += 1;
             if self.used == self.pages || expected == 0 {
                 return Ok(());
@@ -255,6 +278,28 @@ impl<F: NorFlash> Journal<F> {
         }
         self.oldest_page = (self.oldest_page + 1) % self.pages;
         Ok(())
+    }
+
+    /// True where the page before this one is the one that comes before page `number`.
+    async fn follows(&mut self, page: usize, number: u32) -> Result<bool, Error<F::Error>> {
+        let before = self.page_header((page + self.pages - 1) % self.pages).await?;
+        Ok(before.is_some_and(|before| before.number.checked_add(1) == Some(number)))
+    }
+
+    /// The number of the first entry on a page without a sound header; `None` where there is none.
+    async fn first_sequence(&mut self, page: usize) -> Result<Option<u32>, Error<F::Error>> {
+        if self.page_header(page).await?.is_some() {
+            return Ok(None);
+        }
+        let mut body = [0; MAX_RECORD];
+        let mut offset = PAGE_HEADER;
+        while let Some((header, sound)) = self.record(page, offset, &mut body).await? {
+            if sound && header.class != ACKNOWLEDGEMENT {
+                return Ok(Some(header.sequence));
+            }
+            offset += header.size();
+        }
+        Ok(None)
     }
 
     async fn page_header(&mut self, page: usize) -> Result<Option<PageHeader>, Error<F::Error>> {
@@ -357,9 +402,15 @@ impl<F: NorFlash> Journal<F> {
         if self.used == 0 { self.next } else { self.first[self.oldest_page] }
     }
 
-    /// True where any entry, of any length, could be written now.
-    pub fn has_room(&self) -> bool {
-        self.ready || self.used > 0 && self.offset + MAX_RECORD <= F::ERASE_SIZE
+    /// True where an entry of this class, however long, could be written now.
+    pub fn has_room(&self, class: Class) -> bool {
+        let share = class != Class::Refused || self.refusals.total() + MAX_RECORD <= self.refusal_share();
+        share && (self.ready || self.used > 0 && self.offset + MAX_RECORD <= F::ERASE_SIZE)
+    }
+
+    /// Bytes that unacknowledged refusals may hold.
+    fn refusal_share(&self) -> usize {
+        self.pages * F::ERASE_SIZE / 100 * usize::from(self.limits.refusal_percent)
     }
 
     /// Writes an entry; durable on return.
@@ -377,8 +428,7 @@ impl<F: NorFlash> Journal<F> {
             return Err(Error::Sequence);
         }
         let size = round_up(RECORD_HEADER + local.len() + payload.len());
-        let share = self.pages * F::ERASE_SIZE / 100 * usize::from(self.limits.refusal_percent);
-        if class == Class::Refused && self.refusals.total() + size > share {
+        if class == Class::Refused && self.refusals.total() + size > self.refusal_share() {
             return Err(Error::RefusalShare);
         }
         self.write(class as u8, sequence, local, payload).await?;
@@ -457,7 +507,9 @@ impl<F: NorFlash> Journal<F> {
         let check = crc(&[&header[..24]]);
         header[24..28].copy_from_slice(&check.to_le_bytes());
         self.ready = false;
+        self.failed = true;
         self.flash.write(self.at(page, 0), &header).await.map_err(Error::Flash)?;
+        self.failed = false;
         self.first[page] = self.next;
         self.page_number = number;
         self.used += 1;

@@ -43,6 +43,9 @@
 //! *Invariants.* Sequence numbers have no gap and no repeat. A page that holds an unacknowledged entry is
 //! never erased. Refusals hold at most their share of the unacknowledged bytes.
 //!
+//! *Rot.* A damaged body costs its entry. A page with a damaged header is known by its records, or by the
+//! page before it, as long as one page of the ring has a sound header.
+//!
 //! *A cut* tears at most the record being written. A record whose own CRC holds but whose body's does not is
 //! stepped over; one whose header is torn closes its page. A page that was being erased held acknowledged
 //! entries only; it is erased again before use.

@@ -269,6 +269,45 @@ fn a_rotten_bit_costs_one_entry() {
 }
 
 #[test]
+fn a_rotten_page_header_costs_nothing() {
+    let whole = RamFlash::new(8 * 4096);
+    let mut journal = open(&whole);
+    for sequence in 1..=60 {
+        block_on(journal.prepare()).unwrap();
+        block_on(journal.append(sequence, Class::Opened, &[], &[sequence as u8; 300])).unwrap();
+    }
+    let content = whole.content();
+    let pages: Vec<usize> = (0..8).filter(|page| content[page * 4096..].starts_with(b"WPJ2")).collect();
+    assert_eq!(pages, [0, 1, 2, 3, 4]);
+    let all = pages.len();
+    for rotten_pages in
+        (0..all).flat_map(|from| (from + 1..=all).map(move |to| from..to)).filter(|r| r.len() < all)
+    {
+        let page = format!("{rotten_pages:?}");
+        let mut rotten = content.clone();
+        for page in rotten_pages {
+            rotten[page * 4096 + 9] ^= 0x10;
+        }
+        let flash = RamFlash::with(rotten);
+        let mut seen = Vec::new();
+        let entry = |e: wavepass_journal::Entry<'_>| seen.push(e.sequence);
+        let mut journal = block_on(Journal::open(flash.clone(), Limits::default(), entry)).unwrap();
+        assert_eq!(seen, (1..=60).collect::<Vec<u32>>(), "page {page}");
+        assert_eq!((journal.oldest(), journal.next_sequence()), (1, 61), "page {page}");
+        for sequence in 61..=80 {
+            block_on(journal.prepare()).unwrap();
+            block_on(journal.append(sequence, Class::Opened, &[], &[sequence as u8; 300])).unwrap();
+        }
+        let mut journal = open(&flash);
+        let mut buffer = [0; MAX_LOCAL + MAX_PAYLOAD];
+        for sequence in 1..=80 {
+            let entry = block_on(journal.read(sequence, &mut buffer)).unwrap();
+            assert_eq!(entry.map(|e| e.payload[0]), Some(sequence as u8), "page {page}");
+        }
+    }
+}
+
+#[test]
 fn a_restart_does_not_use_up_the_refusals_share() {
     let flash = RamFlash::new(16 * 4096);
     let mut journal = open(&flash);

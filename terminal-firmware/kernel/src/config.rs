@@ -18,6 +18,9 @@ pub struct AidConfig {
     pub partial: bool,
     /// How its cards are proven genuine.
     pub suite: Suite,
+    /// With RSA: true if SM2 cards of the same identifier are accepted too. The gate's list has then two applications
+    /// of that identifier; of the second one only the suite and, if it is required, the domain count.
+    pub sm2: bool,
     /// Terminal transaction qualifiers (9F66).
     pub ttq: [u8; 4],
     /// The gate's preference, lower first; 0: after the preferred ones, by the card's priority.
@@ -55,7 +58,7 @@ pub struct Config {
 pub enum ConfigError {
     /// An identifier that does not have 5 to 16 bytes; its place in the list.
     Aid(usize),
-    /// An RSA application whose qualifiers do not announce fDDA version 01; its place in the list.
+    /// An RSA or SM2 application whose qualifiers do not announce fDDA version 01; its place in the list.
     Ttq(usize),
     /// An RSA application that accepts no format of signed data; its place in the list.
     Formats(usize),
@@ -84,8 +87,15 @@ impl Config {
         }
         let mut applications = Vec::new();
         for (i, application) in gate.applications.iter().enumerate() {
-            // Both lists have the same capacity.
-            let _ = applications.push(AidConfig::new(i, application)?);
+            let next = AidConfig::new(i, application)?;
+            let first = applications.iter_mut().find(|first: &&mut AidConfig| first.aid == next.aid);
+            match first {
+                Some(first) if first.pairs_with(&next) => first.join(next),
+                // Both lists have the same capacity.
+                _ => {
+                    let _ = applications.push(next);
+                }
+            }
         }
         Ok(Self {
             applications,
@@ -102,22 +112,41 @@ impl Config {
 
 impl AidConfig {
     fn new(place: usize, application: &Application) -> Result<Self, ConfigError> {
-        if application.suite == Suite::Rsa {
-            if application.ttq[3] & TTQ_FDDA_01 == 0 {
-                return Err(ConfigError::Ttq(place));
-            }
-            if application.formats.is_empty() {
-                return Err(ConfigError::Formats(place));
-            }
+        if application.suite != Suite::P256 && application.ttq[3] & TTQ_FDDA_01 == 0 {
+            return Err(ConfigError::Ttq(place));
+        }
+        if application.suite == Suite::Rsa && application.formats.is_empty() {
+            return Err(ConfigError::Formats(place));
         }
         Ok(Self {
             aid: Aid::new(&application.aid).ok_or(ConfigError::Aid(place))?,
             partial: application.partial,
             suite: application.suite,
+            sm2: false,
             ttq: application.ttq,
             preference: application.preference,
             formats: application.formats.clone(),
             domain_required: application.domain_required,
         })
+    }
+
+    /// True if this kernel proves SM2 cards of this identifier.
+    pub(crate) fn serves_sm2(&self) -> bool {
+        cfg!(feature = "sm2") && (self.sm2 || self.suite == Suite::Sm2)
+    }
+
+    /// True if the two are RSA and SM2.
+    fn pairs_with(&self, other: &Self) -> bool {
+        matches!((self.suite, other.suite), (Suite::Rsa, Suite::Sm2) | (Suite::Sm2, Suite::Rsa))
+    }
+
+    /// Takes the second application of the same identifier in.
+    fn join(&mut self, other: Self) {
+        if self.suite == Suite::Sm2 {
+            self.suite = other.suite;
+            self.formats = other.formats;
+        }
+        self.sm2 = true;
+        self.domain_required |= other.domain_required;
     }
 }

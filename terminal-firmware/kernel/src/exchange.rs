@@ -274,16 +274,18 @@ impl Exchange {
         }
         let application = self.application.as_ref().ok_or(CARD_ERROR)?;
         let flow = match application.suite {
-            Suite::Rsa if aid.rid() == UNIONPAY && !fci.supports_online_oda() => Flow::Standard,
-            Suite::P256 | Suite::Rsa => Flow::Quick,
-            Suite::Sm2 => return Err(Stop::Refuse(Reason::Unsupported)),
+            Suite::Sm2 if !cfg!(feature = "sm2") => return Err(Stop::Refuse(Reason::Unsupported)),
+            Suite::Rsa | Suite::Sm2 if aid.rid() == UNIONPAY && !fci.supports_online_oda() => Flow::Standard,
+            Suite::P256 | Suite::Rsa | Suite::Sm2 => Flow::Quick,
         };
         // In the quick flow the signature covers this list's values. The card supplies the list, so a gate that answers
         // any list signs nothing but zeros for a thief.
         let needed: &[(Tag, u8)] = match (flow, application.suite) {
             (Flow::Standard, _) => &[],
-            (_, Suite::Rsa) => &[(tags::UNPREDICTABLE_NUMBER, 4), (tags::AMOUNT, 6), (tags::CURRENCY, 2)],
-            (_, Suite::P256 | Suite::Sm2) => &[(tags::UNPREDICTABLE_NUMBER, 4)],
+            (_, Suite::P256) => &[(tags::UNPREDICTABLE_NUMBER, 4)],
+            (_, Suite::Rsa | Suite::Sm2) => {
+                &[(tags::UNPREDICTABLE_NUMBER, 4), (tags::AMOUNT, 6), (tags::CURRENCY, 2)]
+            }
         };
         let pdol = Dol::parse(fci.pdol.unwrap_or_default()).map_err(|_| CARD_ERROR)?;
         if !needed.iter().all(|&(tag, len)| pdol.contains(tag, len)) {
@@ -374,6 +376,7 @@ impl Exchange {
     /// Writes the values that the card asks for.
     fn fill(&self, config: &Config, ttq: &[u8; 4], list: &Dol<'_>, out: &mut [u8]) -> Result<(), Stop> {
         let tap = &self.tap;
+        let sm_support = [u8::from(self.application.as_ref().is_some_and(AidConfig::serves_sm2))];
         let amount = decimal_6(config.amount_fen);
         let country = config.country.to_be_bytes();
         let currency = config.currency.to_be_bytes();
@@ -389,8 +392,9 @@ impl Exchange {
                 tags::TRANSACTION_TIME => &time,
                 tags::UNPREDICTABLE_NUMBER => &tap.unpredictable,
                 tags::TERMINAL_TYPE => &[TERMINAL_TYPE],
-                // Amount other, verification results, type "purchase" and no SM support are zeros, as is all
-                // that the gate does not know.
+                tags::SM_SUPPORT => &sm_support,
+                // Amount other, verification results and type "purchase" are zeros, as is all that the gate does not
+                // know.
                 _ => return None,
             })
         });

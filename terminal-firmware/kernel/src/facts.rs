@@ -2,7 +2,7 @@
 
 use crate::card::Card;
 use crate::exchange::{Exchange, Flow, Stop};
-use crate::oda::{Oda, OdaFault, Outcome};
+use crate::oda::{self, Oda, OdaFault, Outcome};
 use crate::track2;
 use wavepass_protocol::lists::Suite;
 use wavepass_protocol::select::Aid;
@@ -88,11 +88,13 @@ pub(crate) fn facts<'a>(exchange: &'a Exchange, card: &'a Card, oda: &Oda) -> Fa
         track2,
         pdol,
         pdol_values,
-        oda_method: exchange.chosen().filter(|_| aid.is_some()).map(|application| match application.suite {
-            Suite::P256 => OdaMethod::Ecc,
-            Suite::Rsa if exchange.flow() == Flow::Standard => OdaMethod::Dda,
-            Suite::Rsa => OdaMethod::Fdda,
-            Suite::Sm2 => OdaMethod::Sm2,
+        oda_method: exchange.chosen().filter(|_| aid.is_some()).map(|application| {
+            match oda::suite(application, card) {
+                Suite::P256 => OdaMethod::Ecc,
+                Suite::Rsa if exchange.flow() == Flow::Standard => OdaMethod::Dda,
+                Suite::Rsa => OdaMethod::Fdda,
+                Suite::Sm2 => OdaMethod::Sm2,
+            }
         }),
         oda_result,
         oda_fault,

@@ -8,6 +8,8 @@ mod ecc;
 mod fault;
 mod issuers;
 mod rsa;
+#[cfg(feature = "sm2")]
+mod sm2;
 
 pub use fault::{OdaFault, SuiteError};
 pub(crate) use issuers::Issuers;
@@ -36,6 +38,9 @@ pub(crate) enum Certified {
     P256 { key: PublicKey, static_hash: [u8; 32], expiry: Date, expired: bool },
     /// RSA: the certificate itself names the token.
     Rsa { token: Token, expiry: Expiry, modulus: heapless::Vec<u8, MAX_MODULUS>, exponent: Exponent },
+    /// SM2: as RSA.
+    #[cfg(feature = "sm2")]
+    Sm2 { token: Token, expiry: Expiry, key: wavepass_protocol::sm2::PublicKey },
 }
 
 /// A step of authentication.
@@ -52,6 +57,7 @@ pub(crate) struct Context<'a> {
     pub(crate) card: &'a Card,
     pub(crate) tap: &'a TapInput,
     pub(crate) application: &'a AidConfig,
+    pub(crate) suite: Suite,
     pub(crate) flow: Flow,
     /// True once every record was read: what certificates need and is not here now will not come.
     pub(crate) records: bool,
@@ -155,14 +161,18 @@ impl Oda {
             card,
             tap: exchange.tap(),
             application,
+            suite: suite(application, card),
             flow: exchange.flow(),
             records: exchange.has_records(),
             complete: exchange.is_complete(),
         };
-        let next = match application.suite {
+        let next = match cx.suite {
             Suite::P256 => self.advance(&mut ecc::Ecc(verifier), &cx, issuers, env),
             Suite::Rsa => self.advance(&mut rsa::Rsa, &cx, issuers, env),
+            #[cfg(feature = "sm2")]
+            Suite::Sm2 => self.advance(&mut sm2::Sm2, &cx, issuers, env),
             // Refused when it was selected.
+            #[cfg(not(feature = "sm2"))]
             Suite::Sm2 => Err(OdaFault::Suite),
         };
         match next {
@@ -215,6 +225,22 @@ impl Oda {
     }
 }
 
+/// How the card is to be proven. Where the gate serves RSA and SM2 under one identifier, the form of the issuer's
+/// certificate tells; it decides nothing but which of the two is tried, and either is verified up to an authority's key
+/// of its own suite.
+pub(crate) fn suite(application: &AidConfig, card: &Card) -> Suite {
+    #[cfg(feature = "sm2")]
+    if application.sm2
+        && let Some(certificate) = card.get(tags::ISSUER_CERTIFICATE)
+    {
+        use wavepass_protocol::sm2::IssuerCertificate;
+        return if IssuerCertificate::is_one(certificate) { Suite::Sm2 } else { application.suite };
+    }
+    #[cfg(not(feature = "sm2"))]
+    let _ = card;
+    application.suite
+}
+
 /// The issuer of a card: remembered, or verified now and remembered. What may change between taps (the authority's
 /// key, its expiry, revocation) is looked at every time.
 fn take_issuer<M: Method, E: Environment>(
@@ -226,7 +252,7 @@ fn take_issuer<M: Method, E: Environment>(
     let certificate = cx.need(tags::ISSUER_CERTIFICATE)?;
     let index = cx.card.array::<1>(tags::CA_INDEX).ok_or(OdaFault::Missing(tags::CA_INDEX))?[0];
     let rid = cx.card.aid().ok_or(OdaFault::Suite)?.rid();
-    let ca = env.ca_key(&rid, index, cx.application.suite).ok_or(OdaFault::CaKeyUnknown)?;
+    let ca = env.ca_key(&rid, index, cx.suite).ok_or(OdaFault::CaKeyUnknown)?;
     if ca.last_day().is_none_or(|last| Date::at(cx.tap.now, 0) > last) {
         return Err(OdaFault::CaKeyExpired);
     }
@@ -270,6 +296,8 @@ fn agree(cx: &Context<'_>, issuer: &Issuer, card: &Certified, token: Token) -> R
     let (card_expiry, card_expired) = match *card {
         Certified::P256 { expiry, expired, .. } => (expiry.expiry(), expired),
         Certified::Rsa { expiry, .. } => (expiry, cx.today() > Date::last_of(expiry)),
+        #[cfg(feature = "sm2")]
+        Certified::Sm2 { expiry, .. } => (expiry, cx.today() > Date::last_of(expiry)),
     };
     Ok(Proven { token, card_expiry, expired: card_expired || issuer.expired(cx) })
 }

@@ -229,3 +229,286 @@ fn an_older_card_gives_one_cryptogram_a_tap_and_none_before_its_options() {
     present(&mut gate(), &unionpay(), &world(), &mut card);
     assert_eq!(card.transmit(authenticate).unwrap().data, [0x6D, 0x00]);
 }
+
+/// The national suite.
+#[cfg(feature = "sm2")]
+mod sm2 {
+    use super::*;
+    use wavepass_hce::faults::certificate_of;
+    use wavepass_kernel::{OdaFault, SuiteError};
+    use wavepass_protocol::lists::Revocation;
+    use wavepass_protocol::sm2::Sm2Error;
+
+    static SM2: LazyLock<Sm2Authority> = LazyLock::new(|| authority(1));
+
+    fn authority(seed: u8) -> Sm2Authority {
+        let order = Sm2AuthorityOrder {
+            rid: rsa::RID,
+            ca_index: 0xF1,
+            iin: [0x62, 0x99, 0x00, 0x02],
+            expiry: ISSUER_EXPIRY,
+            serial: [0, 0, 11],
+        };
+        Sm2Authority::generate(&mut ChaCha20Rng::from_seed([seed; 32]), order).unwrap()
+    }
+
+    fn order(n: u32) -> RsaOrder {
+        let token = Token::from_digits(&format!("62990002{n:08}")).unwrap();
+        RsaOrder {
+            token,
+            expiry: EXPIRY,
+            effective: EFFECTIVE,
+            psn: 1,
+            aid: RSA_DEBIT_AID.to_vec(),
+            serial: [0, 1, 3],
+            master_key: master_key_option_c(&IMK, &token, 1),
+        }
+    }
+
+    fn sm2_phone(n: u32) -> PhoneFile {
+        SM2.issue(&order(n), &[n as u8; 32]).unwrap()
+    }
+
+    /// The authorities of both suites have the same provider and index.
+    fn both() -> World {
+        let mut world = world();
+        let ca = SM2.ca_key();
+        world.authorities.push(Authority::new(ca.rid, ca.index, Suite::Sm2, &ca.key, &[]));
+        world
+    }
+
+    /// A gate whose list has the debit application with these suites.
+    fn serving(suites: &[Suite]) -> Config {
+        let mut gate = gate_config();
+        gate.applications.clear();
+        for suite in suites {
+            gate.applications.push(application(RSA_DEBIT_AID, *suite)).unwrap();
+        }
+        Config::new(&gate, *b"WAVE", 7).unwrap()
+    }
+
+    fn fault_of(config: &Config, world: &World, file: &PhoneFile) -> (Decision, Option<OdaFault>) {
+        let mut kernel = gate();
+        (present(&mut kernel, config, world, &mut phone(file)), kernel.facts().oda_fault)
+    }
+
+    const FORGED: Decision = Decision::Refuse(Reason::AuthenticationFailed);
+
+    #[test]
+    fn an_sm2_card_opens_a_gate_that_serves_the_suite_alone_or_with_rsa() {
+        for suites in [&[Suite::Sm2][..], &[Suite::Rsa, Suite::Sm2], &[Suite::Sm2, Suite::Rsa]] {
+            let (config, world, mut kernel) = (serving(suites), both(), gate());
+            let mut phone = phone(&sm2_phone(1));
+            for atc in 1..=2 {
+                let decision = present(&mut kernel, &config, &world, &mut phone);
+                let facts = kernel.facts();
+                assert_eq!(decision, OPEN, "{suites:?}: {:?}", facts.oda_fault);
+                assert_eq!((facts.token, facts.atc), (Some(order(1).token), Some(atc)));
+                assert_eq!((facts.expiry, facts.expiry_signed), (Some(EXPIRY), true));
+                assert_eq!((facts.oda_method, facts.oda_result), (Some(OdaMethod::Sm2), OdaResult::Passed));
+                assert_eq!(facts.pdol_values.last(), Some(&1), "DF69: the gate knows the suite");
+                assert!(cryptogram_is_right(&kernel, 1));
+            }
+        }
+    }
+
+    #[test]
+    fn an_rsa_card_opens_where_both_are_served_and_not_where_sm2_alone_is() {
+        let file = rsa_phone(RsaKind::default(), RSA_DEBIT_AID);
+        for suites in [[Suite::Rsa, Suite::Sm2], [Suite::Sm2, Suite::Rsa]] {
+            let mut kernel = gate();
+            let decision = present(&mut kernel, &serving(&suites), &both(), &mut phone(&file));
+            assert_eq!((decision, kernel.facts().oda_method), (OPEN, Some(OdaMethod::Fdda)));
+        }
+        let length = OdaFault::IssuerCertificate(SuiteError::Sm2(Sm2Error::Length(248)));
+        // The authority's RSA key is not even looked at.
+        assert_eq!(fault_of(&serving(&[Suite::Sm2]), &both(), &file), (FORGED, Some(length)));
+    }
+
+    #[test]
+    fn a_gate_that_serves_rsa_alone_does_not_say_that_it_knows_sm2_and_takes_no_sm2_answer() {
+        let config = serving(&[Suite::Rsa]);
+        let mut card = phone(&sm2_phone(1));
+        let mut options = vec![];
+        card.enter_field();
+        let (decision, _) = tap_by(Host::Late, &mut gate(), &config, &both(), input(morning()), &mut |c| {
+            if c[1] == 0xA8 {
+                options = c.to_vec();
+            }
+            card.transmit(c).unwrap().data
+        });
+        assert_eq!(options[options.len() - 2], 0, "DF69");
+        assert_eq!((decision, card.atc(0).unwrap()), (refused(Reason::CardError), 0));
+        // Even where somebody in the middle tells the card otherwise.
+        card.enter_field();
+        let mut kernel = gate();
+        let decision = tap_by(Host::Late, &mut kernel, &config, &both(), input(morning()), &mut |c| {
+            let mut command = c.to_vec();
+            if c[1] == 0xA8 {
+                let at = command.len() - 2;
+                command[at] = 1;
+            }
+            card.transmit(&command).unwrap().data
+        });
+        assert_eq!(decision.0, FORGED);
+    }
+
+    #[test]
+    fn a_changed_bit_in_what_an_sm2_card_signs_or_what_is_certified_of_it_is_found() {
+        let (config, world) = (serving(&[Suite::Rsa, Suite::Sm2]), both());
+        for tag in [0x90, 0x9F46, 0x9F4B, 0x9F69, 0x9F36, 0x82, 0x5A, 0x5F24, 0x5F25, 0x9F4A, 0x8F] {
+            let (mut place, mut len) = (0, 1);
+            while place < len {
+                // Another counter each time would be another signature.
+                let mut card = phone(&sm2_phone(2));
+                card.enter_field();
+                let mut kernel = gate();
+                let decision =
+                    tap_by(Host::Eager, &mut kernel, &config, &world, input(morning()), &mut |c| {
+                        patch(card.transmit(c).unwrap().data, tag, |value| {
+                            len = value.len();
+                            value[place] ^= 1 << (place % 8);
+                        })
+                    });
+                assert_eq!(decision.0, FORGED, "byte {place} of {tag:X}");
+                // The certificates' inner bytes are those of the layout's own tests.
+                place += if len > 16 { 7 } else { 1 };
+            }
+        }
+    }
+
+    #[test]
+    fn an_sm2_card_of_another_authority_issuer_number_or_tap_is_refused() {
+        let (config, mut world) = (serving(&[Suite::Rsa, Suite::Sm2]), both());
+        let stranger = authority(2).issue(&order(3), &[3; 32]).unwrap();
+        let signature = Some(OdaFault::IssuerCertificate(SuiteError::Sm2(Sm2Error::Signature)));
+        assert_eq!(fault_of(&config, &world, &stranger), (FORGED, signature));
+        let swapped = certificate_of(sm2_phone(3), &sm2_phone(4));
+        let signature = Some(OdaFault::CardCertificate(SuiteError::Sm2(Sm2Error::Signature)));
+        assert_eq!(fault_of(&config, &world, &swapped), (FORGED, signature));
+        let forged = sm2_phone(3).with_fault(Fault::ForgedSignature);
+        let signature = Some(OdaFault::DynamicSignature(SuiteError::Sm2(Sm2Error::Signature)));
+        assert_eq!(fault_of(&config, &world, &forged), (FORGED, signature));
+        let counter = sm2_phone(3).with_fault(Fault::WrongAtc);
+        let mismatch = Some(OdaFault::DynamicSignature(SuiteError::Sm2(Sm2Error::AtcMismatch)));
+        assert_eq!(fault_of(&config, &world, &counter), (FORGED, mismatch));
+        let stale = sm2_phone(3).with_fault(Fault::StaleDol);
+        assert_eq!(fault_of(&config, &world, &stale), (FORGED, Some(OdaFault::UnprotectedPdol)));
+        for (fault, reason) in
+            [(Fault::NoCryptogram, Reason::NoCryptogram), (Fault::Unused, Reason::UnusedCard)]
+        {
+            let file = sm2_phone(3).with_fault(fault);
+            assert_eq!(fault_of(&config, &world, &file).0, refused(reason));
+        }
+        world.revoked.push(Revocation { rid: rsa::RID, index: 0xF1, serial: [0, 0, 11] });
+        assert_eq!(fault_of(&config, &world, &sm2_phone(3)), (FORGED, Some(OdaFault::IssuerRevoked)));
+        world.authorities.retain(|a| a.suite != Suite::Sm2);
+        assert_eq!(fault_of(&config, &world, &sm2_phone(3)), (FORGED, Some(OdaFault::CaKeyUnknown)));
+    }
+
+    /// An SM2 card without DF61: INTERNAL AUTHENTICATE and GENERATE AC. `data` is what it signs with its dynamic number.
+    fn older_card(data: &[u8]) -> impl FnMut(&[u8]) -> Vec<u8> {
+        use wavepass_protocol::apdu::Command;
+        use wavepass_protocol::sm2::{
+            CardCertificate, CardFields, IssuerCertificate, IssuerFields, SigningKey,
+        };
+        const AIP: [u8; 2] = [0x20, 0x00];
+        let [ca, issuer, card] = [1, 2, 3].map(|seed| SigningKey::from_bytes(&[seed; 32]).unwrap());
+        let fields = IssuerFields {
+            issuer_id: [0x62, 0x99, 0x00, 0x02],
+            expiry: ISSUER_EXPIRY,
+            serial: [0, 0, 1],
+            key: issuer.public_key(),
+        };
+        let issuer_certificate = IssuerCertificate::issue(&fields, &ca).unwrap();
+        let token = order(1).token;
+        let signed = [
+            tlv(0x5A, token.bcd_short()),
+            tlv(0x5F24, &[0x29, 0x02, 0x28]),
+            tlv(0x8C, &[0x9F, 0x37, 4, 0x9A, 3]),
+            tlv(0x9F49, &[0x9F, 0x37, 4, 0x9F, 0x02, 6]),
+        ]
+        .concat();
+        let fields = CardFields { token, expiry: EXPIRY, serial: [0, 0, 2], key: card.public_key() };
+        let card_certificate = CardCertificate::issue(&fields, &issuer, &signed, &AIP).unwrap();
+        let pdol = tlv(0xA5, &tlv(0x9F38, &[0x9F, 0x66, 4, 0xDF, 0x69, 1]));
+        let files = Files {
+            aid: UNIONPAY_AID.to_vec(),
+            fci: tlv(0x6F, &[tlv(0x84, &UNIONPAY_AID), pdol].concat()),
+            records: vec![
+                (1, 1, tlv(0x70, &[tlv(0x8F, &[0x18]), tlv(0x90, &issuer_certificate)].concat())),
+                (1, 2, tlv(0x70, &tlv(0x9F46, &card_certificate))),
+                (2, 1, tlv(0x70, &signed)),
+            ],
+        };
+        let data = data.to_vec();
+        move |c| match Command::parse(c).unwrap() {
+            Command { ins: 0x88, data: sent, .. } => {
+                let body = [&[0x15, data.len() as u8][..], &data].concat();
+                let signature = card.sign(&[&body, sent]).unwrap();
+                ok(&tlv(0x77, &tlv(0x9F4B, &[&body[..], &signature].concat())))
+            }
+            Command { ins: 0xAE, .. } => {
+                ok(&tlv(0x80, &[&[0x80, 0, 7][..], &[0xAC; 8], &[7, 1, 1, 3, 0xA0]].concat()))
+            }
+            _ => files.answer(c, |values| {
+                assert_eq!(values, [0x61, 0x00, 0x00, 0x80, 0x01], "qualifiers, and DF69");
+                tlv(0x80, &[&AIP[..], &[0x08, 1, 2, 0, 0x10, 1, 1, 1]].concat())
+            }),
+        }
+    }
+
+    #[test]
+    fn an_older_sm2_card_opens_by_internal_authenticate_and_only_with_its_own_signature() {
+        use wavepass_protocol::sm2::SigningKey;
+        let config = serving(&[Suite::Rsa, Suite::Sm2]);
+        let mut world = World::new();
+        let ca = SigningKey::from_bytes(&[1; 32]).unwrap().public_key();
+        world.authorities.push(Authority::new(rsa::RID, 0x18, Suite::Sm2, ca.as_bytes(), &[]));
+        let mut card = older_card(&[4, 1, 2, 3, 4]);
+        let mut kernel = gate();
+        let (decision, commands) =
+            tap_by(Host::Eager, &mut kernel, &config, &world, input(morning()), &mut card);
+        assert_eq!(decision, OPEN, "{:?}", kernel.facts().oda_fault);
+        assert_eq!((kernel.facts().oda_method, kernel.facts().atc), (Some(OdaMethod::Sm2), Some(7)));
+        assert_eq!(commands.last().map(|c| c[1]), Some(0xAE));
+        for place in 0..1 + 1 + 5 + 64 {
+            let mut changed = |c: &[u8]| patch(card(c), 0x9F4B, |value| value[place] ^= 0x40);
+            assert_eq!(
+                tap_by(Host::Late, &mut kernel, &config, &world, input(morning()), &mut changed).0,
+                FORGED
+            );
+        }
+        // What was signed for another tap.
+        let mut answers = vec![];
+        tap_by(Host::Late, &mut kernel, &config, &world, input(morning()), &mut |c| {
+            answers.push(card(c));
+            answers.last().unwrap().clone()
+        });
+        let mut again = answers.into_iter();
+        let other = wavepass_kernel::TapInput { unpredictable: [9; 4], ..input(morning()) };
+        let replayed =
+            tap_by(Host::Late, &mut kernel, &config, &world, other, &mut |_| again.next().unwrap());
+        assert_eq!(replayed.0, FORGED);
+        // A dynamic number of a length that none has.
+        let mut odd = older_card(&[9, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
+        let refused = tap_by(Host::Late, &mut kernel, &config, &world, input(morning()), &mut odd).0;
+        assert_eq!(refused, FORGED);
+    }
+
+    #[test]
+    fn an_sm2_authority_survives_its_file_and_the_same_randomness_gives_the_same_cards() {
+        let again = Sm2Authority::from_json(&SM2.to_json()).unwrap();
+        assert_eq!(again.ca_key(), SM2.ca_key());
+        assert_eq!(again.issue(&order(1), &[1; 32]).unwrap().to_json(), sm2_phone(1).to_json());
+        assert_eq!(authority(1).to_json(), SM2.to_json());
+        assert_eq!(PhoneFile::from_json(&sm2_phone(1).to_json()).unwrap().to_json(), sm2_phone(1).to_json());
+        let other = authority(2).to_json();
+        let key = |json: &str| json.split("\"issuer_key\"").nth(1).unwrap().to_owned();
+        let mixed = SM2.to_json().replace(&key(&SM2.to_json()), &key(&other));
+        assert!(matches!(Sm2Authority::from_json(&mixed), Err(IssueError::Inconsistent)));
+        let mut elsewhere = order(1);
+        elsewhere.token = Token::from_digits("6299000100000001").unwrap();
+        assert!(matches!(SM2.issue(&elsewhere, &[1; 32]), Err(IssueError::NotOurToken)));
+    }
+}

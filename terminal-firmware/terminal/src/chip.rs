@@ -52,6 +52,7 @@ impl<T: Transport> Reader for Pn532Reader<T> {
     async fn look(&mut self) -> Found {
         match self.chip.poll().await {
             Ok(Detected::None) => Found::Nothing,
+            Ok(Detected::One(target)) if !target.card.takes_apdus() => Found::Ticket,
             Ok(Detected::One(target)) => {
                 self.target = Some(target);
                 Found::One

@@ -10,6 +10,8 @@ pub enum Found {
     Nothing,
     /// One card, activated and ready for commands.
     One,
+    /// One card that takes no APDUs, such as a plastic ticket.
+    Ticket,
     /// More than one.
     Several,
     /// The reader does not work; [`Reader::recover`] may help.

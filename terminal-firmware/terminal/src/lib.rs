@@ -24,21 +24,25 @@ macro_rules! log {
 mod chip;
 mod clock;
 mod drbg;
+mod emergency;
 mod hardware;
 pub mod layout;
 mod run;
 mod self_test;
 mod service;
 mod start;
+mod stopped;
 mod talk;
 
 pub use chip::{Pn532Reader, Time};
 pub use clock::Clock;
 pub use drbg::Drbg;
+pub use emergency::{EmergencyLatch, EmergencyWatch};
 pub use hardware::{Found, Line, Panel, PanelEvent, Reader, Sign};
 pub use run::{Fault, Health, Terminal};
 pub use self_test::{SelfTestError, self_test};
 pub use service::Service;
 pub use start::{Provisioner, Refused, Stop, start};
+pub use stopped::{out_of_service, while_starting};
 /// The driver of the reader chip.
 pub use wavepass_pn532 as pn532;

@@ -7,7 +7,10 @@
 
 use crate::hardware::Line;
 use crate::start::{Provisioner, Refused};
+use crate::stopped::FEED;
 use core::fmt::{self, Write};
+use embassy_futures::select::{Either, select};
+use embassy_time::Timer;
 use sha2::{Digest, Sha256};
 use wavepass_protocol::link::FrameReader;
 use wavepass_protocol::provisioning::MAX_FILE;
@@ -16,14 +19,15 @@ use zeroize::Zeroize;
 const HASH: usize = 32;
 
 /// The service mode on a line.
-pub struct Service<'l, L> {
+pub struct Service<'l, L, A> {
     line: &'l mut L,
+    alive: A,
 }
 
-impl<'l, L: Line> Service<'l, L> {
-    /// On this line.
-    pub const fn new(line: &'l mut L) -> Self {
-        Self { line }
+impl<'l, L: Line, A: FnMut()> Service<'l, L, A> {
+    /// On this line. `alive` feeds the watchdog while a file is waited for.
+    pub const fn new(line: &'l mut L, alive: A) -> Self {
+        Self { line, alive }
     }
 
     fn say(&mut self, what: fmt::Arguments<'_>) {
@@ -51,14 +55,17 @@ fn checked(frame: &[u8]) -> Option<&[u8]> {
     (file.len() <= MAX_FILE && Sha256::digest(file)[..] == *hash).then_some(file)
 }
 
-impl<L: Line> Provisioner for Service<'_, L> {
+impl<L: Line, A: FnMut()> Provisioner for Service<'_, L, A> {
     async fn file(&mut self, into: &mut [u8; MAX_FILE]) -> Option<usize> {
         self.say(format_args!("not commissioned; send the provisioning file"));
         let mut frames = FrameReader::new();
         loop {
             // Byte by byte: what follows the frame is the next call's.
             let mut byte = [0];
-            self.line.read(&mut byte).await;
+            while let Either::Second(()) = select(self.line.read(&mut byte), Timer::after(FEED)).await {
+                (self.alive)();
+            }
+            (self.alive)();
             let Some(frame) = frames.push(byte[0]) else { continue };
             let file = frame.ok().and_then(checked);
             if let Some(file) = file {
@@ -82,6 +89,9 @@ impl<L: Line> Provisioner for Service<'_, L> {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use core::cell::Cell;
+    use core::future::poll_fn;
+    use core::task::Poll;
     use std::collections::VecDeque;
     use std::string::String;
     use std::vec::Vec;
@@ -129,11 +139,40 @@ pub(crate) mod tests {
         let noise = [&b"AT\r\n"[..], &damaged, &[1, 1, 1, 1], &[0x55; 2000], &long].concat();
         let mut bench = bench(&noise);
         let mut file = [0; MAX_FILE];
-        let len = block_on(Service::new(&mut bench).file(&mut file)).unwrap();
+        let len = block_on(Service::new(&mut bench, || {}).file(&mut file)).unwrap();
         assert_eq!(&file[..len], [7; MAX_FILE]);
         let said = String::from_utf8(bench.said).unwrap();
         let refusals = said.matches("wavepass: refused: the frame is damaged; send it again\n").count();
         assert!(refusals >= 2, "{said}");
+    }
+
+    /// A line that says nothing until the watchdog was fed.
+    struct Late<'a> {
+        fed: &'a Cell<bool>,
+        bench: Bench,
+    }
+
+    impl Line for Late<'_> {
+        async fn read(&mut self, into: &mut [u8]) -> usize {
+            poll_fn(|_| if self.fed.get() { Poll::Ready(()) } else { Poll::Pending }).await;
+            self.bench.read(into).await
+        }
+
+        fn room(&self) -> usize {
+            self.bench.room()
+        }
+
+        fn queue(&mut self, bytes: &[u8]) {
+            self.bench.queue(bytes);
+        }
+    }
+
+    #[test]
+    fn the_watchdog_is_fed_while_nobody_sends_a_file() {
+        let fed = Cell::new(false);
+        let mut line = Late { fed: &fed, bench: bench(&sealed(b"the file")) };
+        let len = block_on(Service::new(&mut line, || fed.set(true)).file(&mut [0; MAX_FILE]));
+        assert_eq!(len, Some(8));
     }
 
     #[test]

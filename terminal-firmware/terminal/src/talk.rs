@@ -8,7 +8,7 @@ use crate::drbg::Drbg;
 use crate::hardware::Line;
 use embassy_time::{Duration, Instant};
 use embedded_storage_async::nor_flash::NorFlash;
-use wavepass_gate::{Gate, GateError, Health, Link, LinkState, Room};
+use wavepass_gate::{Gate, GateError, Health, Link, LinkState, Room, Trouble};
 use wavepass_protocol::link::MAX_FRAME;
 
 /// A host answers a hello, and acknowledges what it was sent, well within this.
@@ -19,12 +19,51 @@ const SILENCE: Duration = Duration::from_secs(200);
 const PAUSE: Duration = Duration::from_secs(1);
 /// How often the host is told how the gate is.
 const REPORT: Duration = Duration::from_secs(600);
+/// How soon again where something has changed.
+const CHANGED: Duration = Duration::from_secs(10);
+/// So much more stack than was told is a change.
+const STACK_STEP: u32 = 256;
+
+/// What the host was told of the gate's health, and when.
+struct Told {
+    at: Instant,
+    stack_used: u32,
+    reader_recoveries: u32,
+    uncounted_refusals: u32,
+    trouble: Option<Trouble>,
+}
+
+impl Told {
+    fn new(health: &Health, at: Instant) -> Self {
+        let &Health { stack_used, reader_recoveries, uncounted_refusals, trouble, .. } = health;
+        Self { at, stack_used, reader_recoveries, uncounted_refusals, trouble }
+    }
+
+    /// Whether it is time to tell again. `news`: something happened that no number shows.
+    fn is_old(&self, health: &Health, news: bool, now: Instant) -> bool {
+        let changed = news
+            || health.trouble != self.trouble
+            || health.reader_recoveries != self.reader_recoveries
+            || health.uncounted_refusals != self.uncounted_refusals
+            || health.stack_used >= self.stack_used.saturating_add(STACK_STEP);
+        now >= self.at + if changed { CHANGED } else { REPORT }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum FirstTap {
+    Awaited,
+    News,
+    Told,
+}
 
 pub(crate) struct Talk {
     link: Option<Link>,
     begun: Instant,
     heard: Instant,
-    reported: Option<Instant>,
+    told: Option<Told>,
+    /// The first tap since start: none yet, one that the host is to hear of, or told.
+    first_tap: FirstTap,
     /// Since when something has been waiting to be acknowledged, and up to which number was acknowledged then.
     waiting: Option<(Instant, u32)>,
     /// No attempt before this.
@@ -34,7 +73,22 @@ pub(crate) struct Talk {
 impl Talk {
     pub(crate) fn new() -> Self {
         let now = Instant::MIN;
-        Self { link: None, begun: now, heard: now, reported: None, waiting: None, not_before: now }
+        Self {
+            link: None,
+            begun: now,
+            heard: now,
+            told: None,
+            first_tap: FirstTap::Awaited,
+            waiting: None,
+            not_before: now,
+        }
+    }
+
+    /// A card was presented. What the first one since start took of the stack is told soon.
+    pub(crate) fn tapped(&mut self) {
+        if self.first_tap == FirstTap::Awaited {
+            self.first_tap = FirstTap::News;
+        }
     }
 
     /// Bytes came from the host.
@@ -66,7 +120,7 @@ impl Talk {
 
     fn end(&mut self, now: Instant) {
         self.link = None;
-        self.reported = None;
+        self.told = None;
         self.not_before = now + PAUSE;
     }
 
@@ -96,9 +150,13 @@ impl Talk {
             return Ok(());
         }
         let Some(link) = self.link.as_mut() else { return Ok(()) };
-        if link.state() == LinkState::Open && self.reported.is_none_or(|at| now >= at + REPORT) {
+        let news = self.first_tap == FirstTap::News;
+        if link.state() == LinkState::Open && self.told.as_ref().is_none_or(|t| t.is_old(health, news, now)) {
             link.report(health.clone());
-            self.reported = Some(now);
+            self.told = Some(Told::new(health, now));
+            if news {
+                self.first_tap = FirstTap::Told;
+            }
         }
         while line.room() >= MAX_FRAME {
             match gate.link_next(link, &mut frame).await? {
@@ -128,5 +186,26 @@ impl Talk {
             log!(warn, "nothing heard from the host");
             self.end(now);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn health_is_told_again_soon_where_it_changed_and_else_every_ten_minutes() {
+        let at = Instant::from_secs;
+        let before = Health { stack_used: 1_000, ..Health::default() };
+        let told = Told::new(&before, at(0));
+        let when = |health: &Health, news| (0..=600).find(|&s| told.is_old(health, news, at(s)));
+        assert_eq!(when(&before, false), Some(600));
+        assert_eq!(when(&before, true), Some(10));
+        assert_eq!(when(&Health { stack_used: 1_255, ..before.clone() }, false), Some(600));
+        assert_eq!(when(&Health { stack_used: 1_256, ..before.clone() }, false), Some(10));
+        assert_eq!(when(&Health { reader_recoveries: 1, ..before.clone() }, false), Some(10));
+        let trouble = Some(Trouble::JournalLost);
+        assert_eq!(when(&Health { trouble, ..before.clone() }, false), Some(10));
+        assert_eq!(when(&Health { uncounted_refusals: 1, ..before.clone() }, false), Some(10));
     }
 }

@@ -3,6 +3,7 @@
 //! `cargo x test` drives them on stable with seeds and seeded mutation ([`TARGETS`]); `cargo fuzz run NAME`
 //! (nightly) runs the same functions under a coverage-guided fuzzer, see `fuzz/`.
 
+mod phone;
 mod pn532;
 mod targets;
 
@@ -24,6 +25,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "select", run: targets::select, seeds: targets::card_seeds },
     Target { name: "ecc_certificate", run: targets::ecc_certificate, seeds: targets::certificate_seeds },
     Target { name: "rsa_certificate", run: targets::rsa_certificate, seeds: targets::rsa_seeds },
+    Target { name: "sm2_certificate", run: targets::sm2_certificate, seeds: targets::sm2_seeds },
     Target { name: "sealed", run: targets::sealed, seeds: targets::sealed_seeds },
     Target { name: "link", run: targets::link, seeds: targets::link_seeds },
     Target { name: "list", run: targets::list, seeds: targets::list_seeds },
@@ -34,6 +36,9 @@ pub const TARGETS: &[Target] = &[
     Target { name: "keylog", run: targets::keylog, seeds: targets::keylog_seeds },
     Target { name: "tariff", run: targets::tariff, seeds: targets::tariff_seeds },
     Target { name: "phone_file", run: targets::phone_file, seeds: targets::phone_seeds },
+    Target { name: "phone_text", run: phone::text, seeds: phone::text_seeds },
+    Target { name: "phone_chip", run: phone::chip, seeds: phone::chip_seeds },
+    Target { name: "phone_log", run: phone::log, seeds: phone::log_seeds },
     Target { name: "pn532_frame", run: pn532::frame, seeds: pn532::frame_seeds },
     Target { name: "pn532_reader", run: pn532::reader, seeds: pn532::reader_seeds },
 ];

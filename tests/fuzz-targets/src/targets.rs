@@ -19,6 +19,7 @@ use wavepass_protocol::provisioning::{MAX_FILE, Provisioning};
 use wavepass_protocol::rsa::{self, Exponent, IccCert, IssuerCert, RsaKey};
 use wavepass_protocol::seal::{Chain, Header, MAX_SEALED, Sealed, seal};
 use wavepass_protocol::select::{Afl, Fci, oda_part, parse_ppse};
+use wavepass_protocol::sm2;
 use wavepass_protocol::tap::{Direction, Entry, MAX_BODY, Outcome, Passage};
 use wavepass_protocol::time::UnixMs;
 use wavepass_protocol::tlv;
@@ -83,6 +84,28 @@ pub(crate) fn ecc_certificate(data: &[u8]) {
     if let Ok(certificate) = CardCertificate::parse(data) {
         black_box(certificate.check_time(UnixMs(1_795_478_399_000)).is_ok());
     }
+}
+
+pub(crate) fn sm2_certificate(data: &[u8]) {
+    let key = sm2::PublicKey::from_bytes([7; sm2::KEY_LEN]);
+    if let Ok(certificate) = sm2::IssuerCertificate::parse(data) {
+        assert!(certificate.verify(&certificate.fields.key).is_err(), "nobody signed it");
+    }
+    if let Ok(certificate) = sm2::CardCertificate::parse(data) {
+        assert!(certificate.verify(&certificate.fields.key, data, &[0x20, 0]).is_err(), "nobody signed it");
+    }
+    assert!(sm2::verify_dynamic(&key, data, &[]).is_err(), "the key is no point of the curve");
+}
+
+pub(crate) fn sm2_seeds() -> Vec<Vec<u8>> {
+    let mut issuer = vec![0x12, 0x62, 0x22, 0x02, 0xFF, 0x12, 0x30, 1, 2, 3, 4, 0, 0x11, 0x40];
+    issuer.resize(sm2::ISSUER_CERTIFICATE_LEN, 0x55);
+    let mut card = vec![0x14, 0x62, 0x12, 0x34, 0x56, 0x78, 0x90, 0x12, 0x34, 0xFF, 0xFF];
+    card.extend([0x12, 0x30, 1, 2, 3, 4, 0, 0x11, 0x40]);
+    card.resize(sm2::CARD_CERTIFICATE_LEN, 0x55);
+    let mut dynamic = vec![0x15, 3, 2, 0, 1];
+    dynamic.resize(sm2::QUICK_SIGNATURE_LEN, 0x55);
+    vec![issuer, card, dynamic]
 }
 
 pub(crate) fn rsa_certificate(data: &[u8]) {
@@ -215,6 +238,7 @@ fn config() -> Config {
     let applications = [
         application(b"\xF0WAVEPASS\x01", Suite::P256),
         application(&[0xA0, 0, 0, 3, 0x33, 1, 1, 1], Suite::Rsa),
+        application(&[0xA0, 0, 0, 3, 0x33, 1, 1, 1], Suite::Sm2),
     ];
     let config = GateConfig {
         utc_offset_min: 480,
@@ -231,6 +255,16 @@ fn config() -> Config {
     Config::new(&config, *b"WAVE", 1).expect("a sound configuration")
 }
 
+fn tap() -> TapInput {
+    TapInput {
+        now: UnixMs(1_795_478_399_000),
+        utc_offset_min: 480,
+        unpredictable: [1; 4],
+        start_us: 0,
+        relay_entropy: [[2; 4], [3; 4]],
+    }
+}
+
 /// Whether the step's command is timed; `None`: there is none.
 fn kind(step: Step<'_>) -> Option<bool> {
     match step {
@@ -244,16 +278,9 @@ fn kind(step: Step<'_>) -> Option<bool> {
 pub(crate) fn kernel(data: &[u8]) {
     let config = config();
     let mut kernel = Kernel::new(Yes);
-    let tap = TapInput {
-        now: UnixMs(1_795_478_399_000),
-        utc_offset_min: 480,
-        unpredictable: [1; 4],
-        start_us: 0,
-        relay_entropy: [[2; 4], [3; 4]],
-    };
     let mut rest = data;
     let mut commands = 0;
-    let mut next = kind(kernel.begin(&config, tap));
+    let mut next = kind(kernel.begin(&config, tap()));
     while let Some(is_timed) = next {
         commands += 1;
         assert!(commands <= usize::from(limits::MAX_APDUS), "a card kept the gate busy");
@@ -473,9 +500,49 @@ pub(crate) fn kernel_seeds() -> Vec<Vec<u8>> {
         let len = (data.len() + 2) as u16;
         [&len.to_be_bytes()[..], data, &[0x90, 0x00]].concat()
     };
+    // A card that can be timed: offer, timed answer, options that repeat it.
+    let fci = [
+        &[0x6F, 0x30, 0x84, 0x0A][..],
+        b"\xF0WAVEPASS\x01",
+        &[0xA5, 0x22, 0x9F, 0x38, 0x18],
+        PDOL,
+        &[0xBF, 0x0C, 0x04, 0xDF, 0x72, 0x01, 0x01],
+    ]
+    .concat();
+    let timed = [0x80, 0x0A, 9, 9, 9, 9, 0, 1, 0, 20, 0, 10];
+    let entropy = [0xDF, 0x73, 0x0E, 1, 1, 1, 1];
+    let options = [
+        &[0x77, 0x20, 0x82, 2, 0x21, 1, 0x94, 4, 8, 1, 1, 0, 0x9F, 0x36, 2, 0, 1][..],
+        &entropy,
+        &timed[2..],
+    ];
+    let near = [answer(PPSE), answer(&fci), answer(&timed), answer(&options.concat())].concat();
+    // An older card, answers without tags: options, a record with both lists, signature, cryptogram.
+    let aid = [0xA0, 0, 0, 3, 0x33, 1, 1, 1];
+    let directory = [
+        &[0x6F, 0x21, 0x84, 0x0E][..],
+        b"2PAY.SYS.DDF01",
+        &[0xA5, 0x0F, 0xBF, 0x0C, 0x0C, 0x61, 0x0A, 0x4F, 8],
+        &aid[..7],
+        &[1],
+    ]
+    .concat();
+    let fci = [&[0x6F, 0x0C, 0x84, 8][..], &aid, &[0xA5, 0]].concat();
+    let lists = [0x70, 0x0B, 0x8C, 3, 0x9F, 0x37, 4, 0x9F, 0x49, 3, 0x9F, 0x37, 4];
+    let cryptogram = [0x80, 0x0C, 0x80, 0, 1, 8, 7, 6, 5, 4, 3, 2, 1, 7];
+    let older = [
+        answer(&directory),
+        answer(&fci),
+        answer(&[0x80, 6, 0x20, 0, 8, 1, 1, 1]),
+        answer(&lists),
+        answer(&[0x80, 4, 1, 2, 3, 4]),
+        answer(&cryptogram),
+    ]
+    .concat();
     let gpo = [0x77, 0x0E, 0x82, 2, 0x21, 0, 0x94, 4, 8, 1, 1, 0, 0x9F, 0x36, 2, 0];
     let record = [0x70, 0x03, 0x8F, 0x01, 0x01];
-    vec![[answer(PPSE), answer(FCI), answer(&gpo), answer(&record), answer(&record)].concat(), answer(PPSE)]
+    let cut = [answer(PPSE), answer(FCI), answer(&gpo), answer(&record), answer(&record)].concat();
+    vec![cut, answer(PPSE), near, older]
 }
 
 pub(crate) fn journal_seeds() -> Vec<Vec<u8>> {
@@ -516,4 +583,41 @@ pub(crate) fn tariff_seeds() -> Vec<Vec<u8>> {
 
 pub(crate) fn phone_seeds() -> Vec<Vec<u8>> {
     vec![b"{\"applications\":[],\"faults\":[\"unused\"]}".to_vec(), b"{}".to_vec()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The instructions of the commands that a seed draws from the kernel.
+    fn drawn(seed: &[u8]) -> Vec<u8> {
+        let mut kernel = Kernel::new(Yes);
+        let config = config();
+        let (mut rest, mut drawn) = (seed, vec![]);
+        let mut step = kernel.begin(&config, tap());
+        loop {
+            let (command, timed) = match step {
+                Step::Send(command) => (command, false),
+                Step::Timed(command) => (command, true),
+                Step::Last => return drawn,
+            };
+            drawn.push(command[1]);
+            let (len, tail) = rest
+                .split_first_chunk()
+                .map_or((0, rest), |(len, tail)| (usize::from(u16::from_be_bytes(*len)), tail));
+            let (answer, after) = tail.split_at(len.min(tail.len()));
+            rest = after;
+            step = match timed {
+                true => kernel.timed_answer(&config, answer, 0, 0),
+                false => kernel.answer(&config, answer, 0),
+            };
+        }
+    }
+
+    #[test]
+    fn the_seeds_reach_a_timed_exchange_and_an_older_card_s_last_command() {
+        let seeds = kernel_seeds();
+        assert_eq!(drawn(&seeds[2]), [0xA4, 0xA4, 0xEA, 0xA8, 0xB2]);
+        assert_eq!(drawn(&seeds[3]), [0xA4, 0xA4, 0xA8, 0xB2, 0x88, 0xAE]);
+    }
 }

@@ -1,5 +1,6 @@
 //! What the tests share: one at a time on two cores, a town, and presenting a card.
 
+use city::world::Kind;
 use sqlx::{Connection, Row, SqliteConnection};
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -25,6 +26,12 @@ pub fn long() -> bool {
 
 pub fn town(root: &Path, phones: u32, seed: u64) -> Town {
     Town::found(root, Path::new(env!("CARGO_BIN_EXE_town-gateway")), phones, seed).unwrap()
+}
+
+/// A good phone of the town, by its number among them.
+pub fn phone(town: &Town, index: usize) -> Box<dyn Card + Send> {
+    let phone = town.cards.iter().filter(|c| c.0 == Kind::Phone).nth(index).unwrap();
+    Box::new(phone.1.clone())
 }
 
 /// Holds a card to the gate until it decides, lets the rider through or not, and takes the card away.

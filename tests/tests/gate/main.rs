@@ -4,5 +4,6 @@
 mod common;
 mod faults;
 mod noise;
+mod panel;
 mod power_cuts;
 mod taps;

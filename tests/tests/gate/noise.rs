@@ -59,6 +59,8 @@ fn noise_on_the_reader_s_line_opens_nothing_and_hangs_nothing() {
     assert!(matches!(shown, Shown::Open(_, false)), "{shown:?}");
     let counters = gate.chip.counters();
     let said = town.gate(GATE).unwrap();
+    assert_eq!(gate.starts(), 1, "the gate was reset");
+    assert!(said.as_ref().is_some_and(|gate| gate["health"]["panic"].is_null()), "{said:?}");
     println!("{} taps, {opened} opened; the chip: {counters:?}; the gate says {said:?}", cards.len());
     assert!(opened > taps / 3, "only {opened} of {taps} opened");
 }

@@ -1,5 +1,7 @@
 //! Power cuts: QEMU is killed at random moments, again and again, on the same flash. What was opened is in the gateway,
-//! once; numbers have no gap and no repeat; no key and no unpredictable number serves twice.
+//! once; numbers have no gap and no repeat; no key and no unpredictable number serves twice; a denied card opens in no
+//! life. The gate's entropy is the same at every start, so that only what its generator keeps in flash tells one life's
+//! numbers from another's.
 
 use crate::common::{GATE, alone, long, stored, town};
 use city::world::Kind;
@@ -9,7 +11,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use wavepass_hce::card::{Answer, Card, CardFault};
-use wavepass_tests::qemu::{QemuGate, Shown};
+use wavepass_protocol::tap::Reason;
+use wavepass_tests::qemu::{Power, QemuGate, Shown};
 use wavepass_tests::town::SharedCard;
 
 /// Every unpredictable number that gates sent to cards, and whether one came twice.
@@ -17,6 +20,14 @@ use wavepass_tests::town::SharedCard;
 struct Unpredictable {
     seen: HashSet<[u8; 4]>,
     repeated: Vec<[u8; 4]>,
+}
+
+/// The card at the reader.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Held {
+    /// A good phone, by its number.
+    Good(usize),
+    Denied,
 }
 
 /// A card that looks at what the gate asks of it.
@@ -59,9 +70,28 @@ fn a_gate_that_loses_power_at_any_moment_loses_no_tap_and_repeats_nothing() {
     // What the panel said, over all lives of the gate: the number of each opening and the phone that it was for.
     let mut opened: BTreeMap<u32, usize> = BTreeMap::new();
     let mut seen_numbers: BTreeSet<u32> = BTreeSet::new();
+    let entropy = root.path().join("entropy");
+    std::fs::write(&entropy, [0x5A; 32]).unwrap();
+    let power = Power { entropy: Some(entropy), ..Power::default() };
+
+    // A first life in which the deny list comes into force, with a good phone on it.
+    let (denied, phones) = phones.split_first().unwrap();
+    let position = town.cards.iter().position(|c| c.0 == Kind::Phone).unwrap();
+    let denied_key = town.token_key(position).unwrap();
+    town.command(&["deny", "add", "--token", &denied_key, "--cause", "lost", "--note", "test"]).unwrap();
+    let listed = town.list_version("deny").unwrap();
+    let in_force = |g: &serde_json::Value| {
+        let mut lists = g["lists"].as_array().into_iter().flatten();
+        lists.any(|l| l["kind"] == "deny" && l["version"].as_u64() >= Some(listed))
+    };
+    let mut gate = QemuGate::power_up_with(&power, &folder, town.gateway.addresses(), 1).unwrap();
+    town.wait_gate(GATE, in_force).unwrap();
+    gate.cut().unwrap();
+    let mut denials = 0;
 
     for cut in 0..cuts {
-        let mut gate = QemuGate::power_up(&folder, town.gateway.addresses(), u64::from(cut)).unwrap();
+        let mut gate =
+            QemuGate::power_up_with(&power, &folder, town.gateway.addresses(), u64::from(cut)).unwrap();
         // Every fourth time the power goes while the gate starts, else some time after it was ready.
         if cut % 4 != 3 {
             gate.wait_for(|shown| *shown == Shown::Ready);
@@ -79,18 +109,24 @@ fn a_gate_that_loses_power_at_any_moment_loses_no_tap_and_repeats_nothing() {
                     stop.store(true, Ordering::Relaxed);
                 });
             }
-            let mut held: Option<usize> = None;
+            let mut held: Option<Held> = None;
             while Instant::now() < end {
                 if held.is_none() {
-                    held = Some(next_phone % phones.len());
+                    // The denied phone comes as every third.
+                    let card = if next_phone % 3 == 1 {
+                        held = Some(Held::Denied);
+                        SharedCard::clone(denied)
+                    } else {
+                        held = Some(Held::Good(next_phone % phones.len()));
+                        SharedCard::clone(phones[next_phone % phones.len()])
+                    };
                     next_phone += 1;
-                    let card = SharedCard::clone(phones[held.unwrap_or_default()]);
                     gate.chip.present(Box::new(Watched { card, numbers: Arc::clone(&numbers) }));
                 }
                 let Some(shown) = gate.shown(end.saturating_duration_since(Instant::now())) else { break };
                 match shown {
                     Shown::Open(sequence, again) => {
-                        let phone = held.unwrap_or_default();
+                        let Some(Held::Good(phone)) = held else { panic!("{held:?} opened the gate") };
                         let before = opened.insert(sequence, phone);
                         assert!(
                             before.is_none_or(|p| again && p == phone),
@@ -100,7 +136,8 @@ fn a_gate_that_loses_power_at_any_moment_loses_no_tap_and_repeats_nothing() {
                         gate.chip.remove();
                         gate.press(b'P').unwrap();
                     }
-                    Shown::Refused(_, Some(sequence)) => {
+                    Shown::Refused(why, Some(sequence)) => {
+                        denials += u32::from(held == Some(Held::Denied) && why == Reason::Denied.word());
                         assert!(seen_numbers.insert(sequence), "entry {sequence} was shown before");
                         gate.chip.remove();
                     }
@@ -112,9 +149,12 @@ fn a_gate_that_loses_power_at_any_moment_loses_no_tap_and_repeats_nothing() {
         });
     }
 
+    assert!(denials > cuts / 5, "the denied phone was refused as such only {denials} times");
     // One last life without a cut: everything that is in the journal comes to the gateway.
-    let mut gate = QemuGate::power_up(&folder, town.gateway.addresses(), 1).unwrap();
+    let mut gate = QemuGate::power_up_with(&power, &folder, town.gateway.addresses(), 1).unwrap();
     gate.wait_for(|shown| *shown == Shown::Ready);
+    let shown = crate::common::present(&mut gate, vec![Box::new(SharedCard::clone(denied))], None);
+    assert!(matches!(shown, Shown::Refused(why, Some(_)) if why == Reason::Denied.word()), "after all cuts");
     let said = town
         .wait_gate(GATE, |g| {
             let next = g["next"].as_u64().unwrap_or(0);

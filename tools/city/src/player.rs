@@ -30,7 +30,7 @@ use wavepass_protocol::time::UnixMs;
 const JOURNAL_BYTES: usize = 1 << 20;
 /// The key log wears sooner than the journal: docs/formats.md, Wear and life.
 const KEYS_BYTES: usize = 16 * 4096;
-const IDENTITY_BYTES: usize = 2 * 4096;
+const CELL_BYTES: usize = 2 * 4096;
 /// The deny list twice: 100,000 tokens of five bytes, as a gate's flash has room for.
 const DENY_BYTES: usize = 2 * 512 * 1024;
 /// Two halves of each other list.
@@ -130,7 +130,8 @@ fn areas(folder: &Path) -> Result<Areas<FileFlash>, DataError> {
     Ok(Areas {
         journal: open("journal.flash", JOURNAL_BYTES)?,
         keys: open("keys.flash", KEYS_BYTES)?,
-        identity: open("identity.flash", IDENTITY_BYTES)?,
+        identity: open("identity.flash", CELL_BYTES)?,
+        floor: open("floor.flash", CELL_BYTES)?,
         lists: [
             open("deny.flash", DENY_BYTES)?,
             open("ca-keys.flash", LIST_BYTES)?,

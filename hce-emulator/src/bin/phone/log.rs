@@ -47,6 +47,7 @@ impl Log {
             Event::Exchange { command, answer, took } => {
                 self.follower.exchange(command, answer).to_json(*took)
             }
+            Event::Chip(why) => json!({ "event": "chip", "why": why.to_string() }),
             Event::Lost(why) => json!({ "event": "lost", "why": why.to_string() }),
             Event::Ended(why) => json!({ "event": "ended", "why": why.to_string() }),
             _ => return,
@@ -77,6 +78,7 @@ impl Log {
             Event::NoReader(why) => {
                 anstream::eprintln!("{DIM}no reader yet: {why}; is pcscd running, with vpcd in it?{DIM:#}");
             }
+            Event::Chip(why) => anstream::eprintln!("{ERROR}{why}{ERROR:#}"),
             Event::Lost(why) => anstream::eprintln!("{DIM}{why}{DIM:#}"),
             Event::Ended(why) => anstream::eprintln!("{DIM}{why}{DIM:#}"),
             _ => {}

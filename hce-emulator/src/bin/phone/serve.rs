@@ -4,14 +4,18 @@
 use crate::log::{self, Log, Logged, Look};
 use crate::{BOLD, ERROR};
 use clap::ValueEnum;
-use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
+use serial2::SerialPort;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+use wavepass_hce::contactless::Identity;
 use wavepass_hce::decode::Numbers;
 use wavepass_hce::phone::{Phone, PhoneFile};
 use wavepass_hce::pn532::{SimulatedChip, Switches};
+use wavepass_hce::pn532_target;
 use wavepass_hce::script::{Script, Scripted};
 use wavepass_hce::state::Durability;
 use wavepass_hce::tcp;
@@ -21,13 +25,15 @@ use wavepass_hce::vpcd::{self, Slot};
 ///
 /// With --vpcd it lies in a virtual PC/SC reader of a real pcscd (Debian: pcscd, vsmartcard-vpcd). With --tcp messages
 /// are a length (two bytes, big-endian) and an APDU. With --pn532 it is the serial line of a simulated PN532 with the
-/// phone in its field, to which QEMU's `-serial tcp:ADDRESS:PORT` connects. One reader at a time. Ctrl-C ends.
+/// phone in its field, to which QEMU's `-serial tcp:ADDRESS:PORT` connects. With --pn532-target a real PN532 on a
+/// serial port plays the card to any reader; this has not been tried on hardware yet. One reader at a time. Ctrl-C ends.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  \
     phone serve anna.json --vpcd                             in pcscd's virtual reader on this computer\n  \
     phone serve anna.json --tcp 127.0.0.1:35000\n  \
     phone serve anna.json --tcp 127.0.0.1:0 --json --quiet   prints the port that the system chose\n  \
     phone serve anna.json --pn532 127.0.0.1:35532 --noise 0.01\n  \
+    phone serve anna.json --pn532-target /dev/ttyUSB0        not yet tried on hardware\n  \
     phone serve anna.json --vpcd --script answers.toml       answers of your own first")]
 pub(crate) struct Args {
     /// The phone's file
@@ -35,14 +41,17 @@ pub(crate) struct Args {
     #[command(flatten)]
     way: Way,
     /// How likely each fault of line, chip and field is, 0 to 1; with --pn532
-    #[arg(long, value_name = "CHANCE", conflicts_with_all = ["tcp", "vpcd"], value_parser = chance)]
+    #[arg(long, value_name = "CHANCE", conflicts_with_all = ["tcp", "vpcd", "pn532_target"], value_parser = chance)]
     noise: Option<f64>,
     /// Decides when faults happen; with --pn532
-    #[arg(long, conflicts_with_all = ["tcp", "vpcd"])]
+    #[arg(long, conflicts_with_all = ["tcp", "vpcd", "pn532_target"])]
     seed: Option<u64>,
-    /// How long the phone leaves after each tap, in milliseconds; 1500 with --pn532, and with --vpcd it stays
+    /// How long the phone leaves after each tap, in milliseconds; 1500 with --pn532, else it stays
     #[arg(long, value_name = "MILLISECONDS", conflicts_with = "tcp")]
     pause: Option<u64>,
+    /// Acknowledge every command and answer none, as a chip that hangs; with --pn532
+    #[arg(long, conflicts_with_all = ["tcp", "vpcd", "pn532_target"])]
+    never_answers: bool,
     /// What the counter survives once the phone answered
     #[arg(long, value_enum, default_value_t = Keep::Process)]
     durability: Keep,
@@ -80,6 +89,9 @@ struct Way {
     /// Where to listen as a PN532; port 0 takes a free one
     #[arg(long, value_name = "ADDRESS:PORT")]
     pn532: Option<SocketAddr>,
+    /// A PN532 that is to play the card: its serial port, or where it is served over TCP. Not yet tried on hardware
+    #[arg(long, value_name = "PORT|HOST:PORT")]
+    pn532_target: Option<String>,
 }
 
 /// How long a phone leaves a simulated PN532 after a tap.
@@ -113,12 +125,19 @@ pub(crate) fn run(args: &Args) -> Result<(), String> {
     let mut phone = Scripted::new(phone, script);
     let mut log = Log::new(args.look());
     let stop = stop_on_signal()?;
+    let pause = args.pause.map(Duration::from_millis);
+    if let Some(port) = &args.way.pn532_target {
+        let mut line = open(port).map_err(|e| format!("{port}: {e}"))?;
+        announce(args, &file, "chip", port);
+        let mut identity = identity(&file)?;
+        let mut log = |event: tcp::Event<'_>| log.event(&event);
+        return pn532_target::serve(&mut line, pause, &mut phone, &mut identity, &stop, &mut log)
+            .map_err(|e| format!("{port}: {e}"));
+    }
     if let Some(address) = &args.way.vpcd {
         announce(args, &file, "reader", address);
-        let slot = Slot { address: address.clone(), pause: args.pause.map(Duration::from_millis) };
-        let mut seed = [0; 32];
-        getrandom::fill(&mut seed).map_err(|e| format!("the system gives no random numbers: {e}"))?;
-        let mut identity = file.identity(seed);
+        let slot = Slot { address: address.clone(), pause };
+        let mut identity = identity(&file)?;
         vpcd::serve(&slot, &mut phone, &mut identity, &stop, &mut |event| log.event(&event));
         return Ok(());
     }
@@ -137,6 +156,33 @@ pub(crate) fn run(args: &Args) -> Result<(), String> {
         .map_err(|e| format!("{address}: {e}"))
 }
 
+fn identity(file: &PhoneFile) -> Result<Identity, String> {
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed).map_err(|e| format!("the system gives no random numbers: {e}"))?;
+    Ok(file.identity(seed))
+}
+
+/// A line of bytes, both ways.
+trait Line: Read + Write {}
+
+impl<T: Read + Write> Line for T {}
+
+/// How long a read waits for a byte.
+const READ_TIME: Duration = Duration::from_millis(20);
+
+/// Opens a serial port, or what is served over TCP: a name with a colon that is no path.
+fn open(port: &str) -> std::io::Result<Box<dyn Line>> {
+    if port.contains(':') && !Path::new(port).exists() {
+        let stream = TcpStream::connect(port)?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(READ_TIME))?;
+        return Ok(Box::new(stream));
+    }
+    let mut serial = SerialPort::open(port, pn532_target::BAUD)?;
+    serial.set_read_timeout(READ_TIME)?;
+    Ok(Box::new(serial))
+}
+
 /// Says where the phone is.
 fn announce(args: &Args, file: &PhoneFile, what: &str, address: &str) {
     if args.json {
@@ -153,7 +199,11 @@ type Served = Scripted<Phone>;
 fn serve_pn532(args: &Args, listener: TcpListener, phone: Served, stop: &AtomicBool) -> std::io::Result<()> {
     let chip = SimulatedChip::start(listener, args.seed.unwrap_or(1))?;
     let noise = Switches::noise(args.noise.unwrap_or_default());
-    chip.set_switches(Switches { tapped_away_ms: Some(args.pause.unwrap_or(PAUSE_MS)), ..noise });
+    chip.set_switches(Switches {
+        tapped_away_ms: Some(args.pause.unwrap_or(PAUSE_MS)),
+        never_answers: args.never_answers,
+        ..noise
+    });
     chip.present(Box::new(Logged { card: phone, log: Log::new(args.look()) }));
     while !stop.load(Ordering::Relaxed) {
         std::thread::sleep(Duration::from_millis(50));

@@ -56,6 +56,7 @@ pub(crate) fn show(args: &ShowArgs) -> Result<(), String> {
         anstream::println!("{BOLD}{}{BOLD:#} {}", text(application, "label"), text(application, "aid"));
         for (name, key) in [
             ("profile", "profile"),
+            ("flow", "flow"),
             ("token", "token"),
             ("good from", "effective"),
             ("good until", "expiry"),
@@ -200,9 +201,10 @@ fn describe(path: &Path, phone: &PhoneFile, reveal: bool) -> Result<Value, Strin
     let atc = state::peek(&state_path(path)).map_err(|e| e.to_string())?;
     let applications = phone.applications.iter().zip(atc).map(|(application, atc)| {
         let card = application.card();
-        let (profile, domain) = match application {
-            ApplicationFile::House(file) => ("house", domain(&file.domain)),
-            ApplicationFile::Rsa(_) => ("rsa", Value::Null),
+        let (profile, domain, flow) = match application {
+            ApplicationFile::House(file) => ("house", domain(&file.domain), Value::Null),
+            ApplicationFile::Rsa(file) => ("rsa", Value::Null, json!(file.flow)),
+            ApplicationFile::Sm2(_) => ("sm2", Value::Null, Value::Null),
         };
         let token = if reveal {
             card.token.write_digits(&mut [0; MAX_DIGITS]).to_owned()
@@ -211,6 +213,7 @@ fn describe(path: &Path, phone: &PhoneFile, reveal: bool) -> Result<Value, Strin
         };
         json!({
             "profile": profile,
+            "flow": flow,
             "aid": card.aid.to_string(),
             "label": card.label,
             "priority": card.priority,
@@ -226,6 +229,7 @@ fn describe(path: &Path, phone: &PhoneFile, reveal: bool) -> Result<Value, Strin
     Ok(json!({
         "file": path.to_string_lossy(),
         "applications": applications.collect::<Vec<_>>(),
+        "surface": phone.surface,
         "faults": faults,
     }))
 }

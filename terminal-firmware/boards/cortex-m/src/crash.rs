@@ -14,6 +14,8 @@ const MARK: u32 = 0x5761_7665;
 #[derive(Clone, Copy)]
 struct Record {
     mark: u32,
+    /// How many runs in a row have stopped before they were a gate.
+    stops: u32,
     len: u32,
     text: [u8; REASON],
 }
@@ -24,8 +26,24 @@ static mut CRASH: MaybeUninit<Record> = MaybeUninit::uninit();
 /// Keeps the reason and starts the gate again.
 pub fn reset(why: &str) -> ! {
     cortex_m::interrupt::disable();
+    keep(why, 0)
+}
+
+/// [`reset`] of a run that has stopped: the ones in a row are counted.
+pub(crate) fn reset_stopped(why: &str) -> ! {
+    cortex_m::interrupt::disable();
+    keep(why, stops().saturating_add(1))
+}
+
+/// How many runs before this one have stopped, one after the other.
+pub(crate) fn stops() -> u32 {
+    record().map_or(0, |record| record.stops)
+}
+
+/// Called with interrupts off.
+fn keep(why: &str, stops: u32) -> ! {
     let bytes = &why.as_bytes()[..why.len().min(REASON)];
-    let mut record = Record { mark: MARK, len: bytes.len() as u32, text: [0; REASON] };
+    let mut record = Record { mark: MARK, stops, len: bytes.len() as u32, text: [0; REASON] };
     record.text[..bytes.len()].copy_from_slice(bytes);
     // SAFETY: interrupts are off and this never returns, so nothing else uses the record.
     unsafe { (&raw mut CRASH).write_volatile(MaybeUninit::new(record)) };
@@ -33,15 +51,17 @@ pub fn reset(why: &str) -> ! {
     cortex_m::peripheral::SCB::sys_reset()
 }
 
-/// The reason of the run before, once.
-pub(crate) fn take() -> Option<String<REASON>> {
+fn record() -> Option<Record> {
     // SAFETY: any bytes are a record; only the main task calls this, and an interrupt that writes it never returns.
     let record = unsafe { (&raw const CRASH).read_volatile().assume_init() };
-    // SAFETY: as above.
+    (record.mark == MARK).then_some(record)
+}
+
+/// The reason of the run before, once.
+pub(crate) fn take() -> Option<String<REASON>> {
+    let record = record()?;
+    // SAFETY: as in `record`.
     unsafe { (&raw mut CRASH).write_volatile(MaybeUninit::zeroed()) };
-    if record.mark != MARK {
-        return None;
-    }
     let bytes = record.text.get(..record.len as usize)?;
     let text = match core::str::from_utf8(bytes) {
         Ok(text) => text,
@@ -63,7 +83,7 @@ fn panicked(info: &PanicInfo<'_>) -> ! {
 }
 
 /// Takes what fits.
-struct Cut(String<REASON>);
+pub(crate) struct Cut(pub(crate) String<REASON>);
 
 impl Write for Cut {
     fn write_str(&mut self, text: &str) -> core::fmt::Result {

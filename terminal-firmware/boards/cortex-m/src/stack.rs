@@ -3,6 +3,10 @@
 use core::arch::global_asm;
 
 const PAINT: u32 = 0xA5A5_A5A5;
+/// Bytes of the stack, as every board's `memory.x` has it.
+pub const BYTES: usize = 32 << 10;
+/// More than a function takes that calls nothing.
+const FRAME: usize = 128;
 
 unsafe extern "C" {
     static _stack_start: u32;
@@ -27,6 +31,19 @@ global_asm!(
 
 fn limits() -> (*const u32, *const u32) {
     (&raw const _stack_limit, &raw const _stack_start)
+}
+
+/// Paints what is free now: what a board needed of it before this, once in a start, does not count as used.
+#[inline(never)]
+pub fn paint() {
+    let here = 0_u32;
+    let end = (&raw const here).wrapping_sub(FRAME / size_of::<u32>());
+    let mut at = limits().0.cast_mut();
+    while at.cast_const() < end {
+        // SAFETY: `at` lies in the stack's own memory, below all that is in use.
+        unsafe { at.write_volatile(PAINT) };
+        at = at.wrapping_add(1);
+    }
 }
 
 /// Bytes of the stack.

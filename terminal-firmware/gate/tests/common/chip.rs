@@ -9,6 +9,7 @@ use wavepass_journal::sim::{Cut, ERASE, FlashError, RamFlash, WRITE};
 pub enum Place {
     Keys,
     Identity,
+    Floor,
     Deny,
     CaKeys,
     Revocations,
@@ -23,7 +24,7 @@ const DENY_PAGES: usize = 4;
 pub struct Chip {
     flash: RamFlash,
     /// Pages of each area.
-    pages: [usize; 7],
+    pages: [usize; 8],
 }
 
 impl Chip {
@@ -32,7 +33,7 @@ impl Chip {
     }
 
     pub fn with_deny(journal_pages: usize, deny_pages: usize) -> Self {
-        let pages = [2, 2, deny_pages, 2, 2, 2, journal_pages];
+        let pages = [2, 2, 2, deny_pages, 2, 2, 2, journal_pages];
         Self { flash: RamFlash::new(pages.iter().sum::<usize>() * ERASE), pages }
     }
 
@@ -57,6 +58,7 @@ impl Chip {
             journal: self.area(Place::Journal),
             keys: self.area(Place::Keys),
             identity: self.area(Place::Identity),
+            floor: self.area(Place::Floor),
             lists: [Place::Deny, Place::CaKeys, Place::Revocations, Place::Config].map(|p| self.area(p)),
         }
     }

@@ -1,7 +1,7 @@
 //! The host's end of a link to a gate, in process.
 
 use super::host::Host;
-use super::{TestGate, Trouble, idle};
+use super::{Failure, TestGate, idle};
 use wavepass_gate::{Health, Link, LinkState};
 use wavepass_journal::sim::block_on;
 use wavepass_protocol::dukpt::KeyId;
@@ -17,7 +17,7 @@ pub enum Heard {
     Entry(Vec<u8>),
     Lost { from: u32, upto: u32 },
     ListRefused(Kind, Version, ListError),
-    Health(Health),
+    Health(Health, String),
 }
 
 pub struct Line {
@@ -81,12 +81,19 @@ impl Line {
                     stack_bytes,
                     reader_recoveries,
                     uncounted_refusals,
+                    trouble,
                     panic,
                 } => {
                     let panic = panic.try_into().expect("a panic that fits");
-                    let health =
-                        Health { stack_used, stack_bytes, reader_recoveries, uncounted_refusals, panic };
-                    Heard::Health(health)
+                    let health = Health {
+                        stack_used,
+                        stack_bytes,
+                        reader_recoveries,
+                        uncounted_refusals,
+                        trouble: None,
+                        panic,
+                    };
+                    Heard::Health(health, trouble.to_owned())
                 }
             });
             assert!(heard.len() < 10_000, "a gate comes to an end");
@@ -100,7 +107,7 @@ impl Line {
     }
 
     /// Bytes to the gate, whoever wrote them.
-    pub fn try_feed(&mut self, gate: &mut TestGate, bytes: &[u8]) -> Result<Result<(), LinkError>, Trouble> {
+    pub fn try_feed(&mut self, gate: &mut TestGate, bytes: &[u8]) -> Result<Result<(), LinkError>, Failure> {
         block_on(gate.link_receive(&mut self.link, bytes))
     }
 

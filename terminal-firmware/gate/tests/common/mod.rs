@@ -36,13 +36,13 @@ pub fn memory() -> Box<Memory<P256Verifier>> {
     Box::new(Memory::new(P256Verifier))
 }
 
-pub type Trouble = GateError<FlashError>;
+pub type Failure = GateError<FlashError>;
 
 /// 2026-11-24, 08:00 UTC.
 pub const MORNING: u64 = 1_795_507_200_000;
 pub const SECOND: u64 = 1_000;
 /// What a gate says when its chip has lost power.
-pub const POWER_CUT: Trouble = GateError::Store(Error::Flash(FlashError::Cut));
+pub const POWER_CUT: Failure = GateError::Store(Error::Flash(FlashError::Cut));
 
 pub fn rng(seed: u64) -> ChaCha8Rng {
     ChaCha8Rng::seed_from_u64(seed)
@@ -64,11 +64,11 @@ pub fn commission(chip: &Chip, file: &[u8]) -> Result<(), CommissionError<FlashE
     block_on(chip.areas().commission(file))
 }
 
-pub fn start_with(chip: &Chip, limits: Limits) -> Result<TestGate, Trouble> {
+pub fn start_with(chip: &Chip, limits: Limits) -> Result<TestGate, Failure> {
     block_on(Gate::start(chip.areas(), limits, memory())).map(Box::new)
 }
 
-pub fn start(chip: &Chip) -> Result<TestGate, Trouble> {
+pub fn start(chip: &Chip) -> Result<TestGate, Failure> {
     start_with(chip, Limits::default())
 }
 
@@ -77,7 +77,7 @@ pub fn idle(gate: &mut TestGate) {
     try_idle(gate).unwrap();
 }
 
-pub fn try_idle(gate: &mut TestGate) -> Result<(), Trouble> {
+pub fn try_idle(gate: &mut TestGate) -> Result<(), Failure> {
     while block_on(gate.idle())? == Idle::More {}
     Ok(())
 }
@@ -124,7 +124,7 @@ impl Contact for InField<'_> {
     }
 }
 
-pub fn try_tap(gate: &mut TestGate, card: &mut dyn Card, now: Now) -> Result<Presented, Trouble> {
+pub fn try_tap(gate: &mut TestGate, card: &mut dyn Card, now: Now) -> Result<Presented, Failure> {
     let unpredictable = ((now.time.0 ^ 0x5EED) as u32).to_be_bytes();
     block_on(gate.present(&mut InField::new(card), now, unpredictable))
 }

@@ -3,15 +3,21 @@
 use core::fmt;
 use wavepass_protocol::ecc::CertError;
 use wavepass_protocol::rsa::RsaError;
+#[cfg(feature = "sm2")]
+use wavepass_protocol::sm2::Sm2Error;
 use wavepass_protocol::tlv::Tag;
 
 /// What a suite found wrong with a certificate or a signature.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum SuiteError {
     /// P-256.
     Ecc(CertError),
     /// RSA.
     Rsa(RsaError),
+    /// SM2.
+    #[cfg(feature = "sm2")]
+    Sm2(Sm2Error),
 }
 
 impl fmt::Display for SuiteError {
@@ -19,6 +25,8 @@ impl fmt::Display for SuiteError {
         match self {
             Self::Ecc(e) => e.fmt(f),
             Self::Rsa(e) => e.fmt(f),
+            #[cfg(feature = "sm2")]
+            Self::Sm2(e) => e.fmt(f),
         }
     }
 }
@@ -27,7 +35,7 @@ impl fmt::Display for SuiteError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OdaFault {
-    /// The card's list does not ask for what its signature must cover: 9F37 (4 bytes), for RSA also 9F02 (6) and
+    /// The card's list does not ask for what its signature must cover: 9F37 (4 bytes), for RSA and SM2 also 9F02 (6) and
     /// 5F2A (2).
     UnprotectedPdol,
     /// The card's list for INTERNAL AUTHENTICATE does not ask for 9F37 (4 bytes).

@@ -20,7 +20,12 @@ use wavepass_protocol::token::Token;
 )]
 pub(crate) enum IssuerKey {
     P256(PublicKey),
-    Rsa { modulus: heapless::Vec<u8, MAX_MODULUS>, exponent: Exponent },
+    Rsa {
+        modulus: heapless::Vec<u8, MAX_MODULUS>,
+        exponent: Exponent,
+    },
+    #[cfg(feature = "sm2")]
+    Sm2(wavepass_protocol::sm2::PublicKey),
 }
 
 /// What a verified issuer certificate says.
@@ -40,11 +45,13 @@ impl Issuer {
         token.starts_with_bcd(&self.issuer_id)
     }
 
-    /// True past its last day: in UTC for P-256 certificates, in civil time for RSA's months.
+    /// True past its last day: in UTC for P-256 certificates, in civil time for those that name a month.
     pub(crate) fn expired(&self, cx: &Context<'_>) -> bool {
         let today = match self.key {
             IssuerKey::P256(_) => Date::at(cx.tap.now, 0),
             IssuerKey::Rsa { .. } => cx.today(),
+            #[cfg(feature = "sm2")]
+            IssuerKey::Sm2(_) => cx.today(),
         };
         today > self.expiry
     }

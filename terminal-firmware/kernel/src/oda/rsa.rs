@@ -33,21 +33,7 @@ const fn dynamic_fault(e: RsaError) -> OdaFault {
 
 impl Method for Rsa {
     fn has_inputs(part: Part, cx: &Context<'_>) -> bool {
-        let has = |tag| cx.card.get(tag).is_some();
-        match part {
-            // Without a remainder yet, only the last record tells that there is none.
-            Part::Issuer => {
-                has(tags::CA_INDEX)
-                    && has(tags::ISSUER_CERTIFICATE)
-                    && has(tags::ISSUER_EXPONENT)
-                    && has(tags::ISSUER_REMAINDER)
-            }
-            // The certificate's hash covers all static data, so it waits for the last record.
-            Part::Card => false,
-            Part::Dynamic => {
-                has(tags::SDAD) && (cx.flow == Flow::Standard || has(tags::CARD_AUTHENTICATION_DATA))
-            }
-        }
+        has_inputs(part, cx)
     }
 
     fn issuer(&mut self, cx: &Context<'_>, ca: &CaKey<'_>) -> Result<Issuer, OdaFault> {
@@ -109,14 +95,7 @@ impl Method for Rsa {
                 .map(|_| ())
                 .map_err(dynamic_fault);
         }
-        let fdda = Fdda {
-            unpredictable: sent(cx.card, tags::UNPREDICTABLE_NUMBER)?,
-            amount: sent(cx.card, tags::AMOUNT)?,
-            currency: sent(cx.card, tags::CURRENCY)?,
-            card_data: cx.need(tags::CARD_AUTHENTICATION_DATA)?,
-            atc: cx.card.atc().ok_or(OdaFault::Missing(tags::ATC))?,
-        };
-        Sdad::verify_fdda(&key, sdad, &fdda, &cx.application.formats, &mut buf)
+        Sdad::verify_fdda(&key, sdad, &quick(cx)?, &cx.application.formats, &mut buf)
             .map(|_| ())
             .map_err(dynamic_fault)
     }
@@ -125,6 +104,36 @@ impl Method for Rsa {
         let Certified::Rsa { token, .. } = card else { return Err(OdaFault::Suite) };
         Ok(*token)
     }
+}
+
+/// True if what the step needs of the card has arrived.
+pub(super) fn has_inputs(part: Part, cx: &Context<'_>) -> bool {
+    let has = |tag| cx.card.get(tag).is_some();
+    match part {
+        // Without a remainder yet, only the last record tells that there is none.
+        Part::Issuer => {
+            has(tags::CA_INDEX)
+                && has(tags::ISSUER_CERTIFICATE)
+                && has(tags::ISSUER_EXPONENT)
+                && has(tags::ISSUER_REMAINDER)
+        }
+        // The certificate's hash covers all static data, so it waits for the last record.
+        Part::Card => false,
+        Part::Dynamic => {
+            has(tags::SDAD) && (cx.flow == Flow::Standard || has(tags::CARD_AUTHENTICATION_DATA))
+        }
+    }
+}
+
+/// What the signature of the quick flow covers, as sent and as answered.
+pub(super) fn quick<'a>(cx: &Context<'a>) -> Result<Fdda<'a>, OdaFault> {
+    Ok(Fdda {
+        unpredictable: sent(cx.card, tags::UNPREDICTABLE_NUMBER)?,
+        amount: sent(cx.card, tags::AMOUNT)?,
+        currency: sent(cx.card, tags::CURRENCY)?,
+        card_data: cx.need(tags::CARD_AUTHENTICATION_DATA)?,
+        atc: cx.card.atc().ok_or(OdaFault::Missing(tags::ATC))?,
+    })
 }
 
 /// A value as it was sent for the card's PDOL, which was checked to ask for it at this length.

@@ -243,3 +243,27 @@ fn a_chip_that_is_reset_at_any_point_is_set_up_again() {
         assert!(was_reset && right >= 58, "{right} right after a reset at command {commands}");
     }
 }
+
+#[test]
+fn a_chip_that_acknowledges_and_never_answers_is_given_up_in_time_and_serves_again() {
+    let world = World::new(71);
+    let mut reader = reader(&world);
+    let seen = Seen::default();
+    world.present(&seen);
+    let Ok(Detected::One(target)) = world.run(reader.wait_card()) else { panic!("one card is there") };
+    world.switch(Switches { never_answers: true, ..Switches::default() });
+    let mut answer = [0; 64];
+    for give_up in 0..3 {
+        let begun = world.now();
+        let why = match give_up {
+            0 => world.run(reader.exchange(&target, &command(1, 9), &mut answer)).map(drop),
+            1 => world.run(reader.poll()).map(drop),
+            _ => world.run(reader.recover()),
+        };
+        assert!(matches!(why, Err(Pn532Error::NoAnswer { .. })), "{why:?}");
+        assert!(world.now() - begun < LONGEST_CALL);
+    }
+    assert!(seen.lock().unwrap().is_empty(), "the card got a command");
+    world.switch(Switches::default());
+    recovers(&world, &mut reader);
+}

@@ -71,6 +71,7 @@ fn run() -> Option<()> {
         journal: area(&layout.journal),
         keys: area(&layout.keys),
         identity: area(&layout.identity),
+        floor: area(&layout.floor),
         lists: [0, 1, 2, 3].map(|i| area(&layout.lists[i])),
     };
     let (memory, place) = (MEMORY.take(), GATE.take());
@@ -114,7 +115,7 @@ fn look_up(gate: &mut BenchGate, name: &str, script: &mut Cursor<'static>) -> Op
     let [year, month] = script.array()?;
     let asked = Asked { token, expiry: Some(Expiry::new(year, month).ok()?) };
     let (answer, whole) = count(|| block_on(gate.denies(&asked)));
-    println!("{name} denied {}", u8::from(answer.ok()?));
+    println!("{name} denied {}", u8::from(answer.ok()??));
     println!("{name} whole {whole}");
     Some(())
 }

@@ -1,4 +1,5 @@
-//! Start-up, in order: entropy, flash, the gate (`wavepass_terminal::start`), the watchdog; then the loop.
+//! Start-up, in order: the panel with its emergency input, the watchdog, entropy, flash, the gate
+//! (`wavepass_terminal::start`); then the loop.
 
 mod executor;
 mod flash;
@@ -18,12 +19,12 @@ use embassy_sync::blocking_mutex::raw::ThreadModeRawMutex;
 use embassy_sync::mutex::Mutex;
 use flash::HostFlash;
 use panel::BoardPanel;
-use static_cell::{ConstStaticCell, StaticCell};
+use static_cell::StaticCell;
 use wavepass_cortex_m::{crash, stack};
 use wavepass_gate::{Gate, Memory, apart};
 use wavepass_p256_verify::FastVerifier;
 use wavepass_terminal::layout::Layout;
-use wavepass_terminal::{Panel, SelfTestError, Sign, Stop, Terminal};
+use wavepass_terminal::{SelfTestError, Stop, Terminal};
 
 type SharedFlash = Mutex<ThreadModeRawMutex, HostFlash>;
 type Area = Partition<'static, ThreadModeRawMutex, HostFlash>;
@@ -32,48 +33,63 @@ type BoardMemory = Memory<FastVerifier<4>>;
 type BoardGate = Gate<Area, &'static mut BoardMemory>;
 
 static FLASH: StaticCell<SharedFlash> = StaticCell::new();
-static MEMORY: ConstStaticCell<BoardMemory> = ConstStaticCell::new(Memory::new(FastVerifier::new()));
+/// Written at start: its first values, few of which are not zero, would take as much flash.
+static MEMORY: StaticCell<BoardMemory> = StaticCell::new();
 static GATE: StaticCell<Option<BoardGate>> = StaticCell::new();
 
 #[cortex_m_rt::entry]
 fn main() -> ! {
+    let memory = memory();
+    stack::paint();
     time::start();
     uart::start();
-    executor::run(|spawner| match run() {
+    executor::run(|spawner| match run(memory) {
         Ok(token) => spawner.spawn(token),
         Err(_) => crash::reset("the task was spawned twice"),
     })
 }
 
 #[embassy_executor::task]
-async fn run() {
-    let Err(why) = start().await;
-    defmt::error!("out of service: {}", why);
-    BoardPanel.barrier(false);
-    BoardPanel.show(Sign::OutOfService);
-    // Where the watchdog runs, it is not fed any more: the gate starts again, and a trouble that passes, passes.
+async fn run(memory: &'static mut BoardMemory) {
+    watchdog::start();
+    let mut panel = BoardPanel::default();
+    panel.begun();
+    let Err(why) = start(memory).await;
+    panel.stopped(why);
+    wavepass_cortex_m::stop(why, &mut panel, watchdog::feed).await
 }
 
-async fn start() -> Result<Infallible, Stop> {
+async fn start(memory: &'static mut BoardMemory) -> Result<Infallible, Stop> {
     test()?;
-    let entropy = semi::entropy().ok_or(Stop::NoEntropy)?;
     let mut files = semi::Files::named().ok_or(Stop::NoFlash)?;
+    let entropy = files.entropy().ok_or(Stop::NoEntropy)?;
     let flash = HostFlash::open(files.flash()).ok_or(Stop::NoFlash)?;
     let layout = Layout::of(flash.len()).ok_or(Stop::NoFlash)?;
     let flash: &'static SharedFlash = FLASH.init(Mutex::new(flash));
     let area = |range: &Range<u32>| Area::new(flash, range.start, range.end - range.start);
-    let start = wavepass_terminal::start(&layout, area, &entropy, MEMORY.take(), &mut files, GATE.init(None));
+    #[cfg(feature = "faults")]
+    if files.hangs() {
+        panel::hang();
+    }
+    let start = wavepass_terminal::start(&layout, area, &entropy, memory, &mut files, GATE.init(None));
+    // Nothing of it waits, so that nothing else could feed the watchdog meanwhile: it takes a moment here.
     let (gate, drbg) = apart(pin!(start)).await?;
-    watchdog::start();
-    let parts = (reader::reader(), uart::HostLine, BoardPanel);
+    let parts = (reader::reader(), uart::HostLine, BoardPanel::default());
     let mut terminal = Terminal::new(gate, parts, drbg, wavepass_cortex_m::health());
-    let _fault = terminal
+    let fault = terminal
         .run(|health| {
             watchdog::feed();
             health.stack_used = stack::used();
         })
         .await;
-    Err(Stop::Gate)
+    Err(fault.into())
+}
+
+/// Writes what is large, by way of the stack: before anything else needs that.
+#[inline(never)]
+fn memory() -> &'static mut BoardMemory {
+    const { assert!(size_of::<BoardMemory>() + 2048 <= stack::BYTES) };
+    MEMORY.init_with(|| Memory::new(FastVerifier::new()))
 }
 
 #[inline(never)]

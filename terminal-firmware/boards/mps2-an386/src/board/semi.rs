@@ -1,6 +1,7 @@
 //! What QEMU's host gives by semihosting: the names of the files to use, entropy, and the provisioning file.
 //!
-//! The program's arguments are `flash=PATH` and `provisioning=PATH`.
+//! The program's arguments are `flash=PATH`, `provisioning=PATH`, and `entropy=PATH` where that is not the host's
+//! generator. With the feature `faults`, for tests: `hang=start` hangs while the gate starts.
 
 use core::ffi::CStr;
 use heapless::Vec;
@@ -16,27 +17,53 @@ const PATH: usize = 160;
 const ARGUMENTS: usize = 400;
 
 /// The files that the host named.
+#[derive(Default)]
 pub(super) struct Files {
     flash: Vec<u8, PATH>,
     provisioning: Vec<u8, PATH>,
+    entropy: Vec<u8, PATH>,
+    #[cfg(feature = "faults")]
+    hang: Vec<u8, PATH>,
 }
 
 impl Files {
     /// The names, from the program's arguments.
     pub(super) fn named() -> Option<Self> {
         let arguments = args::<ARGUMENTS>().ok()?;
-        let (mut flash, mut provisioning) = (Vec::new(), Vec::new());
+        let mut files = Self::default();
         for argument in &arguments {
             let Some((name, path)) = argument.ok()?.split_once('=') else { continue };
             let into = match name {
-                "flash" => &mut flash,
-                "provisioning" => &mut provisioning,
+                "flash" => &mut files.flash,
+                "provisioning" => &mut files.provisioning,
+                "entropy" => &mut files.entropy,
+                #[cfg(feature = "faults")]
+                "hang" => &mut files.hang,
                 _ => continue,
             };
             *into = Vec::from_slice(path.as_bytes()).ok()?;
             into.push(0).ok()?;
         }
-        Some(Self { flash, provisioning })
+        Some(files)
+    }
+
+    /// True where the host wants the start to hang.
+    #[cfg(feature = "faults")]
+    pub(super) fn hangs(&self) -> bool {
+        !self.hang.is_empty()
+    }
+
+    /// Entropy. This board has no generator: the host's is taken where the build allows it, which no build for a
+    /// station may.
+    pub(super) fn entropy(&self) -> Option<[u8; 32]> {
+        if !cfg!(feature = "host-entropy") {
+            return None;
+        }
+        let named = CStr::from_bytes_until_nul(&self.entropy).unwrap_or(c"/dev/urandom");
+        let mut out = [0; 32];
+        let mut file = File::open(named).ok()?;
+        file.read_exact(&mut out).ok()?;
+        Some(out)
     }
 
     /// The flash file's.
@@ -66,16 +93,4 @@ impl Provisioner for Files {
             Err(why) => defmt::error!("provisioning: {}", defmt::Display2Format(&why)),
         }
     }
-}
-
-/// Entropy. This board has no generator: the host's is taken where the build allows it, which no build for a
-/// station may.
-pub(super) fn entropy() -> Option<[u8; 32]> {
-    if !cfg!(feature = "host-entropy") {
-        return None;
-    }
-    let mut out = [0; 32];
-    let mut file = File::open(c"/dev/urandom").ok()?;
-    file.read_exact(&mut out).ok()?;
-    Some(out)
 }

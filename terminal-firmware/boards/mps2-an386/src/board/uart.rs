@@ -84,25 +84,31 @@ impl<const RECEIVE: usize, const SEND: usize> Uart<RECEIVE, SEND> {
         self.with(|buffers| self.control(buffers));
     }
 
-    /// A byte has come, or one has gone. `byte` looks at each as it comes.
-    fn interrupt(&self, mut byte: impl FnMut(u8)) {
+    /// A byte has come, or one has gone. `take` may take each as it comes; what it leaves is received.
+    fn interrupt(&self, mut take: impl FnMut(u8) -> bool) {
         self.write(0x0C, TX_FULL | RX_FULL);
-        self.with(|buffers| {
-            while self.state() & RX_FULL != 0 {
-                if buffers.received.is_full() {
-                    buffers.held = true;
-                    self.control(buffers);
-                    break;
-                }
-                let data = self.data();
-                byte(data);
-                // There is room: it was looked for above.
-                let _ = buffers.received.push_back(data);
+        while let Some(byte) = self.with(|buffers| self.arrived(buffers)) {
+            if !take(byte) {
+                // There is room: it was looked for before the byte was taken out of the device.
+                self.with(|buffers| _ = buffers.received.push_back(byte));
             }
-            self.drain(buffers);
-        });
+        }
+        self.with(|buffers| self.drain(buffers));
         self.came.wake();
         self.went.wake();
+    }
+
+    /// The byte in the device, where there is room for it; else it waits there.
+    fn arrived(&self, buffers: &mut Buffers<RECEIVE, SEND>) -> Option<u8> {
+        if self.state() & RX_FULL == 0 {
+            return None;
+        }
+        if buffers.received.is_full() {
+            buffers.held = true;
+            self.control(buffers);
+            return None;
+        }
+        Some(self.data())
     }
 
     fn drain(&self, buffers: &mut Buffers<RECEIVE, SEND>) {
@@ -138,8 +144,8 @@ impl<const RECEIVE: usize, const SEND: usize> Uart<RECEIVE, SEND> {
                 buffers.held = false;
                 self.control(buffers);
                 // The byte that waits in the device raised its interrupt before; take it here.
-                while self.state() & RX_FULL != 0 && !buffers.received.is_full() {
-                    let _ = buffers.received.push_back(self.data());
+                while let Some(byte) = self.arrived(buffers) {
+                    let _ = buffers.received.push_back(byte);
                 }
             }
             taken
@@ -179,8 +185,8 @@ impl<const RECEIVE: usize, const SEND: usize> Uart<RECEIVE, SEND> {
 pub(super) static READER: Uart<300, 300> = Uart::new(0x4000_4000);
 /// The host: a list part with its frame in, two frames out.
 pub(super) static HOST: Uart<1024, { 2 * MAX_FRAME }> = Uart::new(0x4000_5000);
-/// The panel: a byte for each input, lines of text out.
-pub(super) static PANEL: Uart<32, 128> = Uart::new(0x4000_6000);
+/// The panel: a byte for each input, all of them taken in the interrupt; lines of text out.
+pub(super) static PANEL: Uart<1, 128> = Uart::new(0x4000_6000);
 
 /// Interrupt numbers: a line's receive and transmit interrupt follow each other.
 #[derive(Clone, Copy)]
@@ -205,15 +211,18 @@ pub(super) fn start() {
 }
 
 extern "C" fn reader_interrupt() {
-    READER.interrupt(|_| {});
+    READER.interrupt(|_| false);
 }
 
 extern "C" fn host_interrupt() {
-    HOST.interrupt(|_| {});
+    HOST.interrupt(|_| false);
 }
 
 extern "C" fn panel_interrupt() {
-    PANEL.interrupt(super::panel::input);
+    PANEL.interrupt(|byte| {
+        super::panel::input(byte);
+        true
+    });
 }
 
 extern "C" fn no_interrupt() {

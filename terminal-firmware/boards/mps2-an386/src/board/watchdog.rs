@@ -1,5 +1,5 @@
-//! The board's watchdog (CMSDK APB watchdog, 25 MHz): fed at the end of each turn of the loop, and nowhere else.
-//! At its first expiry the reason is kept and the gate starts again; at its second it resets by itself.
+//! The board's watchdog (CMSDK APB watchdog, 25 MHz): started first, then fed at the end of each turn of the loop, and
+//! by a gate that stays out of service. At its first expiry the reason is kept and the gate starts again; at its second it resets by itself.
 
 const BASE: usize = 0x4000_8000;
 const LOAD: *mut u32 = BASE as *mut u32;
@@ -28,7 +28,7 @@ pub(super) fn start() {
     });
 }
 
-/// The loop has turned.
+/// What it watches goes on.
 pub(super) fn feed() {
     // SAFETY: any write begins the period again.
     unlocked(|| unsafe { CLEAR.write_volatile(1) });

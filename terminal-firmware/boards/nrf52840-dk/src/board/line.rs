@@ -5,14 +5,13 @@
 
 use super::{Irqs, PRIORITY};
 use embassy_executor::Spawner;
-use embassy_nrf::Peri;
-use embassy_nrf::buffered_uarte::{BufferedUarte, BufferedUarteRx, BufferedUarteTx};
-use embassy_nrf::interrupt::{self, InterruptExt};
-use embassy_nrf::peripherals::{
-    P0_05, P0_06, P0_07, P0_08, P1_01, P1_02, PPI_CH0, PPI_CH1, PPI_CH2, PPI_CH3, PPI_GROUP0, PPI_GROUP1,
-    TIMER1, TIMER2, UARTE0, UARTE1,
-};
-use embassy_nrf::uarte::{Baudrate, Config};
+use embassy_nrf::buffered_uarte::{BufferedUarte, BufferedUarteRx, BufferedUarteTx, InterruptHandler};
+use embassy_nrf::gpio::AnyPin;
+use embassy_nrf::interrupt::typelevel::{Binding, Interrupt as _};
+use embassy_nrf::peripherals::{TIMER1, TIMER2, UARTE0, UARTE1};
+use embassy_nrf::ppi::{AnyConfigurableChannel, AnyGroup};
+use embassy_nrf::uarte::{Baudrate, Config, Instance};
+use embassy_nrf::{Peri, timer};
 use embassy_sync::blocking_mutex::raw::CriticalSectionRawMutex;
 use embassy_sync::pipe::Pipe;
 use static_cell::ConstStaticCell;
@@ -32,49 +31,50 @@ static HOST_IN: ConstStaticCell<[u8; RECEIVE]> = ConstStaticCell::new([0; RECEIV
 static HOST_OUT: ConstStaticCell<[u8; BURST]> = ConstStaticCell::new([0; BURST]);
 static TO_HOST: Pipe<CriticalSectionRawMutex, SEND> = Pipe::new();
 
-fn config() -> Config {
-    let mut config = Config::default();
-    config.baudrate = Baudrate::Baud115200;
-    config
+/// What a line is made of.
+pub(super) struct Parts<U: Instance, T: timer::Instance> {
+    pub(super) uarte: Peri<'static, U>,
+    pub(super) timer: Peri<'static, T>,
+    pub(super) channels: [Peri<'static, AnyConfigurableChannel>; 2],
+    pub(super) group: Peri<'static, AnyGroup>,
+    pub(super) rxd: Peri<'static, AnyPin>,
+    pub(super) txd: Peri<'static, AnyPin>,
 }
 
-/// What the reader chip's line is made of.
-pub(super) struct ReaderParts {
-    pub(super) uarte: Peri<'static, UARTE1>,
-    pub(super) timer: Peri<'static, TIMER2>,
-    pub(super) ppi: (Peri<'static, PPI_CH2>, Peri<'static, PPI_CH3>, Peri<'static, PPI_GROUP1>),
-    pub(super) rxd: Peri<'static, P1_01>,
-    pub(super) txd: Peri<'static, P1_02>,
+/// The pins of flow control.
+pub(super) struct Flow {
+    pub(super) cts: Peri<'static, AnyPin>,
+    pub(super) rts: Peri<'static, AnyPin>,
+}
+
+impl<U: Instance, T: timer::Instance> Parts<U, T> {
+    fn open(
+        self,
+        flow: Option<Flow>,
+        receive: &'static mut [u8],
+        send: &'static mut [u8],
+    ) -> BufferedUarte<'static>
+    where
+        Irqs: Binding<U::Interrupt, InterruptHandler<U>>,
+    {
+        let Self { uarte, timer, channels: [first, second], group, rxd, txd } = self;
+        let mut config = Config::default();
+        config.baudrate = Baudrate::Baud115200;
+        U::Interrupt::set_priority(PRIORITY);
+        match flow {
+            None => {
+                BufferedUarte::new(uarte, timer, first, second, group, rxd, txd, Irqs, config, receive, send)
+            }
+            Some(Flow { cts, rts }) => BufferedUarte::new_with_rtscts(
+                uarte, timer, first, second, group, rxd, txd, cts, rts, Irqs, config, receive, send,
+            ),
+        }
+    }
 }
 
 /// The line to the reader chip.
-pub(super) fn reader(parts: ReaderParts) -> BufferedUarte<'static> {
-    let (first, second, group) = parts.ppi;
-    interrupt::UARTE1.set_priority(PRIORITY);
-    BufferedUarte::new(
-        parts.uarte,
-        parts.timer,
-        first,
-        second,
-        group,
-        parts.rxd,
-        parts.txd,
-        Irqs,
-        config(),
-        READER_IN.take(),
-        READER_OUT.take(),
-    )
-}
-
-/// What the host's line is made of.
-pub(super) struct HostParts {
-    pub(super) uarte: Peri<'static, UARTE0>,
-    pub(super) timer: Peri<'static, TIMER1>,
-    pub(super) ppi: (Peri<'static, PPI_CH0>, Peri<'static, PPI_CH1>, Peri<'static, PPI_GROUP0>),
-    pub(super) rxd: Peri<'static, P0_08>,
-    pub(super) txd: Peri<'static, P0_06>,
-    pub(super) cts: Peri<'static, P0_07>,
-    pub(super) rts: Peri<'static, P0_05>,
+pub(super) fn reader(parts: Parts<UARTE1, TIMER2>) -> BufferedUarte<'static> {
+    parts.open(None, READER_IN.take(), READER_OUT.take())
 }
 
 /// The line to the host.
@@ -83,25 +83,8 @@ pub(super) struct HostLine {
 }
 
 /// The line to the host, with a task that drains what is queued.
-pub(super) fn host(parts: HostParts, spawner: Spawner) -> HostLine {
-    let (first, second, group) = parts.ppi;
-    interrupt::UARTE0.set_priority(PRIORITY);
-    let uarte = BufferedUarte::new_with_rtscts(
-        parts.uarte,
-        parts.timer,
-        first,
-        second,
-        group,
-        parts.rxd,
-        parts.txd,
-        parts.cts,
-        parts.rts,
-        Irqs,
-        config(),
-        HOST_IN.take(),
-        HOST_OUT.take(),
-    );
-    let (receive, send) = uarte.split();
+pub(super) fn host(parts: Parts<UARTE0, TIMER1>, flow: Flow, spawner: Spawner) -> HostLine {
+    let (receive, send) = parts.open(Some(flow), HOST_IN.take(), HOST_OUT.take()).split();
     match drain(send) {
         Ok(token) => spawner.spawn(token),
         Err(_) => crash::reset("the task was spawned twice"),

@@ -11,8 +11,9 @@
 //! | button 3 | P0.24 | the emergency input, on while it is pressed |
 //!
 //! All are on when low. The emergency input opens the barrier in the interrupt itself, whatever the rest of the firmware
-//! is doing; the main task takes it back when the input has been quiet for a while. (While a page of the processor's
-//! flash is erased the processor stands still, up to 85 ms, interrupts too.)
+//! is doing; the main task takes it back when the input has been quiet for a while. While a page of the processor's
+//! flash is erased the processor stands still, up to 85 ms, interrupts too; a pulse that began and ended meanwhile was
+//! latched as an event, and counts.
 
 use core::sync::atomic::{AtomicBool, Ordering};
 use embassy_nrf::Peri;
@@ -23,8 +24,8 @@ use embassy_nrf::pac::{GPIOTE, P0};
 use embassy_nrf::peripherals::{P0_11, P0_12, P0_13, P0_14, P0_15, P0_16, P0_24};
 use embassy_sync::blocking_mutex::raw::CriticalSectionRawMutex;
 use embassy_sync::signal::Signal;
-use embassy_time::{Duration, Instant, with_timeout};
-use wavepass_terminal::{Panel, PanelEvent, Sign};
+use embassy_time::{Instant, with_timeout};
+use wavepass_terminal::{EmergencyLatch, EmergencyWatch, Panel, PanelEvent, Sign};
 
 const BARRIER: u32 = 1 << 13;
 const OPEN: u32 = 1 << 14;
@@ -37,11 +38,9 @@ const EMERGENCY_PIN: u8 = 24;
 const PASSED_CHANNEL: usize = 0;
 const NOT_PASSED_CHANNEL: usize = 1;
 const EMERGENCY_CHANNEL: usize = 2;
-/// How long the emergency input must be off before it counts as off: contacts bounce for some milliseconds.
-const QUIET: Duration = Duration::from_millis(100);
 
 /// What the interrupt and the main task share.
-static EMERGENCY: AtomicBool = AtomicBool::new(false);
+static EMERGENCY: EmergencyLatch = EmergencyLatch::new();
 static WANTED: AtomicBool = AtomicBool::new(false);
 static PASSED: AtomicBool = AtomicBool::new(false);
 static NOT_PASSED: AtomicBool = AtomicBool::new(false);
@@ -95,6 +94,16 @@ fn emergency_input() -> bool {
     P0.in_().read().0 & (1 << EMERGENCY_PIN) == 0
 }
 
+/// Takes the event that an input's channel has latched, if there is one.
+fn happened(channel: usize) -> bool {
+    let event = GPIOTE.events_in(channel);
+    let happened = event.read() != 0;
+    if happened {
+        event.write_value(0);
+    }
+    happened
+}
+
 fn light(mask: u32, on: bool) {
     if on {
         P0.outclr().write(|w| w.0 = mask);
@@ -105,78 +114,53 @@ fn light(mask: u32, on: bool) {
 
 /// Moves the barrier to where it belongs. Called where the interrupt cannot come between.
 fn move_barrier() {
-    light(BARRIER, WANTED.load(Ordering::Acquire) || EMERGENCY.load(Ordering::Acquire));
+    light(BARRIER, WANTED.load(Ordering::Acquire) || EMERGENCY.is_on());
 }
 
 #[embassy_nrf::interrupt]
 fn GPIOTE() {
-    if emergency_input() {
-        EMERGENCY.store(true, Ordering::Release);
+    // The event first: an edge after it raises the interrupt again.
+    let edge = happened(EMERGENCY_CHANNEL);
+    if EMERGENCY.strike(edge, emergency_input()) {
         move_barrier();
     }
-    let happened = |channel: usize| {
-        let event = GPIOTE.events_in(channel);
-        let happened = event.read() != 0;
-        if happened {
-            event.write_value(0);
-        }
-        happened
-    };
     if happened(PASSED_CHANNEL) {
         PASSED.store(true, Ordering::Release);
     }
     if happened(NOT_PASSED_CHANNEL) {
         NOT_PASSED.store(true, Ordering::Release);
     }
-    happened(EMERGENCY_CHANNEL);
     CAME.signal(());
+}
+
+/// Lets the emergency input's opening go if the input is off, and has had no edge that the interrupt has not seen.
+fn release() -> bool {
+    critical_section::with(|_| {
+        let over = !emergency_input() && GPIOTE.events_in(EMERGENCY_CHANNEL).read() == 0;
+        if over {
+            EMERGENCY.clear();
+            move_barrier();
+        }
+        over
+    })
 }
 
 /// The panel.
 #[derive(Default)]
 pub(super) struct BoardPanel {
-    /// The gate was told that the emergency input is on.
-    told: bool,
-    /// Since when the input has been off.
-    quiet: Option<Instant>,
+    emergency: EmergencyWatch,
 }
 
 impl BoardPanel {
     fn look(&mut self) -> Option<PanelEvent> {
-        if !self.told && EMERGENCY.load(Ordering::Acquire) {
-            (self.told, self.quiet) = (true, None);
-            return Some(PanelEvent::Emergency { active: true });
-        }
-        if self.told && self.is_over() {
-            self.told = false;
-            return Some(PanelEvent::Emergency { active: false });
+        if let Some(active) = self.emergency.look(&EMERGENCY, emergency_input(), Instant::now(), release) {
+            return Some(PanelEvent::Emergency { active });
         }
         // Of two that came at once, that somebody passed is what happened.
         if PASSED.swap(false, Ordering::AcqRel) {
             return Some(PanelEvent::Passed);
         }
         NOT_PASSED.swap(false, Ordering::AcqRel).then_some(PanelEvent::NotPassed)
-    }
-
-    /// Releases the barrier when the emergency input has been off long enough.
-    fn is_over(&mut self) -> bool {
-        if emergency_input() {
-            self.quiet = None;
-            return false;
-        }
-        let now = Instant::now();
-        let since = *self.quiet.get_or_insert(now);
-        if now.saturating_duration_since(since) < QUIET {
-            return false;
-        }
-        critical_section::with(|_| {
-            let over = !emergency_input();
-            if over {
-                EMERGENCY.store(false, Ordering::Release);
-                move_barrier();
-            }
-            over
-        })
     }
 }
 
@@ -203,7 +187,7 @@ impl Panel for BoardPanel {
     }
 
     fn emergency(&self) -> bool {
-        EMERGENCY.load(Ordering::Acquire)
+        EMERGENCY.is_on()
     }
 
     async fn event(&mut self) -> PanelEvent {
@@ -212,7 +196,7 @@ impl Panel for BoardPanel {
                 return event;
             }
             // An input that went quiet gives no interrupt when it has been quiet long enough.
-            let _ = with_timeout(QUIET, CAME.wait()).await;
+            let _ = with_timeout(EmergencyWatch::QUIET, CAME.wait()).await;
         }
     }
 }
