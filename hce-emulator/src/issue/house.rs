@@ -17,8 +17,6 @@ use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 /// What a phone calls the house's application.
 const LABEL: &str = "Wavepass";
-/// Every phone that is made can be timed; whether it is, the gate decides.
-const RELAY_RESISTANCE: bool = true;
 
 /// Signs the parts of a message joined, EC-SDSA `r ‖ s`, with the issuer's key, which stays with whoever signs.
 pub type Sign<'a> = dyn Fn(&[&[u8]]) -> [u8; SIGNATURE_LEN] + 'a;
@@ -102,8 +100,18 @@ impl HouseIssuer {
         &self.certificate
     }
 
-    /// Makes a phone: its key, its certificate, its file. The signature that `sign` gives is verified.
+    /// Makes a phone that can be timed: its key, its certificate, its file. The signature that `sign` gives is verified.
     pub fn personalise(&self, order: &HouseOrder, sign: &Sign<'_>) -> Result<PhoneFile, IssueError> {
+        self.personalise_as(true, order, sign)
+    }
+
+    /// The same of a phone that can be timed (relay resistance), or cannot.
+    pub fn personalise_as(
+        &self,
+        relay_resistance: bool,
+        order: &HouseOrder,
+        sign: &Sign<'_>,
+    ) -> Result<PhoneFile, IssueError> {
         let expiry = Date::last_of(order.expiry);
         check_dates(order.effective, expiry)?;
         if !order.token.starts_with_bcd(&self.fields.issuer_id) {
@@ -126,14 +134,14 @@ impl HouseIssuer {
             expiry: expiry.min(self.fields.expiry),
             expiry_time: [0x23, 0x59],
             serial: order.serial,
-            static_hash: static_hash(&card, &domain, RELAY_RESISTANCE)?,
+            static_hash: static_hash(&card, &domain, relay_resistance)?,
             key: key.public_key(),
         };
         let certificate = self.certify(&fields, sign)?;
         let file = HouseFile {
             card,
             domain,
-            relay_resistance: RELAY_RESISTANCE,
+            relay_resistance,
             ca_index: self.fields.ca_index,
             issuer_certificate: self.certificate.to_vec(),
             card_certificate: certificate.to_vec(),
@@ -279,7 +287,12 @@ impl HouseAuthority {
 
     /// Makes a phone.
     pub fn issue(&self, order: &HouseOrder) -> Result<PhoneFile, IssueError> {
-        self.issuer.personalise(order, &|message| self.sign(message))
+        self.issue_as(true, order)
+    }
+
+    /// Makes a phone that can be timed (relay resistance), or cannot.
+    pub fn issue_as(&self, relay_resistance: bool, order: &HouseOrder) -> Result<PhoneFile, IssueError> {
+        self.issuer.personalise_as(relay_resistance, order, &|message| self.sign(message))
     }
 
     /// The authority as a file has it. It holds the issuer's key.

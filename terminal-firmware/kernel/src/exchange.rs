@@ -9,6 +9,7 @@ use crate::config::{AidConfig, Config};
 use crate::environment::TapInput;
 use crate::limits::{MAX_ANSWER, MAX_APDUS, MAX_COMMAND, MAX_PDOL, MAX_PDOL_VALUES, MAX_TIMED};
 use crate::oda::OdaFault;
+use crate::path::Phase;
 use crate::selection::{self, Choice};
 use heapless::Vec;
 use wavepass_protocol::apdu::{Command, PPSE, Response, Status};
@@ -36,19 +37,6 @@ const TIMED_ANSWER: usize = 10;
 const DEFAULT_DDOL: &[u8] = &[0x9F, 0x37, 4];
 /// GENERATE AC: an ARQC.
 const ASK_ARQC: u8 = 0x80;
-
-/// What the card's next answer is to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    Directory,
-    Application,
-    Timed,
-    Options,
-    Record(u8),
-    Authenticate,
-    Cryptogram,
-    Over,
-}
 
 /// Which way leads through the application.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,6 +74,8 @@ pub(crate) struct Exchange {
     repeated: bool,
     choices: Vec<Choice, MAX_CANDIDATES>,
     tried: u8,
+    /// How many of those tried made way for the next.
+    passed: u8,
     application: Option<AidConfig>,
     flow: Flow,
     /// Timed exchanges so far.
@@ -117,6 +107,7 @@ impl Exchange {
             repeated: false,
             choices: Vec::new(),
             tried: 0,
+            passed: 0,
             application: None,
             flow: Flow::Quick,
             tries: 0,
@@ -135,6 +126,7 @@ impl Exchange {
         self.sent = 0;
         self.choices.clear();
         self.tried = 0;
+        self.passed = 0;
         self.application = None;
         self.afl = Afl::default();
         self.exchange_us = 0;
@@ -247,6 +239,7 @@ impl Exchange {
 
     /// Selects the next application that both sides know; `none` where there is no more.
     fn next_application(&mut self, config: &Config, none: Stop) -> Result<(), Stop> {
+        self.passed = self.tried;
         let choice = *self.choices.get(usize::from(self.tried)).ok_or(none)?;
         self.tried += 1;
         self.application = config.applications.get(usize::from(choice.application)).cloned();
@@ -571,6 +564,20 @@ impl Exchange {
     /// The command to send, or `None` when there is no more.
     pub(crate) fn command(&self) -> Option<&[u8]> {
         (self.phase != Phase::Over).then_some(&self.command[..])
+    }
+
+    pub(crate) const fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    /// The applications that both sides know, in the order in which they are tried.
+    pub(crate) fn choices(&self) -> impl Iterator<Item = Aid> {
+        self.choices.iter().map(|choice| choice.aid)
+    }
+
+    /// How many of them made way for the next, and how many were tried.
+    pub(crate) const fn progress(&self) -> (u8, u8) {
+        (self.passed, self.tried)
     }
 
     /// True if the command to send is one that is timed.

@@ -7,7 +7,9 @@ use crate::environment::{Asked, Environment, Lost, TapInput};
 use crate::exchange::{Exchange, Inbox};
 use crate::facts::{self, Facts};
 use crate::oda::{Issuers, Oda};
+use crate::path::{self, Fate, Phase, Proof};
 use wavepass_protocol::ecc::Verifier;
+use wavepass_protocol::select::Aid;
 
 /// What the host does next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -129,6 +131,21 @@ impl<V: Verifier> Kernel<V> {
     /// tell yet what [`Kernel::asks`] asked for.
     pub fn decision<E: Environment>(&self, config: &Config, env: &E) -> Option<Decision> {
         decide::decide(config, &self.exchange, &self.card, &self.oda, env)
+    }
+
+    /// What the command in flight is for.
+    pub const fn phase(&self) -> Phase {
+        self.exchange.phase()
+    }
+
+    /// The applications that both card and gate know, in the order in which they are tried, and what became of each.
+    pub fn choices(&self) -> impl Iterator<Item = (Aid, Fate)> {
+        path::choices(&self.exchange)
+    }
+
+    /// How far the card's proof has come.
+    pub fn proof(&self) -> Proof {
+        path::proof(&self.oda, &self.issuers)
     }
 
     /// What is known of the card, until the next tap begins.

@@ -35,6 +35,7 @@ mod facts;
 mod kernel;
 pub mod limits;
 mod oda;
+mod path;
 mod selection;
 mod track2;
 
@@ -44,3 +45,4 @@ pub use environment::{Asked, Environment, Lost, Passback, TapInput};
 pub use facts::Facts;
 pub use kernel::{Kernel, Step, Work};
 pub use oda::{OdaFault, SuiteError};
+pub use path::{Fate, Phase, Proof, ProvenCard, ProvenIssuer};

@@ -129,8 +129,12 @@ static HOUSE: LazyLock<HouseAuthority> = LazyLock::new(|| {
 });
 
 fn house_phone() -> PhoneFile {
+    HOUSE.issue(&house_order()).unwrap()
+}
+
+fn house_order() -> HouseOrder {
     let token = Token::from_digits("6299000100000001").unwrap();
-    let order = HouseOrder {
+    HouseOrder {
         token,
         expiry: EXPIRY,
         effective: EFFECTIVE,
@@ -139,8 +143,7 @@ fn house_phone() -> PhoneFile {
         serial: [0, 0, 0, 0, 1, 1],
         card_key: [4; 32],
         master_key: master_key_option_c(&IMK, &token, 3),
-    };
-    HOUSE.issue(&order).unwrap()
+    }
 }
 
 /// Taps a phone at a gate that times cards and has a reader of 2 ms.
@@ -162,6 +165,10 @@ fn a_house_phone_is_timed_and_one_whose_exchanges_are_relayed_is_suspected() {
     assert_eq!(relay(3_300), OPEN, "within what the phone claims");
     assert_eq!(relay(3_301), refused(Reason::RelaySuspected));
     assert_eq!(relay(20_000), refused(Reason::RelaySuspected));
+    // A phone that cannot be timed is taken as it is, and has nothing of it in its file.
+    let untimed = HOUSE.issue_as(false, &house_order()).unwrap();
+    assert!(!untimed.to_json().contains("relay"));
+    assert_eq!(timed(&mut phone(&untimed.with_fault(Fault::Relay { delay_us: 20_000 }))), OPEN);
 }
 
 #[test]

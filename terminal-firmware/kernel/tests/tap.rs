@@ -5,7 +5,10 @@
 mod common;
 
 use common::*;
-use wavepass_kernel::{Asked, Config, Decision, Kernel, Lost, OdaFault, Passback, Step, Work, limits};
+use wavepass_kernel::{
+    Asked, Config, Decision, Fate, Kernel, Lost, OdaFault, Passback, Phase, Proof, ProvenCard, Step, Work,
+    limits,
+};
 use wavepass_p256_verify::FastVerifier;
 use wavepass_protocol::ecc::{P256Verifier, PublicKey, Verifier};
 use wavepass_protocol::lists::{GateConfig, RelayLimits, Suite};
@@ -740,6 +743,70 @@ fn a_token_of_another_issuer_is_refused() {
         p256_with(|s| s.token = Token::from_digits("6212999999999999").unwrap()),
         refused(Reason::AuthenticationFailed)
     );
+}
+
+#[test]
+fn a_watcher_sees_the_phases_of_a_tap_and_how_far_its_proof_has_come() {
+    let (mut older, world, config) = (rsa::Spec::older().issue(), World::new(), config());
+    let mut kernel = gate();
+    let mut phases = vec![];
+    let mut proofs = vec![];
+    let mut next = own(kernel.begin(&config, input(morning())));
+    while let Some(command) = next {
+        phases.push(kernel.phase());
+        next = own(kernel.answer(&config, &older.answer(&command), 2_000));
+        work_off(&mut kernel, &world);
+        let Proof { issuer, card, dynamic } = kernel.proof();
+        proofs.push((issuer.is_some(), card.is_some(), dynamic));
+    }
+    use Phase::{Application, Authenticate, Cryptogram, Directory, Options, Record};
+    let all = [Directory, Application, Options, Record(0), Record(1), Record(2), Authenticate, Cryptogram];
+    assert_eq!(phases, all);
+    assert_eq!(kernel.phase(), Phase::Over);
+    assert_eq!(proofs[2], (false, false, false));
+    assert_eq!(proofs[3..5], [(true, false, false); 2]);
+    assert_eq!(proofs[5..], [(true, true, false), (true, true, true), (true, true, true)]);
+    let proof = kernel.proof();
+    let issuer = proof.issuer.unwrap();
+    assert_eq!((issuer.suite, issuer.key_bits, issuer.serial), (Suite::Rsa, 1152, rsa::SERIAL));
+    assert_eq!(issuer.issuer_id, [0x62, 0x12, 0x34, 0xFF, 0xFF]);
+    assert_eq!(issuer.last_day, Date::new(2032, 12, 31).unwrap());
+    let card = ProvenCard { key_bits: 1024, last_day: Date::new(2029, 12, 31).unwrap() };
+    assert_eq!(proof.card, Some(card));
+
+    let house = p256::card();
+    tap(&mut kernel, &world, &mut |c| patch(house.answer(c), 0x9F4B, |v| v[9] ^= 1));
+    let proof = kernel.proof();
+    assert_eq!(proof.issuer.map(|i| (i.suite, i.key_bits)), Some((Suite::P256, 256)));
+    assert_eq!((proof.card.map(|c| c.key_bits), proof.dynamic), (Some(256), false));
+}
+
+#[test]
+fn a_watcher_sees_which_applications_were_passed_over_and_which_was_taken() {
+    let (house, mut unionpay) = (p256::card(), rsa::card());
+    let both = ppse(&[(&HOUSE_AID, 1), (&UNIONPAY_AID, 2)]);
+    let fates =
+        |kernel: &Gate| kernel.choices().map(|(aid, fate)| (aid.as_slice()[0], fate)).collect::<Vec<_>>();
+    let mut kernel = gate();
+    let decision = tap(&mut kernel, &World::new(), &mut |c| match (c[1], c.get(5)) {
+        (0xA4, Some(b'2')) => ok(&both),
+        _ => house.answer(c),
+    });
+    assert_eq!(decision, OPEN);
+    assert_eq!(fates(&kernel), [(0xF0, Fate::Taken), (0xA0, Fate::NotTried)]);
+    let decision = tap(&mut kernel, &World::new(), &mut |c| match (c[1], c.get(5)) {
+        (0xA4, Some(b'2')) => ok(&both),
+        (0xA4, Some(0xF0)) => vec![0x62, 0x83],
+        _ => unionpay.answer(c),
+    });
+    assert_eq!(decision, OPEN);
+    assert_eq!(fates(&kernel), [(0xF0, Fate::PassedOver), (0xA0, Fate::Taken)]);
+    let decision = tap(&mut kernel, &World::new(), &mut |c| match (c[1], c.get(5)) {
+        (0xA4, Some(b'2')) => ok(&both),
+        _ => vec![0x62, 0x83],
+    });
+    assert_eq!(decision, refused(Reason::NoApplication));
+    assert_eq!(fates(&kernel), [(0xF0, Fate::PassedOver), (0xA0, Fate::PassedOver)]);
 }
 
 #[test]
