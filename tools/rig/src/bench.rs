@@ -83,6 +83,7 @@ impl Maker {
 pub fn trusted(authorities: &Authorities) -> Result<Vec<AuthorityKey>, AuthorityError> {
     authorities.house()?;
     authorities.rsa()?;
+    authorities.sm2()?;
     known(authorities)
 }
 

@@ -52,6 +52,8 @@ fn terminal(transcript: &Transcript) -> Terminal {
             aid,
             partial: true,
             suite: suite(transcript, &aid),
+            // Beside RSA: the form of the card's certificate tells.
+            sm2: true,
             ttq: TTQ,
             preference,
             formats: Bounded::from_slice(formats(aid.rid())).unwrap_or_default(),
@@ -110,13 +112,15 @@ fn select_name(command: &[u8]) -> Option<&[u8]> {
     ((command.cla, command.ins, command.p1) == (0x00, 0xA4, 0x04)).then_some(command.data)
 }
 
-/// The kind of key that the card's certificates name, where the transcript has that key; else of the provider's first.
+/// P-256 or else RSA (and SM2): by the key that the card's certificates name, where the transcript has that key; else
+/// by the provider's first.
 fn suite(transcript: &Transcript, aid: &Aid) -> Suite {
     let rid = aid.rid();
     let keys = || transcript.keys.iter().filter(|key| key.rid == rid);
     let index = transcript.exchanges.iter().find_map(|e| ca_index(&e.answer));
     let named = keys().find(|key| Some(key.index) == index);
-    named.or_else(|| keys().next()).map_or(Suite::Rsa, |key| key.suite)
+    let key = named.or_else(|| keys().next());
+    if key.is_some_and(|key| key.suite == Suite::P256) { Suite::P256 } else { Suite::Rsa }
 }
 
 fn ca_index(answer: &[u8]) -> Option<u8> {

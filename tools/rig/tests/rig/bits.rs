@@ -1,6 +1,6 @@
 //! Every bit that a signature covers: changed, it fails the replay.
 
-use crate::cast::{debit, house, older, visa};
+use crate::cast::{debit, house, national, older, visa};
 use crate::replays::recorded;
 use rig::replay::replay;
 use rig::transcript::Transcript;
@@ -8,6 +8,7 @@ use std::ops::Range;
 use wavepass_hce::phone::PhoneFile;
 use wavepass_protocol::apdu::Command;
 use wavepass_protocol::dol::Dol;
+use wavepass_protocol::lists::Suite;
 use wavepass_protocol::select::{Afl, Fci, oda_part};
 use wavepass_protocol::tags;
 use wavepass_protocol::tap::OdaMethod;
@@ -72,7 +73,10 @@ fn signed(transcript: &Transcript, method: OdaMethod) -> Vec<Place> {
                         places.push(Place::Answer(i, within(answer, content)));
                         places.push(Place::Command(i, within(&exchange.command, values)));
                     }
-                    OdaMethod::Fdda => {
+                    OdaMethod::Fdda | OdaMethod::Sm2 => {
+                        if method == OdaMethod::Sm2 {
+                            objects(content, &[tags::AIP]);
+                        }
                         objects(content, &[tags::SDAD, tags::ATC, tags::CARD_AUTHENTICATION_DATA]);
                         let dol = Dol::parse(&pdol).unwrap();
                         for tag in [tags::UNPREDICTABLE_NUMBER, tags::AMOUNT, tags::CURRENCY] {
@@ -100,7 +104,10 @@ fn signed(transcript: &Transcript, method: OdaMethod) -> Vec<Place> {
             _ => {}
         }
     }
-    places.extend(transcript.keys.iter().enumerate().map(|(i, _)| Place::Key(i)));
+    // Of the provider's keys the one that signed.
+    let sm2 = method == OdaMethod::Sm2;
+    let signed = |key: &rig::keys::AuthorityKey| (key.suite == Suite::Sm2) == sm2;
+    places.extend(transcript.keys.iter().enumerate().filter(|(_, k)| signed(k)).map(|(i, _)| Place::Key(i)));
     places
 }
 
@@ -143,6 +150,11 @@ fn any_changed_bit_that_a_p256_card_s_signatures_cover_fails() {
 fn any_changed_bit_that_an_rsa_card_s_signatures_cover_fails() {
     changed_bits_fail(&debit(), 248 + 176 + 144 + 248);
     changed_bits_fail(&visa(), 248 + 176 + 144 + 248);
+}
+
+#[test]
+fn any_changed_bit_that_a_national_card_s_signatures_cover_fails() {
+    changed_bits_fail(&national(), 142 + 148 + 64 + 12 + 64);
 }
 
 #[test]

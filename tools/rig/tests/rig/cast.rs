@@ -61,7 +61,11 @@ pub(crate) fn house() -> PhoneFile {
 }
 
 fn plastic(authority: &RsaAuthority, number: &str, aid: &[u8], kind: RsaKind) -> PhoneFile {
-    let order = RsaOrder {
+    authority.issue_as(kind, &order(number, aid), POOL.get(0).unwrap()).unwrap()
+}
+
+fn order(number: &str, aid: &[u8]) -> RsaOrder {
+    RsaOrder {
         token: Token::from_digits(number).unwrap(),
         expiry: Expiry { year: 29, month: 2 },
         effective: Date { year: 2026, month: 1, day: 15 },
@@ -69,8 +73,7 @@ fn plastic(authority: &RsaAuthority, number: &str, aid: &[u8], kind: RsaKind) ->
         aid: aid.to_vec(),
         serial: [0, 1, 2],
         master_key: [4; 16],
-    };
-    authority.issue_as(kind, &order, POOL.get(0).unwrap()).unwrap()
+    }
 }
 
 pub(crate) fn debit() -> PhoneFile {
@@ -87,6 +90,18 @@ pub(crate) fn visa() -> PhoneFile {
 pub(crate) fn older() -> PhoneFile {
     let kind = RsaKind { flow: RsaFlow::Standard, ..RsaKind::default() };
     plastic(&RSA, "6299000200000003", RSA_DEBIT_AID, kind)
+}
+
+static SM2: LazyLock<Sm2Authority> = LazyLock::new(|| {
+    let expiry = Expiry { year: 36, month: 12 };
+    let iin = [0x62, 0x99, 0x00, 0x03];
+    let order = Sm2AuthorityOrder { rid: RSA_RID, ca_index: 0xE1, iin, expiry, serial: [0, 0, 5] };
+    Sm2Authority::generate(&mut rng(5), order).unwrap()
+});
+
+/// A card of the national suite.
+pub(crate) fn national() -> PhoneFile {
+    SM2.issue(&order("6299000300000004", RSA_DEBIT_AID), &[8; 32]).unwrap()
 }
 
 fn rsa_key(authority: &RsaAuthority) -> AuthorityKey {
@@ -115,6 +130,14 @@ pub(crate) fn terminal() -> Terminal {
         },
         rsa_key(&RSA),
         rsa_key(&VISA),
+        AuthorityKey {
+            rid: RSA_RID,
+            index: 0xE1,
+            suite: Suite::Sm2,
+            expiry: [0x20, 0x36, 0x12, 0x31],
+            key: SM2.ca_key().key.to_vec(),
+            exponent: Vec::new(),
+        },
     ];
     terminal
 }

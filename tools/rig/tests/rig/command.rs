@@ -34,7 +34,11 @@ fn config(folder: &Path) -> String {
                     hex::encode(&key.exponent)
                 )
             }
-            _ => format!("suite = \"p256\"\nx = \"{}\"", hex::encode(&key.key)),
+            Suite::P256 => format!("suite = \"p256\"\nx = \"{}\"", hex::encode(&key.key)),
+            Suite::Sm2 => {
+                let (x, y) = key.key.split_at(32);
+                format!("suite = \"sm2\"\nx = \"{}\"\ny = \"{}\"", hex::encode(x), hex::encode(y))
+            }
         };
         text += &format!(
             "\n[[ca_key]]\nrid = \"{}\"\nindex = \"{:02X}\"\n{fields}\ncheck_value = \"{}\"\n",

@@ -1,6 +1,6 @@
 //! Transcripts, and what the kernel says of them again.
 
-use crate::cast::{TODAY, at, debit, house, older, phone, tapped, tapped_by, terminal, visa};
+use crate::cast::{TODAY, at, debit, house, national, older, phone, tapped, tapped_by, terminal, visa};
 use rig::replay::replay;
 use rig::tap::{Tap, kernel, tap};
 use rig::transcript::{Exchange, Transcript};
@@ -18,7 +18,7 @@ pub(crate) fn recorded(file: &PhoneFile) -> (Tap, Transcript) {
 
 #[test]
 fn a_recorded_tap_has_the_same_verdict_again() {
-    let good = [house(), debit(), visa(), older()];
+    let good = [house(), debit(), visa(), older(), national()];
     let faults = [
         None,
         Some(Fault::ForgedSignature),
@@ -71,7 +71,7 @@ fn a_certificate_past_its_day_proves_nothing() {
 /// Another terminal fills the card's list with values of its own, some of which this kernel never sends.
 #[test]
 fn another_terminal_s_recording_is_verified_under_what_that_terminal_sent() {
-    for file in [house(), debit(), visa(), older()] {
+    for file in [house(), debit(), visa(), older(), national()] {
         let mut other = terminal();
         other.config.amount_fen = 12_345;
         other.config.currency = 0x0978;
@@ -89,7 +89,7 @@ fn another_terminal_s_recording_is_verified_under_what_that_terminal_sent() {
 
 #[test]
 fn a_recording_without_a_directory_replays() {
-    for file in [house(), debit(), visa(), older()] {
+    for file in [house(), debit(), visa(), older(), national()] {
         let (tap, mut transcript) = recorded(&file);
         transcript.exchanges.remove(0);
         assert_eq!(replay(&transcript).verdict, tap.verdict);
