@@ -255,6 +255,32 @@ impl Card {
         }
     }
 
+    /// Puts other values of the same length in the place of those sent for the PDOL. False where the length differs.
+    pub(crate) fn replace_pdol_values(&mut self, values: &[u8]) -> bool {
+        self.replace(self.pdol_values, values)
+    }
+
+    /// The same with the values sent with INTERNAL AUTHENTICATE.
+    pub(crate) fn replace_ddol_values(&mut self, values: &[u8]) -> bool {
+        self.replace(self.ddol_values, values)
+    }
+
+    /// The same with the values sent with GENERATE AC.
+    pub(crate) fn replace_cdol_values(&mut self, values: &[u8]) -> bool {
+        self.cdol_values.is_some_and(|place| self.replace(place, values))
+    }
+
+    fn replace(&mut self, place: Span, values: &[u8]) -> bool {
+        let at = usize::from(place.at);
+        match self.kept.get_mut(at..at + usize::from(place.len)) {
+            Some(kept) if kept.len() == values.len() => {
+                kept.copy_from_slice(values);
+                true
+            }
+            _ => false,
+        }
+    }
+
     fn keep(&mut self, bytes: &[u8]) -> Result<Span, CardError> {
         let at = self.kept.len();
         self.kept.extend_from_slice(bytes).map_err(|_| CardError::TooMuch)?;

@@ -520,6 +520,21 @@ impl Exchange {
         Ok(out)
     }
 
+    /// Takes the values of a command that went out instead of the one in flight. False where it is no such command.
+    pub(crate) fn sent(&self, card: &mut Card, command: &[u8]) -> bool {
+        let Ok(theirs) = Command::parse(command) else { return false };
+        if self.command.get(..2) != Some(&[theirs.cla, theirs.ins]) {
+            return false;
+        }
+        match self.phase {
+            Phase::Options => tlv::get(theirs.data, tags::COMMAND_TEMPLATE)
+                .is_ok_and(|values| card.replace_pdol_values(values)),
+            Phase::Authenticate => card.replace_ddol_values(theirs.data),
+            Phase::Cryptogram => card.replace_cdol_values(theirs.data),
+            _ => false,
+        }
+    }
+
     fn send(&mut self, command: &Command<'_>) -> Result<(), Stop> {
         self.repeated = false;
         self.command.resize_default(MAX_COMMAND).map_err(|_| CARD_ERROR)?;

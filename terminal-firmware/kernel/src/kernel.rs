@@ -94,6 +94,13 @@ impl<V: Verifier> Kernel<V> {
         self.step()
     }
 
+    /// Says that this command went out instead of the last step's: before the answer, by a bench that replays what
+    /// another terminal recorded. That terminal filled the card's list with values of its own, and the card signed
+    /// those. False, and nothing is changed, where it is not the same command with as many values.
+    pub fn sent(&mut self, command: &[u8]) -> bool {
+        self.exchange.sent(&mut self.card, command)
+    }
+
     /// Ends the exchange: there will be no answer. After the last answer it changes nothing.
     pub fn lost(&mut self, why: Lost, now_us: u64) {
         self.exchange.lost(why.reason(), now_us);

@@ -3,6 +3,7 @@
 //! It depends on little, so that it starts at once and can say what is missing before anything large is
 //! compiled.
 
+mod pcsc;
 mod phases;
 mod setup;
 

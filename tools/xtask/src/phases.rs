@@ -1,6 +1,6 @@
 //! The phases of a test run, each timed, and the other commands' work.
 
-use crate::setup;
+use crate::{pcsc, setup};
 use anstyle::{AnsiColor, Style};
 use std::fmt;
 use std::io::{BufRead, BufReader, Write};
@@ -124,12 +124,24 @@ fn test_phases(
         times.push((name, begin.elapsed()));
         result
     };
+    // What cannot be had is named, and the rest is tested all the same.
+    let mut library = Ok(());
+    let mut python = Err(Failure(String::new()));
     phase("set-up", &mut || {
         setup::c_compiler()?;
         setup::components()?;
         setup::target()?;
-        setup::qemu()
+        setup::qemu()?;
+        library = pcsc::library();
+        python = pcsc::programs();
+        Ok(())
     })?;
+    let mut left_out = Vec::new();
+    let mut without = Vec::new();
+    if let Err(why) = &library {
+        left_out.push(format!("rig with PC/SC ({why})"));
+        without.extend(["--exclude", "rig"]);
+    }
     phase("format", &mut || run(cargo(&["fmt", "--all", "--check"])))?;
     phase("licences and sources", &mut || {
         let mut deny = Command::new(setup::cargo_deny()?);
@@ -138,8 +150,18 @@ fn test_phases(
     })?;
     phase("the gate's target", &mut firmware)?;
     phase("lints", &mut || {
-        let workspace = ["clippy", "--quiet", "--release", "--workspace", "--all-targets"];
-        run(warnings_denied(cargo(&workspace)))?;
+        let mut workspace = cargo(&["clippy", "--quiet", "--release", "--workspace", "--all-targets"]);
+        workspace.args(&without);
+        run(warnings_denied(workspace))?;
+        let rig = ["clippy", "--quiet", "--release", "--package", "rig", "--all-targets"];
+        let mut bare = cargo(&rig);
+        bare.arg("--no-default-features");
+        run(warnings_denied(bare))?;
+        if library.is_ok() {
+            let mut with_pcscd = cargo(&rig);
+            with_pcscd.args(["--features", "system-tests"]);
+            run(warnings_denied(with_pcscd))?;
+        }
         for (board, features, _) in BOARDS {
             let mut lint = cargo(&["clippy", "--quiet", "--profile", "firmware", "--target", TARGET]);
             lint.args(["--package", board, "--features", features]);
@@ -149,11 +171,33 @@ fn test_phases(
     })?;
     phase("tests", &mut || {
         let mut tests = cargo(&["test", "--release", "--workspace", "--no-fail-fast"]);
+        tests.args(&without);
         if long {
             tests.env("WAVEPASS_LONG", "1");
         }
-        run_tests(tests, count)
-    })
+        run_tests(tests, count)?;
+        if without.is_empty() {
+            return Ok(());
+        }
+        run_tests(cargo(&["test", "--release", "--package", "rig", "--no-default-features"]), count)
+    })?;
+    match (&library, &python) {
+        (Ok(()), Ok(python)) => phase("tests with pcscd, which has fixed ports", &mut || {
+            let _pcscd = pcsc::Pcscd::start()?;
+            let mut tests = cargo(&["test", "--release", "--package", "rig", "--features", "system-tests"]);
+            tests.args(["--test", "pcscd", "--", "--test-threads=1", "--nocapture"]);
+            run_tests(with_python(tests, python), count)
+        })?,
+        (Ok(()), Err(why)) => left_out.push(format!("tests with pcscd ({why})")),
+        (Err(_), _) => {}
+    }
+    if left_out.is_empty() { Ok(()) } else { Err(Failure(format!("left out: {}", left_out.join("; ")))) }
+}
+
+/// Tells the tests which Python has pyscard.
+fn with_python(mut tests: Command, python: &std::path::Path) -> Command {
+    tests.env("WAVEPASS_PYSCARD", python);
+    tests
 }
 
 fn warnings_denied(mut lint: Command) -> Command {

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 /// The release of cargo-deny that the tree is checked with.
 const CARGO_DENY: &str = "0.20.2";
 
-fn succeeds(program: &str, args: &[&str]) -> bool {
+pub(crate) fn succeeds(program: &str, args: &[&str]) -> bool {
     let status = Command::new(program).args(args).stdout(Stdio::null()).stderr(Stdio::null()).status();
     status.is_ok_and(|s| s.success())
 }
@@ -64,8 +64,14 @@ pub(crate) fn qemu() -> Result<(), Failure> {
     }
 }
 
-fn apt(packages: &[&str]) -> Result<(), Failure> {
-    let root = succeeds("sh", &["-c", "[ \"$(id -u)\" = 0 ]"]);
+/// True for the user who may do everything.
+pub(crate) fn is_root() -> bool {
+    succeeds("sh", &["-c", "[ \"$(id -u)\" = 0 ]"])
+}
+
+/// Installs packages of the system, where that can be done.
+pub(crate) fn apt(packages: &[&str]) -> Result<(), Failure> {
+    let root = is_root();
     if !root && !succeeds("sudo", &["-n", "true"]) {
         return Err(Failure::said(format!("missing: run `apt-get install {}` as root", packages.join(" "))));
     }

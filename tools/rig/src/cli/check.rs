@@ -1,0 +1,276 @@
+//! `rig check`: a suite on one way or several, and what came of it.
+
+use super::source;
+use crate::bench::{self, Maker, Own, Process};
+use crate::report::{self, Report};
+use crate::show::{BAD, GOOD};
+use crate::suite::{Case, Suite, WayName};
+use crate::terminal::Terminal;
+use clap::{Args, ValueEnum};
+use indicatif::{ProgressBar, ProgressStyle};
+use std::path::PathBuf;
+use wavepass_hce::authorities::Authorities;
+use wavepass_protocol::time::Date;
+
+/// Run a suite of cases against a kernel, and report
+///
+/// A case is a phone of the emulator, what is wrong with it, and what must come of it. `kernel` is the suite that
+/// comes with the rig. The kernel under test is the gate's own, or with --command somebody else's.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  rig check kernel                                   in this process; needs no reader
+  rig check kernel --way process --way pcscd --report report.md --junit report.xml
+  rig check kernel --timing                          what a virtual reader and a tap cost
+  rig check my.toml --command './my-kernel --reader \"$RIG_READER\"'
+
+The command of --command is run once for each case, with the phone in the virtual reader: RIG_READER is the reader's
+name, RIG_CASE the case's. Its last line says `open`, or a reason to refuse.")]
+pub(super) struct CheckArgs {
+    /// A suite's file, or `kernel`
+    #[arg(default_value = "kernel")]
+    suite: String,
+    /// How the phones are brought to the kernel; may be given twice
+    #[arg(long, value_enum)]
+    way: Vec<Way>,
+    /// Somebody else's kernel, in front of the virtual reader of pcscd
+    #[arg(long, value_name = "COMMAND", conflicts_with = "way")]
+    command: Option<String>,
+    /// Only cases whose names hold this text
+    #[arg(long, value_name = "TEXT")]
+    only: Option<String>,
+    /// A text that the virtual reader's name holds
+    #[arg(long, value_name = "TEXT", default_value = "Virtual PCD")]
+    reader: String,
+    /// Where that reader's vpcd listens
+    #[arg(long, value_name = "HOST:PORT", default_value = wavepass_hce::vpcd::ADDRESS)]
+    vpcd: String,
+    /// The terminal's file [default: the one that comes with the rig]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Where test authorities are kept [default: made anew, which takes seconds]
+    #[arg(long, value_name = "FOLDER")]
+    authorities: Option<PathBuf>,
+    /// Write a table for people (Markdown)
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+    /// Write JUnit XML
+    #[arg(long, value_name = "FILE")]
+    junit: Option<PathBuf>,
+    /// Measure what the virtual reader adds to a command, and what a tap takes
+    #[arg(long)]
+    timing: bool,
+    /// One line of JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Way {
+    /// In this process
+    Process,
+    /// Through pcscd and a virtual reader
+    Pcscd,
+}
+
+/// How often the phone that is timed is tapped on each way.
+#[cfg(feature = "pcsc")]
+const TIMED_TAPS: usize = 50;
+
+pub(super) fn run(args: &CheckArgs) -> Result<bool, String> {
+    let mut suite = Suite::find(&args.suite).map_err(|e| format!("{}: {e}", args.suite))?;
+    if let Some(text) = &args.only {
+        suite.cases.retain(|case| case.name.contains(text));
+        if suite.cases.is_empty() {
+            return Err(format!("no case's name holds `{text}`"));
+        }
+    }
+    let terminal = match &args.config {
+        None => Terminal::builtin().map_err(|e| e.to_string())?,
+        Some(path) => Terminal::load(path).map_err(|e| format!("{}: {e}", path.display()))?,
+    };
+    let today = source::today(&terminal);
+    let maker = Maker::new(authorities(args.authorities.as_deref(), today)?, today);
+    let keys = maker.keys().map_err(|e| e.to_string())?;
+    let own = || Own::new(terminal.clone(), keys.clone(), &suite, source::now());
+    if args.timing {
+        return timing(args, &maker, own);
+    }
+    let ways = match (&args.command, args.way.as_slice()) {
+        (Some(_), _) => vec![WayName::Command],
+        (None, []) => vec![WayName::Process],
+        (None, ways) => ways
+            .iter()
+            .map(|way| match way {
+                Way::Process => WayName::Process,
+                Way::Pcscd => WayName::Pcscd,
+            })
+            .collect(),
+    };
+    let mut reports = Vec::new();
+    for way in ways {
+        let bar = bar(args, suite.cases.len());
+        let mut progress = |i: usize, case: &Case| {
+            bar.set_position(i as u64);
+            bar.set_message(case.name.clone());
+        };
+        let report = match way {
+            WayName::Process => bench::run(&suite, &maker, &mut Process(own()), &mut progress),
+            _ => on_pcscd(args, &suite, &maker, way, own(), &mut progress)?,
+        };
+        bar.finish_and_clear();
+        if !args.json {
+            tell(&report);
+        }
+        reports.push(report);
+    }
+    write(args, &reports)?;
+    let passed = reports.iter().all(Report::passed);
+    if args.json {
+        println!("{}", json(&reports));
+    }
+    Ok(passed)
+}
+
+/// Authorities of a folder, or new ones that are forgotten.
+pub(super) fn authorities(folder: Option<&std::path::Path>, today: Date) -> Result<Authorities, String> {
+    match folder {
+        Some(folder) => Authorities::open(folder, today).map_err(|e| e.to_string()),
+        None => {
+            let mut seed = [0; 32];
+            getrandom::fill(&mut seed).map_err(|e| format!("the system gives no random numbers: {e}"))?;
+            Ok(Authorities::generate(seed, today))
+        }
+    }
+}
+
+/// Progress on a terminal, nothing elsewhere.
+fn bar(args: &CheckArgs, cases: usize) -> ProgressBar {
+    if args.json {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template("{bar:30.cyan} {pos}/{len} {msg}");
+    ProgressBar::new(cases as u64).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+}
+
+fn tell(report: &Report) {
+    for row in &report.rows {
+        if let Some(complaint) = row.complaint() {
+            anstream::println!("{BAD}✗{BAD:#} {}: {complaint}", row.case);
+        }
+    }
+    let style = if report.passed() { GOOD } else { BAD };
+    anstream::println!("{style}{}{style:#}", report.summary());
+}
+
+fn write(args: &CheckArgs, reports: &[Report]) -> Result<(), String> {
+    let save = |path: &PathBuf, text: String| {
+        std::fs::write(path, text).map_err(|e| format!("{}: {e}", path.display()))
+    };
+    if let Some(path) = &args.report {
+        let mut text = String::new();
+        report::table(&mut text, reports).map_err(|e| e.to_string())?;
+        save(path, text)?;
+    }
+    if let Some(path) = &args.junit {
+        save(path, report::junit(reports).map_err(|e| e.to_string())?)?;
+    }
+    Ok(())
+}
+
+fn json(reports: &[Report]) -> serde_json::Value {
+    use crate::report::Outcome;
+    let one = |report: &Report| {
+        let failures = report.rows.iter().filter_map(|row| Some((row.case.clone(), row.complaint()?.into())));
+        serde_json::json!({
+            "way": report.way.word(),
+            "passed": report.count(|o| matches!(o, Outcome::Passed(_))),
+            "failed": report.count(|o| matches!(o, Outcome::Failed(_))),
+            "not_tried": report.count(|o| matches!(o, Outcome::NotTried(_))),
+            "skipped": report.count(|o| matches!(o, Outcome::Skipped(_))),
+            "complaints": failures.collect::<serde_json::Map<_, _>>(),
+        })
+    };
+    serde_json::json!({
+        "suite": reports.first().map(|report| report.suite.as_str()),
+        "ways": reports.iter().map(one).collect::<Vec<_>>(),
+    })
+}
+
+#[cfg(feature = "pcsc")]
+fn on_pcscd(
+    args: &CheckArgs,
+    suite: &Suite,
+    maker: &Maker,
+    way: WayName,
+    own: Own,
+    progress: &mut dyn FnMut(usize, &Case),
+) -> Result<Report, String> {
+    use crate::pcsc_way::Readers;
+    use crate::pcscd_bench::{Foreign, Pcscd};
+    let readers = Readers::open().map_err(|e| e.to_string())?;
+    let name = readers.find(Some(&args.reader)).map_err(|e| e.to_string())?;
+    Ok(match (&args.command, way) {
+        (Some(command), WayName::Command) => {
+            let mut bench = Foreign::new(&readers, name, &args.vpcd, command.clone());
+            bench::run(suite, maker, &mut bench, progress)
+        }
+        _ => bench::run(suite, maker, &mut Pcscd::new(own, &readers, name, &args.vpcd), progress),
+    })
+}
+
+#[cfg(not(feature = "pcsc"))]
+fn on_pcscd(
+    _: &CheckArgs,
+    _: &Suite,
+    _: &Maker,
+    _: WayName,
+    _: Own,
+    _: &mut dyn FnMut(usize, &Case),
+) -> Result<Report, String> {
+    Err(source::NO_PCSC.to_owned())
+}
+
+#[cfg(feature = "pcsc")]
+fn timing(args: &CheckArgs, maker: &Maker, own: impl Fn() -> Own) -> Result<bool, String> {
+    use crate::pcsc_way::Readers;
+    use crate::pcscd_bench::Pcscd;
+    use crate::timing::{Timing, sample};
+    use crate::way::InProcess;
+    use wavepass_hce::phone::Phone;
+    use wavepass_hce::state::Counters;
+    let file = maker.sound("house")?;
+    let mut phone = Phone::new(&file, Counters::memory(), [7; 32]).map_err(|e| e.to_string())?;
+    let process = sample(&mut own(), &mut InProcess::new(&mut phone), TIMED_TAPS)?;
+    let readers = Readers::open().map_err(|e| e.to_string())?;
+    let name = readers.find(Some(&args.reader)).map_err(|e| e.to_string())?;
+    let mut bench = Pcscd::new(own(), &readers, name, &args.vpcd);
+    let timing = Timing::of(&process, &sample(&mut own(), bench.way(&file)?, TIMED_TAPS)?);
+    show_timing(args, &timing);
+    Ok(true)
+}
+
+#[cfg(not(feature = "pcsc"))]
+fn timing(_: &CheckArgs, _: &Maker, _: impl Fn() -> Own) -> Result<bool, String> {
+    Err(source::NO_PCSC.to_owned())
+}
+
+#[cfg(feature = "pcsc")]
+fn show_timing(args: &CheckArgs, timing: &crate::timing::Timing) {
+    use crate::show::{BOLD, DIM};
+    if args.json {
+        println!("{}", timing.to_json());
+        return;
+    }
+    let millis = |us: u64| format!("{}.{:02} ms", us / 1000, us % 1000 / 10);
+    let rows = [
+        ("the reader adds to a command", timing.added_us, "median"),
+        ("a P-256 tap through the reader", timing.tap_us, "median"),
+        ("", timing.slowest_us, "slowest"),
+        ("the same tap in this process", timing.process_us, "median"),
+    ];
+    anstream::println!("{BOLD}{} taps on each way{BOLD:#}", timing.taps);
+    for (what, us, which) in rows {
+        anstream::println!("  {what:<32} {:>9}  {DIM}{which}{DIM:#}", millis(us));
+    }
+}

@@ -1,0 +1,367 @@
+//! Suites: named cases of a phone, what is wrong with it, what the terminal knows, and what must come of it.
+
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use wavepass_hce::faults::AnyFault;
+use wavepass_protocol::tap::Reason;
+
+/// The suite for this project's kernel.
+pub const KERNEL: &str = include_str!("../suites/kernel.toml");
+/// The longest file taken, bytes.
+const MAX_FILE: u64 = 1 << 20;
+/// The most cases of a suite, profiles counted one by one.
+const MAX_CASES: usize = 10_000;
+
+/// Why a suite cannot be run.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SuiteError {
+    /// Reading failed.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// More bytes than a suite has.
+    #[error("a suite has at most {MAX_FILE} bytes")]
+    TooLong,
+    /// Not the TOML of a suite; the message names line and column.
+    #[error("{0}")]
+    Toml(#[from] toml::de::Error),
+    /// A case that cannot be run.
+    #[error("case {place} ({name}): {why}")]
+    Case {
+        /// Its place in the file, from 1.
+        place: usize,
+        /// Its name.
+        name: String,
+        /// What is wrong.
+        why: String,
+    },
+    /// More cases than are run.
+    #[error("a suite has 1 to {MAX_CASES} cases")]
+    Count,
+    /// Two cases with one name.
+    #[error("two cases are called `{0}`")]
+    Twice(String),
+}
+
+/// A way to the kernel under test.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WayName {
+    /// The kernel and the phone in one process.
+    Process,
+    /// The kernel, pcscd, a virtual reader, the phone.
+    Pcscd,
+    /// The gate's firmware in QEMU, a simulated PN532, the phone.
+    Qemu,
+    /// Somebody else's kernel.
+    Command,
+}
+
+impl WayName {
+    /// Its word.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Process => "process",
+            Self::Pcscd => "pcscd",
+            Self::Qemu => "qemu",
+            Self::Command => "command",
+        }
+    }
+}
+
+/// What the terminal knows, beyond the authorities' keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Terminal {
+    /// Nothing.
+    #[default]
+    Plain,
+    /// The card's token is on the deny list.
+    Denied,
+    /// The token with another expiry is on the deny list.
+    DeniedBefore,
+    /// The issuer's certificate is revoked.
+    Revoked,
+    /// It has no authority's key.
+    NoKeys,
+    /// Its authorities' keys have expired.
+    OldKeys,
+    /// It is in another network.
+    OtherNetwork,
+    /// It accepts none of the card's applications.
+    AcceptsNothing,
+    /// It accepts format 05 alone.
+    OnlyFormat05,
+    /// Somebody has just gone through with the card.
+    Passback,
+    /// The card has opened it, and nobody has gone through.
+    SameTap,
+    /// Its deny list is too old.
+    OldList,
+    /// It times cards that can be timed.
+    Timed,
+}
+
+/// What must come of a case: the gate opens, or refuses for one of these reasons.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Expected {
+    /// It opens.
+    Open,
+    /// It refuses.
+    Refuse(Vec<Reason>),
+}
+
+impl Expected {
+    fn parse(words: &[String]) -> Result<Self, String> {
+        match words {
+            [] => Err("`expect` names nothing".to_owned()),
+            [word] if word == "open" => Ok(Self::Open),
+            words => words
+                .iter()
+                .map(|word| {
+                    let known = Reason::ALL.into_iter().find(|reason| reason.word() == word);
+                    known.ok_or_else(|| format!("`{word}` is neither `open` nor a reason to refuse"))
+                })
+                .collect::<Result<_, _>>()
+                .map(Self::Refuse),
+        }
+    }
+
+    /// True if this is what came of it.
+    pub fn is(&self, word: &str) -> bool {
+        match self {
+            Self::Open => word == "open",
+            Self::Refuse(reasons) => reasons.iter().any(|reason| reason.word() == word),
+        }
+    }
+
+    /// In words.
+    pub fn words(&self) -> String {
+        match self {
+            Self::Open => "open".to_owned(),
+            Self::Refuse(reasons) => reasons.iter().map(|r| r.word()).collect::<Vec<_>>().join(" or "),
+        }
+    }
+}
+
+/// One case.
+#[derive(Debug, Clone)]
+pub struct Case {
+    /// Its name, unlike any other of the suite.
+    pub name: String,
+    /// The phone's profile: a name, or a path.
+    pub profile: String,
+    /// What is wrong with it.
+    pub faults: Vec<AnyFault>,
+    /// What the terminal knows.
+    pub terminal: Terminal,
+    /// What must come of it.
+    pub expected: Expected,
+    /// How the card must have been proven genuine, where that is asked.
+    pub method: Option<String>,
+    /// The ways on which it can be run; empty: all.
+    pub ways: Vec<WayName>,
+    /// Why not on others.
+    pub why: Option<String>,
+}
+
+impl Case {
+    /// True if it can be run on a way.
+    pub fn applies(&self, way: WayName) -> bool {
+        self.ways.is_empty() || self.ways.contains(&way)
+    }
+}
+
+/// A suite.
+#[derive(Debug, Clone)]
+pub struct Suite {
+    /// What it is called.
+    pub name: String,
+    /// The limit of a tap, milliseconds.
+    pub tap_limit_ms: u32,
+    /// The cases, in the file's order.
+    pub cases: Vec<Case>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    name: String,
+    tap_limit_ms: u32,
+    case: Vec<Entry>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Words {
+    One(String),
+    Several(Vec<String>),
+}
+
+impl Words {
+    fn list(&self) -> &[String] {
+        match self {
+            Self::One(word) => std::slice::from_ref(word),
+            Self::Several(words) => words,
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Entry {
+    name: String,
+    profiles: Words,
+    #[serde(default)]
+    faults: Vec<String>,
+    #[serde(default)]
+    terminal: Terminal,
+    expect: Words,
+    /// For these profiles something else must come of it.
+    #[serde(default)]
+    except: BTreeMap<String, Words>,
+    #[serde(default)]
+    method: Option<String>,
+    #[serde(default)]
+    ways: Vec<WayName>,
+    #[serde(default)]
+    why: Option<String>,
+}
+
+impl Suite {
+    /// The suite that comes with the rig under this name, or else a file.
+    pub fn find(name: &str) -> Result<Self, SuiteError> {
+        match name {
+            "kernel" => Self::parse(KERNEL),
+            path => Self::load(Path::new(path)),
+        }
+    }
+
+    /// Reads a suite's file.
+    pub fn load(path: &Path) -> Result<Self, SuiteError> {
+        let io = |source| SuiteError::Io { path: path.to_owned(), source };
+        let mut text = String::new();
+        std::fs::File::open(path).map_err(io)?.take(MAX_FILE + 1).read_to_string(&mut text).map_err(io)?;
+        if text.len() as u64 > MAX_FILE {
+            return Err(SuiteError::TooLong);
+        }
+        Self::parse(&text)
+    }
+
+    /// Reads a suite's text.
+    pub fn parse(text: &str) -> Result<Self, SuiteError> {
+        let file: File = toml::from_str(text)?;
+        let mut cases: Vec<Case> = Vec::new();
+        for (i, entry) in file.case.iter().enumerate() {
+            let wrong = |why| SuiteError::Case { place: i + 1, name: entry.name.clone(), why };
+            cases.extend(entry.cases().map_err(wrong)?);
+        }
+        if cases.is_empty() || cases.len() > MAX_CASES {
+            return Err(SuiteError::Count);
+        }
+        let mut names: Vec<&str> = cases.iter().map(|case| case.name.as_str()).collect();
+        names.sort_unstable();
+        if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
+            return Err(SuiteError::Twice(twice[0].to_owned()));
+        }
+        Ok(Self { name: file.name, tap_limit_ms: file.tap_limit_ms, cases })
+    }
+}
+
+impl Entry {
+    /// A case for each profile.
+    fn cases(&self) -> Result<Vec<Case>, String> {
+        let profiles = self.profiles.list();
+        if let Some(stranger) = self.except.keys().find(|name| !profiles.contains(name)) {
+            return Err(format!("`except` names `{stranger}`, which is not among the profiles"));
+        }
+        if !self.ways.is_empty() && self.why.is_none() {
+            return Err("a case that is not for all ways says `why`".to_owned());
+        }
+        let faults = self.faults.iter().map(|text| text.parse::<AnyFault>().map_err(|e| e.to_string()));
+        let faults = faults.collect::<Result<Vec<_>, _>>()?;
+        profiles
+            .iter()
+            .map(|profile| {
+                let expect = self.except.get(profile).unwrap_or(&self.expect);
+                Ok(Case {
+                    name: format!("{}: {profile}", self.name),
+                    profile: profile.clone(),
+                    faults: faults.clone(),
+                    terminal: self.terminal,
+                    expected: Expected::parse(expect.list())?,
+                    method: self.method.clone(),
+                    ways: self.ways.clone(),
+                    why: self.why.clone(),
+                })
+            })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(case: &str) -> String {
+        let text = format!("name = \"t\"\ntap_limit_ms = 1000\n[[case]]\nname = \"n\"\n{case}\n");
+        Suite::parse(&text).err().map(|e| e.to_string()).unwrap_or_default()
+    }
+
+    #[test]
+    fn the_suite_that_comes_with_the_rig_has_every_profile_and_every_fault() {
+        let suite = Suite::parse(KERNEL).unwrap();
+        assert!(suite.cases.len() >= 60, "{}", suite.cases.len());
+        for profile in wavepass_hce::profile::Profile::names() {
+            assert!(suite.cases.iter().any(|c| c.profile == profile && c.faults.is_empty()), "{profile}");
+        }
+        for entry in wavepass_hce::faults::CATALOGUE {
+            let name = |text: &str| text.split(['=', '@']).next().map(str::to_owned);
+            let kind = |text: &str| match text.split_once('=') {
+                Some((name @ ("broken" | "afl"), value)) => format!("{name}={value}"),
+                _ => name(text).unwrap_or_default(),
+            };
+            let wanted = kind(entry.example);
+            let has = |case: &Case| case.faults.iter().any(|fault| kind(&fault.to_string()) == wanted);
+            assert!(suite.cases.iter().any(has), "{wanted}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_with_its_case() {
+        let good = "profiles = \"house\"\nexpect = \"open\"";
+        assert_eq!(error(good), "");
+        assert_eq!(
+            error("profiles = \"house\"\nexpect = \"opens\""),
+            "case 1 (n): `opens` is neither `open` nor a reason to refuse"
+        );
+        assert_eq!(
+            error(&format!("{good}\nfaults = [\"rust\"]")),
+            "case 1 (n): `rust` is no fault; `phone list --faults` lists them"
+        );
+        assert_eq!(
+            error(&format!("{good}\nexcept = {{ plastic = \"open\" }}")),
+            "case 1 (n): `except` names `plastic`, which is not among the profiles"
+        );
+        assert_eq!(
+            error(&format!("{good}\nways = [\"process\"]")),
+            "case 1 (n): a case that is not for all ways says `why`"
+        );
+        assert!(
+            error(&format!("{good}\nexpects = 1")).contains("line 7"),
+            "{}",
+            error(&format!("{good}\nexpects = 1"))
+        );
+        assert_eq!(
+            error("profiles = [\"house\", \"house\"]\nexpect = \"open\""),
+            "two cases are called `n: house`"
+        );
+    }
+}

@@ -1,0 +1,399 @@
+//! The terminal that the rig plays, from its file: what it accepts, what it says of itself, whose keys it trusts.
+
+use crate::keys::{AuthorityKey, KeyError, NO_EXPIRY};
+use crate::text::{self, Hex};
+use serde::Deserialize;
+use std::path::{Path, PathBuf};
+use wavepass_kernel::{Asked, Config, ConfigError, Environment, Passback};
+use wavepass_protocol::lists::{Application, CaKey, GateConfig, RelayLimits, Revocation, Suite};
+use wavepass_protocol::time::UnixMs;
+use wavepass_protocol::token::{Expiry, Token};
+
+/// The terminal that is used where no file is given.
+pub const BUILTIN: &str = include_str!("../terminal.toml");
+/// The longest file taken, bytes: hundreds of keys.
+const MAX_FILE: u64 = 1 << 20;
+
+/// Why a terminal's file cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TerminalError {
+    /// Reading failed.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// More bytes than such a file has.
+    #[error("a terminal's file has at most {MAX_FILE} bytes")]
+    TooLong,
+    /// Not the TOML of a terminal; the message names line and column.
+    #[error("{0}")]
+    Toml(#[from] toml::de::Error),
+    /// A field with a value that it cannot have.
+    #[error("{place}: {why}")]
+    Field {
+        /// Which.
+        place: String,
+        /// What it must be.
+        why: String,
+    },
+    /// A key that cannot be used.
+    #[error("ca_key {place} ({key}): {why}")]
+    Key {
+        /// Its place in the list, from 1.
+        place: usize,
+        /// Provider and index.
+        key: String,
+        /// What is wrong.
+        why: KeyError,
+    },
+    /// The kernel does not take it.
+    #[error("{0}")]
+    Config(#[from] ConfigError),
+}
+
+fn field(place: impl Into<String>, why: impl Into<String>) -> TerminalError {
+    TerminalError::Field { place: place.into(), why: why.into() }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    network: String,
+    #[serde(default)]
+    operator: u16,
+    utc_offset_min: i16,
+    #[serde(default)]
+    amount_fen: u64,
+    currency: Hex,
+    country: Hex,
+    tap_limit_ms: u32,
+    #[serde(default)]
+    relay: Option<RelayEntry>,
+    application: Vec<ApplicationEntry>,
+    #[serde(default)]
+    ca_key: Vec<KeyEntry>,
+    #[serde(default)]
+    revoked: Vec<RevokedEntry>,
+    #[serde(default)]
+    denied: Vec<DeniedEntry>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RelayEntry {
+    overhead_us: u32,
+    grace_us: u32,
+    cap_us: u32,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ApplicationEntry {
+    aid: Hex,
+    #[serde(default)]
+    partial: bool,
+    suite: String,
+    ttq: Hex,
+    #[serde(default)]
+    preference: u8,
+    #[serde(default)]
+    formats: Vec<Hex>,
+    #[serde(default)]
+    domain_required: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct KeyEntry {
+    rid: Hex,
+    index: Hex,
+    #[serde(default)]
+    suite: Option<String>,
+    #[serde(default)]
+    modulus: Option<Hex>,
+    #[serde(default)]
+    exponent: Option<Hex>,
+    #[serde(default)]
+    x: Option<Hex>,
+    #[serde(default)]
+    y: Option<Hex>,
+    #[serde(default)]
+    check_value: Option<Hex>,
+    #[serde(default)]
+    expires: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RevokedEntry {
+    rid: Hex,
+    index: Hex,
+    serial: Hex,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DeniedEntry {
+    token: String,
+    #[serde(default)]
+    expiry: Option<String>,
+}
+
+/// A terminal: the kernel's configuration, and all that it asks of its gate.
+#[derive(Clone)]
+pub struct Terminal {
+    /// What the kernel is told.
+    pub config: Config,
+    /// Civil time, minutes east of UTC.
+    pub utc_offset_min: i16,
+    /// Whom it trusts.
+    pub keys: Vec<AuthorityKey>,
+    /// Issuer certificates that are no longer good.
+    pub revoked: Vec<Revocation>,
+    /// Tokens to refuse; without an expiry whatever theirs is.
+    pub denied: Vec<(Token, Option<Expiry>)>,
+    /// What the terminal remembers of the card's last tap.
+    pub passback: Passback,
+    /// True if the deny list counts as too old.
+    pub list_stale: bool,
+}
+
+impl Terminal {
+    /// The terminal that comes with the rig; it trusts nobody yet.
+    pub fn builtin() -> Result<Self, TerminalError> {
+        Self::parse(BUILTIN)
+    }
+
+    /// Reads a terminal's file.
+    pub fn load(path: &Path) -> Result<Self, TerminalError> {
+        Self::parse(&read(path)?)
+    }
+
+    /// Reads a terminal's text.
+    pub fn parse(text: &str) -> Result<Self, TerminalError> {
+        let file: File = toml::from_str(text)?;
+        let network = <[u8; 4]>::try_from(file.network.as_bytes())
+            .map_err(|_| field("network", "four ASCII characters"))?;
+        let two = |name: &str, value: &Hex| {
+            value.array().map(u16::from_be_bytes).ok_or_else(|| field(name, "four digits, as \"0156\""))
+        };
+        if !(-840..=840).contains(&file.utc_offset_min) {
+            return Err(field("utc_offset_min", "from -840 to 840"));
+        }
+        let mut applications = heapless::Vec::new();
+        for (i, entry) in file.application.iter().enumerate() {
+            let application = entry.read(&format!("application {}", i + 1))?;
+            applications.push(application).map_err(|_| field("application", "at most 8"))?;
+        }
+        let gate = GateConfig {
+            utc_offset_min: file.utc_offset_min,
+            amount_fen: file.amount_fen,
+            currency: two("currency", &file.currency)?,
+            country: two("country", &file.country)?,
+            passback_ms: 0,
+            tap_limit_ms: file.tap_limit_ms,
+            list_max_age_ms: 0,
+            stale_opens: false,
+            applications,
+            relay: file.relay.map(|relay| RelayLimits {
+                overhead_us: relay.overhead_us,
+                grace_us: relay.grace_us,
+                cap_us: relay.cap_us,
+            }),
+        };
+        let keys =
+            file.ca_key.iter().enumerate().map(|(i, entry)| entry.read(i + 1)).collect::<Result<_, _>>()?;
+        let revoked =
+            file.revoked.iter().enumerate().map(|(i, entry)| entry.read(i + 1)).collect::<Result<_, _>>()?;
+        let denied =
+            file.denied.iter().enumerate().map(|(i, entry)| entry.read(i + 1)).collect::<Result<_, _>>()?;
+        Ok(Self {
+            config: Config::new(&gate, network, file.operator)?,
+            utc_offset_min: file.utc_offset_min,
+            keys,
+            revoked,
+            denied,
+            passback: Passback::Clear,
+            list_stale: false,
+        })
+    }
+
+    /// The key with this provider and index, of whatever kind.
+    pub fn key(&self, rid: &[u8; 5], index: u8) -> Option<&AuthorityKey> {
+        self.keys.iter().find(|key| key.rid == *rid && key.index == index)
+    }
+}
+
+fn read(path: &Path) -> Result<String, TerminalError> {
+    use std::io::Read;
+    let io = |source| TerminalError::Io { path: path.to_owned(), source };
+    let mut text = String::new();
+    std::fs::File::open(path).map_err(io)?.take(MAX_FILE + 1).read_to_string(&mut text).map_err(io)?;
+    if text.len() as u64 > MAX_FILE { Err(TerminalError::TooLong) } else { Ok(text) }
+}
+
+impl ApplicationEntry {
+    fn read(&self, place: &str) -> Result<Application, TerminalError> {
+        let formats = self.formats.iter().map(|f| match f.0[..] {
+            [format] => Ok(format),
+            _ => Err(field(format!("{place}: formats"), "one byte each, as \"05\"")),
+        });
+        let formats = formats.collect::<Result<Vec<_>, _>>()?;
+        Ok(Application {
+            aid: heapless::Vec::from_slice(&self.aid.0)
+                .map_err(|_| field(format!("{place}: aid"), "5 to 16 bytes"))?,
+            partial: self.partial,
+            suite: suite(&self.suite, place)?,
+            ttq: self.ttq.array().ok_or_else(|| field(format!("{place}: ttq"), "four bytes"))?,
+            preference: self.preference,
+            formats: heapless::Vec::from_slice(&formats)
+                .map_err(|_| field(format!("{place}: formats"), "at most 4"))?,
+            domain_required: self.domain_required,
+        })
+    }
+}
+
+fn suite(word: &str, place: &str) -> Result<Suite, TerminalError> {
+    text::suite(word).ok_or_else(|| field(format!("{place}: suite"), "\"rsa\", \"p256\" or \"sm2\""))
+}
+
+impl KeyEntry {
+    fn read(&self, place: usize) -> Result<AuthorityKey, TerminalError> {
+        let at = format!("ca_key {place}");
+        let need = |name: &str, value: &Option<Hex>| {
+            value.as_ref().map(|v| v.0.clone()).ok_or_else(|| field(&at, format!("`{name}` is missing")))
+        };
+        let suite = self.suite.as_deref().map_or(Ok(Suite::Rsa), |word| suite(word, &at))?;
+        let (key, exponent) = match suite {
+            Suite::Rsa => (need("modulus", &self.modulus)?, need("exponent", &self.exponent)?),
+            Suite::P256 => (need("x", &self.x)?, Vec::new()),
+            Suite::Sm2 => ([need("x", &self.x)?, need("y", &self.y)?].concat(), Vec::new()),
+        };
+        let expiry = match &self.expires {
+            None => NO_EXPIRY,
+            Some(text) => text::date(text)
+                .ok_or_else(|| field(format!("{at}: expires"), "a date YYYY-MM-DD of this century"))?
+                .to_yyyymmdd(),
+        };
+        let key = AuthorityKey {
+            rid: self.rid.array().ok_or_else(|| field(format!("{at}: rid"), "five bytes"))?,
+            index: one(&self.index).ok_or_else(|| field(format!("{at}: index"), "one byte, as \"08\""))?,
+            suite,
+            expiry,
+            key,
+            exponent,
+        };
+        let stated = match &self.check_value {
+            None => None,
+            Some(value) => {
+                Some(value.array().ok_or_else(|| field(format!("{at}: check_value"), "20 bytes"))?)
+            }
+        };
+        key.verify(stated).map_err(|why| TerminalError::Key { place, key: key.to_string(), why })?;
+        Ok(key)
+    }
+}
+
+fn one(hex: &Hex) -> Option<u8> {
+    hex.array().map(|[byte]| byte)
+}
+
+impl RevokedEntry {
+    fn read(&self, place: usize) -> Result<Revocation, TerminalError> {
+        let at = |name: &str| format!("revoked {place}: {name}");
+        Ok(Revocation {
+            rid: self.rid.array().ok_or_else(|| field(at("rid"), "five bytes"))?,
+            index: one(&self.index).ok_or_else(|| field(at("index"), "one byte"))?,
+            serial: self.serial.array().ok_or_else(|| field(at("serial"), "three bytes"))?,
+        })
+    }
+}
+
+impl DeniedEntry {
+    fn read(&self, place: usize) -> Result<(Token, Option<Expiry>), TerminalError> {
+        let at = |name: &str| format!("denied {place}: {name}");
+        let token = Token::from_digits(&self.token).map_err(|e| field(at("token"), e.to_string()))?;
+        let expiry = match &self.expiry {
+            None => None,
+            Some(text) => Some(
+                wavepass_hce::hex::decode(text)
+                    .ok()
+                    .and_then(|bytes| Expiry::from_yymm(bytes.try_into().ok()?).ok())
+                    .ok_or_else(|| field(at("expiry"), "a month YYMM"))?,
+            ),
+        };
+        Ok((token, expiry))
+    }
+}
+
+impl Environment for Terminal {
+    fn ca_key(&self, rid: &[u8; 5], index: u8, suite: Suite) -> Option<CaKey<'_>> {
+        let found = self.keys.iter().find(|k| k.rid == *rid && k.index == index && k.suite == suite);
+        found.map(AuthorityKey::as_ca_key)
+    }
+
+    fn is_revoked(&self, issuer: &Revocation) -> bool {
+        self.revoked.contains(issuer)
+    }
+
+    fn denied(&self, asked: &Asked) -> Option<bool> {
+        let listed = |(token, expiry): &(Token, Option<Expiry>)| {
+            *token == asked.token && (expiry.is_none() || asked.expiry.is_none() || *expiry == asked.expiry)
+        };
+        Some(self.denied.iter().any(listed))
+    }
+
+    fn passback(&self, _: &Token, _: UnixMs) -> Passback {
+        self.passback
+    }
+
+    fn list_stale(&self, _: UnixMs) -> bool {
+        self.list_stale
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(text: &str) -> String {
+        Terminal::parse(text).err().map(|e| e.to_string()).unwrap_or_default()
+    }
+
+    #[test]
+    fn the_terminal_that_comes_with_the_rig_is_sound() {
+        let terminal = Terminal::builtin().unwrap();
+        assert_eq!(terminal.config.applications.len(), 6);
+        assert_eq!(terminal.config.currency, 0x0156);
+        assert!(terminal.keys.is_empty());
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_with_its_place() {
+        let unknown = BUILTIN.replace("utc_offset_min", "utc_offset");
+        assert!(error(&unknown).contains("line 8"), "{}", error(&unknown));
+        let ttq = BUILTIN.replacen("21800080\"\nformats", "218000\"\nformats", 1);
+        assert_eq!(error(&ttq), "application 2: ttq: four bytes");
+        let key = "\n[[ca_key]]\nrid = \"A000000333\"\nindex = \"08\"\nexponent = \"03\"\n";
+        assert_eq!(error(&format!("{BUILTIN}{key}")), "ca_key 1: `modulus` is missing");
+        let modulus = format!("modulus = \"{}\"\n", "FF".repeat(144));
+        let wrong = error(&format!("{BUILTIN}{key}{modulus}"));
+        assert!(wrong.starts_with("ca_key 1 (A000000333 08): the check value is EE23B616"), "{wrong}");
+    }
+
+    #[test]
+    fn a_denied_token_is_asked_for_with_its_expiry() {
+        let text = format!("{BUILTIN}\n[[denied]]\ntoken = \"6299000000000001\"\nexpiry = \"2911\"\n");
+        let terminal = Terminal::parse(&text).unwrap();
+        let token = Token::from_digits("6299000000000001").unwrap();
+        let asked = |expiry| Asked { token, expiry };
+        let month = |year| Some(Expiry::new(year, 11).unwrap());
+        assert_eq!(terminal.denied(&asked(month(29))), Some(true));
+        assert_eq!(terminal.denied(&asked(month(30))), Some(false));
+        assert_eq!(terminal.denied(&asked(None)), Some(true));
+    }
+}

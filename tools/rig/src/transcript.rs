@@ -1,0 +1,315 @@
+//! Transcripts: what a terminal and a card said in one tap, with the authorities' keys and the day, as JSON.
+//!
+//! A transcript holds the whole card number. It is written for its owner only, and no error repeats what is in it.
+
+use crate::keys::{AuthorityKey, KeyError, NO_EXPIRY};
+use crate::tap::Tap;
+use crate::terminal::Terminal;
+use crate::text;
+use serde::{Deserialize, Serialize};
+use std::fs::OpenOptions;
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use wavepass_hce::hex;
+use wavepass_kernel::Lost;
+use wavepass_protocol::lists::Suite;
+use wavepass_protocol::time::Date;
+
+/// The longest file taken, bytes: a tap with the longest certificates has some 10 KB.
+const MAX_FILE: u64 = 1 << 20;
+/// The most exchanges: eight times as many as the kernel's own.
+const MAX_EXCHANGES: usize = 256;
+/// The most authority keys.
+const MAX_KEYS: usize = 256;
+/// The longest command and the longest answer, bytes: extended APDUs.
+const MAX_APDU: usize = 65_544;
+
+/// Why a transcript cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TranscriptError {
+    /// Reading or writing failed.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// More bytes than a transcript has.
+    #[error("a transcript has at most {MAX_FILE} bytes")]
+    TooLong,
+    /// Not the JSON of a transcript.
+    #[error("no transcript: line {line}, column {column}: {kind}")]
+    Json {
+        /// The line, from 1.
+        line: usize,
+        /// The column.
+        column: usize,
+        /// In what way.
+        kind: &'static str,
+    },
+    /// A field with a value that it cannot have.
+    #[error("{place}: {why}")]
+    Field {
+        /// Which.
+        place: String,
+        /// What it must be.
+        why: String,
+    },
+    /// A key that cannot be used.
+    #[error("ca_keys[{place}]: {why}")]
+    Key {
+        /// Its place in the list, from 0.
+        place: usize,
+        /// What is wrong.
+        why: KeyError,
+    },
+}
+
+fn field(place: impl Into<String>, why: impl Into<String>) -> TranscriptError {
+    TranscriptError::Field { place: place.into(), why: why.into() }
+}
+
+#[derive(Serialize, Deserialize)]
+struct Wire {
+    ca_keys: Vec<WireKey>,
+    date: String,
+    exchange: Vec<WireExchange>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    lost: Option<String>,
+}
+
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default)]
+struct WireKey {
+    rid: String,
+    index: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    suite: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    modulus: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    exponent: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    x: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    y: Option<String>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct WireExchange {
+    c: String,
+    r: String,
+}
+
+/// One command and its answer.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Exchange {
+    /// The command as it was sent.
+    pub command: Vec<u8>,
+    /// Data and status word; empty where the card answered nothing.
+    pub answer: Vec<u8>,
+}
+
+/// A transcript. No `Debug`: it names a rider.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Transcript {
+    /// Whom the terminal trusted.
+    pub keys: Vec<AuthorityKey>,
+    /// The day of the tap.
+    pub date: Date,
+    /// What was said, in order.
+    pub exchanges: Vec<Exchange>,
+    /// Why the card gave no further answer, where the exchange broke off.
+    pub lost: Option<Lost>,
+}
+
+impl Transcript {
+    /// The transcript of a tap. Of the terminal's keys it has those of the application's provider.
+    pub fn of(tap: &Tap, terminal: &Terminal, date: Date) -> Self {
+        let answered = |e: &crate::tap::Exchanged| {
+            Some(Exchange { command: e.command.clone(), answer: e.answer.clone()? })
+        };
+        let provider = tap.known.aid.get(..5);
+        Self {
+            keys: terminal.keys.iter().filter(|key| provider == Some(&key.rid[..])).cloned().collect(),
+            date,
+            exchanges: tap.exchanges.iter().filter_map(answered).collect(),
+            lost: tap.lost,
+        }
+    }
+
+    /// Reads a transcript's file.
+    pub fn load(path: &Path) -> Result<Self, TranscriptError> {
+        let io = |source| TranscriptError::Io { path: path.to_owned(), source };
+        let mut text = Vec::new();
+        std::fs::File::open(path).map_err(io)?.take(MAX_FILE + 1).read_to_end(&mut text).map_err(io)?;
+        Self::parse(&text)
+    }
+
+    /// Reads a transcript's text.
+    pub fn parse(text: &[u8]) -> Result<Self, TranscriptError> {
+        if text.len() as u64 > MAX_FILE {
+            return Err(TranscriptError::TooLong);
+        }
+        // The parser's own message may quote a value, so only place and kind are kept.
+        let wire: Wire = serde_json::from_slice(text).map_err(|e| TranscriptError::Json {
+            line: e.line(),
+            column: e.column(),
+            kind: match e.classify() {
+                serde_json::error::Category::Eof => "it ends too early",
+                serde_json::error::Category::Data => "not what should stand there",
+                _ => "not JSON",
+            },
+        })?;
+        wire.read()
+    }
+
+    /// The transcript's text.
+    pub fn to_json(&self) -> String {
+        let wire = Wire {
+            ca_keys: self.keys.iter().map(WireKey::of).collect(),
+            date: text::show_date(self.date),
+            exchange: self
+                .exchanges
+                .iter()
+                .map(|e| WireExchange { c: hex::encode(&e.command), r: hex::encode(&e.answer) })
+                .collect(),
+            lost: self.lost.map(|lost| lost_word(lost).to_owned()),
+        };
+        // Only text and lists of it, so nothing can fail.
+        let mut text = serde_json::to_string_pretty(&wire).unwrap_or_default();
+        text.push('\n');
+        text
+    }
+
+    /// Writes a new file that only its owner may read; `replace` lets one that is there go first.
+    pub fn save(&self, path: &Path, replace: bool) -> Result<(), TranscriptError> {
+        let io = |source| TranscriptError::Io { path: path.to_owned(), source };
+        if replace
+            && let Err(e) = std::fs::remove_file(path)
+            && e.kind() != io::ErrorKind::NotFound
+        {
+            return Err(io(e));
+        }
+        let mut options = OpenOptions::new();
+        options.write(true).create_new(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let mut file = options.open(path).map_err(io)?;
+        file.write_all(self.to_json().as_bytes()).and_then(|()| file.sync_all()).map_err(io)
+    }
+}
+
+const LOST: [(Lost, &str); 4] = [
+    (Lost::Removed, "removed"),
+    (Lost::SeveralCards, "several_cards"),
+    (Lost::Protocol, "protocol"),
+    (Lost::Timeout, "timeout"),
+];
+
+fn lost_word(lost: Lost) -> &'static str {
+    LOST.iter().find(|(known, _)| *known == lost).map_or("removed", |(_, word)| word)
+}
+
+impl Wire {
+    fn read(self) -> Result<Transcript, TranscriptError> {
+        let too_many = |name: &str, most: usize| Err(field(name, format!("at most {most}")));
+        if self.exchange.len() > MAX_EXCHANGES {
+            return too_many("exchange", MAX_EXCHANGES);
+        }
+        if self.exchange.is_empty() {
+            return Err(field("exchange", "nothing was exchanged"));
+        }
+        if self.ca_keys.len() > MAX_KEYS {
+            return too_many("ca_keys", MAX_KEYS);
+        }
+        let keys = self.ca_keys.iter().enumerate().map(|(i, key)| key.read(i)).collect::<Result<_, _>>()?;
+        let date =
+            text::date(&self.date).ok_or_else(|| field("date", "a date YYYY-MM-DD of this century"))?;
+        let apdu = |i: usize, name: &str, text: &str| {
+            let place = format!("exchange[{i}].{name}");
+            let bytes = hex::decode(text).map_err(|e| field(place.clone(), e.to_string()))?;
+            if bytes.len() > MAX_APDU {
+                return Err(field(place, format!("at most {MAX_APDU} bytes")));
+            }
+            Ok(bytes)
+        };
+        let exchanges = self.exchange.iter().enumerate().map(|(i, e)| {
+            let (command, answer) = (apdu(i, "c", &e.c)?, apdu(i, "r", &e.r)?);
+            if command.len() < 4 {
+                return Err(field(format!("exchange[{i}].c"), "a command has at least 4 bytes"));
+            }
+            Ok(Exchange { command, answer })
+        });
+        let exchanges = exchanges.collect::<Result<_, _>>()?;
+        let lost = match &self.lost {
+            None => None,
+            Some(text) => {
+                let known = LOST.iter().find(|(_, word)| word == text);
+                Some(known.ok_or_else(|| field("lost", "removed, several_cards, protocol or timeout"))?.0)
+            }
+        };
+        Ok(Transcript { keys, date, exchanges, lost })
+    }
+}
+
+impl WireKey {
+    fn of(key: &AuthorityKey) -> Self {
+        let half = key.key.len() / 2;
+        let hex = |bytes: &[u8]| Some(hex::encode(bytes));
+        let common =
+            Self { rid: hex::encode(&key.rid), index: format!("{:02X}", key.index), ..Self::default() };
+        match key.suite {
+            Suite::Rsa => Self { modulus: hex(&key.key), exponent: hex(&key.exponent), ..common },
+            Suite::P256 => Self { suite: Some("10".to_owned()), x: hex(&key.key), ..common },
+            Suite::Sm2 => Self {
+                suite: Some("sm2".to_owned()),
+                x: hex(&key.key[..half]),
+                y: hex(&key.key[half..]),
+                ..common
+            },
+        }
+    }
+
+    fn read(&self, place: usize) -> Result<AuthorityKey, TranscriptError> {
+        let at = |name: &str| format!("ca_keys[{place}].{name}");
+        let bytes = |name: &str, text: &str| hex::decode(text).map_err(|e| field(at(name), e.to_string()));
+        let need = |name: &str, text: &Option<String>| match text {
+            Some(text) => bytes(name, text),
+            None => Err(field(at(name), "is missing")),
+        };
+        let suite = match &self.suite {
+            None => Suite::Rsa,
+            Some(word) => text::suite(word)
+                .ok_or_else(|| field(at("suite"), "\"10\" (P-256), \"sm2\", or none for RSA"))?,
+        };
+        let (key, exponent) = match suite {
+            Suite::Rsa => {
+                let mut exponent = need("exponent", &self.exponent)?;
+                // Some write it with leading zeros.
+                let zeros = exponent.iter().take_while(|&&b| b == 0).count();
+                exponent.drain(..zeros);
+                (need("modulus", &self.modulus)?, exponent)
+            }
+            Suite::P256 => (need("x", &self.x)?, Vec::new()),
+            Suite::Sm2 => ([need("x", &self.x)?, need("y", &self.y)?].concat(), Vec::new()),
+        };
+        let rid = bytes("rid", &self.rid)?;
+        let index = bytes("index", &self.index)?;
+        let key = AuthorityKey {
+            rid: rid.try_into().map_err(|_| field(at("rid"), "five bytes"))?,
+            index: *index
+                .first()
+                .filter(|_| index.len() == 1)
+                .ok_or_else(|| field(at("index"), "one byte"))?,
+            suite,
+            expiry: NO_EXPIRY,
+            key,
+            exponent,
+        };
+        key.check().map_err(|why| TranscriptError::Key { place, why })?;
+        Ok(key)
+    }
+}

@@ -1,0 +1,97 @@
+//! Decisions and faults in words for people who see them for the first time.
+
+use crate::chain::Chain;
+use crate::keys::published;
+use wavepass_hce::hex;
+use wavepass_kernel::{Decision, OdaFault};
+use wavepass_protocol::tap::Reason;
+
+/// What a decision means, in a few words.
+pub const fn short(decision: Decision) -> &'static str {
+    match decision {
+        Decision::Open { again: false } => "the gate opens",
+        Decision::Open { again: true } => "the gate opens again for the same tap",
+        Decision::Refuse(reason) => refusal(reason),
+    }
+}
+
+const fn refusal(reason: Reason) -> &'static str {
+    match reason {
+        Reason::NoApplication => "the card has no application that this terminal accepts",
+        Reason::CardError => "the card answered an error, nonsense, or too much",
+        Reason::CardRemoved => "the card left the field before it was done",
+        Reason::SeveralCards => "there is more than one card in the field",
+        Reason::AuthenticationFailed => "the card is not proven genuine",
+        Reason::Expired => "the card or its certificate has expired",
+        Reason::NotYetValid => "the card is not valid yet",
+        Reason::Denied => "the card is on the deny list",
+        Reason::Passback => "somebody went through with this card a moment ago",
+        Reason::UnusedCard => "the card was never used: its transaction counter is 0",
+        Reason::NoCryptogram => "the card gave no cryptogram (ARQC) with which the fare could be collected",
+        Reason::Unsupported => "this kernel does not serve this kind of card",
+        Reason::NotAcceptedHere => "the card is for another network or operator",
+        Reason::RelaySuspected => "the card answered too late for a card that is really here",
+        Reason::TooSlow => "the card took longer than a tap may take",
+        Reason::ListStale => "the terminal's deny list is too old",
+        Reason::ClockUnset => "the terminal does not know the time",
+        Reason::JournalFull => "the terminal's journal is full",
+        Reason::OutOfService => "the terminal is out of service",
+    }
+}
+
+/// What it means that the card is, or is not, proven genuine; the decision in a sentence.
+pub fn sentence(decision: Decision, passed: bool) -> String {
+    match decision {
+        Decision::Open { .. } => "The card is genuine and may ride: the gate opens.".to_owned(),
+        Decision::Refuse(Reason::AuthenticationFailed) => "The card is not proven genuine.".to_owned(),
+        Decision::Refuse(reason) if passed => format!("The card is genuine, but {}.", refusal(reason)),
+        Decision::Refuse(reason) => format!("The tap came to no end: {}.", refusal(reason)),
+    }
+}
+
+/// What a newcomer can do about a fault, or what it means.
+pub fn advice(fault: OdaFault, chain: &Chain) -> Option<String> {
+    let authority = chain.authority.as_ref();
+    Some(match fault {
+        OdaFault::CaKeyUnknown => {
+            let authority = authority?;
+            let rid = hex::encode(&authority.rid);
+            let index = authority.index;
+            let check = match published(authority.rid, index) {
+                Some(value) => format!("; its published check value is {}", hex::encode(&value)),
+                None => String::new(),
+            };
+            format!(
+                "The terminal has no authority key {rid} {index:02X}{check}. Get it from the scheme and add it \
+                 to a terminal file (--config):\n\n    [[ca_key]]\n    rid = \"{rid}\"\n    index = \"{index:02X}\"\n    \
+                 modulus = \"…\"\n    exponent = \"03\"\n    check_value = \"…\""
+            )
+        }
+        OdaFault::UnprotectedPdol => {
+            "The card's list of wanted data (PDOL) leaves out the unpredictable number, \
+                                      the amount or the currency, so its signature would not bind this tap. \
+                                      Cards that sign in GENERATE AC (CDA) answer so."
+                .to_owned()
+        }
+        OdaFault::Missing(_) => {
+            "The card gave no signature of its own, or not all that is needed to check it: it is made to \
+             be verified on line."
+                .to_owned()
+        }
+        OdaFault::StaticData => "Somebody changed the card's data after they were certified.".to_owned(),
+        OdaFault::DynamicSignature(_) => {
+            "The card's certificates are genuine, but it did not sign this tap: it is a copy, or its \
+             answer was changed on the way."
+                .to_owned()
+        }
+        OdaFault::IssuerCertificate(_) => {
+            "The issuer's certificate is not signed by the authority's key that the terminal has: \
+             another authority's card, a forged one, or a wrong key in the terminal's file."
+                .to_owned()
+        }
+        OdaFault::CardCertificate(_) => {
+            "The card's certificate is not the issuer's, or does not belong to the card's data.".to_owned()
+        }
+        _ => return None,
+    })
+}
