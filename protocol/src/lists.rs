@@ -413,6 +413,10 @@ impl RelayLimits {
     }
 }
 
+/// What a tap may be allowed to take: no less than a quick phone needs, and no more than a gate can wait without being
+/// taken for dead.
+pub const TAP_LIMIT_MS: core::ops::RangeInclusive<u32> = 100..=5_000;
+
 /// How a gate works: the content of a configuration list, postcard.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GateConfig {
@@ -426,7 +430,7 @@ pub struct GateConfig {
     pub country: u16,
     /// The same token at the same gate within this time, after a passage, is refused.
     pub passback_ms: u32,
-    /// A tap that takes longer is refused.
+    /// A tap that takes longer is refused; within [`TAP_LIMIT_MS`].
     pub tap_limit_ms: u32,
     /// A deny list older than this is stale; 0: never.
     pub list_max_age_ms: u64,
@@ -453,6 +457,7 @@ impl GateConfig {
             },
         };
         let sound = config.amount_fen <= 999_999_999_999
+            && TAP_LIMIT_MS.contains(&config.tap_limit_ms)
             && (-840..=840).contains(&config.utc_offset_min)
             && config.applications.iter().all(|a| a.aid.len() >= 5);
         if sound { Ok(config) } else { Err(ListError::Content) }
