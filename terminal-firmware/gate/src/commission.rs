@@ -18,6 +18,7 @@ use wavepass_protocol::ecc::{PublicKey, Verifier as _};
 use wavepass_protocol::link::LinkKey;
 use wavepass_protocol::provisioning::{MAX_FILE, Provisioning, ProvisioningError};
 use wavepass_protocol::seal::{Chain, Sealed};
+use wavepass_protocol::time::UnixMs;
 use zeroize::Zeroize;
 
 /// The flash areas of a gate, each its own: a partition of one chip, or a file.
@@ -61,7 +62,7 @@ impl<E> CommissionError<E> {
 }
 
 impl<F: NorFlash> Areas<F> {
-    /// Whether the gate has been commissioned, be it that its identity is damaged since.
+    /// Whether the gate has an identity. One without may have had one that is damaged since: its key log tells.
     pub async fn is_commissioned(self) -> Result<bool, GateError<F::Error>> {
         Ok(!Cell::open(self.identity).await?.is_empty())
     }
@@ -129,6 +130,7 @@ impl<F: NorFlash, M: Room> Gate<F, M> {
         apart_into(&mut parts.lists, pin!(lists)).await?;
 
         let mut last: Option<Last> = None;
+        let mut newest = UnixMs::default();
         let mut emergency = false;
         let mut chain = ChainCheck { key_id: identity.key_id, previous: None, broken: None };
         let journal = Journal::open(areas.journal, limits, |entry| {
@@ -136,6 +138,7 @@ impl<F: NorFlash, M: Room> Gate<F, M> {
             let sequence = entry.sequence;
             let Some((local, in_emergency)) = Local::from_bytes(entry.local) else { return };
             emergency = in_emergency;
+            newest = local.time();
             match local {
                 Local::Tap { time, decision, tag } => {
                     if decision == wavepass_protocol::tap::Decision::Open {
@@ -155,7 +158,7 @@ impl<F: NorFlash, M: Room> Gate<F, M> {
         apart_into(&mut parts.journal, pin!(journal)).await?;
 
         let gate = parts.join(place, identity, memory).ok_or(GateError::NotCommissioned)?; // all parts are there
-        (gate.last, gate.emergency) = (last, emergency);
+        (gate.last, gate.newest, gate.emergency) = (last, newest, emergency);
         gate.trouble = match (chain.broken, floor) {
             (Some(sequence), _) => Some(Trouble::Tampered(sequence)),
             (None, None) => Some(Trouble::FloorDamaged),
@@ -221,6 +224,7 @@ impl<F: NorFlash> Parts<F> {
             floor: self.floor.take()?,
             config: None,
             last: None,
+            newest: UnixMs::default(),
             emergency: false,
             trouble: None,
             uncounted_refusals: 0,

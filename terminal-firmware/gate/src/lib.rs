@@ -122,6 +122,10 @@ pub struct Now {
     pub quality: ClockQuality,
 }
 
+/// So far may a synchronised clock lie behind the journal before it is believed: more than crystals drift between two
+/// times that the host tells, and far less than a wrong day.
+const CORRECTION_MS: u64 = 10 * 60 * 1000;
+
 /// A gate at work. `F` is its flash, `M` where its [`Memory`] lies.
 pub struct Gate<F, M> {
     identity: Identity,
@@ -133,6 +137,8 @@ pub struct Gate<F, M> {
     /// The configuration in force, as the kernel wants it.
     config: Option<wavepass_kernel::Config>,
     last: Option<Last>,
+    /// The time of the newest entry of any kind.
+    newest: UnixMs,
     /// The emergency input, as the journal last recorded it.
     emergency: bool,
     trouble: Option<Trouble>,
@@ -199,9 +205,13 @@ impl<F: embedded_storage_async::nor_flash::NorFlash, M: Room> Gate<F, M> {
         self.lists.denies(asked).await
     }
 
-    /// The time of a new entry: never behind the newest tap in the journal.
+    /// The time of a new entry: not behind the newest one in the journal. But where a synchronised clock is far behind
+    /// it, the host has told a wrong time before, and the clock is right: else every card would be judged, and every
+    /// tap booked, in that future until it has come.
     fn time(&self, now: Now) -> UnixMs {
-        self.last.map_or(now.time, |last| last.time.max(now.time))
+        let is_corrected = now.quality == ClockQuality::Synchronised
+            && self.newest.0.saturating_sub(now.time.0) > CORRECTION_MS;
+        if is_corrected { now.time } else { self.newest.max(now.time) }
     }
 
     fn configure(&mut self) {

@@ -2,6 +2,7 @@
 //!
 //! Held in memory, bounded, and rebuilt from the journal's local headers at start.
 
+use crate::CORRECTION_MS;
 use heapless::Deque;
 use wavepass_protocol::tap::Outcome;
 use wavepass_protocol::time::UnixMs;
@@ -61,6 +62,8 @@ impl Passback {
     pub(crate) fn seen(&self, tag: &TokenTag, now: UnixMs, window_ms: u32) -> Seen {
         let latest = self.openings.iter().rev().find(|o| o.tag == *tag);
         match latest {
+            // One from far ahead had a wrong time.
+            Some(o) if o.time.0 > now.0.saturating_add(CORRECTION_MS) => Seen::No,
             Some(o) if now.0 <= o.time.0.saturating_add(u64::from(window_ms)) => match o.outcome {
                 None | Some(Outcome::NotPassed) => Seen::Waiting(o.sequence),
                 Some(Outcome::Passed | Outcome::Unknown) => Seen::Passed,

@@ -232,6 +232,7 @@ impl<F: NorFlash, M: Room> Gate<F, M> {
         if decision == Decision::Open {
             self.memory.passback.opened(token_tag, sequence, time);
         }
+        self.newest = time;
         self.last = Some(Last { time, sequence, decision, outcome: None });
         Ok(Presented { decision, again: false, sequence: Some(sequence), timings })
     }
@@ -275,6 +276,9 @@ impl<F: NorFlash, M: Room> Gate<F, M> {
         let time = self.time(now);
         let local = Local::Passage { time, of, outcome }.to_bytes(self.emergency);
         let written = self.note(&Entry::Passage(Passage { time, of, outcome }), &local).await?;
+        if written.is_some() {
+            self.newest = time;
+        }
         self.memory.passback.passage(of, outcome);
         if let Some(last) = self.last.as_mut().filter(|l| l.sequence == of) {
             last.outcome = Some(outcome);
@@ -295,6 +299,7 @@ impl<F: NorFlash, M: Room> Gate<F, M> {
         let entry = Entry::Emergency(Emergency { time, clock: now.quality, active });
         let written = self.note(&entry, &local).await?;
         if written.is_some() {
+            self.newest = time;
             self.emergency = active;
         }
         Ok(written)

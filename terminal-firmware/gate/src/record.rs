@@ -36,6 +36,12 @@ pub(crate) enum Local {
 const IN_EMERGENCY: u8 = 0x80;
 
 impl Local {
+    pub(crate) const fn time(&self) -> UnixMs {
+        match self {
+            Self::Tap { time, .. } | Self::Passage { time, .. } | Self::Emergency { time, .. } => *time,
+        }
+    }
+
     /// The header of an entry written while the emergency input is `emergency`.
     pub(crate) fn to_bytes(self, emergency: bool) -> [u8; LOCAL] {
         let mut out = [0; LOCAL];

@@ -108,7 +108,7 @@ fn a_clock_set_back_does_not_take_time_behind_the_last_tap() {
     tap(&mut gate, &mut first, MORNING);
     drop(gate);
     let mut gate = start(&chip).unwrap();
-    try_tap(&mut gate, &mut second, synchronised(MORNING - 3_600_000)).unwrap();
+    try_tap(&mut gate, &mut second, synchronised(MORNING - 300 * SECOND)).unwrap();
     idle(&mut gate);
     let store = journal(&mut host, &mut gate);
     let times: Vec<u64> = store
@@ -124,4 +124,26 @@ fn a_clock_set_back_does_not_take_time_behind_the_last_tap() {
         .collect();
     assert_eq!(times, [MORNING, MORNING]);
     assert_eq!(gate.last().unwrap().time.0, MORNING);
+}
+
+#[test]
+fn a_wrong_time_from_the_host_is_forgotten_when_it_is_corrected() {
+    const YEAR: u64 = 365 * 86_400 * SECOND;
+    for restarted in [false, true] {
+        let mut host = Host::new();
+        let chip = Chip::new(8);
+        let mut gate = working_gate(&mut host, &chip);
+        let mut rider = host.phone(1);
+        let presented = tap(&mut gate, &mut rider, MORNING + YEAR);
+        assert_eq!(presented.decision, Decision::Open);
+        passage(&mut gate, presented.sequence.unwrap(), Outcome::Passed, MORNING + YEAR);
+        assert_eq!(decide(&mut gate, &mut host.phone(2), MORNING + 10 * YEAR), refused(Reason::Expired));
+        if restarted {
+            drop(gate);
+            gate = start(&chip).unwrap();
+        }
+        assert_eq!(decide(&mut gate, &mut host.phone(3), MORNING), Decision::Open);
+        assert_eq!(gate.last().unwrap().time.0, MORNING, "and it is booked on its own day");
+        assert_eq!(decide(&mut gate, &mut rider, MORNING + SECOND), Decision::Open);
+    }
 }
