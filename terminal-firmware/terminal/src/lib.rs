@@ -27,6 +27,7 @@ mod drbg;
 mod emergency;
 mod hardware;
 pub mod layout;
+mod openings;
 mod run;
 mod self_test;
 mod service;

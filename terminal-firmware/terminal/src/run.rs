@@ -3,20 +3,17 @@
 use crate::clock::Clock;
 use crate::drbg::Drbg;
 use crate::hardware::{Found, Line, Panel, PanelEvent, Reader, Sign};
+use crate::openings::Openings;
 use crate::talk::Talk;
 use embassy_futures::select::{Either4, select4};
 use embassy_time::{Duration, Instant, Timer};
 use embedded_storage_async::nor_flash::NorFlash;
 use wavepass_gate::{Contact, Gate, GateError, Presented, Room};
 use wavepass_kernel::Lost;
-use wavepass_protocol::tap::{Decision, Outcome, Reason};
+use wavepass_protocol::tap::{ClockQuality, Decision, Outcome, Reason};
 
 pub use wavepass_gate::Health;
 
-/// How long the way stays free for a rider who was let in.
-const PASSAGE: Duration = Duration::from_secs(8);
-/// How long after that a sensor may still tell that the rider passed, before the opening counts as not used.
-const LATE: Duration = Duration::from_secs(4);
 /// How long a refusal hides that the way is still open for the rider before.
 const HIDDEN: Duration = Duration::from_secs(2);
 /// How often the loop turns when nothing happens: idle work and the link go on in it.
@@ -37,23 +34,6 @@ impl<E> From<GateError<E>> for Fault<E> {
     }
 }
 
-/// An opening whose outcome is not journaled yet.
-struct Opening {
-    sequence: u32,
-    again: bool,
-    closes: Instant,
-    /// The barrier is still open for it.
-    is_open: bool,
-    /// When its sign is shown again, where another one hides it.
-    hidden: Option<Instant>,
-}
-
-impl Opening {
-    const fn sign(&self) -> Sign {
-        Sign::Open { sequence: self.sequence, again: self.again }
-    }
-}
-
 /// A gate with everything around it.
 pub struct Terminal<'t, F, M, R, L, P> {
     gate: &'t mut Gate<F, M>,
@@ -64,7 +44,9 @@ pub struct Terminal<'t, F, M, R, L, P> {
     clock: Clock,
     talk: Talk,
     health: Health,
-    opening: Option<Opening>,
+    openings: Openings,
+    /// When the sign that the way is open is shown again, where another one hides it.
+    hidden: Option<Instant>,
     /// The card of the last tap may still be in the field; the next one is looked for when it is gone.
     must_leave: bool,
     /// That there is more than one card in the field has been shown.
@@ -72,10 +54,14 @@ pub struct Terminal<'t, F, M, R, L, P> {
     /// The panel shows what came of the card in the field.
     answered: bool,
     /// The emergency input, as the panel last told of it.
-    emergency_input: Option<bool>,
+    emergency_input: bool,
+    /// It has been on, and the journal does not have that yet.
+    was_emergency: bool,
     /// What the panel shows when nothing happens.
     resting: Option<Sign>,
     reader_failures: u32,
+    /// The panel had the last turn.
+    reader_next: bool,
 }
 
 /// What was held to the reader.
@@ -125,13 +111,16 @@ impl<'t, F: NorFlash, M: Room, R: Reader, L: Line, P: Panel> Terminal<'t, F, M, 
             clock: Clock::default(),
             talk: Talk::new(),
             health,
-            opening: None,
+            openings: Openings::default(),
+            hidden: None,
             must_leave: false,
             several: false,
             answered: false,
-            emergency_input: None,
+            emergency_input: false,
+            was_emergency: false,
             resting: None,
             reader_failures: 0,
+            reader_next: false,
         }
     }
 
@@ -139,7 +128,8 @@ impl<'t, F: NorFlash, M: Room, R: Reader, L: Line, P: Panel> Terminal<'t, F, M, 
     /// feeds its watchdog there and measures its stack.
     pub async fn run(&mut self, mut alive: impl FnMut(&mut Health)) -> Fault<F::Error> {
         // The input may have changed while there was no power: what the journal has of it is only the last that was seen.
-        self.emergency_input = Some(self.panel.emergency());
+        self.emergency_input = self.panel.emergency();
+        self.was_emergency = self.emergency_input;
         self.panel.barrier(false);
         loop {
             if let Err(fault) = self.turn().await {
@@ -152,14 +142,28 @@ impl<'t, F: NorFlash, M: Room, R: Reader, L: Line, P: Panel> Terminal<'t, F, M, 
 
     async fn turn(&mut self) -> Result<(), Fault<F::Error>> {
         let mut bytes = [0; 256];
-        // The panel first: a passage that was seen counts before the time for it is over.
-        let event =
-            select4(self.panel.event(), self.reader.look(), self.line.read(&mut bytes), Timer::after(TICK))
-                .await;
-        let quiet = !matches!(event, Either4::First(_));
+        let look = self.reader.look();
+        let sensors = self.panel.event();
+        let line = self.line.read(&mut bytes);
+        // Reader and panel by turns: neither a sensor that rings without end nor a reader that fails without end keeps
+        // the gate from the other.
+        let event = if core::mem::take(&mut self.reader_next) {
+            select4(look, sensors, line, Timer::after(TICK)).await
+        } else {
+            match select4(sensors, look, line, Timer::after(TICK)).await {
+                Either4::First(event) => Either4::Second(event),
+                Either4::Second(found) => Either4::First(found),
+                Either4::Third(len) => Either4::Third(len),
+                Either4::Fourth(()) => Either4::Fourth(()),
+            }
+        };
+        let quiet = !matches!(event, Either4::Second(_));
         match event {
-            Either4::First(event) => self.panel_event(event).await?,
-            Either4::Second(found) => self.found(found).await?,
+            Either4::First(found) => self.found(found).await?,
+            Either4::Second(event) => {
+                self.reader_next = true;
+                self.panel_event(event).await?;
+            }
             Either4::Third(len) => self.talk.received(self.gate, &mut self.clock, &bytes[..len]).await?,
             Either4::Fourth(()) => {}
         }
@@ -167,11 +171,7 @@ impl<'t, F: NorFlash, M: Room, R: Reader, L: Line, P: Panel> Terminal<'t, F, M, 
         if quiet {
             self.overdue().await?;
         }
-        // A full journal takes it when there is room again.
-        if let Some(active) = self.emergency_input.filter(|&active| active != self.gate.in_emergency()) {
-            let now = self.clock.now(Instant::now());
-            self.gate.emergency(active, now).await?;
-        }
+        self.journal_emergency().await?;
         self.gate.idle().await?;
         self.health.uncounted_refusals = self.gate.uncounted_refusals();
         self.health.trouble = self.gate.trouble();
@@ -201,18 +201,31 @@ impl<'t, F: NorFlash, M: Room, R: Reader, L: Line, P: Panel> Terminal<'t, F, M, 
             Found::Ticket => self.tap(Held::Ticket).await?,
             Found::Several => self.tap(Held::Several).await?,
             Found::Trouble => {
-                log!(warn, "the reader does not answer; setting it up again");
+                log!(warn, "the reader does not work; setting it up again");
                 self.health.reader_recoveries = self.health.reader_recoveries.saturating_add(1);
-                if !self.reader.recover().await {
-                    self.reader_failed();
-                }
+                // One that can be set up and then finds nothing is no better than one that cannot.
+                self.reader_failures = self.reader_failures.saturating_add(1);
+                self.reader.recover().await;
             }
         }
         Ok(())
     }
 
-    fn reader_failed(&mut self) {
-        self.reader_failures = self.reader_failures.saturating_add(1);
+    /// Journals what the emergency input did, once there is a time for it: without one the host could not say whose
+    /// missing taps to forgive. A full journal takes it when there is room again.
+    async fn journal_emergency(&mut self) -> Result<(), Fault<F::Error>> {
+        let now = self.clock.now(Instant::now());
+        if now.quality == ClockQuality::Unset {
+            return Ok(());
+        }
+        if self.was_emergency && (self.gate.in_emergency() || self.gate.emergency(true, now).await?.is_some())
+        {
+            self.was_emergency = false;
+        }
+        if !self.was_emergency && self.gate.in_emergency() != self.emergency_input {
+            self.gate.emergency(self.emergency_input, now).await?;
+        }
+        Ok(())
     }
 
     async fn tap(&mut self, held: Held) -> Result<(), Fault<F::Error>> {
@@ -233,9 +246,7 @@ impl<'t, F: NorFlash, M: Room, R: Reader, L: Line, P: Panel> Terminal<'t, F, M, 
     fn refused(&mut self, reason: Reason, sequence: Option<u32>) {
         log!(info, "refused: {=str}", reason.word());
         self.answer(Sign::Refused { reason, sequence });
-        if let Some(opening) = &mut self.opening {
-            opening.hidden = Some(Instant::now() + HIDDEN);
-        }
+        self.hidden = Some(Instant::now() + HIDDEN);
     }
 
     fn answer(&mut self, sign: Sign) {
@@ -248,17 +259,13 @@ impl<'t, F: NorFlash, M: Room, R: Reader, L: Line, P: Panel> Terminal<'t, F, M, 
         let Some(sequence) = presented.sequence else { return Ok(()) };
         self.panel.barrier(true);
         log!(info, "open: {=u32}, {=u32} us", sequence, presented.timings.gate_us);
-        let closes = Instant::now() + PASSAGE;
-        let opening = Opening { sequence, again: presented.again, closes, is_open: true, hidden: None };
-        self.answer(opening.sign());
-        let before = self.opening.replace(opening);
-        if let Some(before) = before.filter(|before| before.sequence != sequence) {
-            // The next rider came before the sensors told of the one before, or after the barrier had closed.
-            let outcome = if before.is_open { Outcome::Unknown } else { Outcome::NotPassed };
-            let now = self.clock.now(Instant::now());
-            self.gate.passage(before.sequence, outcome, now).await?;
+        let given_up = self.openings.opened(sequence, presented.again, Instant::now());
+        self.hidden = None;
+        self.answer(Sign::Open { sequence, again: presented.again });
+        match given_up {
+            Some((sequence, outcome)) => self.journal_passage(sequence, outcome).await,
+            None => Ok(()),
         }
-        Ok(())
     }
 
     async fn panel_event(&mut self, event: PanelEvent) -> Result<(), Fault<F::Error>> {
@@ -267,13 +274,11 @@ impl<'t, F: NorFlash, M: Room, R: Reader, L: Line, P: Panel> Terminal<'t, F, M, 
             PanelEvent::NotPassed => self.passage(Outcome::NotPassed).await,
             PanelEvent::Emergency { active } => {
                 log!(warn, "emergency input: {=bool}", active);
-                self.emergency_input = Some(active);
+                self.emergency_input = active;
+                self.was_emergency |= active;
                 // The board has opened it; when the input is off, an opening that is still going on keeps it open.
-                self.panel.barrier(active || self.way_is_open());
-                self.resting = None;
-                if let Some(opening) = &mut self.opening {
-                    opening.hidden = Some(Instant::now());
-                }
+                self.panel.barrier(active || self.openings.is_open());
+                (self.resting, self.hidden) = (None, Some(Instant::now()));
                 Ok(())
             }
         }
@@ -281,35 +286,38 @@ impl<'t, F: NorFlash, M: Room, R: Reader, L: Line, P: Panel> Terminal<'t, F, M, 
 
     async fn passage(&mut self, outcome: Outcome) -> Result<(), Fault<F::Error>> {
         // A sensor that sees somebody without an opening is no passage: an emergency, or a jump.
-        let Some(opening) = self.opening.take() else { return Ok(()) };
-        if opening.is_open {
+        let was_open = self.openings.is_open();
+        let Some(sequence) = self.openings.sensed(Instant::now()) else { return Ok(()) };
+        if was_open && !self.openings.is_open() {
             self.panel.barrier(false);
         }
+        self.journal_passage(sequence, outcome).await
+    }
+
+    async fn journal_passage(&mut self, of: u32, outcome: Outcome) -> Result<(), Fault<F::Error>> {
         let now = self.clock.now(Instant::now());
-        self.gate.passage(opening.sequence, outcome, now).await?;
+        self.gate.passage(of, outcome, now).await?;
         Ok(())
     }
 
-    /// Closes the barrier when the time of an opening is over, and gives it up when no sensor told of it for longer.
+    /// Closes the barrier when the time of the last opening is over, and gives one up when no sensor told of it for
+    /// longer.
     async fn overdue(&mut self) -> Result<(), Fault<F::Error>> {
         let now = Instant::now();
-        let Some(opening) = self.opening.as_mut().filter(|o| now >= o.closes) else { return Ok(()) };
-        let is_late = now >= opening.closes + LATE;
-        if core::mem::take(&mut opening.is_open) {
+        if self.openings.close(now) && !self.openings.is_open() {
             self.panel.barrier(false);
             // A card that still lies on the reader does not keep the sign.
             (self.answered, self.resting) = (false, None);
         }
-        if is_late { self.passage(Outcome::NotPassed).await } else { Ok(()) }
-    }
-
-    fn way_is_open(&self) -> bool {
-        self.opening.as_ref().is_some_and(|opening| opening.is_open)
+        match self.openings.overdue(now) {
+            Some((sequence, outcome)) => self.journal_passage(sequence, outcome).await,
+            None => Ok(()),
+        }
     }
 
     /// Shows what a rider should know while nothing happens.
     fn rest(&mut self) {
-        let sign = if self.emergency_input == Some(true) {
+        let sign = if self.emergency_input {
             Sign::Emergency
         } else if self.reader_failures >= READER_TRIES {
             Sign::OutOfService
@@ -320,7 +328,7 @@ impl<'t, F: NorFlash, M: Room, R: Reader, L: Line, P: Panel> Terminal<'t, F, M, 
                 Err(reason) => Sign::Refused { reason, sequence: None },
             }
         };
-        if sign != Sign::Emergency && self.way_is_open() {
+        if sign != Sign::Emergency && self.openings.is_open() {
             return self.show_again();
         }
         if self.answered && !matches!(sign, Sign::Emergency | Sign::OutOfService) {
@@ -335,10 +343,10 @@ impl<'t, F: NorFlash, M: Room, R: Reader, L: Line, P: Panel> Terminal<'t, F, M, 
     /// Shows that the way is open, once what hid it has been seen.
     fn show_again(&mut self) {
         let now = Instant::now();
-        if let Some(opening) = &mut self.opening
-            && opening.hidden.take_if(|at| now >= *at).is_some()
+        if let Some(sign) = self.openings.sign()
+            && self.hidden.take_if(|at| now >= *at).is_some()
         {
-            self.panel.show(opening.sign());
+            self.panel.show(sign);
         }
     }
 }
