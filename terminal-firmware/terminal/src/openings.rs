@@ -68,7 +68,7 @@ impl Openings {
     /// Lets the way be closed for those whose time is over; true if one of them was still open.
     pub(crate) fn close(&mut self, now: Instant) -> bool {
         let over = self.0.iter_mut().filter(|o| now >= o.closes());
-        over.fold(false, |closed, o| core::mem::take(&mut o.is_open) || closed)
+        over.filter_map(|o| core::mem::take(&mut o.is_open).then_some(())).count() > 0
     }
 
     /// The next one of which no sensor has told for too long, with its outcome.
