@@ -1,6 +1,6 @@
 //! What riders are shown, and what the barrier's sensors mean: the loop around a tap.
 
-use crate::common::{GATE, alone, phone, present, stored, town};
+use crate::common::{GATE, alone, phone, stored, town};
 use city::world::Kind;
 use std::time::Duration;
 use wavepass_hce::card::Card;
