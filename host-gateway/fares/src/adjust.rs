@@ -1,8 +1,10 @@
 //! What makes journeys cheaper: transfers, caps, and discounts by what was paid.
 //!
-//! Journeys come in order, and each is reduced by what those before it of the same period were charged. Later journeys
-//! never change earlier ones. A cap is the most that the journeys it speaks of are charged in its period; a journey pays
-//! what the tightest of its caps leaves. A chain of transfers lies within one service day.
+//! Journeys come in order, and each is reduced by what those before it of the same period cost. Later journeys never change
+//! earlier ones. A cap is the most that the journeys it speaks of are charged in its period; a journey pays what the
+//! tightest of its caps leaves. Each cap counts what is left of a journey after it, not after later steps: so a day hangs
+//! on the days of its periods, step by step, and not on every day before. Where a new version of the tariff begins inside
+//! a period, its caps and discounts count what was charged in the end. A chain of transfers lies within one service day.
 
 use std::ops::RangeInclusive;
 
@@ -144,18 +146,19 @@ impl<'t> Adjuster<'t> {
         take(AdjustmentKind::Transfer, self.transfer(tariff, ride, fare)?, &mut left)?;
         for (cap, bucket) in tariff.caps.iter().zip(&mut self.caps) {
             if tariff.caps(cap, terms, ride.from, ride.to) {
-                let room = cap.limit.minus(*bucket.on(cap.period, ride.day))?;
-                take(cap_kind(cap.period), left.minus(room)?, &mut left)?;
+                let sum = bucket.on(cap.period, ride.day);
+                take(cap_kind(cap.period), left.minus(cap.limit.minus(*sum)?)?, &mut left)?;
+                *sum = sum.plus(left)?;
             }
         }
         if let Some(discount) = &tariff.spend_discount
             && covers(tariff, discount, ride)
         {
-            let percent = percent_after(discount, *self.spend.on(discount.period, ride.day));
-            let paid = part(left, percent, tariff.round_to_fen());
+            let sum = self.spend.on(discount.period, ride.day);
+            let paid = part(left, percent_after(discount, *sum), tariff.round_to_fen());
             take(AdjustmentKind::SpendDiscount, left.minus(paid)?, &mut left)?;
+            *sum = sum.plus(left)?;
         }
-        self.count(tariff, terms, ride, left)?;
         self.charged.push((ride, left));
         Ok(left)
     }
@@ -175,7 +178,7 @@ impl<'t> Adjuster<'t> {
         Ok(())
     }
 
-    /// Adds what a journey is charged to every sum that speaks of it.
+    /// Adds what a journey was charged under another version to every sum that speaks of it.
     fn count(&mut self, tariff: &Compiled, terms: Terms, ride: Ride, charged: Fen) -> Result<(), Overflow> {
         for (cap, bucket) in tariff.caps.iter().zip(&mut self.caps) {
             if tariff.caps(cap, terms, ride.from, ride.to) {

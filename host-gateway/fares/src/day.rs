@@ -28,6 +28,9 @@ const FIRST: i32 = -25_567;
 const LAST: i32 = 376_199;
 
 impl ServiceDay {
+    /// The first day of all.
+    pub(crate) const FIRST: Self = Self(FIRST);
+
     /// The day that is so many days after 1970-01-01 (negative: before).
     pub fn from_number(days: i64) -> Result<Self, DayError> {
         match i32::try_from(days) {

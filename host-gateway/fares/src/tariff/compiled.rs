@@ -253,6 +253,11 @@ impl Tariffs {
         self.categories.iter().position(|known| known == name).map(|i| Category(i as u16))
     }
 
+    /// Every category of every version; the first is [`STANDARD_CATEGORY`].
+    pub fn categories(&self) -> &[String] {
+        &self.categories
+    }
+
     /// The first day that any version prices; taps before it have no tariff.
     pub fn first_day(&self) -> Option<ServiceDay> {
         self.versions.first().map(|version| version.effective_from)
@@ -277,12 +282,20 @@ impl Tariffs {
     /// The days that bear on each other: what a day costs depends on the journeys from the first on, and its own journeys
     /// change what days cost up to the last. Only the day itself where nothing counts over several days.
     pub fn window(&self, day: ServiceDay) -> RangeInclusive<ServiceDay> {
-        let (mut first, mut last) = (day, day);
-        for period in self.versions.iter().flat_map(Compiled::periods) {
-            let days = period.around(day);
-            first = first.min(*days.start());
-            last = last.max(*days.end());
+        let own = self.index_on(day);
+        let mut first = day;
+        for version in self.versions[..=own].iter().rev() {
+            // Each step counts what the steps before it left on the days of its period.
+            first = version.periods().rev().fold(first, |first, period| *period.around(first).start());
+            if first >= version.effective_from {
+                break;
+            }
         }
+        let last = self.versions[own].periods().fold(day, |last, period| *period.around(last).end());
+        let last = self.versions[own + 1..].iter().fold(last, |last, version| {
+            let further = version.periods().fold(last, |last, period| *period.around(last).end());
+            if further >= version.effective_from { further } else { last }
+        });
         first..=last
     }
 
@@ -316,19 +329,22 @@ impl Tariffs {
 
     /// The version in force on a day.
     pub(crate) fn on(&self, day: ServiceDay) -> &Compiled {
-        let after = self.versions.partition_point(|v| v.effective_from <= day);
-        &self.versions[after.saturating_sub(1)]
+        &self.versions[self.index_on(day)]
+    }
+
+    fn index_on(&self, day: ServiceDay) -> usize {
+        self.versions.partition_point(|v| v.effective_from <= day).saturating_sub(1)
     }
 }
 
 impl Compiled {
-    /// Every period that something counts over.
-    fn periods(&self) -> impl Iterator<Item = Period> + '_ {
+    /// Every period that something counts over, in the order of the steps.
+    fn periods(&self) -> impl DoubleEndedIterator<Item = Period> + '_ {
         let missing = &self.missing_tap;
         let monthly = missing.corrections_per_month > 0 || missing.auto_completions_per_month > 0;
         let caps = self.caps.iter().map(|cap| cap.period);
         let spend = self.spend_discount.iter().map(|discount| discount.period);
-        caps.chain(spend).chain(monthly.then_some(Period::Month))
+        monthly.then_some(Period::Month).into_iter().chain(caps).chain(spend)
     }
 }
 
