@@ -362,32 +362,3 @@ fn city_once() -> &'static Tariffs {
     static CITY: std::sync::OnceLock<Tariffs> = std::sync::OnceLock::new();
     CITY.get_or_init(city)
 }
-
-#[test]
-fn a_hundred_thousand_token_days_are_priced_in_a_second() {
-    let t = city();
-    let day_taps = [
-        tap(&t, 1, at(8, 0, 0), "HB", Kind::Entry),
-        tap(&t, 2, at(8, 30, 0), "UN", Kind::Exit),
-        tap(&t, 3, at(18, 0, 0), "UN", Kind::Entry),
-        tap(&t, 4, at(18, 40, 0), "HB", Kind::Exit),
-    ];
-    let begun = std::time::Instant::now();
-    let mut sum = 0;
-    for _ in 0..100_000 {
-        let mut taps = day_taps;
-        let d = day_taps_day();
-        let p = price(&t, window(&mut taps, d..=d, &Periods::NONE)).unwrap();
-        sum += p.days[0].charge.0;
-    }
-    let took = begun.elapsed();
-    assert_eq!(sum, 100_000 * 600);
-    eprintln!("{:.0} token-days/s on one core", 100_000.0 / took.as_secs_f64());
-    if !cfg!(debug_assertions) {
-        assert!(took.as_secs_f64() < 1.0, "{took:?}");
-    }
-}
-
-fn day_taps_day() -> ServiceDay {
-    day("2026-11-23")
-}

@@ -255,6 +255,30 @@ proptest! {
 }
 
 #[test]
+fn a_tap_reaches_no_further_than_the_periods_of_the_tariff() {
+    let compile = |text: &str| Tariff::parse("t", text).unwrap().compile().unwrap();
+    let window = |t: &Tariffs, of: &str| {
+        let days = t.window(day(of));
+        (days.start().to_string(), days.end().to_string())
+    };
+    let pair = |a: &str, b: &str| (a.to_owned(), b.to_owned());
+    // The city's tariff counts over no day; a cap from Monday to Sunday, over its week.
+    let city = include_str!("../../tariffs/wavepass-city.toml");
+    assert_eq!(window(&compile(city), "2026-11-25"), pair("2026-11-25", "2026-11-25"));
+    let week = format!("{city}\n[[cap]]\nname = \"w\"\nperiod = \"week\"\nlimit_fen = 600\n");
+    assert_eq!(window(&compile(&week), "2026-11-25"), pair("2026-11-23", "2026-11-29"));
+    // A month's cap counts what the weeks' caps left: from the week that the month begins in.
+    let month = format!("{week}\n[[cap]]\nname = \"m\"\nperiod = \"month\"\nlimit_fen = 900\n");
+    assert_eq!(window(&compile(&month), "2026-11-25"), pair("2026-10-26", "2026-11-30"));
+    // A version without caps is none the wiser for the one before it; the one before is not looked back on.
+    let plain = city.replace("2026-01-01", "2026-11-25");
+    let parse = |text: &str| Tariff::parse("t", text).unwrap();
+    let both = Tariffs::new(vec![parse(&week), parse(&plain)]).unwrap();
+    assert_eq!(window(&both, "2026-11-25"), pair("2026-11-25", "2026-11-25"));
+    assert_eq!(window(&both, "2026-11-24"), pair("2026-11-23", "2026-11-29"));
+}
+
+#[test]
 fn the_tariff_of_these_tests_is_sound_and_its_rules_are_met() {
     // A fixed rider meets every rule, so that the properties above do not hold for want of cases.
     let mut runner = proptest::test_runner::TestRunner::deterministic();

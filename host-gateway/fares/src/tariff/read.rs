@@ -283,16 +283,20 @@ impl<'a> Names<'a> {
         name.and_then(|name| checks.find("operator", &self.operators, name))
     }
 
+    /// `None` after a name that is not in its list.
     fn only(
         &self,
         checks: &Checks<'_>,
         category: Option<&Spanned<String>>,
         time_band: Option<&Spanned<String>>,
-    ) -> Only {
-        Only {
-            category: category.and_then(|name| checks.find("category", &self.categories, name)),
-            time_band: time_band.and_then(|name| checks.find("time band", &self.time_bands, name)),
-        }
+    ) -> Option<Only> {
+        let find = |what, names: &[&str], name: Option<&Spanned<String>>| match name {
+            Some(name) => checks.find(what, names, name).map(Some),
+            None => Some(None),
+        };
+        let category = find("category", &self.categories, category);
+        let time_band = find("time band", &self.time_bands, time_band);
+        Some(Only { category: category?, time_band: time_band? })
     }
 }
 
@@ -498,7 +502,7 @@ fn read_zone_fares(checks: &Checks<'_>, raw: &File, names: &Names<'_>) -> Vec<Zo
         };
         let fare = Fen(checks.range("fen", &raw.fen, MONEY));
         let network = raw.network.as_ref().and_then(|name| checks.find("network", &names.networks, name));
-        let only = names.only(checks, raw.category.as_ref(), raw.time_band.as_ref());
+        let Some(only) = names.only(checks, raw.category.as_ref(), raw.time_band.as_ref()) else { continue };
         let key = match zones {
             Zones::Between(from, to) => (from, to),
             Zones::Crossed(count) => (u32::MAX, count),
@@ -523,7 +527,7 @@ fn read_pair_fares(
         let fare = Fen(checks.range("fen", &raw.fen, MONEY));
         let only = names.only(checks, raw.category.as_ref(), raw.time_band.as_ref());
         let (from, to) = (names.station(checks, &raw.from), names.station(checks, &raw.to));
-        let (Some(from), Some(to)) = (from, to) else { continue };
+        let (Some(from), Some(to), Some(only)) = (from, to, only) else { continue };
         if stations[from].network != stations[to].network {
             let fault = Fault::TwoNetworks(raw.from.get_ref().clone(), raw.to.get_ref().clone());
             checks.fault(Some(raw.from.span()), fault);
