@@ -4,10 +4,12 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
-use wavepass_fares::Tariff;
 use wavepass_fares::price_file::{PricedDay, Text, price_file};
 use wavepass_fares::revenue::{Change, Difference, difference};
 use wavepass_fares::tariff::MAX_FILE_BYTES;
+use wavepass_fares::{ServiceDay, Tariff};
+use wavepass_gtfs::import;
+use zeroize::Zeroizing;
 
 use crate::cli::{CommandError, Output};
 
@@ -28,11 +30,21 @@ pub struct PriceArgs {
     json: bool,
 }
 
-/// Check tariff files, and compare two.
+/// Check tariff files, compare two, or make one from a GTFS feed.
 #[derive(Debug, Args)]
 pub struct TariffArgs {
     #[command(subcommand)]
     command: Command,
+}
+
+impl TariffArgs {
+    /// The file that the command would write.
+    pub fn output(&self) -> Option<&Path> {
+        match &self.command {
+            Command::ImportGtfs { out, .. } => Some(out),
+            _ => None,
+        }
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -57,6 +69,18 @@ enum Command {
         /// Print JSON.
         #[arg(long)]
         json: bool,
+    },
+    /// Make a tariff from a GTFS feed with Fares v2; what a tariff cannot say is told.
+    ImportGtfs {
+        /// The feed: a folder or a ZIP archive.
+        #[arg(value_name = "FEED")]
+        feed: PathBuf,
+        /// The tariff to write; it must not exist.
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+        /// The first service day of the tariff, YYYY-MM-DD.
+        #[arg(long, value_name = "DAY")]
+        effective_from: ServiceDay,
     },
 }
 
@@ -91,6 +115,7 @@ pub fn price(args: PriceArgs) -> Result<Output, CommandError> {
 /// `tariff`.
 pub fn tariff(args: TariffArgs) -> Result<Output, CommandError> {
     match args.command {
+        Command::ImportGtfs { feed, out, effective_from } => import_gtfs(&feed, out, effective_from),
         Command::Check { files } => check(&files),
         Command::Diff { old, new, taps, json } => {
             let (old, new) = (read_tariff(&old)?, read_tariff(&new)?);
@@ -102,6 +127,16 @@ pub fn tariff(args: TariffArgs) -> Result<Output, CommandError> {
             }
         }
     }
+}
+
+fn import_gtfs(feed: &Path, out: PathBuf, effective_from: ServiceDay) -> Result<Output, CommandError> {
+    let made = import(feed, &name(&out), effective_from)?;
+    let unsound = (!made.faults.is_empty()).then(|| {
+        let faults: Vec<String> = made.faults.iter().map(ToString::to_string).collect();
+        format!("the file is no tariff yet; mend by hand:\n{}", faults.join("\n"))
+    });
+    let text = Output::text(made.notes.join("\n"));
+    Ok(text.file(out, Zeroizing::new(made.text.into_bytes())).warning(unsound))
 }
 
 fn check(files: &[PathBuf]) -> Result<Output, CommandError> {

@@ -195,7 +195,10 @@ fn run(cli: Cli, args: &[OsString]) -> Result<(), CommandError> {
     let command = match cli.command {
         Command::Keys(args) => return keys::cli::run(args)?.deliver(),
         Command::Price(args) => return clearing::tariff_cli::price(args)?.deliver(),
-        Command::Tariff(args) => return clearing::tariff_cli::tariff(args)?.deliver(),
+        Command::Tariff(args) => {
+            let reserved = args.output().map(Reserved::take).transpose()?;
+            return filled(clearing::tariff_cli::tariff(args)?, reserved)?.deliver();
+        }
         command => command,
     };
     crate::input::user(&cli.common.user).map_err(|e| format!("--user: {e}"))?;
@@ -228,7 +231,11 @@ async fn on_store(
             outcome
         }
     };
-    let mut output = outcome?;
+    filled(outcome?, reserved)
+}
+
+/// Fills the file that was taken for a command with what it made.
+fn filled(mut output: Output, reserved: Option<Reserved>) -> Result<Output, CommandError> {
     if let Some(reserved) = reserved {
         let file = output.files.pop().ok_or("the command made no file")?;
         reserved.fill(&file.bytes)?;
