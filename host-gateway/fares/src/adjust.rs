@@ -1,10 +1,11 @@
 //! What makes journeys cheaper: transfers, caps, and discounts by what was paid.
 //!
-//! Journeys come in order, and each is reduced by what those before it of the same period cost. Later journeys never change
-//! earlier ones. A cap is the most that the journeys it speaks of are charged in its period; a journey pays what the
-//! tightest of its caps leaves. Each cap counts what is left of a journey after it, not after later steps: so a day hangs
-//! on the days of its periods, step by step, and not on every day before. Where a new version of the tariff begins inside
-//! a period, its caps and discounts count what was charged in the end. A chain of transfers lies within one service day.
+//! Journeys come in order, and each is reduced by what those before it of the same period cost. Later journeys never
+//! change earlier ones. A cap is the most that the journeys it speaks of are charged in its period; a journey pays what
+//! the tightest of its caps leaves. Each cap counts what is left of a journey after it, not after later steps: so a day
+//! hangs on the days of its periods, step by step, and not on every day before. Where a new version of the tariff
+//! begins inside a period, its caps and discounts count what was charged in the end. A chain of transfers lies within
+//! one service day.
 
 use std::ops::RangeInclusive;
 

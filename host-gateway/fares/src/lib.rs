@@ -3,8 +3,8 @@
 //! Pure: no clock, no file, no database. It is handed tariffs and one token's taps and gives journeys, adjustments and
 //! charges; the same taps in any order give the same answer. [`tariff`] reads and checks a tariff file, [`network`]
 //! finds the shortest ways, [`price`](mod@price) pairs taps and prices the journeys (its page says in which order),
-//! [`period`] says over which days caps count, [`emergency`] when missing taps are forgiven, [`price_file`] prices lines of
-//! taps, and [`revenue`] compares what two tariffs make of them. Formats: docs/formats.md.
+//! [`period`] says over which days caps count, [`emergency`] when missing taps are forgiven, [`price_file`] prices
+//! lines of taps, and [`revenue`] compares what two tariffs make of them. Formats: docs/formats.md.
 
 mod adjust;
 pub mod day;

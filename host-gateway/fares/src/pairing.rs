@@ -1,14 +1,14 @@
 //! From sorted taps to pairs of entry and exit.
 //!
-//! Every decision looks at two neighbours only: an entry and the exit right after it make a journey if the exit is in the
-//! same network and not too late; of the same tap again at the same station within the passback window, the last entry and
-//! the first exit count, because the rider went through between them. So a tap changes only the journeys it touches.
-//! Single taps (a bus) stand beside: they end nothing.
+//! Every decision looks at two neighbours only: an entry and the exit right after it make a journey if the exit is in
+//! the same network and not too late; of the same tap again at the same station within the passback window, the last
+//! entry and the first exit count, because the rider went through between them. So a tap changes only the journeys it
+//! touches. Single taps (a bus) stand beside: they end nothing.
 //!
-//! Where a tap is missing that could have been given while an emergency held barriers open, the journey is forgiven: the
-//! missing exit of an entry from the entry on for the maximum journey time, the missing entry of an exit for as long
-//! before it. Where the next tap is an entry elsewhere soon enough, it shows where a missing exit was; likewise the exit
-//! before an exit.
+//! Where a tap is missing that could have been given while an emergency held barriers open, the journey is forgiven:
+//! the missing exit of an entry from the entry on for the maximum journey time, the missing entry of an exit for as
+//! long before it. Where the next tap is an entry elsewhere soon enough, it shows where a missing exit was; likewise
+//! the exit before an exit.
 
 use std::ops::{Range, RangeInclusive};
 

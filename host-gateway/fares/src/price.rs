@@ -2,16 +2,18 @@
 //!
 //! Taps are put in order of (time, station, kind, id) first, so that the order of their arrival changes nothing. Then:
 //!
-//! 1. **Pairing** ([`pairing`](crate::pairing)) looks at two neighbours at a time and makes journeys with two taps or one.
-//! 2. **Nominal fare**: what the tariff of the journey's day says for its stations, the rider's category and the time of its
-//!    first tap. Leaving where one entered has rules of its own. Half a journey costs the maximum fare, unless an emergency
-//!    forgives it, the rider told the missing station in time (a [`Correction`]), or the next tap shows it.
-//! 3. **Adjustments** ([`adjust`](crate::adjust)), journey by journey in order, each making it cheaper at most: transfer
-//!    discount, daily cap, weekly cap, caps of several days, discount by what was paid.
+//! 1. **Pairing** (`pairing.rs`) looks at two neighbours at a time and makes journeys with two taps or one.
+//! 2. **Nominal fare**: what the tariff of the journey's day says for its stations, the rider's category and the time
+//!    of its first tap. Leaving where one entered has rules of its own. Half a journey costs the maximum fare, unless
+//!    an emergency forgives it, the rider told the missing station in time (a [`Correction`]), or the next tap shows
+//!    it.
+//! 3. **Adjustments** (`adjust.rs`), journey by journey in order, each making it cheaper at most: transfer discount,
+//!    daily cap, weekly cap, caps of several days, discount by what was paid.
 //!
-//! So a journey's charge is its nominal fare less its adjustments, and a day's charge the sum of its journeys' charges. The
-//! maximum fare of half a journey, or of leaving very late where one entered, is never reduced and counts towards nothing.
-//! What a day costs depends on the taps of its [`Tariffs::window`] and [`Tariffs::reach_ms`] around it, and on no other.
+//! So a journey's charge is its nominal fare less its adjustments, and a day's charge the sum of its journeys' charges.
+//! The maximum fare of half a journey, or of leaving very late where one entered, is never reduced and counts towards
+//! nothing. What a day costs depends on the taps of its [`Tariffs::window`] and [`Tariffs::reach_ms`] around it, and on
+//! no other.
 
 use std::collections::BTreeMap;
 use std::ops::{Range, RangeInclusive};
@@ -253,8 +255,8 @@ pub struct Window<'a> {
     pub category: Category,
     /// The days to price.
     pub days: RangeInclusive<ServiceDay>,
-    /// The emergencies of the whole network from [`Tariffs::maximum_journey_ms`] before the first day of taps to as much
-    /// after the last.
+    /// The emergencies of the whole network from [`Tariffs::maximum_journey_ms`] before the first day of taps to as
+    /// much after the last.
     pub emergencies: &'a Periods,
 }
 

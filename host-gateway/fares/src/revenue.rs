@@ -1,4 +1,5 @@
-//! What another tariff would have made of the same taps: revenue by day, journeys that change, riders whom it moves most.
+//! What another tariff would have made of the same taps: revenue by day, journeys that change, riders whom it moves
+//! most.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,4 +1,5 @@
-//! Worked examples after published rules: each folder of `examples` has a tariff, taps, what they must cost, and the source.
+//! Worked examples after published rules: each folder of `examples` has a tariff, taps, what they must cost, and the
+//! source.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 

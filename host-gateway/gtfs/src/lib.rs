@@ -2,7 +2,8 @@
 //!
 //! `gtfs-structures` reads stops, trips, fare products and riders; the files of Fares v2 that it does not know are read
 //! here ([`feed`]). [`tariff`] writes what both kinds of rules can say. What a tariff cannot say is named in
-//! [`Imported::notes`], never left out in silence. Facts: the GTFS Schedule reference, <https://gtfs.org/documentation/schedule/reference/>.
+//! [`Imported::notes`], never left out in silence. Facts: the GTFS Schedule reference,
+//! <https://gtfs.org/documentation/schedule/reference/>.
 
 mod feed;
 mod tariff;

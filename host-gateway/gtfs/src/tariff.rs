@@ -238,7 +238,8 @@ impl Writer<'_> {
         }
     }
 
-    /// The networks of a rule: one without a network is for those that no other rule names. `None` alone: there are none.
+    /// The networks of a rule: one without a network is for those that no other rule names. `None` alone: there are
+    /// none.
     fn leg_networks(&mut self, rule: &LegRule, told: &str) -> Option<Vec<Option<String>>> {
         if self.networks.is_empty() && rule.network_id.is_none() {
             return Some(vec![None]);

@@ -60,7 +60,8 @@ fn a_feed_prices_journeys_by_areas_networks_riders_and_transfers() {
         .iter()
         .map(|day| (day.token.as_str(), day.journeys.iter().map(|journey| journey.charged_fen.0).collect()))
         .collect();
-    // Metro 5 yuan between the areas; a student's cheapest 1.50; after a bus a yuan less, and the bus after the metro free.
+    // Metro 5 yuan between the areas; a student's cheapest 1.50; after a bus a yuan less, and the bus after the metro
+    // free.
     let expected = [("centre-outer", vec![500]), ("short", vec![150]), ("transfer", vec![200, 400, 0])];
     assert_eq!(charged, expected);
 }

@@ -2,8 +2,9 @@
 //!
 //! The first close has rank 0. A further one (`late`) prices the whole day again and books only what differs from the
 //! charges there are: new parts, positive or negative. A day is priced from the taps of every day that its caps count
-//! over; closing it may change closed days after it ([`Clearing::close_again_after`]). Every chunk is one transaction that also moves the day's cursor,
-//! so that a crash loses at most the chunk that was not committed, and nothing is booked twice.
+//! over; closing it may change closed days after it ([`Clearing::close_again_after`]). Every chunk is one transaction
+//! that also moves the day's cursor, so that a crash loses at most the chunk that was not committed, and nothing is
+//! booked twice.
 
 use std::collections::BTreeMap;
 

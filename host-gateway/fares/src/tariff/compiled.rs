@@ -173,7 +173,8 @@ fn within(from: u64, to: u64, zones: u64) -> bool {
     bits(from).any(|a| bits(to).any(|b| inside(a.min(b), a.max(b))))
 }
 
-/// A city's tariffs by date, compiled. The first also prices what came before it, so that no tap is ever without a tariff.
+/// A city's tariffs by date, compiled. The first also prices what came before it, so that no tap is ever without a
+/// tariff.
 #[derive(Debug)]
 pub struct Tariffs {
     clock: DayClock,
@@ -279,8 +280,8 @@ impl Tariffs {
         self.maximum_journey_ms
     }
 
-    /// The days that bear on each other: what a day costs depends on the journeys from the first on, and its own journeys
-    /// change what days cost up to the last. Only the day itself where nothing counts over several days.
+    /// The days that bear on each other: what a day costs depends on the journeys from the first on, and its own
+    /// journeys change what days cost up to the last. Only the day itself where nothing counts over several days.
     pub fn window(&self, day: ServiceDay) -> RangeInclusive<ServiceDay> {
         let own = self.index_on(day);
         let mut first = day;

@@ -1,9 +1,10 @@
 //! The tariff: read from a file, checked, and compiled into tables of fares.
 //!
-//! A tariff is data (TOML). Everything that a city may decide otherwise is in it: what a journey costs by distance, zones,
-//! pairs of stations or flat, by rider and by time of day; what an incomplete journey costs and how long a journey may
-//! last; transfers, caps and discounts. A file that breaks a rule is refused with every fault's name, the file and,
-//! where one line is to blame, the line ([`Tariff::check`]). Several tariffs, each from a date, make [`Tariffs`].
+//! A tariff is data (TOML). Everything that a city may decide otherwise is in it: what a journey costs by distance,
+//! zones, pairs of stations or flat, by rider and by time of day; what an incomplete journey costs and how long a
+//! journey may last; transfers, caps and discounts. A file that breaks a rule is refused with every fault's name, the
+//! file and, where one line is to blame, the line ([`Tariff::check`]). Several tariffs, each from a date, make
+//! [`Tariffs`].
 
 mod compiled;
 mod fault;
@@ -354,7 +355,8 @@ pub struct Tariff {
 }
 
 impl Tariff {
-    /// Reads and checks a tariff file's text; `file` is the name that faults are told with. Of several faults the first.
+    /// Reads and checks a tariff file's text; `file` is the name that faults are told with. Of several faults the
+    /// first.
     pub fn parse(file: &str, text: &str) -> Result<Self, TariffError> {
         Self::check(file, text).map_err(|faults| {
             let none = TariffError { file: file.to_owned(), line: None, fault: Fault::None };

@@ -1,7 +1,7 @@
 //! From the file's text to a checked tariff.
 //!
-//! A reader that finds a fault notes it, takes something harmless in the place of what is wrong and goes on, so that one
-//! run names them all. What depends on several parts (ways, fares) is checked only when the parts are sound.
+//! A reader that finds a fault notes it, takes something harmless in the place of what is wrong and goes on, so that
+//! one run names them all. What depends on several parts (ways, fares) is checked only when the parts are sound.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,8 +1,8 @@
 //! Fares of all pairs of stations, worked out once.
 //!
 //! There is a table for each category and time band that a fare in the file names, and one for all others. Of several
-//! fares for a journey the nearest counts: stations before zones before the number of zones before distance before flat;
-//! among those, one for the rider's category before one for the time band before one for everybody.
+//! fares for a journey the nearest counts: stations before zones before the number of zones before distance before
+//! flat; among those, one for the rider's category before one for the time band before one for everybody.
 
 use std::collections::BTreeMap;
 
