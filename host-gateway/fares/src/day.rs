@@ -28,6 +28,9 @@ const FIRST: i32 = -25_567;
 const LAST: i32 = 376_199;
 
 impl ServiceDay {
+    /// The first day of all.
+    pub(crate) const FIRST: Self = Self(FIRST);
+
     /// The day that is so many days after 1970-01-01 (negative: before).
     pub fn from_number(days: i64) -> Result<Self, DayError> {
         match i32::try_from(days) {
@@ -51,6 +54,13 @@ impl ServiceDay {
     pub fn from_date(date: Date) -> Result<Self, DayError> {
         let days = date.duration_since(jiff::civil::date(1970, 1, 1)).as_hours() / 24;
         Self::from_number(days)
+    }
+
+    /// The day so many days later (negative: earlier), within the years 1900 to 2999.
+    pub fn plus(self, days: i64) -> Self {
+        let number = self.number().saturating_add(days).clamp(i64::from(FIRST), i64::from(LAST));
+        // Clamped to what 32 bits hold.
+        Self(number as i32)
     }
 
     /// The next service day; the last day of all is its own.
@@ -143,6 +153,14 @@ impl DayClock {
             day = day.next();
         }
         Ok(day)
+    }
+
+    /// The local time of day of an instant, in seconds since midnight.
+    pub(crate) fn second_of_day(&self, time_ms: i64) -> u32 {
+        let Ok(instant) = Timestamp::from_millisecond(time_ms) else { return 0 };
+        let time = self.zone.to_datetime(instant).time();
+        let field = |value: i8| u32::try_from(value).unwrap_or(0);
+        (field(time.hour()) * 60 + field(time.minute())) * 60 + field(time.second())
     }
 
     /// An instant as RFC 3339 text with the zone's offset, to the millisecond where it has one.

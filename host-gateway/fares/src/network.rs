@@ -69,13 +69,22 @@ impl std::borrow::Borrow<str> for StationId {
     }
 }
 
+/// A way from one platform to a neighbour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Way {
+    to: usize,
+    metres: u32,
+    /// Whose line it is; none for a walk.
+    operator: Option<usize>,
+}
+
 /// Platforms and ways between them: what shortest ways are computed on.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Graph {
     /// For each platform, the station it belongs to.
     station_of: Vec<usize>,
-    /// For each platform, the neighbours and the metres to them.
-    ways: Vec<Vec<(usize, u32)>>,
+    /// For each platform, the ways to its neighbours.
+    ways: Vec<Vec<Way>>,
 }
 
 impl Graph {
@@ -87,14 +96,16 @@ impl Graph {
     }
 
     /// Joins two platforms both ways.
-    pub(crate) fn join(&mut self, a: usize, b: usize, metres: u32) {
-        self.ways[a].push((b, metres));
-        self.ways[b].push((a, metres));
+    pub(crate) fn join(&mut self, a: usize, b: usize, metres: u32, operator: Option<usize>) {
+        self.ways[a].push(Way { to: b, metres, operator });
+        self.ways[b].push(Way { to: a, metres, operator });
     }
 
-    /// The metres of the shortest way from one station to each (Dijkstra); `None` where no way leads.
-    pub(crate) fn distances(&self, from: usize, stations: usize) -> Vec<Option<u32>> {
+    /// The metres of the shortest way from one station to each platform (Dijkstra), `u32::MAX` where no way leads, and
+    /// the platform and way it comes by.
+    fn shortest(&self, from: usize) -> (Vec<u32>, Vec<Option<(usize, Way)>>) {
         let mut best = vec![u32::MAX; self.ways.len()];
+        let mut by = vec![None; self.ways.len()];
         let mut queue = BinaryHeap::new();
         for (platform, &station) in self.station_of.iter().enumerate() {
             if station == from {
@@ -106,14 +117,21 @@ impl Graph {
             if metres > best[platform] {
                 continue;
             }
-            for &(next, step) in &self.ways[platform] {
-                let there = metres.saturating_add(step);
-                if there < best[next] {
-                    best[next] = there;
-                    queue.push(Reverse((there, next)));
+            for &way in &self.ways[platform] {
+                let there = metres.saturating_add(way.metres);
+                if there < best[way.to] {
+                    best[way.to] = there;
+                    by[way.to] = Some((platform, way));
+                    queue.push(Reverse((there, way.to)));
                 }
             }
         }
+        (best, by)
+    }
+
+    /// The metres of the shortest way from one station to each; `None` where no way leads.
+    pub(crate) fn distances(&self, from: usize, stations: usize) -> Vec<Option<u32>> {
+        let (best, _) = self.shortest(from);
         let mut to = vec![None; stations];
         for (platform, &metres) in best.iter().enumerate() {
             let station = &mut to[self.station_of[platform]];
@@ -122,6 +140,19 @@ impl Graph {
             }
         }
         to
+    }
+
+    /// Adds the metres of the shortest way between two stations to what each operator has of them.
+    pub(crate) fn operators(&self, from: usize, to: usize, metres: &mut [u64]) {
+        let (best, by) = self.shortest(from);
+        let platforms = (0..best.len()).filter(|&platform| self.station_of[platform] == to);
+        let mut at = platforms.min_by_key(|&platform| best[platform]);
+        while let Some((before, way)) = at.and_then(|platform| by[platform]) {
+            if let Some(operator) = way.operator {
+                metres[operator] += u64::from(way.metres);
+            }
+            at = Some(before);
+        }
     }
 }
 
@@ -135,14 +166,32 @@ mod tests {
         let mut graph = Graph::default();
         let [a1, b1, c1] = [0, 1, 2].map(|s| graph.platform(s));
         let [c2, d2] = [2, 3].map(|s| graph.platform(s));
-        graph.join(a1, b1, 1000);
-        graph.join(b1, c1, 1500);
-        graph.join(c2, d2, 700);
+        graph.join(a1, b1, 1000, None);
+        graph.join(b1, c1, 1500, None);
+        graph.join(c2, d2, 700, None);
         assert_eq!(graph.distances(0, 4), [Some(0), Some(1000), Some(2500), None]);
-        graph.join(c1, c2, 90);
+        graph.join(c1, c2, 90, None);
         assert_eq!(graph.distances(0, 4), [Some(0), Some(1000), Some(2500), Some(3290)]);
         // From C one may start on either platform, so no transfer is walked.
         assert_eq!(graph.distances(2, 4)[3], Some(700));
+    }
+
+    #[test]
+    fn the_metres_of_the_shortest_way_go_to_whose_lines_it_takes() {
+        let mut graph = Graph::default();
+        let [a, b, c] = [0, 1, 2].map(|s| graph.platform(s));
+        let c2 = graph.platform(2);
+        let d = graph.platform(3);
+        graph.join(a, b, 1000, Some(0));
+        graph.join(b, c, 500, Some(0));
+        graph.join(c, c2, 90, None);
+        graph.join(c2, d, 700, Some(1));
+        let mut metres = [0; 2];
+        graph.operators(0, 3, &mut metres);
+        assert_eq!(metres, [1500, 700]);
+        let mut back = [0; 2];
+        graph.operators(3, 1, &mut back);
+        assert_eq!(back, [500, 700]);
     }
 
     #[test]

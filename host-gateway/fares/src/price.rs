@@ -1,21 +1,30 @@
 //! Pairs one token's taps into journeys and prices them.
 //!
-//! Taps are put in order of (time, station, kind, id) first, so that the order of their arrival changes nothing. Then
-//! every decision looks at two neighbours only: an entry and the exit right after it make a journey if the exit is not
-//! too late; of the same tap again at the same station within the passback window, the last entry and the first exit
-//! count, because the rider went through between them. So a tap changes only the journeys it touches, and a day is
-//! priced right from the taps within [`Tariffs::reach_ms`] of it. Single taps (a bus) stand beside: they end nothing.
+//! Taps are put in order of (time, station, kind, id) first, so that the order of their arrival changes nothing. Then:
 //!
-//! Where a tap is missing that could have been given while an emergency held barriers open, the journey is forgiven: the
-//! missing exit of an entry from the entry on for the maximum journey time, the missing entry of an exit for as long
-//! before it.
+//! 1. **Pairing** (`pairing.rs`) looks at two neighbours at a time and makes journeys with two taps or one.
+//! 2. **Nominal fare**: what the tariff of the journey's day says for its stations, the rider's category and the time
+//!    of its first tap. Leaving where one entered has rules of its own. Half a journey costs the maximum fare, unless
+//!    an emergency forgives it, the rider told the missing station in time (a [`Correction`]), or the next tap shows
+//!    it.
+//! 3. **Adjustments** (`adjust.rs`), journey by journey in order, each making it cheaper at most: transfer discount,
+//!    daily cap, weekly cap, caps of several days, discount by what was paid.
+//!
+//! So a journey's charge is its nominal fare less its adjustments, and a day's charge the sum of its journeys' charges.
+//! The maximum fare of half a journey, or of leaving very late where one entered, is never reduced and counts towards
+//! nothing. What a day costs depends on the taps of its [`Tariffs::window`] and [`Tariffs::reach_ms`] around it, and on
+//! no other.
 
+use std::collections::BTreeMap;
 use std::ops::{Range, RangeInclusive};
 
+use crate::adjust::{Adjuster, Off, Ride};
 use crate::day::{DayError, ServiceDay};
 use crate::emergency::Periods;
 use crate::fen::{Fen, Overflow};
-use crate::tariff::{Compiled, StationIndex, Tariffs};
+use crate::pairing::{Pair, Shape, pairs};
+use crate::period::Period;
+use crate::tariff::{Category, Compiled, StationIndex, Tariffs, Terms};
 
 /// What a tap was for, in the order that equal times are sorted by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -85,16 +94,27 @@ pub enum Status {
     SameStation,
     /// The exit or the entry is missing: the maximum fare.
     Incomplete,
+    /// The exit or the entry is missing, and the rider told where it was.
+    Corrected,
+    /// The exit or the entry is missing, and the tap after or before it shows where it was.
+    AutoCompleted,
     /// The exit or the entry is missing, and an emergency may be why: nothing is charged.
     Forgiven,
-    /// The day's tariff has no such station: nothing is charged, and somebody must look.
+    /// The day's tariff has no such station or fare: nothing is charged, and somebody must look.
     Unpriced,
 }
 
 impl Status {
     /// Every status.
-    pub const ALL: [Self; 5] =
-        [Self::Complete, Self::SameStation, Self::Incomplete, Self::Forgiven, Self::Unpriced];
+    pub const ALL: [Self; 7] = [
+        Self::Complete,
+        Self::SameStation,
+        Self::Incomplete,
+        Self::Corrected,
+        Self::AutoCompleted,
+        Self::Forgiven,
+        Self::Unpriced,
+    ];
 
     /// The word that stores, files and reports use.
     pub const fn as_str(self) -> &'static str {
@@ -102,10 +122,21 @@ impl Status {
             Self::Complete => "complete",
             Self::SameStation => "same_station",
             Self::Incomplete => "incomplete",
+            Self::Corrected => "corrected",
+            Self::AutoCompleted => "auto_completed",
             Self::Forgiven => "forgiven",
             Self::Unpriced => "unpriced",
         }
     }
+}
+
+/// Where a journey began or ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// The station.
+    pub station: StationIndex,
+    /// When, in milliseconds since 1970-01-01 UTC; `None` where no tap tells.
+    pub time_ms: Option<i64>,
 }
 
 /// One or two taps, paired and priced.
@@ -114,26 +145,67 @@ pub struct Journey {
     /// The service day of its first tap.
     pub day: ServiceDay,
     /// Where and when it began; `None` where the entry is missing. A single tap is an entry here.
-    pub entered: Option<(StationIndex, i64)>,
+    pub entered: Option<Place>,
     /// Where and when it ended; `None` where the exit is missing, and for a single tap.
-    pub left: Option<(StationIndex, i64)>,
+    pub left: Option<Place>,
     /// The tap that names the journey: its first.
     pub first: TapId,
     /// Its second tap.
     pub second: Option<TapId>,
     /// The tariff's fare.
     pub nominal: Fen,
-    /// What is charged after the journey's adjustments.
+    /// What is charged after adjustments.
     pub charged: Fen,
     /// How it came out.
     pub status: Status,
 }
 
-/// A change to a day's charge that is no journey's own: a cap, a transfer discount, a correction.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Why journeys of a day are charged less than their nominal fares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum AdjustmentKind {
+    /// An emergency.
+    Forgiven,
+    /// Journeys that follow one another.
+    Transfer,
+    /// A cap of one day.
+    DailyCap,
+    /// A cap of a week.
+    WeeklyCap,
+    /// A cap of several days or a month.
+    MultiDayCap,
+    /// What was paid before.
+    SpendDiscount,
+}
+
+impl AdjustmentKind {
+    /// Every kind, in the order in which they apply.
+    pub const ALL: [Self; 6] = [
+        Self::Forgiven,
+        Self::Transfer,
+        Self::DailyCap,
+        Self::WeeklyCap,
+        Self::MultiDayCap,
+        Self::SpendDiscount,
+    ];
+
+    /// The word that stores, files and reports use.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Forgiven => "forgiven",
+            Self::Transfer => "transfer",
+            Self::DailyCap => "daily_cap",
+            Self::WeeklyCap => "weekly_cap",
+            Self::MultiDayCap => "multi_day_cap",
+            Self::SpendDiscount => "spend_discount",
+        }
+    }
+}
+
+/// What one cause takes off a day's nominal fares. The journeys' charges hold it already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Adjustment {
-    /// What for, in the words of reports.
-    pub kind: &'static str,
+    /// The cause.
+    pub kind: AdjustmentKind,
     /// Negative: in the rider's favour.
     pub fen: Fen,
 }
@@ -145,9 +217,9 @@ pub struct DayCharge {
     pub day: ServiceDay,
     /// Its journeys, as a range of [`Priced::journeys`].
     pub journeys: Range<usize>,
-    /// Its adjustments.
+    /// Why they are charged less than their nominal fares, a line for each cause.
     pub adjustments: Vec<Adjustment>,
-    /// The sum of its journeys' charges and its adjustments.
+    /// The sum of its journeys' charges; likewise the sum of their nominal fares and the adjustments.
     pub charge: Fen,
 }
 
@@ -160,16 +232,31 @@ pub struct Priced {
     pub days: Vec<DayCharge>,
 }
 
+/// A rider told where the tap was given that a journey lacks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Correction {
+    /// The tap that there is.
+    pub tap: TapId,
+    /// When the rider told, in milliseconds since 1970-01-01 UTC.
+    pub asked_ms: i64,
+    /// Where the other one was.
+    pub station: StationIndex,
+}
+
 /// One token's taps, and the days that are asked for.
 #[derive(Debug)]
 pub struct Window<'a> {
-    /// Every counted tap of the token from [`Tariffs::reach_ms`] before the first day to as much after the last, in
-    /// any order. They are sorted in place.
+    /// Every counted tap of the token from [`Tariffs::reach_ms`] before the first day of the [`Tariffs::window`] of the
+    /// first day to as much after the last day, in any order. They are sorted in place.
     pub taps: &'a mut [Tap],
+    /// What the rider told of journeys of these days, in any order. Of several for a tap the earliest counts.
+    pub corrections: &'a [Correction],
+    /// The rider's category.
+    pub category: Category,
     /// The days to price.
     pub days: RangeInclusive<ServiceDay>,
-    /// The emergencies of the whole network from [`Tariffs::maximum_journey_ms`] before the first day to as much after
-    /// the last.
+    /// The emergencies of the whole network from [`Tariffs::maximum_journey_ms`] before the first day of taps to as
+    /// much after the last.
     pub emergencies: &'a Periods,
 }
 
@@ -186,189 +273,191 @@ pub enum PriceError {
 
 /// Prices one token's taps.
 pub fn price(tariffs: &Tariffs, window: Window<'_>) -> Result<Priced, PriceError> {
-    let Window { taps, days, emergencies } = window;
+    let Window { taps, corrections, category, days, emergencies } = window;
     taps.sort_unstable();
-    let journeys = Vec::with_capacity(taps.len());
-    let mut pairing = Pairing { days: Days::new(tariffs), wanted: days, emergencies, journeys };
-    pairing.rides(taps)?;
-    pairing.singles(taps)?;
-    let mut journeys = pairing.journeys;
-    journeys.sort_unstable_by_key(|&(at, journey)| (journey.day, at));
-    let journeys: Vec<Journey> = journeys.into_iter().map(|(_, journey)| journey).collect();
-    let days = charge_days(&journeys)?;
-    Ok(Priced { journeys, days })
+    let from = *tariffs.window(*days.start()).start();
+    let pairs = pairs(tariffs, taps, from..=*days.end(), emergencies)?;
+    let mut pricing = Pricing {
+        tariffs,
+        category,
+        corrections: Corrections::new(corrections),
+        adjuster: Adjuster::new(tariffs, category),
+        priced: Priced { journeys: Vec::with_capacity(pairs.len()), days: Vec::with_capacity(1) },
+        off: Off::default(),
+    };
+    for pair in &pairs {
+        pricing.journey(taps, pair, days.contains(&pair.day))?;
+    }
+    pricing.end_day()?;
+    Ok(pricing.priced)
 }
 
-fn charge_days(journeys: &[Journey]) -> Result<Vec<DayCharge>, PriceError> {
-    let mut days = Vec::with_capacity(1);
-    let mut start = 0;
-    for group in journeys.chunk_by(|a, b| a.day == b.day) {
-        let charge = Fen::sum(group.iter().map(|j| j.charged))?;
-        let end = start + group.len();
-        days.push(DayCharge { day: group[0].day, journeys: start..end, adjustments: Vec::new(), charge });
-        start = end;
-    }
-    Ok(days)
+/// What riders told, and how many completions a month has seen.
+struct Corrections {
+    told: BTreeMap<TapId, Correction>,
+    month: Option<RangeInclusive<ServiceDay>>,
+    corrected: u32,
+    completed: u32,
 }
 
-/// The day of an instant, remembering the last: sorted taps mostly share it, and calendars cost more than fares.
-struct Days<'t> {
-    tariffs: &'t Tariffs,
-    last: Option<(ServiceDay, Range<i64>, &'t Compiled)>,
-}
-
-impl<'t> Days<'t> {
-    const fn new(tariffs: &'t Tariffs) -> Self {
-        Self { tariffs, last: None }
+impl Corrections {
+    fn new(corrections: &[Correction]) -> Self {
+        let mut told: BTreeMap<TapId, Correction> = BTreeMap::new();
+        for &correction in corrections {
+            let kept = told.entry(correction.tap).or_insert(correction);
+            *kept = correction.min(*kept);
+        }
+        Self { told, month: None, corrected: 0, completed: 0 }
     }
 
-    fn of(&mut self, time_ms: i64) -> Result<(ServiceDay, &'t Compiled), DayError> {
-        match &self.last {
-            Some((day, span, tariff)) if span.contains(&time_ms) => Ok((*day, tariff)),
-            _ => {
-                let clock = self.tariffs.clock();
-                let day = clock.day_of(time_ms)?;
-                let tariff = self.tariffs.on(day);
-                self.last = Some((day, clock.start_ms(day)..clock.end_ms(day), tariff));
-                Ok((day, tariff))
-            }
-        }
-    }
-}
-
-struct Pairing<'t> {
-    days: Days<'t>,
-    wanted: RangeInclusive<ServiceDay>,
-    emergencies: &'t Periods,
-    /// Each with the place of its first tap among the sorted taps.
-    journeys: Vec<(usize, Journey)>,
-}
-
-impl Pairing<'_> {
-    /// Entries and exits.
-    fn rides(&mut self, taps: &[Tap]) -> Result<(), PriceError> {
-        let mut previous: Option<(usize, &Tap)> = None;
-        for (i, tap) in taps.iter().enumerate() {
-            if tap.kind == Kind::Single || tap.passage == Passage::NotPassed {
-                continue;
-            }
-            let before = previous.replace((i, tap));
-            let open = before.filter(|(_, t)| t.kind == Kind::Entry);
-            match (tap.kind, open) {
-                (Kind::Entry, Some((at, entry))) if !self.again(entry, tap)? => self.incomplete(at, entry)?,
-                (Kind::Exit, Some((at, entry))) if !self.complete(at, entry, tap)? => {
-                    self.incomplete(at, entry)?;
-                    self.incomplete(i, tap)?;
-                }
-                (Kind::Exit, None) => {
-                    let again = match before {
-                        Some((_, exit)) => self.again(exit, tap)?,
-                        None => false,
-                    };
-                    if !again {
-                        self.incomplete(i, tap)?;
-                    }
-                }
-                _ => {}
-            }
-        }
-        match previous {
-            Some((at, entry)) if entry.kind == Kind::Entry => self.incomplete(at, entry),
-            _ => Ok(()),
-        }
-    }
-
-    /// Taps on vehicles.
-    fn singles(&mut self, taps: &[Tap]) -> Result<(), PriceError> {
-        let mut previous: Option<&Tap> = None;
-        for (i, tap) in taps.iter().enumerate() {
-            if tap.kind != Kind::Single || tap.passage == Passage::NotPassed {
-                continue;
-            }
-            let again = match previous.replace(tap) {
-                Some(before) => self.again(before, tap)?,
-                None => false,
-            };
-            if !again {
-                let (_, tariff) = self.days.of(tap.time_ms)?;
-                let fare = tariff.has(tap.station).then_some(tariff.single_fare);
-                self.push(i, tap, None, fare, Status::Complete)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// True if a tap is the one before it once more: the same kind at the same station within the passback window.
-    fn again(&mut self, before: &Tap, tap: &Tap) -> Result<bool, PriceError> {
-        if before.id == tap.id {
-            return Ok(true);
-        }
-        let (_, tariff) = self.days.of(before.time_ms)?;
-        let same = before.station == tap.station && before.kind == tap.kind;
-        Ok(same && tariff.passback_ms > 0 && since(before, tap) <= tariff.passback_ms)
-    }
-
-    /// Entry and exit make a journey, unless the exit comes too late: then false.
-    fn complete(&mut self, at: usize, entry: &Tap, exit: &Tap) -> Result<bool, PriceError> {
-        let (_, tariff) = self.days.of(entry.time_ms)?;
-        let took_ms = since(entry, exit);
-        if took_ms > tariff.maximum_journey_ms {
-            return Ok(false);
-        }
-        let mut fare = tariff.fare(entry.station, exit.station);
-        let mut status = Status::Complete;
-        if entry.station == exit.station {
-            status = Status::SameStation;
-            fare = fare.map(|_| match took_ms {
-                t if t <= tariff.same_station.free_ms => Fen::ZERO,
-                t if t <= tariff.same_station.cheapest_ms => tariff.cheapest_fare,
-                _ => tariff.maximum_fare,
-            });
-        }
-        self.push(at, entry, Some(exit), fare, status)?;
-        Ok(true)
-    }
-
-    /// A tap without its other half: the maximum fare, unless an emergency may have swallowed the other half.
-    fn incomplete(&mut self, at: usize, tap: &Tap) -> Result<(), PriceError> {
-        let (_, tariff) = self.days.of(tap.time_ms)?;
-        let fare = tariff.has(tap.station).then_some(tariff.maximum_fare);
-        let missing = match tap.kind {
-            Kind::Exit => tap.time_ms.saturating_sub(tariff.maximum_journey_ms)..=tap.time_ms,
-            _ => tap.time_ms..=tap.time_ms.saturating_add(tariff.maximum_journey_ms),
-        };
-        let forgiven = self.emergencies.meet(&missing);
-        self.push(at, tap, None, fare, if forgiven { Status::Forgiven } else { Status::Incomplete })
-    }
-
-    fn push(
+    /// Where the missing tap of half a journey was, if the tariff lets that be known.
+    fn other_half(
         &mut self,
-        at: usize,
-        first: &Tap,
-        second: Option<&Tap>,
-        fare: Option<Fen>,
-        status: Status,
-    ) -> Result<(), PriceError> {
-        let (day, _) = self.days.of(first.time_ms)?;
-        if !self.wanted.contains(&day) {
-            return Ok(());
+        tariff: &Compiled,
+        tap: &Tap,
+        pair: &Pair<'_>,
+    ) -> Option<(StationIndex, Status)> {
+        let rules = &tariff.missing_tap;
+        if rules.corrections_per_month == 0 && rules.auto_completions_per_month == 0 {
+            return None;
         }
-        let place = |tap: &Tap| (tap.station, tap.time_ms);
-        let (entered, left) = match first.kind {
-            Kind::Exit => (None, Some(place(first))),
-            Kind::Entry | Kind::Single => (Some(place(first)), second.map(place)),
+        if !self.month.as_ref().is_some_and(|month| month.contains(&pair.day)) {
+            self.month = Some(Period::Month.around(pair.day));
+            (self.corrected, self.completed) = (0, 0);
+        }
+        let in_time = tap.time_ms..=tap.time_ms.saturating_add(rules.grace_ms);
+        let told = self.told.get(&tap.id).filter(|told| in_time.contains(&told.asked_ms));
+        let fits = |station: &StationIndex| {
+            *station != tap.station && tariff.network_index(*station) == tariff.network_index(tap.station)
+        };
+        if let Some(station) = told.map(|told| told.station).filter(fits)
+            && self.corrected < rules.corrections_per_month
+        {
+            self.corrected += 1;
+            return Some((station, Status::Corrected));
+        }
+        let station = pair.shown.filter(fits)?;
+        (self.completed < rules.auto_completions_per_month).then(|| {
+            self.completed += 1;
+            (station, Status::AutoCompleted)
+        })
+    }
+}
+
+struct Pricing<'t> {
+    tariffs: &'t Tariffs,
+    category: Category,
+    corrections: Corrections,
+    adjuster: Adjuster<'t>,
+    priced: Priced,
+    /// What was taken off the day that is being priced.
+    off: Off,
+}
+
+impl<'t> Pricing<'t> {
+    /// Prices a journey; it is kept only if its day is asked for.
+    fn journey(&mut self, taps: &[Tap], pair: &Pair<'t>, wanted: bool) -> Result<(), PriceError> {
+        let (tap, tariff) = (&taps[pair.first], pair.tariff);
+        let second = pair.second.map(|second| &taps[second]);
+        let terms = tariff.terms(self.tariffs.clock(), self.category, pair.day, tap.time_ms);
+        let place = |tap: &Tap| Place { station: tap.station, time_ms: Some(tap.time_ms) };
+        let (mut entered, mut left) = match tap.kind {
+            Kind::Exit => (None, Some(place(tap))),
+            Kind::Entry | Kind::Single => (Some(place(tap)), second.map(place)),
+        };
+        let (fare, status, reducible) = match pair.shape {
+            Shape::Single => (tariff.single_fare(terms, tap.station), Status::Complete, true),
+            Shape::Whole => {
+                let exit = second.unwrap_or(tap);
+                let (fare, reducible) = whole(tariff, terms, tap, exit);
+                let same = tap.station == exit.station;
+                (fare, if same { Status::SameStation } else { Status::Complete }, reducible)
+            }
+            Shape::Half if pair.forgiven => {
+                (tariff.maximum_fare(terms, tap.station), Status::Forgiven, false)
+            }
+            Shape::Half => match self.corrections.other_half(tariff, tap, pair) {
+                Some((station, status)) => {
+                    let other = Some(Place { station, time_ms: None });
+                    let (from, to) = match tap.kind {
+                        Kind::Exit => {
+                            entered = other;
+                            (station, tap.station)
+                        }
+                        _ => {
+                            left = other;
+                            (tap.station, station)
+                        }
+                    };
+                    (tariff.fare(terms, from, to), status, true)
+                }
+                None => (tariff.maximum_fare(terms, tap.station), Status::Incomplete, false),
+            },
         };
         let nominal = fare.unwrap_or(Fen::ZERO);
         let status = if fare.is_some() { status } else { Status::Unpriced };
-        let charged = if status == Status::Forgiven { Fen::ZERO } else { nominal };
-        let second = second.map(|tap| tap.id);
-        let journey = Journey { day, entered, left, first: first.id, second, nominal, charged, status };
-        self.journeys.push((at, journey));
+        let mut journey = Journey {
+            day: pair.day,
+            entered,
+            left,
+            first: tap.id,
+            second: second.map(|tap| tap.id),
+            nominal,
+            charged: nominal,
+            status,
+        };
+        let mut off = Off::default();
+        if status == Status::Forgiven {
+            off.add(AdjustmentKind::Forgiven, nominal)?;
+            journey.charged = Fen::ZERO;
+        } else if reducible && status != Status::Unpriced {
+            let ride = Ride::new(&journey, tap, second);
+            journey.charged = self.adjuster.adjust(tariff, terms, ride, nominal, &mut off)?;
+        }
+        if wanted {
+            self.keep(journey, &off)?;
+        }
         Ok(())
+    }
+
+    fn keep(&mut self, journey: Journey, off: &Off) -> Result<(), PriceError> {
+        if self.priced.journeys.last().is_some_and(|last| last.day != journey.day) {
+            self.end_day()?;
+        }
+        self.off.merge(off)?;
+        self.priced.journeys.push(journey);
+        Ok(())
+    }
+
+    /// Sums up the day whose journeys were kept last.
+    fn end_day(&mut self) -> Result<(), PriceError> {
+        let start = self.priced.days.last().map_or(0, |day| day.journeys.end);
+        let journeys = &self.priced.journeys[start..];
+        let Some(first) = journeys.first() else { return Ok(()) };
+        let charge = Fen::sum(journeys.iter().map(|journey| journey.charged))?;
+        let adjustments = std::mem::take(&mut self.off).adjustments()?;
+        let end = self.priced.journeys.len();
+        self.priced.days.push(DayCharge { day: first.day, journeys: start..end, adjustments, charge });
+        Ok(())
+    }
+}
+
+/// The fare of a journey with both taps, and whether it can be reduced and counts towards caps.
+fn whole(tariff: &Compiled, terms: Terms, entry: &Tap, exit: &Tap) -> (Option<Fen>, bool) {
+    if entry.station != exit.station {
+        return (tariff.fare(terms, entry.station, exit.station), true);
+    }
+    let there = tariff.network_index(entry.station).map(|_| Fen::ZERO);
+    match since(entry, exit) {
+        took_ms if took_ms <= tariff.same_station.free_ms => (there, true),
+        took_ms if took_ms <= tariff.same_station.cheapest_ms => {
+            (tariff.cheapest_fare(terms, entry.station), true)
+        }
+        _ => (tariff.maximum_fare(terms, entry.station), false),
     }
 }
 
 /// Milliseconds from one tap to a later one. Both have a service day, so the difference cannot overflow.
-const fn since(before: &Tap, tap: &Tap) -> i64 {
+pub(crate) const fn since(before: &Tap, tap: &Tap) -> i64 {
     tap.time_ms.saturating_sub(before.time_ms)
 }

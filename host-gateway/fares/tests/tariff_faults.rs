@@ -76,6 +76,90 @@ fn every_fault_has_its_name() {
     assert!(matches!(Tariff::parse("t", &long).unwrap_err().fault, Fault::TooLong(_)));
 }
 
+const EVERYTHING: &str = include_str!("tariffs/everything.toml");
+
+/// The first fault of the tariff that has every rule, with one text in the place of another, and its line's text.
+fn fault_of_all(old: &str, new: &str) -> (Fault, String) {
+    assert!(EVERYTHING.contains(old), "{old}");
+    let text = EVERYTHING.replacen(old, new, 1);
+    let TariffError { line, fault, .. } = Tariff::parse("t", &text).unwrap_err();
+    (fault, line.map(|line| text.lines().nth(line - 1).unwrap().trim().to_owned()).unwrap_or_default())
+}
+
+#[test]
+fn every_fault_of_the_further_rules_has_its_name() {
+    let unknown = |what, name: &str| Fault::Unknown { what, name: name.into() };
+    let out = |f: &Fault, name: &str| matches!(f, Fault::OutOfRange { field, .. } if *field == name);
+    let (f, line) = fault_of_all("network = \"tram\"\nzones = [1]", "network = \"ferry\"\nzones = [1]");
+    assert_eq!((f, line.as_str()), (unknown("network", "ferry"), "network = \"ferry\""));
+    assert_eq!(fault_of_all("operator = \"west\"", "operator = \"north\"").0, unknown("operator", "north"));
+    assert_eq!(
+        fault_of_all("category = \"student\"", "category = \"pupil\"").0,
+        unknown("category", "pupil")
+    );
+    assert_eq!(
+        fault_of_all("time_band = \"off-peak\"", "time_band = \"peak\"").0,
+        unknown("time band", "peak")
+    );
+    assert_eq!(
+        fault_of_all("day_types = [\"weekend\"]", "day_types = [\"fair\"]").0,
+        unknown("day type", "fair")
+    );
+    assert!(matches!(fault_of_all("network = \"bus\"\noperator", "operator").0, Fault::NoNetwork(_)));
+    assert!(matches!(
+        fault_of_all("name = \"staff\"", "name = \"student\"").0,
+        Fault::Duplicate { what: "category", .. }
+    ));
+    assert!(out(&fault_of_all("zones = [1, 2]", "zones = [1, 64]").0, "zone"));
+    assert_eq!(fault_of_all("crossed = 1", "crossed = 1\nto = 1").0, Fault::ZoneFare);
+    assert_eq!(fault_of_all("category = \"student\"", "").0, Fault::DuplicateFare);
+    assert!(matches!(fault_of_all("to = \"D\"", "to = \"X\"").0, Fault::TwoNetworks(..)));
+    let (f, line) = fault_of_all("period = \"week\"", "period = \"week\"\ndays = 3");
+    assert_eq!((f, line.as_str()), (Fault::Period, "period = \"week\""));
+    assert_eq!(fault_of_all("days = 3\n", "").0, Fault::Period);
+    assert!(out(&fault_of_all("days = 3\n", "days = 32\n").0, "days"));
+    assert_eq!(fault_of_all("take_off_fen = 100", "").0, Fault::TransferOff);
+    assert_eq!(
+        fault_of_all("percent_off = 100", "percent_off = 100\npay_dearest = true").0,
+        Fault::TransferOff
+    );
+    assert_eq!(fault_of_all("from_fen = 2_500", "from_fen = 1_200").0, Fault::Steps(2));
+    assert_eq!(
+        fault_of_all("grace_hours = 96\n", "").0,
+        Fault::Together("grace_hours", "corrections_per_month")
+    );
+    assert!(out(
+        &fault_of_all("auto_complete_hours = 24", "auto_complete_hours = 97").0,
+        "auto_complete_hours"
+    ));
+    assert!(out(&fault_of_all("percent = 90", "percent = 1_001").0, "percent"));
+    assert_eq!(fault_of_all("from = \"20:00\"", "from = \"8 pm\"").0, Fault::DayStart("8 pm".into()));
+    let tram = "[[zone_fare]]\nfrom = 1\nto = 2\nfen = 350\nnetwork = \"tram\"\n";
+    assert!(matches!(fault_of_all(tram, "").0, Fault::NoFare(..)));
+    let (f, line) = fault_of_all("maximum_fare_fen = 700", "maximum_fare_fen = 400");
+    assert!(matches!(f, Fault::AboveMaximum { fare_fen: 500, maximum_fen: 400, .. }), "{f}");
+    assert_eq!(line, "maximum_fare_fen = 400");
+}
+
+#[test]
+fn all_faults_are_told_at_once_in_the_order_of_lines() {
+    let text = CITY
+        .replace("\"CNY\"", "\"EUR\"")
+        .replace("free_minutes = 2", "free_minutes = 31")
+        .replace("code = \"QS\"", "code = \"HB\"")
+        .replace("every_m = 8_000", "every_m = 0");
+    let faults = Tariff::check("city.toml", &text).unwrap_err();
+    let told: Vec<String> = faults.iter().map(ToString::to_string).collect();
+    let lines: Vec<usize> = faults.iter().filter_map(|fault| fault.line).collect();
+    assert!(lines.is_sorted());
+    for part in
+        ["currency `EUR`", "free_minutes is 31", "every_m is 0", "`HB` is there twice", "no station `QS`"]
+    {
+        let found = told.iter().any(|line| line.starts_with("city.toml:") && line.contains(part));
+        assert!(found, "{part}: {told:#?}");
+    }
+}
+
 #[test]
 fn versions_must_agree_on_the_day_and_differ_in_date() {
     let city = Tariff::parse("t", CITY).unwrap();
@@ -89,11 +173,17 @@ fn versions_must_agree_on_the_day_and_differ_in_date() {
 
 #[test]
 fn no_text_makes_the_reader_panic() {
-    // Every prefix, and every line left out: faults, never a panic.
-    for end in (0..CITY.len()).filter(|&i| CITY.is_char_boundary(i)).step_by(7) {
-        let _ = Tariff::parse("t", &CITY[..end]);
+    for text in [CITY, EVERYTHING] {
+        damaged(text);
     }
-    let lines: Vec<&str> = CITY.lines().collect();
+}
+
+/// Every prefix, and every line left out: faults, never a panic.
+fn damaged(whole: &str) {
+    for end in (0..whole.len()).filter(|&i| whole.is_char_boundary(i)).step_by(7) {
+        let _ = Tariff::parse("t", &whole[..end]);
+    }
+    let lines: Vec<&str> = whole.lines().collect();
     for gone in 0..lines.len() {
         let text: String =
             lines.iter().enumerate().filter(|(i, _)| *i != gone).map(|(_, l)| format!("{l}\n")).collect();

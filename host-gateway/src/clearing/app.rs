@@ -29,8 +29,10 @@ const BY: &str = "clearing";
 pub struct Closed {
     /// The close.
     pub close: CloseSummary,
-    /// The deductions that were asked for now.
+    /// The deductions that were asked for now, of all these days.
     pub deduct: DeductSummary,
+    /// Closed days after it that were priced again, because caps or discounts count over several days.
+    pub repriced: Vec<CloseSummary>,
 }
 
 /// The gateway's deny list.
@@ -114,14 +116,25 @@ pub async fn close(
     let clearing = Clearing::of(app).await?;
     let options = CloseOptions { now_ms: sql::ms(app.now()?), force, late };
     let close = clearing.close_day(day, options).await?;
-    let deduct = clearing.deduct_day(day, DeductOptions::default()).await?;
+    let mut deduct = clearing.deduct_day(day, DeductOptions::default()).await?;
+    let repriced = match close.already_closed {
+        true => Vec::new(),
+        false => clearing.close_again_after(day, force).await?,
+    };
+    for again in &repriced {
+        deduct.add(clearing.deduct_day(again.service_day, DeductOptions::default()).await?);
+    }
     app.publish_lists().await?;
     let detail = format!(
-        "force {force}, late {late}, already closed {}, approved {}, declined {}, in doubt {}",
-        close.already_closed, deduct.approved, deduct.declined, deduct.in_doubt
+        "force {force}, late {late}, already closed {}, days priced again {}, approved {}, declined {}, in doubt {}",
+        close.already_closed,
+        repriced.len(),
+        deduct.approved,
+        deduct.declined,
+        deduct.in_doubt
     );
     audit(app, user, "day.close", day, &detail).await?;
-    Ok(Closed { close, deduct })
+    Ok(Closed { close, deduct, repriced })
 }
 
 /// Deducts what of a closed day is not deducted, and publishes what that changed of the deny list.

@@ -1,18 +1,11 @@
-//! `wavepass-gateway close-day | deduct | settle | reconcile | report | price`.
-
-use std::fmt::Write;
-use std::path::{Path, PathBuf};
+//! `wavepass-gateway close-day | deduct | settle | reconcile | report`.
 
 use clap::Args;
 use serde::Serialize;
 use wavepass_fares::ServiceDay;
 
-use super::price_file::{PricedDay, price_file};
 use super::{DeductOptions, app};
 use crate::cli::{App, CommandError, Output};
-
-/// The largest file of taps that is priced: about ten million lines.
-const MAX_TAPS_BYTES: u64 = 1 << 30;
 
 /// Close a service day: price its taps, seal the batch and deduct it.
 #[derive(Debug, Args)]
@@ -58,20 +51,6 @@ pub struct ReportArgs {
     day: Option<ServiceDay>,
 }
 
-/// Price a file of taps by a tariff, without a database.
-#[derive(Debug, Args)]
-pub struct PriceArgs {
-    /// The tariff (TOML).
-    #[arg(long, value_name = "FILE")]
-    tariff: PathBuf,
-    /// The taps, a JSON object a line.
-    #[arg(long, value_name = "FILE")]
-    taps: PathBuf,
-    /// Print JSON.
-    #[arg(long)]
-    json: bool,
-}
-
 fn json(value: &impl Serialize) -> Result<Output, CommandError> {
     Ok(Output::text(serde_json::to_string_pretty(value)?))
 }
@@ -100,41 +79,4 @@ pub async fn reconcile(args: ReconcileArgs, app: &App, user: &str) -> Result<Out
 /// `report`.
 pub async fn report(args: ReportArgs, app: &App, _user: &str) -> Result<Output, CommandError> {
     json(&super::report(&app.store, args.day).await?)
-}
-
-/// `price`: reads both files itself; it needs no store.
-pub fn price(args: PriceArgs) -> Result<Output, CommandError> {
-    let name = |path: &Path| path.display().to_string();
-    let read = |path: &Path, most: u64| -> Result<String, CommandError> {
-        Ok(crate::input::read_text(path, most).map_err(|e| format!("{}: {e}", path.display()))?)
-    };
-    let tariff = read(&args.tariff, wavepass_fares::tariff::MAX_FILE_BYTES as u64)?;
-    let taps = read(&args.taps, MAX_TAPS_BYTES)?;
-    let days = price_file(&name(&args.tariff), &tariff, &name(&args.taps), &taps)?;
-    if args.json {
-        return json(&days);
-    }
-    table(&days)
-}
-
-fn table(days: &[PricedDay]) -> Result<Output, CommandError> {
-    let mut text = String::new();
-    for day in days {
-        writeln!(text, "{}  {}  {} CNY", day.token, day.service_day, day.charge_fen)?;
-        for j in &day.journeys {
-            let place = |p: &Option<String>| p.clone().unwrap_or_else(|| "?".into());
-            writeln!(
-                text,
-                "  {:>5} -> {:<5} {:>8}  {}",
-                place(&j.from),
-                place(&j.to),
-                j.charged_fen,
-                j.status
-            )?;
-        }
-        for a in &day.adjustments {
-            writeln!(text, "  {:<14} {:>8}", a.kind, a.fen)?;
-        }
-    }
-    Ok(Output::text(text))
 }

@@ -1,15 +1,20 @@
 //! Closes a service day: prices its taps in token order, books the charges and seals the batch.
 //!
 //! The first close has rank 0. A further one (`late`) prices the whole day again and books only what differs from the
-//! charges there are: new parts, positive or negative. Every chunk is one transaction that also moves the day's cursor,
-//! so that a crash loses at most the chunk that was not committed, and nothing is booked twice.
+//! charges there are: new parts, positive or negative. A day is priced from the taps of every day that its caps count
+//! over; closing it may change closed days after it ([`Clearing::close_again_after`]). Every chunk is one transaction
+//! that also moves the day's cursor, so that a crash loses at most the chunk that was not committed, and nothing is
+//! booked twice.
 
 use std::collections::BTreeMap;
 
 use rayon::prelude::*;
 use serde::Serialize;
 use sqlx::{AssertSqlSafe, Row, SqliteConnection};
-use wavepass_fares::{Fen, Journey, Priced, ServiceDay, Status, TapId, Tariffs, Window, price};
+use wavepass_fares::tariff::STANDARD_CATEGORY;
+use wavepass_fares::{
+    Category, Fen, Journey, Place, Priced, ServiceDay, Status, TapId, Tariffs, Window, price,
+};
 use wavepass_protocol::time::UnixMs;
 
 use super::emergencies::read_emergencies;
@@ -77,16 +82,14 @@ impl JourneyRow {
 
     fn new(tariffs: &Tariffs, journey: &Journey) -> Self {
         let id = |tap: TapId| (tap.key, i64::from(tap.sequence));
-        let code = |place: Option<(wavepass_fares::StationIndex, i64)>| {
-            place.map(|(station, _)| tariffs.code(station).as_str().to_owned())
-        };
+        let code = |place: Option<Place>| place.map(|place| tariffs.code(place.station).as_str().to_owned());
         Self {
             first: id(journey.first),
             second: journey.second.map(id),
             from: code(journey.entered),
-            entered_ms: journey.entered.map(|e| e.1),
+            entered_ms: journey.entered.and_then(|place| place.time_ms),
             to: code(journey.left),
-            left_ms: journey.left.map(|l| l.1),
+            left_ms: journey.left.and_then(|place| place.time_ms),
             nominal: journey.nominal,
             charged: journey.charged,
             status: journey.status.as_str().to_owned(),
@@ -233,9 +236,16 @@ impl Clearing {
     ) -> Result<Vec<(TokenKey, Priced)>, ClearingError> {
         let tariffs = self.tariffs.clone();
         let emergencies = read_emergencies(self.store.pool(), &tariffs, day).await?;
+        let categories = self.categories(&tokens).await?;
         let work = move || {
             let one = |token: &mut TokenTaps| {
-                let window = Window { taps: &mut token.taps, days: day..=day, emergencies: &emergencies };
+                let window = Window {
+                    taps: &mut token.taps,
+                    corrections: &[],
+                    category: categories.get(&token.key).copied().unwrap_or_default(),
+                    days: day..=day,
+                    emergencies: &emergencies,
+                };
                 match price(&tariffs, window) {
                     Ok(priced) => Ok((token.key, priced)),
                     Err(error) => Err(ClearingError::Price { token_key: token.key, error }),
@@ -244,6 +254,52 @@ impl Clearing {
             tokens.par_iter_mut().with_min_len(64).map(one).collect::<Result<Vec<_>, _>>()
         };
         tokio::task::spawn_blocking(work).await.map_err(|_| ClearingError::Worker)?
+    }
+
+    /// The categories of tokens, in the order of their keys, whose riders do not pay as everybody.
+    async fn categories(&self, tokens: &[TokenTaps]) -> Result<BTreeMap<TokenKey, Category>, ClearingError> {
+        let (Some(first), Some(last)) = (tokens.first(), tokens.last()) else { return Ok(BTreeMap::new()) };
+        if self.tariffs.categories().len() == 1 {
+            return Ok(BTreeMap::new());
+        }
+        let rows = sqlx::query(
+            "SELECT token_key, category FROM tokens WHERE token_key BETWEEN ? AND ? AND category <> ?",
+        )
+        .bind(first.key.as_slice())
+        .bind(last.key.as_slice())
+        .bind(STANDARD_CATEGORY)
+        .fetch_all(self.store.pool())
+        .await?;
+        let mut categories = BTreeMap::new();
+        for row in &rows {
+            if let Some(category) = self.tariffs.category(row.try_get(1)?) {
+                categories.insert(token_key(row.try_get(0)?)?, category);
+            }
+        }
+        Ok(categories)
+    }
+
+    /// Closes late the closed days after a day that its journeys bear on, because something counts over several days.
+    pub async fn close_again_after(
+        &self,
+        day: ServiceDay,
+        force: bool,
+    ) -> Result<Vec<CloseSummary>, ClearingError> {
+        let numbers: Vec<i64> = sqlx::query_scalar(
+            "SELECT DISTINCT service_day FROM day_close WHERE service_day > ? AND service_day <= ? ORDER BY service_day",
+        )
+        .bind(day.number())
+        .bind(self.tariffs.window(day).end().number())
+        .fetch_all(self.store.pool())
+        .await?;
+        // They are closed: whether it was time for that was decided then.
+        let options = CloseOptions { now_ms: i64::MAX, force, late: true };
+        let mut closed = Vec::with_capacity(numbers.len());
+        for number in numbers {
+            let day = ServiceDay::from_number(number).map_err(|_| ClearingError::damaged("a closed day"))?;
+            closed.push(self.close_day(day, options).await?);
+        }
+        Ok(closed)
     }
 
     /// Reads the taps of the tokens after `cursor` that bear on a day.

@@ -39,6 +39,15 @@ pub struct DeductSummary {
     pub in_doubt: u64,
 }
 
+impl DeductSummary {
+    /// Counts another day's attempts too.
+    pub(crate) const fn add(&mut self, other: Self) {
+        self.approved += other.approved;
+        self.declined += other.declined;
+        self.in_doubt += other.in_doubt;
+    }
+}
+
 /// An attempt that was or will be sent.
 #[derive(Debug, Clone)]
 struct Attempt {

@@ -6,7 +6,7 @@ use wavepass_fares::{Periods, ServiceDay, Switch, TapId, Tariffs};
 
 use super::ClearingError;
 
-/// The periods in which a journey of the day may lack a tap. Of each gate also the last switch before that time and the
+/// The periods in which a journey may lack a tap that bears on what the day costs. Of each gate also the last switch before that time and the
 /// first after it are read: a period may reach in from days before, and end days after.
 const SWITCHES: &str = "SELECT key_id, sequence, time_ms, active FROM emergencies \
      WHERE clock > 0 AND (time_ms BETWEEN ?1 AND ?2 \
@@ -20,7 +20,7 @@ pub(super) async fn read_emergencies(
 ) -> Result<Periods, ClearingError> {
     let (clock, reach_ms) = (tariffs.clock(), tariffs.maximum_journey_ms());
     let rows = sqlx::query(SWITCHES)
-        .bind(clock.start_ms(day) - reach_ms)
+        .bind(clock.start_ms(*tariffs.window(day).start()) - reach_ms)
         .bind(clock.end_ms(day) + reach_ms)
         .fetch_all(pool)
         .await?;

@@ -13,9 +13,9 @@ pub mod close;
 pub mod deduct;
 pub mod deny;
 mod emergencies;
-pub mod price_file;
 pub mod report;
 mod taps;
+pub mod tariff_cli;
 pub mod tariffs;
 
 use std::sync::Arc;

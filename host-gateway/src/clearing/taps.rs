@@ -12,7 +12,7 @@ const ROWS: usize = 16_384;
 const MAX_TAPS: usize = 65_536;
 const UTC_DAY_MS: i64 = 86_400_000;
 
-/// One token's counted taps that bear on a day.
+/// One token's counted taps that bear on what a day costs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct TokenTaps {
     pub(crate) key: TokenKey,
@@ -74,7 +74,9 @@ async fn read(
     limit: usize,
 ) -> Result<Option<Chunk>, ClearingError> {
     let clock = tariffs.clock();
-    let span = clock.start_ms(day) - tariffs.reach_ms()..clock.end_ms(day) + tariffs.reach_ms();
+    let near = clock.start_ms(day) - tariffs.reach_ms()..clock.end_ms(day) + tariffs.reach_ms();
+    // Caps of several days count from the first of them.
+    let span = clock.start_ms(*tariffs.window(day).start()) - tariffs.reach_ms()..near.end;
     let buckets = span.start.div_euclid(UTC_DAY_MS)..=(span.end - 1).div_euclid(UTC_DAY_MS);
     let mut rows = Vec::new();
     // The last token of every bucket that was not read to its end: its taps, and those of what follows, may be missing.
@@ -126,8 +128,10 @@ async fn read(
         };
         let station: &str = row.try_get(4)?;
         let Some(station) = tariffs.station(station) else {
-            let station = station.chars().take(20).collect();
-            chunk.unknown.push(UnknownStation { tap: id, time_ms, station });
+            if near.contains(&time_ms) {
+                let station = station.chars().take(20).collect();
+                chunk.unknown.push(UnknownStation { tap: id, time_ms, station });
+            }
             continue;
         };
         let kind = match row.try_get::<i64, _>(5)? {

@@ -400,3 +400,65 @@ async fn a_tariff_is_published_once_checked_and_never_for_closed_days() {
     publish(&dearer.replace("2026-01-01", "2026-11-24")).await.unwrap();
     assert_eq!(world.one::<i64>("SELECT count(*) FROM tariffs").await, 2);
 }
+
+/// The city's tariff with a weekly cap of six yuan from Monday on, and children at half price.
+const CAPPED: &str = "
+[[category]]
+name = \"child\"
+percent = 50
+
+[[cap]]
+name = \"week\"
+period = \"week\"
+limit_fen = 600
+";
+
+fn capped(world: &mut World) {
+    let text = format!("{}{CAPPED}", super::testing::CITY);
+    world.clearing.tariffs = Arc::new(wavepass_fares::Tariff::parse("t", &text).unwrap().compile().unwrap());
+}
+
+#[tokio::test]
+async fn a_late_tap_prices_the_closed_days_of_its_week_again() {
+    let mut world = World::new(1, 10_000).await;
+    capped(&mut world);
+    // Four yuan a ride. Monday's comes when two days of its week are closed.
+    let ride = |day: i64| RIDE.map(|(h, m, station, direction)| (0, 24 * day + h, m, station, direction));
+    world.taps(1, &ride(1)).await;
+    world.taps(3, &ride(2)).await;
+    let (monday, tuesday, wednesday) = (day(), day().next(), day().next().next());
+    for (day, fen) in [(tuesday, 400), (wednesday, 200)] {
+        let closed = world.clearing.close_day(day, World::options(false)).await.unwrap();
+        assert_eq!(closed.batch.unwrap().total_fen, Fen(fen), "{day}");
+    }
+    world.taps(5, &ride(0)).await;
+    let closed = world.clearing.close_day(monday, World::options(false)).await.unwrap();
+    assert_eq!(closed.batch.unwrap().total_fen, Fen(400));
+    let again = world.clearing.close_again_after(monday, false).await.unwrap();
+    let refunds: Vec<_> =
+        again.iter().map(|c| (c.service_day, c.batch.as_ref().unwrap().total_fen)).collect();
+    assert_eq!(refunds, [(tuesday, Fen(-200)), (wednesday, Fen(-200))]);
+    let nothing = world.clearing.close_again_after(monday, false).await.unwrap();
+    assert!(nothing.iter().all(|closed| closed.batch.is_none()), "{nothing:?}");
+    for day in [monday, tuesday, wednesday] {
+        world.clearing.deduct_day(day, DeductOptions::default()).await.unwrap();
+        let found = reconcile_day(&world.clearing, day, 0).await.unwrap();
+        assert!(found.differences.is_empty(), "{found:?}");
+    }
+    assert_eq!(world.balance(0).await, 10_000 - 600);
+}
+
+#[tokio::test]
+async fn riders_pay_by_their_category() {
+    let mut world = World::new(3, 10_000).await;
+    capped(&mut world);
+    world.tamper("UPDATE tokens SET category = 'child' WHERE account_id = 'a1'").await;
+    // A category that the tariff does not name.
+    world.tamper("UPDATE tokens SET category = 'senior' WHERE account_id = 'a2'").await;
+    world.taps(1, &rides(0..3)).await;
+    close(&world, false).await;
+    deduct(&world).await;
+    let balances = [world.balance(0).await, world.balance(1).await, world.balance(2).await];
+    assert_eq!(balances, [9_600, 9_800, 9_600]);
+    assert_clean(&world).await;
+}

@@ -127,7 +127,9 @@ enum Command {
     /// Hand in a file of sealed entries.
     Import(import::ImportArgs),
     /// Price taps by a tariff, without a database.
-    Price(clearing::cli::PriceArgs),
+    Price(clearing::tariff_cli::PriceArgs),
+    /// Check tariff files, compare two, or make one from a GTFS feed.
+    Tariff(clearing::tariff_cli::TariffArgs),
     #[command(flatten)]
     Store(StoreCommand),
 }
@@ -189,17 +191,21 @@ pub fn main_from(args: impl Iterator<Item = OsString>) -> ExitCode {
 }
 
 fn run(cli: Cli, args: &[OsString]) -> Result<(), CommandError> {
-    // These two need neither store nor configuration.
+    // These need neither store nor configuration.
     let command = match cli.command {
         Command::Keys(args) => return keys::cli::run(args)?.deliver(),
-        Command::Price(args) => return clearing::cli::price(args)?.deliver(),
+        Command::Price(args) => return clearing::tariff_cli::price(args)?.deliver(),
+        Command::Tariff(args) => {
+            let reserved = args.output().map(Reserved::take).transpose()?;
+            return filled(clearing::tariff_cli::tariff(args)?, reserved)?.deliver();
+        }
         command => command,
     };
     crate::input::user(&cli.common.user).map_err(|e| format!("--user: {e}"))?;
     let config = cli.common.load()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let outcome = match command {
-        Command::Keys(_) | Command::Price(_) => return Ok(()),
+        Command::Keys(_) | Command::Price(_) | Command::Tariff(_) => return Ok(()),
         Command::Serve(args) => runtime.block_on(serve::run(args, config)).map(|()| Output::default()),
         Command::Import(args) => runtime.block_on(import::run(args, config)),
         Command::Store(command) => runtime.block_on(on_store(command, config, &cli.common.user, args)),
@@ -225,7 +231,11 @@ async fn on_store(
             outcome
         }
     };
-    let mut output = outcome?;
+    filled(outcome?, reserved)
+}
+
+/// Fills the file that was taken for a command with what it made.
+fn filled(mut output: Output, reserved: Option<Reserved>) -> Result<Output, CommandError> {
     if let Some(reserved) = reserved {
         let file = output.files.pop().ok_or("the command made no file")?;
         reserved.fill(&file.bytes)?;

@@ -13,8 +13,8 @@ use zeroize::Zeroizing;
 
 /// Minutes east of UTC in which "today" is the first day of a new token: China's time zone, which has no other.
 const UTC_OFFSET_MIN: i16 = 480;
-/// The categories of riders that a token is issued for: no tariff prices one unlike another yet, so the words are the
-/// house's, and a slip of the pen is caught here.
+/// The categories of riders that a token is issued for: the words that a tariff prices riders by. A slip of the pen, whose
+/// rider would pay as everybody, is caught here.
 const CATEGORIES: [&str; 6] = ["adult", "child", "student", "senior", "disabled", "staff"];
 /// How long a new token is good by default.
 const YEARS: u16 = 5;

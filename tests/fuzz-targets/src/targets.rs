@@ -578,7 +578,9 @@ pub(crate) fn keylog_seeds() -> Vec<Vec<u8>> {
 }
 
 pub(crate) fn tariff_seeds() -> Vec<Vec<u8>> {
-    vec![include_bytes!("../../../host-gateway/tariffs/wavepass-city.toml").to_vec()]
+    let city = include_bytes!("../../../host-gateway/tariffs/wavepass-city.toml");
+    let everything = include_bytes!("../../../host-gateway/fares/tests/tariffs/everything.toml");
+    vec![city.to_vec(), everything.to_vec()]
 }
 
 pub(crate) fn phone_seeds() -> Vec<Vec<u8>> {
