@@ -51,17 +51,42 @@ fn a_panic_and_a_hanging_loop_end_in_a_gate_that_works_and_says_why_it_started_a
     let root = tempfile::tempdir().unwrap();
     let town = town(root.path(), 100, 32);
     let folder = town.add_gate(GATE).unwrap();
+    let mut phones = (0..).map(|n| phone(&town, n));
     let mut gate = QemuGate::power_up(&folder, town.gateway.addresses(), 1).unwrap();
     gate.wait_for(|shown| *shown == Shown::Ready);
-    let mut phones = town.cards.iter().filter(|c| c.0 == Kind::Phone);
-    for (input, why) in [(b'X', "the panel asked for it"), (b'W', "watchdog"), (b'I', "watchdog")] {
-        gate.press(input).unwrap();
-        let told = town.wait_gate(GATE, |g| panic_of(g).is_some_and(|panic| panic.contains(why))).unwrap();
-        assert_eq!(told["connected"], true);
-        gate.wait_for(|shown| *shown == Shown::Ready);
-        let card = Box::new(phones.next().unwrap().1.clone());
-        assert!(matches!(present(&mut gate, vec![card], None), Shown::Open(_, false)), "after {why}");
+    gate.cut().unwrap();
+    // A second fault soon after the first, and one with interrupts off after power came anew.
+    for (seed, faults) in
+        [(1, &[(b'X', "the panel asked for it"), (b'W', "watchdog")][..]), (3, &[(b'I', "watchdog")])]
+    {
+        let mut gate = QemuGate::power_up(&folder, town.gateway.addresses(), seed).unwrap();
+        assert_eq!(gate.wait_for(shows_state), Shown::Ready, "after power came it starts at once");
+        for &(input, why) in faults {
+            gate.press(input).unwrap();
+            gate.wait_for(|shown| *shown == Shown::Started);
+            // It waits before it wears the flash again, and obeys the emergency input meanwhile.
+            let before = std::fs::read(folder.join("flash.bin")).unwrap();
+            assert_eq!(gate.wait_for(shows_state), Shown::OutOfService, "after {why}");
+            gate.press(b'E').unwrap();
+            gate.wait_for(|shown| *shown == Shown::OpenedByInterrupt);
+            gate.wait_for(|shown| *shown == Shown::Emergency);
+            assert!(std::fs::read(folder.join("flash.bin")).unwrap() == before, "it started in an emergency");
+            gate.press(b'e').unwrap();
+            assert_eq!(gate.wait_for(shows_state), Shown::OutOfService, "after {why}");
+            assert_eq!(gate.wait_for(shows_state), Shown::Ready, "after {why}");
+            let told =
+                town.wait_gate(GATE, |g| panic_of(g).is_some_and(|panic| panic.contains(why))).unwrap();
+            assert_eq!(told["connected"], true);
+            let opened = present(&mut gate, vec![phones.next().unwrap()], None);
+            assert!(matches!(opened, Shown::Open(_, false)), "after {why}");
+        }
+        assert_eq!(gate.starts() as usize, 1 + faults.len());
     }
+}
+
+/// What the panel shows while nobody is at the gate.
+fn shows_state(shown: &Shown) -> bool {
+    matches!(shown, Shown::Ready | Shown::OutOfService)
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! Start-up, in order: the panel with its emergency input, the watchdog, entropy, flash, the gate
-//! (`wavepass_terminal::start`); then the loop.
+//! Start-up, in order: the panel with its emergency input, the watchdog, the pause after a run that soon ended,
+//! entropy, flash, the gate (`wavepass_terminal::start`); then the loop.
 
 mod executor;
 mod flash;
@@ -17,6 +17,7 @@ use defmt_semihosting as _;
 use embassy_embedded_hal::flash::partition::Partition;
 use embassy_sync::blocking_mutex::raw::ThreadModeRawMutex;
 use embassy_sync::mutex::Mutex;
+use embassy_time::Instant;
 use flash::HostFlash;
 use panel::BoardPanel;
 use static_cell::StaticCell;
@@ -54,6 +55,7 @@ async fn run(memory: &'static mut BoardMemory) {
     watchdog::start();
     let mut panel = BoardPanel::default();
     panel.begun();
+    wavepass_cortex_m::begin(&mut panel, watchdog::feed).await;
     let Err(why) = start(memory).await;
     panel.stopped(why);
     wavepass_cortex_m::stop(why, &mut panel, watchdog::feed).await
@@ -76,9 +78,11 @@ async fn start(memory: &'static mut BoardMemory) -> Result<Infallible, Stop> {
     let (gate, drbg) = apart(pin!(start)).await?;
     let parts = (reader::reader(), uart::HostLine, BoardPanel::default());
     let mut terminal = Terminal::new(gate, parts, drbg, wavepass_cortex_m::health());
+    let began = Instant::now();
     let fault = terminal
         .run(|health| {
             watchdog::feed();
+            wavepass_cortex_m::turned(began);
             health.stack_used = stack::used();
         })
         .await;
