@@ -25,7 +25,7 @@ use wavepass_cortex_m::{crash, stack};
 use wavepass_gate::{Gate, Memory, apart};
 use wavepass_p256_verify::FastVerifier;
 use wavepass_terminal::layout::Layout;
-use wavepass_terminal::{SelfTestError, Stop, Terminal};
+use wavepass_terminal::{SelfTestError, Stop, Terminal, while_starting};
 
 type SharedFlash = Mutex<ThreadModeRawMutex, HostFlash>;
 type Area = Partition<'static, ThreadModeRawMutex, HostFlash>;
@@ -66,6 +66,8 @@ async fn start(memory: &'static mut BoardMemory) -> Result<Infallible, Stop> {
     let mut files = semi::Files::named().ok_or(Stop::NoFlash)?;
     let entropy = files.entropy().ok_or(Stop::NoEntropy)?;
     let flash = HostFlash::open(files.flash()).ok_or(Stop::NoFlash)?;
+    #[cfg(feature = "faults")]
+    let flash = if files.are_slow() { flash.slow() } else { flash };
     let layout = Layout::of(flash.len()).ok_or(Stop::NoFlash)?;
     let flash: &'static SharedFlash = FLASH.init(Mutex::new(flash));
     let area = |range: &Range<u32>| Area::new(flash, range.start, range.end - range.start);
@@ -74,8 +76,7 @@ async fn start(memory: &'static mut BoardMemory) -> Result<Infallible, Stop> {
         panel::hang();
     }
     let start = wavepass_terminal::start(&layout, area, &entropy, memory, &mut files, GATE.init(None));
-    // Nothing of it waits, so that nothing else could feed the watchdog meanwhile: it takes a moment here.
-    let (gate, drbg) = apart(pin!(start)).await?;
+    let (gate, drbg) = while_starting(apart(pin!(start)), watchdog::feed).await?;
     let parts = (reader::reader(), uart::HostLine, BoardPanel::default());
     let mut terminal = Terminal::new(gate, parts, drbg, wavepass_cortex_m::health());
     let began = Instant::now();
