@@ -72,6 +72,16 @@ pub fn present(gate: &mut QemuGate, cards: Vec<Box<dyn Card + Send>>, passage: O
     decision
 }
 
+/// Waits until everything in the gate's journal is acknowledged; gives what the gateway says of it.
+pub fn settled(town: &Town) -> Value {
+    town.wait_gate(GATE, |g| {
+        let next = g["next"].as_u64().unwrap_or(0);
+        let done = g["acknowledged"].as_u64().max(g["gate_acknowledged"].as_u64());
+        g["connected"] == true && next > 1 && done == Some(next - 1)
+    })
+    .unwrap()
+}
+
 /// The entries of a key id in the gateway's store: sequence number, kind (1 tap, 2 passage).
 pub fn stored(town: &Town) -> (Vec<(u32, i64)>, Vec<StoredTap>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
