@@ -98,11 +98,13 @@ pub struct Power {
     pub entropy: Option<PathBuf>,
     /// It hangs while it starts.
     pub hangs: bool,
+    /// Its flash takes a millisecond for each read.
+    pub slow_flash: bool,
 }
 
 impl Default for Power {
     fn default() -> Self {
-        Self { firmware: firmware(), entropy: None, hangs: false }
+        Self { firmware: firmware(), entropy: None, hangs: false, slow_flash: false }
     }
 }
 
@@ -148,6 +150,9 @@ impl QemuGate {
         }
         if power.hangs {
             arguments += ",arg=hang=start";
+        }
+        if power.slow_flash {
+            arguments += ",arg=slow=flash";
         }
         command.args(["-semihosting-config", &arguments]).arg("-kernel").arg(elf);
         let append = |name: &str| fs::File::options().create(true).append(true).open(folder.join(name));

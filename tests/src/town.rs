@@ -11,8 +11,12 @@ use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use wavepass_fares::Tariff;
+use wavepass_gateway::keys::{Passphrase, Role, TokenKey, open_clearing};
+use wavepass_gateway::lists::deny::{self, Addition, Cause};
+use wavepass_gateway::store::Store;
 use wavepass_hce::card::{Answer, Card, CardFault};
 use wavepass_protocol::time::UnixMs;
+use wavepass_protocol::token::{Expiry, Token};
 
 const TARIFF: &str = include_str!("../../host-gateway/tariffs/wavepass-city.toml");
 /// 04:00 in Shanghai on 2026-11-23.
@@ -60,6 +64,17 @@ pub struct Town {
 impl Town {
     /// Makes everything in an empty folder and starts the gateway. `program` takes the word `gateway` as `city` does.
     pub fn found(root: &Path, program: &Path, phones: u32, seed: u64) -> Result<Self, TownError> {
+        Self::found_denying(root, program, phones, seed, 0)
+    }
+
+    /// [`Town::found`], with so many tokens on the deny list that no card of the town has.
+    pub fn found_denying(
+        root: &Path,
+        program: &Path,
+        phones: u32,
+        seed: u64,
+        denied: u64,
+    ) -> Result<Self, TownError> {
         let size = Size { taps: 1, phones, gates: 2, seed };
         let tariff = Tariff::parse("wavepass-city.toml", TARIFF)?.compile()?;
         let world = World::plan(size, tariff.stations().len(), DAY_START)?;
@@ -67,6 +82,7 @@ impl Town {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let database = folder.database();
         runtime.block_on(setup::make(&folder, &database, &world, tariff.stations(), seed, TARIFF))?;
+        runtime.block_on(deny_many(&folder, &database, denied))?;
         let taken = setup::phones(&folder, &world)?;
         let cards = world.cards.iter().zip(taken).filter_map(|(planned, card)| {
             let card = card.into_inner().unwrap_or_else(PoisonError::into_inner)?;
@@ -161,4 +177,29 @@ impl Town {
         let version = current.filter(|l| l["kind"] == kind).find_map(|l| l["version"].as_u64());
         Ok(version.ok_or_else(|| format!("no {kind} list in {lists}"))?)
     }
+}
+
+/// Puts so many tokens on the deny list, which is published with the next change.
+async fn deny_many(folder: &Folder, database: &str, count: u64) -> Result<(), TownError> {
+    if count == 0 {
+        return Ok(());
+    }
+    let passphrase = Passphrase::new(&std::fs::read_to_string(folder.passphrase())?);
+    let keys = open_clearing(&Role::Clearing.path(&folder.keys()), &passphrase)?;
+    let expiry = Expiry { year: 31, month: 12 };
+    let tokens = (0..count).map(|n| Token::from_digits(&(6_299_000_300_000_000 + n).to_string()));
+    let cards = tokens.map(|token| Ok((token?, expiry))).collect::<Result<Vec<_>, TownError>>()?;
+    let addition = |(card, token_key): (&(Token, Expiry), TokenKey)| Addition {
+        token_key,
+        number: Some(*card),
+        cause: Cause::Lost,
+        note: String::new(),
+    };
+    let additions: Vec<_> = cards.iter().zip(keys.token_keys(&cards)).map(addition).collect();
+    let store = Store::open(database, folder.root()).await?;
+    let mut tx = store.begin().await?;
+    deny::add_in(&mut tx, keys.as_ref(), &additions, "test", DAY_START).await?;
+    tx.commit().await?;
+    store.close().await;
+    Ok(())
 }

@@ -88,17 +88,17 @@ impl<F: NorFlash> Cell<F> {
         self.half - HEADER
     }
 
-    /// The blob's length; `None` where none was ever stored.
+    /// The blob's length; `None` where there is none that is sound.
     pub fn len(&self) -> Option<usize> {
         self.current.map(|current| current.len)
     }
 
-    /// True if no blob was ever stored.
+    /// True if there is none that is sound.
     pub fn is_empty(&self) -> bool {
         self.current.is_none()
     }
 
-    /// Reads the blob into `out`; gives its length, or `None` where none was ever stored.
+    /// Reads the blob into `out`; gives its length, or `None` where there is none that is sound.
     pub async fn load(&mut self, out: &mut [u8]) -> Result<Option<usize>, Error<F::Error>> {
         let Some(current) = self.current else { return Ok(None) };
         let out = out.get_mut(..current.len).ok_or(Error::TooLong)?;

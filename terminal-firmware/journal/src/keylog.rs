@@ -6,7 +6,8 @@
 //! A slot of zeros is used up. The half's header is written last, when live slots have been copied over.
 //!
 //! A cut tears at most the slot being written or overwritten; start-up overwrites every slot that is neither
-//! blank nor sound, so that no half-erased key stays.
+//! blank nor sound, so that no half-erased key stays. A word is written at most twice between erasures, but that a cut
+//! in the middle of an overwriting makes start-up write this slot's words once more, and each further cut there again.
 
 use crate::Error;
 use crate::words::{check_geometry, crc, is_blank, u32_at};
@@ -22,7 +23,7 @@ const STEP_SLOTS: usize = 32;
 const KEY: u8 = 1;
 const COUNTER: u8 = 2;
 
-/// The register log on a flash of its own, whose words may be written a second time (to zeros).
+/// The register log on a flash of its own, whose words may be written a second time, and after a cut again (to zeros).
 pub struct KeyLog<F> {
     flash: F,
     half_size: usize,

@@ -91,8 +91,19 @@ pub enum Detected {
     None,
     /// One card.
     One(Target),
-    /// More than one card of a kind.
+    /// More than one card, of one type or of both.
     Several,
+}
+
+/// What the looks for type B cards have shown. The chip forgets a card when it searches for the other type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum TypeB {
+    /// None is known of.
+    None,
+    /// One, and type A is still to be searched for.
+    Seen,
+    /// One, and no card of type A: the next search may take it.
+    Alone,
 }
 
 /// What is being done, or to be done next.
@@ -151,6 +162,7 @@ pub struct Pn532<T, C> {
     version: Option<FirmwareVersion>,
 
     step: Step,
+    type_b: TypeB,
     /// Targets of earlier searches are forgotten.
     session: u32,
     /// Recoveries since the last search that came to its end.
@@ -191,6 +203,7 @@ impl<T: Transport, C: Timer> Pn532<T, C> {
             settings,
             version: None,
             step: Step::Abort,
+            type_b: TypeB::None,
             session: 0,
             recoveries: 0,
             stage: Stage::Idle,
@@ -219,8 +232,9 @@ impl<T: Transport, C: Timer> Pn532<T, C> {
         self.version
     }
 
-    /// Searches once, type A and then type B, and says what is in the field. Sets the chip up where that is still to
-    /// be done. May be dropped and called again.
+    /// Searches once, type B and then type A, and says what is in the field. A card of type B that is alone is searched
+    /// for again, after the field was off. Sets the chip up where that is still to be done. May be dropped and called
+    /// again.
     pub async fn poll(&mut self) -> Result<Detected, Pn532Error> {
         loop {
             if let Some(detected) = self.advance().await? {
@@ -248,7 +262,7 @@ impl<T: Transport, C: Timer> Pn532<T, C> {
     /// Puts the card to rest and switches the field off and on again. May be dropped and called again.
     pub async fn release(&mut self) -> Result<(), Pn532Error> {
         if self.stage == Stage::Idle && matches!(self.step, Step::List(_)) {
-            self.step = Step::Release;
+            (self.step, self.type_b) = (Step::Release, TypeB::None);
         }
         while !matches!(self.step, Step::List(_)) {
             self.advance().await?;
@@ -270,7 +284,7 @@ impl<T: Transport, C: Timer> Pn532<T, C> {
     fn forget(&mut self, next: Step) {
         self.stage = Stage::Idle;
         self.session = self.session.wrapping_add(1);
-        self.step = next;
+        (self.step, self.type_b) = (next, TypeB::None);
     }
 
     /// One step further.
@@ -359,29 +373,33 @@ impl<T: Transport, C: Timer> Pn532<T, C> {
             Step::Timings | Step::Release => Step::FieldOff,
             Step::FieldOff => Step::Pause,
             Step::Pause => Step::FieldOn,
-            Step::FieldOn => Step::List(Modulation::A),
+            Step::FieldOn => Step::List(Modulation::B),
             Step::List(modulation) => {
                 let targets = parse_targets(self.decoder.data(), modulation).map_err(|_| malformed)?;
-                let is_last = modulation == Modulation::B;
-                let detected = match targets.as_slice() {
-                    [] if is_last => Some(Detected::None),
-                    [] => None,
-                    [(number, card)] => Some(Detected::One(Target {
-                        number: *number,
-                        session: self.session,
-                        card: card.clone(),
-                    })),
-                    _ => Some(Detected::Several),
+                let before = core::mem::replace(&mut self.type_b, TypeB::None);
+                let detected = match (targets.as_slice(), modulation) {
+                    ([], Modulation::B) => {
+                        self.step = Step::List(Modulation::A);
+                        return Ok(None);
+                    }
+                    ([_], Modulation::B) if before != TypeB::Alone => {
+                        (self.step, self.type_b) = (Step::List(Modulation::A), TypeB::Seen);
+                        return Ok(None);
+                    }
+                    ([], Modulation::A) if before == TypeB::Seen => {
+                        (self.step, self.type_b) = (Step::Release, TypeB::Alone);
+                        return Ok(None);
+                    }
+                    ([], Modulation::A) => Detected::None,
+                    ([(number, card)], _) if before != TypeB::Seen => {
+                        Detected::One(Target { number: *number, session: self.session, card: card.clone() })
+                    }
+                    _ => Detected::Several,
                 };
-                self.step = match detected {
-                    None => Step::List(Modulation::B),
-                    Some(Detected::None) => Step::List(Modulation::A),
-                    Some(_) => Step::Release,
-                };
-                if detected.is_some() {
-                    self.recoveries = 0;
-                }
-                return Ok(detected);
+                self.step =
+                    if detected == Detected::None { Step::List(Modulation::B) } else { Step::Release };
+                self.recoveries = 0;
+                return Ok(Some(detected));
             }
             Step::Exchange => Step::Abort,
         };

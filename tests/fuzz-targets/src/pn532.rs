@@ -121,9 +121,9 @@ pub(crate) fn frame_seeds() -> Vec<Vec<u8>> {
 }
 
 pub(crate) fn reader_seeds() -> Vec<Vec<u8>> {
-    // What a good chip sends through set-up, a search and an exchange in parts; each read is preceded by its length.
-    // Where the driver waits for silence it reads zeros, which are nothing before a frame.
-    let answers: [&[u8]; 14] = [
+    // What a good chip sends through set-up, a search of each type and an exchange in parts; each read is preceded by
+    // its length. Where the driver waits for silence it reads zeros, which are nothing before a frame.
+    let answers: [&[u8]; 15] = [
         &[0x15],
         &[0x03, 0x32, 1, 6, 7],
         &[0x13],
@@ -131,6 +131,7 @@ pub(crate) fn reader_seeds() -> Vec<Vec<u8>> {
         &[0x33],
         &[0x33],
         &[0x33],
+        &[0x4B, 0],
         FOUND,
         &[0x41, 0x00],
         &[0x41, 0x40, 1, 2, 3],

@@ -1,6 +1,7 @@
 //! What the tests share: one at a time on two cores, a town, and presenting a card.
 
 use city::world::Kind;
+use serde_json::Value;
 use sqlx::{Connection, Row, SqliteConnection};
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -25,7 +26,27 @@ pub fn long() -> bool {
 }
 
 pub fn town(root: &Path, phones: u32, seed: u64) -> Town {
-    Town::found(root, Path::new(env!("CARGO_BIN_EXE_town-gateway")), phones, seed).unwrap()
+    town_denying(root, phones, seed, 0)
+}
+
+/// A town with so many other tokens on its deny list.
+pub fn town_denying(root: &Path, phones: u32, seed: u64, denied: u64) -> Town {
+    let program = Path::new(env!("CARGO_BIN_EXE_town-gateway"));
+    Town::found_denying(root, program, phones, seed, denied).unwrap()
+}
+
+/// Puts a card of the town on the deny list, or takes it off; gives the version of the list that says so.
+pub fn deny(town: &Town, card: usize, denied: bool) -> u64 {
+    let word = if denied { "add" } else { "remove" };
+    let key = town.token_key(card).unwrap();
+    town.command(&["deny", word, "--token", &key, "--cause", "lost", "--note", "test"]).unwrap();
+    town.list_version("deny").unwrap()
+}
+
+/// True where the gateway says that the gate has a deny list of this version or newer.
+pub fn has_list(gate: &Value, version: u64) -> bool {
+    let mut lists = gate["lists"].as_array().into_iter().flatten();
+    lists.any(|l| l["kind"] == "deny" && l["version"].as_u64() >= Some(version))
 }
 
 /// A good phone of the town, by its number among them.
@@ -49,6 +70,16 @@ pub fn present(gate: &mut QemuGate, cards: Vec<Box<dyn Card + Send>>, passage: O
     gate.chip.remove();
     gate.wait_for(|shown| *shown == Shown::Ready);
     decision
+}
+
+/// Waits until everything in the gate's journal is acknowledged; gives what the gateway says of it.
+pub fn settled(town: &Town) -> Value {
+    town.wait_gate(GATE, |g| {
+        let next = g["next"].as_u64().unwrap_or(0);
+        let done = g["acknowledged"].as_u64().max(g["gate_acknowledged"].as_u64());
+        g["connected"] == true && next > 1 && done == Some(next - 1)
+    })
+    .unwrap()
 }
 
 /// The entries of a key id in the gateway's store: sequence number, kind (1 tap, 2 passage).

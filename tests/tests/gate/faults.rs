@@ -1,12 +1,13 @@
 //! What a payment terminal must live with: the emergency input, a panic, a loop that hangs, a reader that does, a flash
 //! that is gone or fails.
 
-use crate::common::{GATE, alone, phone, present, stored, town};
+use crate::common::{GATE, alone, deny, has_list, phone, present, stored, town, town_denying};
 use city::world::Kind;
 use serde_json::Value;
 use std::time::Duration;
+use wavepass_hce::card::Card;
 use wavepass_hce::pn532::Switches;
-use wavepass_protocol::tap::Outcome;
+use wavepass_protocol::tap::{Outcome, Reason};
 use wavepass_tests::qemu::{Power, QemuGate, Shown, firmware_without_entropy};
 
 #[test]
@@ -51,17 +52,42 @@ fn a_panic_and_a_hanging_loop_end_in_a_gate_that_works_and_says_why_it_started_a
     let root = tempfile::tempdir().unwrap();
     let town = town(root.path(), 100, 32);
     let folder = town.add_gate(GATE).unwrap();
+    let mut phones = (0..).map(|n| phone(&town, n));
     let mut gate = QemuGate::power_up(&folder, town.gateway.addresses(), 1).unwrap();
     gate.wait_for(|shown| *shown == Shown::Ready);
-    let mut phones = town.cards.iter().filter(|c| c.0 == Kind::Phone);
-    for (input, why) in [(b'X', "the panel asked for it"), (b'W', "watchdog"), (b'I', "watchdog")] {
-        gate.press(input).unwrap();
-        let told = town.wait_gate(GATE, |g| panic_of(g).is_some_and(|panic| panic.contains(why))).unwrap();
-        assert_eq!(told["connected"], true);
-        gate.wait_for(|shown| *shown == Shown::Ready);
-        let card = Box::new(phones.next().unwrap().1.clone());
-        assert!(matches!(present(&mut gate, vec![card], None), Shown::Open(_, false)), "after {why}");
+    gate.cut().unwrap();
+    // A second fault soon after the first, and one with interrupts off after power came anew.
+    for (seed, faults) in
+        [(1, &[(b'X', "the panel asked for it"), (b'W', "watchdog")][..]), (3, &[(b'I', "watchdog")])]
+    {
+        let mut gate = QemuGate::power_up(&folder, town.gateway.addresses(), seed).unwrap();
+        assert_eq!(gate.wait_for(shows_state), Shown::Ready, "after power came it starts at once");
+        for &(input, why) in faults {
+            gate.press(input).unwrap();
+            gate.wait_for(|shown| *shown == Shown::Started);
+            // It waits before it wears the flash again, and obeys the emergency input meanwhile.
+            let before = std::fs::read(folder.join("flash.bin")).unwrap();
+            assert_eq!(gate.wait_for(shows_state), Shown::OutOfService, "after {why}");
+            gate.press(b'E').unwrap();
+            gate.wait_for(|shown| *shown == Shown::OpenedByInterrupt);
+            gate.wait_for(|shown| *shown == Shown::Emergency);
+            assert!(std::fs::read(folder.join("flash.bin")).unwrap() == before, "it started in an emergency");
+            gate.press(b'e').unwrap();
+            assert_eq!(gate.wait_for(shows_state), Shown::OutOfService, "after {why}");
+            assert_eq!(gate.wait_for(shows_state), Shown::Ready, "after {why}");
+            let told =
+                town.wait_gate(GATE, |g| panic_of(g).is_some_and(|panic| panic.contains(why))).unwrap();
+            assert_eq!(told["connected"], true);
+            let opened = present(&mut gate, vec![phones.next().unwrap()], None);
+            assert!(matches!(opened, Shown::Open(_, false)), "after {why}");
+        }
+        assert_eq!(gate.starts() as usize, 1 + faults.len());
     }
+}
+
+/// What the panel shows while nobody is at the gate.
+fn shows_state(shown: &Shown) -> bool {
+    matches!(shown, Shown::Ready | Shown::OutOfService)
 }
 
 #[test]
@@ -183,6 +209,32 @@ fn a_reader_that_never_answers_takes_the_loop_nothing_and_works_again_when_it_do
     gate.wait_for(|shown| *shown == Shown::Ready);
     assert!(matches!(present(&mut gate, vec![phone(&town, 1)], None), Shown::Open(_, false)));
     assert_eq!(gate.starts(), 1, "the gate was reset");
+    let said = town.gate(GATE).unwrap().unwrap();
+    assert_eq!(panic_of(&said), None, "{said}");
+}
+
+#[test]
+fn a_gate_with_a_full_deny_list_starts_on_a_slow_flash_without_the_watchdog_and_uses_it() {
+    let _alone = alone();
+    let root = tempfile::tempdir().unwrap();
+    let town = town_denying(root.path(), 100, 37, 100_000);
+    let folder = town.add_gate(GATE).unwrap();
+    let phones = town.cards.iter().enumerate().filter(|(_, c)| c.0 == Kind::Phone);
+    let (listed, good) = (phones.clone().next().unwrap().0, phones.clone().nth(1).unwrap().0);
+    let version = deny(&town, listed, true);
+    let mut gate = QemuGate::power_up(&folder, town.gateway.addresses(), 1).unwrap();
+    town.wait_gate(GATE, |g| has_list(g, version)).unwrap();
+    gate.cut().unwrap();
+
+    let power = Power { slow_flash: true, ..Power::default() };
+    let mut gate = QemuGate::power_up_with(&power, &folder, town.gateway.addresses(), 2).unwrap();
+    gate.wait_for(|shown| *shown == Shown::Ready);
+    assert_eq!(gate.starts(), 1, "the watchdog ended the start");
+    let card = |index: usize| -> Box<dyn Card + Send> { Box::new(town.cards[index].1.clone()) };
+    let shown = present(&mut gate, vec![card(listed)], None);
+    assert!(matches!(&shown, Shown::Refused(why, Some(_)) if why == Reason::Denied.word()), "{shown:?}");
+    let shown = present(&mut gate, vec![card(good)], None);
+    assert!(matches!(shown, Shown::Open(_, false)), "{shown:?}");
     let said = town.gate(GATE).unwrap().unwrap();
     assert_eq!(panic_of(&said), None, "{said}");
 }

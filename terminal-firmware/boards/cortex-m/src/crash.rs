@@ -1,5 +1,7 @@
-//! Why the run before ended: kept in memory that a reset leaves alone, and told to the host by the next run.
+//! Why the run before ended, and how many starts in a row came to nothing: kept in memory that a reset leaves alone.
+//! The reason is told to the host by the next run.
 
+use crate::starts::Starts;
 use core::fmt::Write;
 use core::mem::MaybeUninit;
 use core::panic::PanicInfo;
@@ -14,8 +16,7 @@ const MARK: u32 = 0x5761_7665;
 #[derive(Clone, Copy)]
 struct Record {
     mark: u32,
-    /// How many runs in a row have stopped before they were a gate.
-    stops: u32,
+    starts: Starts,
     len: u32,
     text: [u8; REASON],
 }
@@ -26,42 +27,50 @@ static mut CRASH: MaybeUninit<Record> = MaybeUninit::uninit();
 /// Keeps the reason and starts the gate again.
 pub fn reset(why: &str) -> ! {
     cortex_m::interrupt::disable();
-    keep(why, 0)
-}
-
-/// [`reset`] of a run that has stopped: the ones in a row are counted.
-pub(crate) fn reset_stopped(why: &str) -> ! {
-    cortex_m::interrupt::disable();
-    keep(why, stops().saturating_add(1))
-}
-
-/// How many runs before this one have stopped, one after the other.
-pub(crate) fn stops() -> u32 {
-    record().map_or(0, |record| record.stops)
-}
-
-/// Called with interrupts off.
-fn keep(why: &str, stops: u32) -> ! {
     let bytes = &why.as_bytes()[..why.len().min(REASON)];
-    let mut record = Record { mark: MARK, stops, len: bytes.len() as u32, text: [0; REASON] };
+    let mut record = kept();
+    record.len = bytes.len() as u32;
     record.text[..bytes.len()].copy_from_slice(bytes);
-    // SAFETY: interrupts are off and this never returns, so nothing else uses the record.
-    unsafe { (&raw mut CRASH).write_volatile(MaybeUninit::new(record)) };
-    compiler_fence(Ordering::SeqCst);
+    keep(record);
     cortex_m::peripheral::SCB::sys_reset()
 }
 
+/// What is kept of the runs so far.
+pub(crate) fn starts() -> Starts {
+    kept().starts
+}
+
+/// Keeps this of the runs so far.
+pub(crate) fn keep_starts(starts: Starts) {
+    let mut record = kept();
+    record.starts = starts;
+    cortex_m::interrupt::free(|_| keep(record));
+}
+
+/// Called with interrupts off.
+fn keep(record: Record) {
+    // SAFETY: interrupts are off, and one that cannot be switched off writes it and never returns.
+    unsafe { (&raw mut CRASH).write_volatile(MaybeUninit::new(record)) };
+    compiler_fence(Ordering::SeqCst);
+}
+
+/// The record, empty where there is none.
+fn kept() -> Record {
+    record().unwrap_or(Record { mark: MARK, starts: Starts::NONE, len: 0, text: [0; REASON] })
+}
+
 fn record() -> Option<Record> {
-    // SAFETY: any bytes are a record; only the main task calls this, and an interrupt that writes it never returns.
+    // SAFETY: any bytes are a record; an interrupt that writes it never returns.
     let record = unsafe { (&raw const CRASH).read_volatile().assume_init() };
     (record.mark == MARK).then_some(record)
 }
 
 /// The reason of the run before, once.
 pub(crate) fn take() -> Option<String<REASON>> {
-    let record = record()?;
-    // SAFETY: as in `record`.
-    unsafe { (&raw mut CRASH).write_volatile(MaybeUninit::zeroed()) };
+    let record = record().filter(|record| record.len > 0)?;
+    let mut told = record;
+    told.len = 0;
+    cortex_m::interrupt::free(|_| keep(told));
     let bytes = record.text.get(..record.len as usize)?;
     let text = match core::str::from_utf8(bytes) {
         Ok(text) => text,

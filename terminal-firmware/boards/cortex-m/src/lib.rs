@@ -1,5 +1,5 @@
 //! What the gate's boards share because their processor is a Cortex-M: why the run before ended, how a run stops, and
-//! how much of the stack was ever used. It knows no board; on other processors it is empty.
+//! how much of the stack was ever used. It knows no board; on other processors only the count of starts is left of it.
 //!
 //! A board's `memory.x` puts the stack below everything static and gives its ends as `_stack_start` and
 //! `_stack_limit`.
@@ -9,11 +9,12 @@
 pub mod crash;
 #[cfg(target_os = "none")]
 pub mod stack;
+pub mod starts;
 #[cfg(target_os = "none")]
 mod stop;
 
 #[cfg(target_os = "none")]
-pub use stop::stop;
+pub use stop::{begin, stop, turned};
 
 /// What the board knows of itself when a run begins. The reason of the run before is told once.
 #[cfg(target_os = "none")]

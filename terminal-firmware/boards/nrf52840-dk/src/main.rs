@@ -9,7 +9,7 @@
 //! | UARTE1 | the reader chip (PN532, HSU) |
 //! | UARTE0 | the link to the host, by the board's USB serial port; the way in of the provisioning file |
 //! | LEDs, buttons | the panel: see `panel` |
-//! | internal flash | program; keys, identity and the generator's state |
+//! | internal flash | program; keys, identity, the generator's state and the floor |
 //! | QSPI flash | lists and journal |
 //! | RTT | the log (defmt) |
 #![cfg_attr(target_os = "none", no_std, no_main)]

@@ -14,7 +14,7 @@ pub fn found(world: &World, reader: &mut Reader) -> Target {
     }
 }
 
-fn card(kind: Kind) -> Presented {
+pub fn card(kind: Kind) -> Presented {
     Presented { card: Box::new(Echo(Seen::default())), kind }
 }
 
@@ -60,8 +60,9 @@ fn an_empty_field_a_type_b_card_and_a_ticket_are_told_apart() {
 fn two_cards_are_several_until_one_is_taken_away() {
     let world = World::new(3);
     let mut reader = reader(&world);
-    for kind in [Kind::A, Kind::B] {
-        world.set_field(vec![card(kind), card(kind)]);
+    let pairs = [(Kind::A, Kind::A), (Kind::B, Kind::B), (Kind::A, Kind::B), (Kind::B, Kind::Ticket)];
+    for (one, other) in pairs {
+        world.set_field(vec![card(one), card(other)]);
         assert_eq!(world.run(reader.wait_card()).unwrap(), Detected::Several);
         assert_eq!(world.run(reader.wait_card()).unwrap(), Detected::Several);
     }

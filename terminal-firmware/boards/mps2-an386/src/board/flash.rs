@@ -3,6 +3,7 @@
 //! QEMU may come between any two.
 
 use core::ffi::CStr;
+use embassy_futures::yield_now;
 use embedded_storage_async::nor_flash::{
     ErrorType, NorFlash, NorFlashError, NorFlashErrorKind, ReadNorFlash,
 };
@@ -40,6 +41,8 @@ impl NorFlashError for FlashError {
 pub(super) struct HostFlash {
     file: File,
     len: u32,
+    #[cfg(feature = "faults")]
+    is_slow: bool,
 }
 
 impl HostFlash {
@@ -47,7 +50,18 @@ impl HostFlash {
     pub(super) fn open(path: &CStr) -> Option<Self> {
         let file = OpenOptions::new().read(true).write(true).open(path).ok()?;
         let len = u32::try_from(file.metadata().ok()?.len()).ok()?;
-        Some(Self { file, len: len / ERASE * ERASE })
+        Some(Self {
+            file,
+            len: len / ERASE * ERASE,
+            #[cfg(feature = "faults")]
+            is_slow: false,
+        })
+    }
+
+    /// Takes a millisecond for each read.
+    #[cfg(feature = "faults")]
+    pub(super) fn slow(self) -> Self {
+        Self { is_slow: true, ..self }
     }
 
     /// Bytes of the flash.
@@ -83,6 +97,12 @@ impl ReadNorFlash for HostFlash {
 
     async fn read(&mut self, offset: u32, bytes: &mut [u8]) -> Result<(), FlashError> {
         self.check(offset, bytes.len(), 1)?;
+        // The host has it at once; as with a chip, what waits goes on meanwhile.
+        yield_now().await;
+        #[cfg(feature = "faults")]
+        if self.is_slow {
+            embassy_time::Timer::after_millis(1).await;
+        }
         self.get(offset, bytes)
     }
 

@@ -1,5 +1,5 @@
-//! Start-up, in order: the panel with its emergency input, the watchdog, entropy, flash, the gate
-//! (`wavepass_terminal::start`); then the loop.
+//! Start-up, in order: the panel with its emergency input, the watchdog, the pause after a run that soon ended,
+//! entropy, flash, the gate (`wavepass_terminal::start`); then the loop.
 
 mod executor;
 mod flash;
@@ -17,6 +17,7 @@ use defmt_semihosting as _;
 use embassy_embedded_hal::flash::partition::Partition;
 use embassy_sync::blocking_mutex::raw::ThreadModeRawMutex;
 use embassy_sync::mutex::Mutex;
+use embassy_time::Instant;
 use flash::HostFlash;
 use panel::BoardPanel;
 use static_cell::StaticCell;
@@ -24,7 +25,7 @@ use wavepass_cortex_m::{crash, stack};
 use wavepass_gate::{Gate, Memory, apart};
 use wavepass_p256_verify::FastVerifier;
 use wavepass_terminal::layout::Layout;
-use wavepass_terminal::{SelfTestError, Stop, Terminal};
+use wavepass_terminal::{SelfTestError, Stop, Terminal, while_starting};
 
 type SharedFlash = Mutex<ThreadModeRawMutex, HostFlash>;
 type Area = Partition<'static, ThreadModeRawMutex, HostFlash>;
@@ -54,6 +55,7 @@ async fn run(memory: &'static mut BoardMemory) {
     watchdog::start();
     let mut panel = BoardPanel::default();
     panel.begun();
+    wavepass_cortex_m::begin(&mut panel, watchdog::feed).await;
     let Err(why) = start(memory).await;
     panel.stopped(why);
     wavepass_cortex_m::stop(why, &mut panel, watchdog::feed).await
@@ -64,6 +66,8 @@ async fn start(memory: &'static mut BoardMemory) -> Result<Infallible, Stop> {
     let mut files = semi::Files::named().ok_or(Stop::NoFlash)?;
     let entropy = files.entropy().ok_or(Stop::NoEntropy)?;
     let flash = HostFlash::open(files.flash()).ok_or(Stop::NoFlash)?;
+    #[cfg(feature = "faults")]
+    let flash = if files.are_slow() { flash.slow() } else { flash };
     let layout = Layout::of(flash.len()).ok_or(Stop::NoFlash)?;
     let flash: &'static SharedFlash = FLASH.init(Mutex::new(flash));
     let area = |range: &Range<u32>| Area::new(flash, range.start, range.end - range.start);
@@ -72,13 +76,14 @@ async fn start(memory: &'static mut BoardMemory) -> Result<Infallible, Stop> {
         panel::hang();
     }
     let start = wavepass_terminal::start(&layout, area, &entropy, memory, &mut files, GATE.init(None));
-    // Nothing of it waits, so that nothing else could feed the watchdog meanwhile: it takes a moment here.
-    let (gate, drbg) = apart(pin!(start)).await?;
+    let (gate, drbg) = while_starting(apart(pin!(start)), watchdog::feed).await?;
     let parts = (reader::reader(), uart::HostLine, BoardPanel::default());
     let mut terminal = Terminal::new(gate, parts, drbg, wavepass_cortex_m::health());
+    let began = Instant::now();
     let fault = terminal
         .run(|health| {
             watchdog::feed();
+            wavepass_cortex_m::turned(began);
             health.stack_used = stack::used();
         })
         .await;

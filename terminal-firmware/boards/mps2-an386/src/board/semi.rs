@@ -1,7 +1,8 @@
 //! What QEMU's host gives by semihosting: the names of the files to use, entropy, and the provisioning file.
 //!
 //! The program's arguments are `flash=PATH`, `provisioning=PATH`, and `entropy=PATH` where that is not the host's
-//! generator. With the feature `faults`, for tests: `hang=start` hangs while the gate starts.
+//! generator. With the feature `faults`, for tests: `hang=start` hangs while the gate starts, `slow=flash` takes a
+//! millisecond for each read of the flash.
 
 use core::ffi::CStr;
 use heapless::Vec;
@@ -24,6 +25,8 @@ pub(super) struct Files {
     entropy: Vec<u8, PATH>,
     #[cfg(feature = "faults")]
     hang: Vec<u8, PATH>,
+    #[cfg(feature = "faults")]
+    slow: Vec<u8, PATH>,
 }
 
 impl Files {
@@ -39,6 +42,8 @@ impl Files {
                 "entropy" => &mut files.entropy,
                 #[cfg(feature = "faults")]
                 "hang" => &mut files.hang,
+                #[cfg(feature = "faults")]
+                "slow" => &mut files.slow,
                 _ => continue,
             };
             *into = Vec::from_slice(path.as_bytes()).ok()?;
@@ -51,6 +56,12 @@ impl Files {
     #[cfg(feature = "faults")]
     pub(super) fn hangs(&self) -> bool {
         !self.hang.is_empty()
+    }
+
+    /// True where the host wants a slow flash.
+    #[cfg(feature = "faults")]
+    pub(super) fn are_slow(&self) -> bool {
+        !self.slow.is_empty()
     }
 
     /// Entropy. This board has no generator: the host's is taken where the build allows it, which no build for a

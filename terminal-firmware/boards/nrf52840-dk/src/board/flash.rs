@@ -2,10 +2,12 @@
 //! 8 MB), one after the other under one address, as [`Layout`](wavepass_terminal::layout::Layout) divides it.
 //!
 //! The processor's flash: pages of 4,096 bytes and words of 4. A page erase stops the processor for about 85 ms, so the
-//! gate erases in idle time only; a word may be written twice between erases, which is what the key log does. The chip:
-//! units of 4,096 bytes. Its controller reads and writes whole words between word-aligned memory, so everything goes
-//! through one aligned buffer, and what was written is durable when the chip says that it is done. Facts: nRF52840 product
-//! specification (NVMC, QSPI) and the chip's data sheet.
+//! gate erases in idle time only; a word may be written twice between erases (n_WRITE), which is what the key log does.
+//! Only where a cut tears the zeros over a used key it writes them a third time: programming goes beyond the
+//! specification then, and what is meant by it are zeros in any case. The chip: units of 4,096 bytes. Its controller
+//! reads and writes whole words between word-aligned memory, so everything goes through one aligned buffer, and what
+//! was written is durable when the chip says that it is done. Facts: nRF52840 product specification (NVMC, QSPI) and
+//! the chip's data sheet.
 
 use super::{Irqs, PRIORITY};
 use embassy_futures::yield_now;

@@ -1,4 +1,5 @@
-//! Start-up, in order: the panel with its emergency input, the watchdog, serial lines, entropy, flash, the gate
+//! Start-up, in order: the panel with its emergency input, the watchdog, the pause after a run that soon ended, serial
+//! lines, entropy, flash, the gate
 //! (`wavepass_terminal::start`); then the loop.
 
 mod flash;
@@ -18,6 +19,7 @@ use embassy_nrf::rng::Rng;
 use embassy_nrf::{Peripherals, bind_interrupts, buffered_uarte, pac, peripherals, qspi};
 use embassy_sync::blocking_mutex::raw::ThreadModeRawMutex;
 use embassy_sync::mutex::Mutex;
+use embassy_time::Instant;
 use flash::BoardFlash;
 use panel::BoardPanel;
 use static_cell::StaticCell;
@@ -94,6 +96,7 @@ async fn start(
     // First, for the emergency input works whatever else does not.
     panel::start(lamps, inputs);
     watchdog::start(p.WDT);
+    wavepass_cortex_m::begin(&mut BoardPanel::default(), watchdog::feed).await;
     test()?;
 
     let reader = line::reader(line::Parts {
@@ -136,9 +139,11 @@ async fn start(
     let reader = Pn532Reader::new(Hsu::new(reader), Settings::default());
     let parts = (reader, host, BoardPanel::default());
     let mut terminal = Terminal::new(gate, parts, drbg, health());
+    let began = Instant::now();
     let fault = terminal
         .run(|health| {
             watchdog::feed();
+            wavepass_cortex_m::turned(began);
             health.stack_used = stack::used();
         })
         .await;
