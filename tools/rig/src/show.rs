@@ -169,7 +169,7 @@ fn times(out: &mut impl Write, tap: &Tap) -> fmt::Result {
     let longest = rows.iter().map(|(_, us)| *us).max().unwrap_or(0).max(1);
     writeln!(out, "\n{BOLD}time{BOLD:#}")?;
     for (name, us) in rows {
-        let cells = (us * BAR_WIDTH).div_ceil(longest);
+        let cells = us.saturating_mul(BAR_WIDTH).div_ceil(longest).min(BAR_WIDTH);
         let bar = "█".repeat(usize::try_from(cells).unwrap_or(0));
         writeln!(out, "  {name:<13} {:>11}  {BAR}{bar}{BAR:#}", Millis(us))?;
     }

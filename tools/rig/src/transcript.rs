@@ -184,21 +184,33 @@ impl Transcript {
         text
     }
 
-    /// Writes a new file that only its owner may read; `replace` lets one that is there go first.
+    /// Writes a new file that only its owner may read; with `replace` in the place of one that is there, once the new
+    /// one is whole. Only a regular file is replaced.
     pub fn save(&self, path: &Path, replace: bool) -> Result<(), TranscriptError> {
         let io = |source| TranscriptError::Io { path: path.to_owned(), source };
-        if replace
-            && let Err(e) = std::fs::remove_file(path)
-            && e.kind() != io::ErrorKind::NotFound
-        {
-            return Err(io(e));
+        let there = std::fs::symlink_metadata(path).ok().filter(|_| replace);
+        let Some(there) = there else { return self.write_new(path).map_err(io) };
+        if !there.is_file() {
+            return Err(io(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file; it stays")));
         }
+        let mut beside = path.as_os_str().to_owned();
+        beside.push(format!(".{}", std::process::id()));
+        let done = self.write_new(Path::new(&beside)).and_then(|()| std::fs::rename(&beside, path));
+        if done.is_err() {
+            // What was half written; the error that counts is the first.
+            let _ = std::fs::remove_file(&beside);
+        }
+        done.map_err(io)
+    }
+
+    fn write_new(&self, path: &Path) -> io::Result<()> {
         let mut options = OpenOptions::new();
         options.write(true).create_new(true);
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let mut file = options.open(path).map_err(io)?;
-        file.write_all(self.to_json().as_bytes()).and_then(|()| file.sync_all()).map_err(io)
+        let mut file = options.open(path)?;
+        file.write_all(self.to_json().as_bytes())?;
+        file.sync_all()
     }
 }
 
