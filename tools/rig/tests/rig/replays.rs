@@ -17,6 +17,22 @@ pub(crate) fn recorded(file: &PhoneFile) -> (Tap, Transcript) {
 }
 
 #[test]
+fn a_recording_takes_the_place_of_a_regular_file_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str| folder.path().join(name);
+    let (_, transcript) = recorded(&house());
+    std::fs::write(file("old.json"), "old").unwrap();
+    assert!(transcript.save(&file("old.json"), false).is_err());
+    assert_eq!(std::fs::read(file("old.json")).unwrap(), b"old");
+    std::os::unix::fs::symlink(file("old.json"), file("link")).unwrap();
+    assert!(transcript.save(&file("link"), true).is_err());
+    assert_eq!(std::fs::read(file("link")).unwrap(), b"old");
+    transcript.save(&file("old.json"), true).unwrap();
+    assert_eq!(std::fs::read_to_string(file("old.json")).unwrap(), transcript.to_json());
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2);
+}
+
+#[test]
 fn a_recorded_tap_has_the_same_verdict_again() {
     let good = [house(), debit(), visa(), older(), national()];
     let faults = [
