@@ -18,7 +18,7 @@ pub use wavepass_gate::Health;
 const HIDDEN: Duration = Duration::from_secs(2);
 /// How often the loop turns when nothing happens: idle work and the link go on in it.
 const TICK: Duration = Duration::from_millis(20);
-/// After so many recoveries in a row that did not help, the panel says so; the gate keeps trying.
+/// After so many searches in a row that failed, the panel says so; the gate keeps trying.
 const READER_TRIES: u32 = 3;
 
 /// Why the loop ended: the gate must start again.

@@ -82,6 +82,13 @@ pub fn settled(town: &Town) -> Value {
     .unwrap()
 }
 
+/// The gateway found nothing that somebody must look at.
+pub fn no_breaks(town: &Town) {
+    let breaks = town.admin.get(town.gateway.addresses().http, "/v1/breaks").unwrap();
+    let open = breaks.as_array().or_else(|| breaks["breaks"].as_array()).expect("a list of breaks");
+    assert!(open.is_empty(), "{breaks}");
+}
+
 /// The entries of a key id in the gateway's store: sequence number, kind (1 tap, 2 passage).
 pub fn stored(town: &Town) -> (Vec<(u32, i64)>, Vec<StoredTap>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

@@ -1,7 +1,7 @@
 //! What a payment terminal must live with: the emergency input, a panic, a loop that hangs, a reader that does, a flash
 //! that is gone or fails.
 
-use crate::common::{GATE, alone, deny, has_list, phone, present, stored, town, town_denying};
+use crate::common::{GATE, alone, deny, has_list, no_breaks, phone, present, stored, town, town_denying};
 use city::world::Kind;
 use serde_json::Value;
 use std::time::Duration;
@@ -40,6 +40,8 @@ fn the_emergency_input_opens_the_barrier_by_itself_and_the_period_is_journaled()
     town.wait_gate(GATE, |g| g["acknowledged"] == 6).unwrap();
     let (entries, _) = stored(&town);
     assert_eq!(entries, [(1, 3), (2, 3), (3, 3), (4, 3), (5, 1), (6, 2)]);
+    // Each switch has a time that the host can use.
+    no_breaks(&town);
 }
 
 fn panic_of(gate: &Value) -> Option<&str> {

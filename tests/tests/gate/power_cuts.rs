@@ -4,7 +4,7 @@
 //! gate's entropy is the same at every start, so that only what its generator keeps in flash tells one life's numbers
 //! from another's.
 
-use crate::common::{GATE, alone, deny, has_list, long, settled, stored, town};
+use crate::common::{GATE, alone, deny, has_list, long, no_breaks, settled, stored, town};
 use city::world::Kind;
 use rand::{RngExt, SeedableRng};
 use std::collections::{BTreeMap, HashSet};
@@ -225,9 +225,7 @@ fn a_gate_that_loses_power_at_any_moment_loses_no_tap_and_repeats_nothing() {
         assert_eq!(there, Some((false, Some(why.as_str()))), "the refused tap {sequence} is lost");
     }
     // Keys that served twice, entries in a place that was taken, holes: each would be a break.
-    let breaks = town.admin.get(town.gateway.addresses().http, "/v1/breaks").unwrap();
-    let open = breaks.as_array().or_else(|| breaks["breaks"].as_array()).expect("a list of breaks");
-    assert!(open.is_empty(), "{breaks}");
+    no_breaks(&town);
     let numbers = numbers.lock().unwrap();
     assert_eq!(numbers.repeated, Vec::<[u8; 4]>::new(), "an unpredictable number came twice");
     assert!(numbers.seen.len() >= opened.len(), "the gate's requests were not understood");
