@@ -7,6 +7,7 @@
 use crate::application::Quirks;
 use crate::card::{Answer, Card};
 use crate::phone::{ApplicationFile, PhoneFile};
+use crate::profile::Profile;
 use crate::reader::{self, ReadError, Values};
 use serde::{Deserialize, Serialize};
 use wavepass_protocol::apdu::PPSE;
@@ -456,6 +457,12 @@ impl Entry {
     const fn only(self, cards: Cards) -> Self {
         Self { cards, ..self }
     }
+
+    /// What a sound gate says to the example on a phone of this profile: the reasons to refuse; it opens where there is
+    /// none.
+    pub fn verdict(&self, profile: &Profile) -> &'static [Reason] {
+        if profile.is_among(self.cards) { self.gate } else { &[] }
+    }
 }
 
 /// Every fault that `--fault` takes.
@@ -571,7 +578,7 @@ pub const CATALOGUE: &[Entry] = &[
     Entry::new("slow=US", "slow=400000", "each answer takes so many microseconds longer", &[Reason::TooSlow]),
     Entry::new(
         "relay=US",
-        "relay=20000",
+        "relay=50000",
         "somebody relays: each answer takes so much longer, the timed one too",
         &[Reason::RelaySuspected],
     )

@@ -6,7 +6,7 @@
 use crate::application::{HOUSE_AID, RSA_DEBIT_AID, RsaFlow};
 use crate::authorities::{Authorities, AuthorityError};
 use crate::contactless::Surface;
-use crate::faults::{AnyFault, IssueFault, certificate_of, recording};
+use crate::faults::{AnyFault, Cards, IssueFault, certificate_of, recording};
 use crate::hex;
 use crate::issue::{Domain, HouseOrder, IssueError, RsaKind, RsaOrder};
 use crate::phone::{Phone, PhoneError, PhoneFile};
@@ -276,6 +276,20 @@ impl Profile {
     /// What it is, in a line.
     pub fn about(&self) -> &str {
         &self.about
+    }
+
+    /// True if a fault of these cards changes the phone: what counts is the application that comes first.
+    pub fn is_among(&self, cards: Cards) -> bool {
+        // As phones are issued; priority 0 is none, so it comes last.
+        let priority =
+            |a: &ApplicationProfile| a.priority.unwrap_or(if a.kind == Kind::House { 1 } else { 2 });
+        let first = self.applications.iter().min_by_key(|a| priority(a).wrapping_sub(1));
+        let Some(first) = first else { return false };
+        match cards {
+            Cards::Every => true,
+            Cards::Signing => !matches!(first.kind, Kind::RsaOlder | Kind::RsaOlderPlain),
+            Cards::Timed => first.kind == Kind::House,
+        }
     }
 
     /// Makes a phone. Faults of what is signed are made into it, the others written into its file.

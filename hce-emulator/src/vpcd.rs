@@ -1,7 +1,8 @@
 //! A card in a virtual PC/SC reader: the card's side of vsmartcard's vpcd, so that it appears in a real pcscd.
 //!
 //! vpcd listens, the card connects, and vpcd begins every exchange. Messages are as in [`crate::tcp`]. While the
-//! connection stands the card is in the reader; closing it takes the card away.
+//! connection stands the card is in the reader; closing it takes the card away. An answer without any byte cannot be
+//! said: see [`sayable`].
 
 use crate::card::Card;
 use crate::contactless::Identity;
@@ -88,6 +89,12 @@ fn connect(address: &str) -> io::Result<(TcpStream, SocketAddr)> {
     Err(last)
 }
 
+/// The answer as it is said to vpcd, which waits for ever for the bytes of an empty one: a single zero in its place, which
+/// is no status word either.
+fn sayable(answer: Vec<u8>) -> Vec<u8> {
+    if answer.is_empty() { vec![0] } else { answer }
+}
+
 /// Returns when the card leaves the reader.
 fn talk(
     stream: &mut TcpStream,
@@ -117,7 +124,7 @@ fn talk(
                     None => {
                         is_tapped = true;
                         match card.transmit(&command) {
-                            Ok(answer) => (answer.data, answer.delay_us),
+                            Ok(answer) => (sayable(answer.data), answer.delay_us),
                             Err(fault) => {
                                 log(Event::Lost(&fault));
                                 return Ok(());

@@ -114,8 +114,13 @@ impl Town {
         Ok(String::from_utf8(done.stdout)?)
     }
 
-    /// Commissions a gate: leaves its provisioning file and an erased flash in a folder of its own.
+    /// Commissions a gate of the city: leaves its provisioning file and an erased flash in a folder of its own.
     pub fn add_gate(&self, id: u32) -> Result<PathBuf, TownError> {
+        self.add_gate_of(id, "WAVE")
+    }
+
+    /// [`Town::add_gate`] in another network.
+    pub fn add_gate_of(&self, id: u32, network: &str) -> Result<PathBuf, TownError> {
         let folder = self.folder.root().join(format!("qemu-{id}"));
         std::fs::create_dir_all(&folder)?;
         let file = folder.join("gate.wpg");
@@ -132,7 +137,7 @@ impl Town {
             "--operator",
             "1",
             "--network",
-            "WAVE",
+            network,
             "--out",
             &file,
         ])?;

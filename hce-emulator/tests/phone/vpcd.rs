@@ -11,12 +11,13 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use wavepass_hce::card::{Answer, Card, CardFault};
 use wavepass_hce::contactless::{Identity, atr};
-use wavepass_hce::faults::Fault;
+use wavepass_hce::faults::{Broken, Fault};
 use wavepass_hce::phone::{Phone, PhoneFile};
 use wavepass_hce::reader::read;
 use wavepass_hce::state::Counters;
 use wavepass_hce::tcp::Event;
 use wavepass_hce::vpcd::{Slot, serve};
+use wavepass_protocol::apdu::PPSE;
 use wavepass_protocol::tags;
 
 /// vpcd with a card in it.
@@ -38,6 +39,7 @@ impl Inserted {
     fn hear(&mut self) -> Option<Vec<u8>> {
         let mut len = [0; 2];
         self.0.read_exact(&mut len).ok()?;
+        assert_ne!(len, [0, 0], "vpcd would wait for ever");
         let mut answer = vec![0; usize::from(u16::from_be_bytes(len))];
         self.0.read_exact(&mut answer).ok()?;
         Some(answer)
@@ -133,6 +135,17 @@ fn the_delays_of_the_modelled_card_are_waited_for() {
     let begun = Instant::now();
     card.transmit(&[0x00, 0xB2, 0x01, 0x0C, 0]).unwrap();
     assert!(begun.elapsed() >= Duration::from_millis(120));
+}
+
+#[test]
+fn an_answer_without_a_byte_is_one_zero_to_a_virtual_reader() {
+    let (listener, address) = reader();
+    let _served = served(&house(1).with_fault(Fault::Broken { kind: Broken::Empty }), address, None);
+    let mut card = Inserted::accept(&listener);
+    let directory = [&[0x00, 0xA4, 0x04, 0x00, 14][..], PPSE, &[0]].concat();
+    assert!(card.transmit(&directory).unwrap().data.ends_with(&[0x90, 0x00]), "the directory is whole");
+    assert_eq!(card.transmit(&[0x00, 0xB2, 0x01, 0x0C, 0]).unwrap().data, [0]);
+    assert_eq!(card.transmit(&[0x00, 0xB2, 0x01, 0x0C, 0]).unwrap().data, [0], "it goes on");
 }
 
 #[test]

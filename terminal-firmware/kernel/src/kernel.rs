@@ -7,7 +7,7 @@ use crate::environment::{Asked, Environment, Lost, TapInput};
 use crate::exchange::{Exchange, Inbox};
 use crate::facts::{self, Facts};
 use crate::oda::{Issuers, Oda};
-use crate::path::{self, Fate, Phase, Proof};
+use crate::path::{self, Fate, Phase};
 use wavepass_protocol::ecc::Verifier;
 use wavepass_protocol::select::Aid;
 
@@ -141,11 +141,6 @@ impl<V: Verifier> Kernel<V> {
     /// The applications that both card and gate know, in the order in which they are tried, and what became of each.
     pub fn choices(&self) -> impl Iterator<Item = (Aid, Fate)> {
         path::choices(&self.exchange)
-    }
-
-    /// How far the card's proof has come.
-    pub fn proof(&self) -> Proof {
-        path::proof(&self.oda, &self.issuers)
     }
 
     /// What is known of the card, until the next tap begins.

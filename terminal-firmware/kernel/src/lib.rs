@@ -45,4 +45,4 @@ pub use environment::{Asked, Environment, Lost, Passback, TapInput};
 pub use facts::Facts;
 pub use kernel::{Kernel, Step, Work};
 pub use oda::{OdaFault, SuiteError};
-pub use path::{Fate, Phase, Proof, ProvenCard, ProvenIssuer};
+pub use path::{Fate, Phase};

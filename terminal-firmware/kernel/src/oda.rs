@@ -19,7 +19,6 @@ use crate::config::AidConfig;
 use crate::environment::{Environment, TapInput};
 use crate::exchange::{Exchange, Flow, Stop};
 use crate::limits::MAX_ISSUERS;
-use crate::path::ProvenCard;
 use issuers::Issuer;
 use wavepass_protocol::ecc::{PublicKey, Verifier};
 use wavepass_protocol::lists::{CaKey, Revocation, Suite};
@@ -42,20 +41,6 @@ pub(crate) enum Certified {
     /// SM2: as RSA.
     #[cfg(feature = "sm2")]
     Sm2 { token: Token, expiry: Expiry, key: wavepass_protocol::sm2::PublicKey },
-}
-
-impl Certified {
-    /// What of it people want to see.
-    pub(crate) fn described(&self) -> ProvenCard {
-        match *self {
-            Self::P256 { expiry, .. } => ProvenCard { key_bits: 256, last_day: expiry },
-            Self::Rsa { expiry, ref modulus, .. } => {
-                ProvenCard { key_bits: modulus.len() as u16 * 8, last_day: Date::last_of(expiry) }
-            }
-            #[cfg(feature = "sm2")]
-            Self::Sm2 { expiry, .. } => ProvenCard { key_bits: 256, last_day: Date::last_of(expiry) },
-        }
-    }
 }
 
 /// A step of authentication.
@@ -136,21 +121,6 @@ pub(crate) struct Oda {
 impl Oda {
     pub(crate) const fn new() -> Self {
         Self { outcome: Outcome::Pending, issuer: None, card: None, dynamic: false }
-    }
-
-    /// The slot of the verified issuer.
-    pub(crate) const fn issuer(&self) -> Option<u8> {
-        self.issuer
-    }
-
-    /// The verified card.
-    pub(crate) const fn card(&self) -> Option<&Certified> {
-        self.card.as_ref()
-    }
-
-    /// True once the card's own signature verified.
-    pub(crate) const fn has_signed(&self) -> bool {
-        self.dynamic
     }
 
     pub(crate) const fn outcome(&self) -> Outcome {

@@ -6,4 +6,5 @@ mod faults;
 mod noise;
 mod panel;
 mod power_cuts;
+mod suite;
 mod taps;

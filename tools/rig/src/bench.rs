@@ -9,7 +9,8 @@ use crate::verdict::method_word;
 use crate::way::InProcess;
 use rand::SeedableRng;
 use rand_chacha::ChaCha20Rng;
-use std::time::Instant;
+use serde::{Deserialize, Serialize};
+use std::time::{Duration, Instant};
 use wavepass_hce::authorities::{Authorities, AuthorityError, PublicKey};
 use wavepass_hce::faults::AnyFault;
 use wavepass_hce::phone::{ApplicationFile, Phone, PhoneFile};
@@ -21,7 +22,7 @@ use wavepass_protocol::time::{Date, UnixMs};
 use wavepass_protocol::token::Expiry;
 
 /// What a kernel said to a phone.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Said {
     /// `open`, or the reason why not.
     pub word: String,
@@ -119,9 +120,18 @@ pub fn run(
         } else {
             Outcome::Skipped(case.why.clone().unwrap_or_default())
         };
-        Row { case: case.name.clone(), expected: case.expected.words(), outcome, took: begin.elapsed() }
+        Row {
+            case: case.name.clone(),
+            expected: case.expected.words(),
+            outcome,
+            took_us: micros(begin.elapsed()),
+        }
     });
     Report { suite: suite.name.clone(), way, rows: rows.collect() }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 fn judge(case: &Case, said: Said) -> Outcome {

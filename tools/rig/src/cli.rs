@@ -109,8 +109,8 @@ fn run(command: Command) -> Result<bool, String> {
     match command {
         Command::List(args) => source::list(args.json),
         Command::Tap(source) => {
-            let (tap, terminal) = live::tap(&source)?;
-            live::tell(&tap, &terminal, &source)?;
+            let (tap, _) = live::tap(&source)?;
+            live::tell(&tap, &source)?;
             Ok(opens(&tap))
         }
         Command::Watch(source) => live::watch(&source),

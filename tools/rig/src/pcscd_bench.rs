@@ -40,15 +40,10 @@ impl Card for Held {
     }
 
     fn transmit(&mut self, command: &[u8]) -> Result<Answer, CardFault> {
-        let mut answer = self.with(|phone| match phone {
+        self.with(|phone| match phone {
             Some(phone) => phone.transmit(command),
             None => Err(CardFault::Removed),
-        })?;
-        if answer.data.is_empty() {
-            // vpcd waits for ever for the bytes of an empty answer; one byte is no status word either.
-            answer.data.push(0);
-        }
-        Ok(answer)
+        })
     }
 }
 

@@ -1,13 +1,16 @@
-//! What came of a suite: for people, as a table, and as JUnit XML.
+//! What came of a suite: for people, as a table, as JUnit XML, and as JSON that can be read again.
 
 use crate::bench::Said;
 use crate::suite::WayName;
 use quick_junit::{NonSuccessKind, TestCase, TestCaseStatus, TestSuite};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use std::fmt::{self, Write};
 use std::time::Duration;
 
 /// What came of a case.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// What was expected.
     Passed(Said),
@@ -31,7 +34,7 @@ impl Outcome {
 }
 
 /// One case and what came of it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Row {
     /// The case.
     pub case: String,
@@ -39,8 +42,8 @@ pub struct Row {
     pub expected: String,
     /// What came of it.
     pub outcome: Outcome,
-    /// How long it took, the making of the phone included.
-    pub took: Duration,
+    /// How long it took, the making of the phone included, microseconds.
+    pub took_us: u64,
 }
 
 impl Row {
@@ -58,7 +61,7 @@ impl Row {
 }
 
 /// What came of a suite on one way.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {
     /// The suite.
     pub suite: String,
@@ -130,6 +133,77 @@ pub fn table(out: &mut impl Write, reports: &[Report]) -> fmt::Result {
     Ok(())
 }
 
+/// Reports for machines.
+pub fn to_json(reports: &[Report]) -> Value {
+    let one = |report: &Report| {
+        let complaints =
+            report.rows.iter().filter_map(|row| Some((row.case.clone(), row.complaint()?.into())));
+        json!({
+            "way": report.way,
+            "passed": report.count(|o| matches!(o, Outcome::Passed(_))),
+            "failed": report.count(|o| matches!(o, Outcome::Failed(_))),
+            "not_tried": report.count(|o| matches!(o, Outcome::NotTried(_))),
+            "skipped": report.count(|o| matches!(o, Outcome::Skipped(_))),
+            "complaints": complaints.collect::<serde_json::Map<_, _>>(),
+            "cases": report.rows,
+        })
+    };
+    json!({
+        "suite": reports.first().map(|report| report.suite.as_str()),
+        "ways": reports.iter().map(one).collect::<Vec<_>>(),
+    })
+}
+
+/// Why reports cannot be read, or not be put side by side.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum MergeError {
+    /// Not the JSON of reports; the message names line and column.
+    #[error("no report: {0}")]
+    Json(#[from] serde_json::Error),
+    /// The cases of one way are not those of the first.
+    #[error("what was run on {} are not the cases of {}", .0.word(), .1.word())]
+    OtherCases(WayName, WayName),
+    /// A way that is there twice.
+    #[error("{} is there twice", .0.word())]
+    Twice(WayName),
+}
+
+#[derive(Deserialize)]
+struct Saved {
+    suite: String,
+    ways: Vec<SavedWay>,
+}
+
+#[derive(Deserialize)]
+struct SavedWay {
+    way: WayName,
+    cases: Vec<Row>,
+}
+
+/// Reads what [`to_json`] made.
+pub fn from_json(text: &str) -> Result<Vec<Report>, MergeError> {
+    let Saved { suite, ways } = serde_json::from_str(text)?;
+    Ok(ways.into_iter().map(|w| Report { suite: suite.clone(), way: w.way, rows: w.cases }).collect())
+}
+
+/// Puts reports side by side if they are of the same cases on different ways.
+pub fn merge(reports: Vec<Report>) -> Result<Vec<Report>, MergeError> {
+    for (i, report) in reports.iter().enumerate() {
+        let first = &reports[0];
+        let cases = |report: &Report| {
+            report.rows.iter().map(|row| (row.case.clone(), row.expected.clone())).collect::<Vec<_>>()
+        };
+        if report.suite != first.suite || cases(report) != cases(first) {
+            return Err(MergeError::OtherCases(report.way, first.way));
+        }
+        if reports[..i].iter().any(|before| before.way == report.way) {
+            return Err(MergeError::Twice(report.way));
+        }
+    }
+    Ok(reports)
+}
+
 /// The reports as JUnit XML.
 pub fn junit(reports: &[Report]) -> Result<String, quick_junit::SerializeError> {
     let name = reports.first().map_or("rig", |report| report.suite.as_str());
@@ -153,7 +227,8 @@ pub fn junit(reports: &[Report]) -> Result<String, quick_junit::SerializeError> 
                 _ => {}
             }
             let mut case = TestCase::new(row.case.clone(), status);
-            case.set_classname(format!("{}.{}", report.suite, report.way.word())).set_time(row.took);
+            case.set_classname(format!("{}.{}", report.suite, report.way.word()))
+                .set_time(Duration::from_micros(row.took_us));
             suite.add_test_case(case);
         }
         xml.add_test_suite(suite);
@@ -164,6 +239,7 @@ pub fn junit(reports: &[Report]) -> Result<String, quick_junit::SerializeError> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::slice::from_ref;
 
     fn report() -> Report {
         let said = |word: &str| Said { word: word.to_owned(), method: None };
@@ -171,7 +247,7 @@ mod tests {
             case: case.to_owned(),
             expected: "open".to_owned(),
             outcome,
-            took: Duration::from_millis(2),
+            took_us: 2_000,
         };
         Report {
             suite: "s".to_owned(),
@@ -193,6 +269,24 @@ mod tests {
         assert!(report.passed());
         report.rows.clear();
         assert!(!report.passed(), "nothing was tried");
+    }
+
+    #[test]
+    fn what_was_written_is_read_again_and_put_side_by_side() {
+        let read = |reports: &[Report]| from_json(&to_json(reports).to_string()).unwrap();
+        let here = report();
+        let there = Report { way: WayName::Qemu, ..report() };
+        let both = merge([&here, &there].into_iter().flat_map(|one| read(from_ref(one))).collect()).unwrap();
+        assert_eq!(both, [here.clone(), there.clone()]);
+        let mut text = String::new();
+        table(&mut text, &both).unwrap();
+        assert!(text.lines().any(|line| line == "| case | expected | process | qemu |"), "{text}");
+        let error = |reports: [&Report; 2]| merge(reports.map(Clone::clone).into()).unwrap_err().to_string();
+        assert_eq!(error([&here, &here]), "process is there twice");
+        let mut other = there;
+        other.rows[1].expected = "expired".to_owned();
+        assert_eq!(error([&here, &other]), "what was run on qemu are not the cases of process");
+        assert!(from_json("{}").unwrap_err().to_string().starts_with("no report: missing field"));
     }
 
     #[test]

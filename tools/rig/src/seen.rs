@@ -1,6 +1,7 @@
 //! What a card said, gathered from its answers: for showing certificates, not for deciding.
 
-use crate::tap::{Exchanged, Phase};
+use crate::tap::Exchanged;
+use wavepass_kernel::Phase;
 use wavepass_protocol::apdu::{Command, Response, Status};
 use wavepass_protocol::select::{Afl, Aid, Candidate, Fci, oda_part, parse_ppse};
 use wavepass_protocol::tags;
@@ -63,7 +64,7 @@ impl Seen {
                 self.response(data, &[tags::AIP, tags::AFL]);
                 *afl = self.get(tags::AFL).and_then(|value| Afl::parse(value).ok()).unwrap_or_default();
             }
-            Phase::Records => {
+            Phase::Record(_) => {
                 let Ok(command) = Command::parse(&exchanged.command) else { return };
                 let (sfi, record) = (command.p2 >> 3, command.p1);
                 if let Ok(Some(content)) = tlv::find(data, tags::RECORD) {
@@ -82,7 +83,7 @@ impl Seen {
             Phase::Cryptogram => {
                 self.response(data, &[tags::CID, tags::ATC, tags::CRYPTOGRAM, tags::IAD]);
             }
-            Phase::Relay => {}
+            _ => {}
         }
     }
 

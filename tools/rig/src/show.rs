@@ -4,8 +4,7 @@
 //! certificates, signatures and track data their length.
 
 use crate::seen::Seen;
-use crate::tap::{Exchanged, Phase, Tap, decision_word};
-use crate::terminal::Terminal;
+use crate::tap::{Exchanged, Tap, decision_word, phase_word};
 use crate::verdict::method_word;
 use crate::words;
 use anstyle::{AnsiColor, Style};
@@ -14,8 +13,7 @@ use std::fmt::{self, Write};
 use std::time::Duration;
 use wavepass_hce::decode::{Follower, Numbers};
 use wavepass_hce::hex;
-use wavepass_kernel::Decision;
-use wavepass_protocol::select::Aid;
+use wavepass_kernel::{Decision, Fate};
 use wavepass_protocol::token::{MAX_DIGITS, Token};
 
 /// What is wrong.
@@ -94,29 +92,18 @@ fn number(token: &Token, options: Options) -> String {
 }
 
 /// The way through the kernel: which applications the card has, which one was taken, and why not the others.
-fn directory(out: &mut impl Write, seen: &Seen, tap: &Tap, terminal: &Terminal) -> fmt::Result {
+fn directory(out: &mut impl Write, seen: &Seen, tap: &Tap) -> fmt::Result {
     if seen.directory.is_empty() {
         return Ok(());
     }
     writeln!(out, "\n{BOLD}applications of the card{BOLD:#}")?;
-    let accepted = |aid: &Aid| {
-        let mut known = terminal.config.applications.iter();
-        known.any(|a| a.aid == *aid || a.partial && aid.starts_with(&a.aid))
-    };
-    let selected = |aid: &Aid| {
-        let command = wavepass_protocol::apdu::Command::select(aid.as_slice());
-        tap.exchanges.iter().find(|e| {
-            e.phase == Phase::Application
-                && wavepass_protocol::apdu::Command::parse(&e.command).is_ok_and(|c| c.data == command.data)
-        })
-    };
     for (entry, label) in &seen.directory {
-        let chosen = Aid::new(&tap.known.aid).is_some_and(|aid| aid.starts_with(&entry.aid));
-        let what = match selected(&entry.aid) {
-            _ if chosen => "chosen",
-            _ if !accepted(&entry.aid) => "this terminal does not accept it",
-            Some(_) => "tried; the card refused it",
-            None => "accepted, but another comes first",
+        let choice = tap.choices.iter().find(|(aid, _)| *aid == entry.aid);
+        let what = match choice.map(|(_, fate)| fate) {
+            Some(Fate::Taken) => "chosen",
+            Some(Fate::PassedOver) => "tried; the card refused it",
+            Some(Fate::NotTried) => "accepted, but another comes first",
+            None => "this terminal does not accept it",
         };
         let label = label.as_deref().unwrap_or("");
         let priority = match entry.priority {
@@ -164,8 +151,8 @@ pub(crate) fn certificates(out: &mut impl Write, tap: &Tap) -> fmt::Result {
 }
 
 fn times(out: &mut impl Write, tap: &Tap) -> fmt::Result {
-    let phases = Phase::ALL.into_iter().filter_map(|p| Some((p.word(), tap.phase_us(p)?)));
-    let rows: Vec<(&str, u64)> = phases.chain([("kernel's work", tap.work_us())]).collect();
+    let mut rows = tap.phases_us();
+    rows.push(("kernel's work", tap.work_us()));
     let longest = rows.iter().map(|(_, us)| *us).max().unwrap_or(0).max(1);
     writeln!(out, "\n{BOLD}time{BOLD:#}")?;
     for (name, us) in rows {
@@ -177,9 +164,9 @@ fn times(out: &mut impl Write, tap: &Tap) -> fmt::Result {
 }
 
 /// All after the exchanges: applications, card, certificates, times, decision, and what it means.
-pub fn summary(out: &mut impl Write, tap: &Tap, terminal: &Terminal, options: Options) -> fmt::Result {
+pub fn summary(out: &mut impl Write, tap: &Tap, options: Options) -> fmt::Result {
     let seen = Seen::of(&tap.exchanges);
-    directory(out, &seen, tap, terminal)?;
+    directory(out, &seen, tap)?;
     if let Some(token) = &tap.known.token {
         writeln!(out, "\n{BOLD}card{BOLD:#}")?;
         let good = tap.verdict.passed();
@@ -228,7 +215,7 @@ pub fn json(tap: &Tap, options: Options) -> Value {
     let mut exchange = |e: &Exchanged| {
         let decoded = follower.exchange(&e.command, e.answer.as_deref().unwrap_or_default());
         let mut one = decoded.to_json(Duration::from_micros(e.took_us));
-        one["phase"] = e.phase.word().into();
+        one["phase"] = phase_word(e.phase).into();
         one["work_us"] = e.work_us.into();
         one
     };
@@ -243,7 +230,7 @@ pub fn json(tap: &Tap, options: Options) -> Value {
     };
     let chain = &tap.verdict.chain;
     let phases: serde_json::Map<String, Value> =
-        Phase::ALL.into_iter().filter_map(|p| Some((p.word().to_owned(), tap.phase_us(p)?.into()))).collect();
+        tap.phases_us().into_iter().map(|(word, us)| (word.to_owned(), us.into())).collect();
     let open = matches!(tap.decision, Decision::Open { .. });
     json!({
         "decision": if open { "open" } else { "refuse" },

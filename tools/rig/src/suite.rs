@@ -1,10 +1,11 @@
 //! Suites: named cases of a phone, what is wrong with it, what the terminal knows, and what must come of it.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use wavepass_hce::faults::AnyFault;
+use wavepass_hce::faults::{AnyFault, CATALOGUE, Cards, UnknownFault};
+use wavepass_hce::profile::Profile;
 use wavepass_protocol::tap::Reason;
 
 /// The suite for this project's kernel.
@@ -42,6 +43,14 @@ pub enum SuiteError {
         /// What is wrong.
         why: String,
     },
+    /// A cross that cannot be run.
+    #[error("cross {place}: {why}")]
+    Cross {
+        /// Its place in the file, from 1.
+        place: usize,
+        /// What is wrong.
+        why: String,
+    },
     /// More cases than are run.
     #[error("a suite has 1 to {MAX_CASES} cases")]
     Count,
@@ -51,7 +60,7 @@ pub enum SuiteError {
 }
 
 /// A way to the kernel under test.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum WayName {
     /// The kernel and the phone in one process.
@@ -65,6 +74,9 @@ pub enum WayName {
 }
 
 impl WayName {
+    /// Those on which the terminal is this project's.
+    const OWN: [Self; 3] = [Self::Process, Self::Pcscd, Self::Qemu];
+
     /// Its word.
     pub const fn word(self) -> &'static str {
         match self {
@@ -195,7 +207,10 @@ pub struct Suite {
 struct File {
     name: String,
     tap_limit_ms: u32,
+    #[serde(default)]
     case: Vec<Entry>,
+    #[serde(default)]
+    cross: Vec<Cross>,
 }
 
 #[derive(Deserialize)]
@@ -235,6 +250,17 @@ struct Entry {
     why: Option<String>,
 }
 
+/// Each fault of the catalogue on each of these profiles.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Cross {
+    profiles: Words,
+    #[serde(default)]
+    ways: Vec<WayName>,
+    #[serde(default)]
+    why: Option<String>,
+}
+
 impl Suite {
     /// The suite that comes with the rig under this name, or else a file.
     pub fn find(name: &str) -> Result<Self, SuiteError> {
@@ -263,6 +289,10 @@ impl Suite {
             let wrong = |why| SuiteError::Case { place: i + 1, name: entry.name.clone(), why };
             cases.extend(entry.cases().map_err(wrong)?);
         }
+        for (i, cross) in file.cross.iter().enumerate() {
+            let wrong = |why| SuiteError::Cross { place: i + 1, why };
+            cases.extend(cross.cases().map_err(wrong)?);
+        }
         if cases.is_empty() || cases.len() > MAX_CASES {
             return Err(SuiteError::Count);
         }
@@ -282,9 +312,7 @@ impl Entry {
         if let Some(stranger) = self.except.keys().find(|name| !profiles.contains(name)) {
             return Err(format!("`except` names `{stranger}`, which is not among the profiles"));
         }
-        if !self.ways.is_empty() && self.why.is_none() {
-            return Err("a case that is not for all ways says `why`".to_owned());
-        }
+        check_ways(&self.ways, self.why.as_deref())?;
         let faults = self.faults.iter().map(|text| text.parse::<AnyFault>().map_err(|e| e.to_string()));
         let faults = faults.collect::<Result<Vec<_>, _>>()?;
         profiles
@@ -306,6 +334,58 @@ impl Entry {
     }
 }
 
+impl Cross {
+    /// A case for each fault and profile, by faults.
+    fn cases(&self) -> Result<Vec<Case>, String> {
+        check_ways(&self.ways, self.why.as_deref())?;
+        let profiles = self.profiles.list().iter().map(|name| {
+            let profile = Profile::find(name).map_err(|e| format!("{name}: {e}"))?;
+            Ok((name, profile))
+        });
+        let profiles = profiles.collect::<Result<Vec<_>, String>>()?;
+        let mut cases = Vec::with_capacity(CATALOGUE.len() * profiles.len());
+        for entry in CATALOGUE {
+            let fault: AnyFault = entry.example.parse().map_err(|e: UnknownFault| e.to_string())?;
+            let timed = entry.cards == Cards::Timed;
+            let (terminal, ways, why) = if timed { self.timed() } else { self.plain() };
+            cases.extend(profiles.iter().map(|(name, profile)| Case {
+                name: format!("{}: {name}", entry.example),
+                profile: name.to_string(),
+                faults: vec![fault.clone()],
+                terminal,
+                expected: match entry.verdict(profile) {
+                    [] => Expected::Open,
+                    reasons => Expected::Refuse(reasons.to_vec()),
+                },
+                method: None,
+                ways: ways.clone(),
+                why: why.clone(),
+            }));
+        }
+        Ok(cases)
+    }
+
+    fn plain(&self) -> (Terminal, Vec<WayName>, Option<String>) {
+        (Terminal::Plain, self.ways.clone(), self.why.clone())
+    }
+
+    /// For a terminal that times cards.
+    fn timed(&self) -> (Terminal, Vec<WayName>, Option<String>) {
+        let allows = |way: &WayName| self.ways.is_empty() || self.ways.contains(way);
+        let ways = WayName::OWN.into_iter().filter(allows).collect();
+        let why =
+            self.why.clone().unwrap_or_else(|| "what somebody else's kernel knows is its own".to_owned());
+        (Terminal::Timed, ways, Some(why))
+    }
+}
+
+fn check_ways(ways: &[WayName], why: Option<&str>) -> Result<(), String> {
+    if !ways.is_empty() && why.is_none() {
+        return Err("what is not for all ways says `why`".to_owned());
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -316,22 +396,25 @@ mod tests {
     }
 
     #[test]
-    fn the_suite_that_comes_with_the_rig_has_every_profile_and_every_fault() {
+    fn the_suite_that_comes_with_the_rig_has_every_fault_on_every_profile() {
         let suite = Suite::parse(KERNEL).unwrap();
-        assert!(suite.cases.len() >= 60, "{}", suite.cases.len());
-        for profile in wavepass_hce::profile::Profile::names() {
-            assert!(suite.cases.iter().any(|c| c.profile == profile && c.faults.is_empty()), "{profile}");
+        let case = |profile: &str, faults: &[AnyFault]| {
+            suite.cases.iter().find(|case| case.profile == profile && case.faults == faults)
+        };
+        for profile in Profile::names() {
+            assert_eq!(case(profile, &[]).map(|case| &case.expected), Some(&Expected::Open), "{profile}");
+            for entry in CATALOGUE {
+                let faults = [entry.example.parse().unwrap()];
+                let found = case(profile, &faults);
+                assert!(found.is_some(), "{}: {profile}", entry.example);
+            }
         }
-        for entry in wavepass_hce::faults::CATALOGUE {
-            let name = |text: &str| text.split(['=', '@']).next().map(str::to_owned);
-            let kind = |text: &str| match text.split_once('=') {
-                Some((name @ ("broken" | "afl"), value)) => format!("{name}={value}"),
-                _ => name(text).unwrap_or_default(),
-            };
-            let wanted = kind(entry.example);
-            let has = |case: &Case| case.faults.iter().any(|fault| kind(&fault.to_string()) == wanted);
-            assert!(suite.cases.iter().any(has), "{wanted}");
-        }
+        let forged = case("sm2", &["forged-signature".parse().unwrap()]).unwrap();
+        assert_eq!(forged.expected, Expected::Refuse(vec![Reason::AuthenticationFailed]));
+        let older = case("unionpay-older", &["wrong-atc".parse().unwrap()]).unwrap();
+        assert_eq!(older.expected, Expected::Open, "its signature does not cover the counter");
+        let relay = case("house", &["relay=50000".parse().unwrap()]).unwrap();
+        assert_eq!((relay.terminal, relay.expected.words().as_str()), (Terminal::Timed, "relay_suspected"));
     }
 
     #[test]
@@ -352,12 +435,16 @@ mod tests {
         );
         assert_eq!(
             error(&format!("{good}\nways = [\"process\"]")),
-            "case 1 (n): a case that is not for all ways says `why`"
+            "case 1 (n): what is not for all ways says `why`"
         );
         assert!(
             error(&format!("{good}\nexpects = 1")).contains("line 7"),
             "{}",
             error(&format!("{good}\nexpects = 1"))
+        );
+        assert_eq!(
+            error(&format!("{good}\n[[cross]]\nprofiles = \"no-such\"")),
+            "cross 1: no-such: there is no profile `no-such`; `phone list --profiles` lists them, and a path may be given"
         );
         assert_eq!(
             error("profiles = [\"house\", \"house\"]\nexpect = \"open\""),

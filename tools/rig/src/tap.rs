@@ -7,9 +7,9 @@ use crate::terminal::Terminal;
 use crate::verdict::Verdict;
 use crate::way::Way;
 use std::time::Instant;
-use wavepass_kernel::{Decision, Kernel, Lost, Step, TapInput, Work};
-use wavepass_protocol::apdu::PPSE;
+use wavepass_kernel::{Decision, Fate, Kernel, Lost, Phase, Step, TapInput, Work};
 use wavepass_protocol::ecc::P256Verifier;
+use wavepass_protocol::select::Aid;
 use wavepass_protocol::tap::Reason;
 use wavepass_protocol::token::{Expiry, Token};
 
@@ -21,69 +21,25 @@ pub fn kernel() -> Box<RigKernel> {
     Box::new(Kernel::new(P256Verifier))
 }
 
-/// A part of the exchange.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Phase {
-    /// SELECT of the directory.
-    Directory,
-    /// SELECT of an application.
-    Application,
-    /// The timed exchange against relays.
-    Relay,
-    /// GET PROCESSING OPTIONS.
-    Options,
-    /// READ RECORD.
-    Records,
-    /// INTERNAL AUTHENTICATE.
-    Authenticate,
-    /// GENERATE AC.
-    Cryptogram,
-}
-
-impl Phase {
-    /// All, in their order.
-    pub const ALL: [Self; 7] = [
-        Self::Directory,
-        Self::Application,
-        Self::Relay,
-        Self::Options,
-        Self::Records,
-        Self::Authenticate,
-        Self::Cryptogram,
-    ];
-
-    /// Its word in machine output.
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Directory => "directory",
-            Self::Application => "application",
-            Self::Relay => "relay",
-            Self::Options => "options",
-            Self::Records => "records",
-            Self::Authenticate => "authenticate",
-            Self::Cryptogram => "cryptogram",
-        }
-    }
-
-    /// The part to which a command belongs; chained answers and repetitions stay in the part before.
-    fn of(command: &[u8], before: Self) -> Self {
-        match command.get(..2) {
-            Some([0x00, 0xA4]) if command.windows(PPSE.len()).any(|part| part == PPSE) => Self::Directory,
-            Some([0x00, 0xA4]) => Self::Application,
-            Some([0x80, 0xEA]) => Self::Relay,
-            Some([0x80, 0xA8]) => Self::Options,
-            Some([0x00, 0xB2]) => Self::Records,
-            Some([0x00, 0x88]) => Self::Authenticate,
-            Some([0x80, 0xAE]) => Self::Cryptogram,
-            _ => before,
-        }
+/// A phase's word in output.
+pub const fn phase_word(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Directory => "directory",
+        Phase::Application => "application",
+        Phase::Timed => "relay",
+        Phase::Options => "options",
+        Phase::Record(_) => "records",
+        Phase::Authenticate => "authenticate",
+        Phase::Cryptogram => "cryptogram",
+        // A command is always for something.
+        _ => "over",
     }
 }
 
 /// One command and what came of it.
 #[derive(Clone)]
 pub struct Exchanged {
-    /// Where in the exchange.
+    /// What the command was for.
     pub phase: Phase,
     /// The command.
     pub command: Vec<u8>,
@@ -125,6 +81,8 @@ pub struct Tap {
     pub verdict: Verdict,
     /// What is known of the card.
     pub known: Known,
+    /// The applications that both sides know, in the order in which they are tried, and what became of each.
+    pub choices: Vec<(Aid, Fate)>,
     /// Why the card gave no further answer, where the exchange broke off.
     pub lost: Option<Lost>,
     /// From the first command to the decision, microseconds, modelled delays included.
@@ -132,11 +90,17 @@ pub struct Tap {
 }
 
 impl Tap {
-    /// The card's time and the kernel's in a part of the exchange, microseconds; none where it did not come to it.
-    pub fn phase_us(&self, phase: Phase) -> Option<u64> {
-        let mut taken = self.exchanges.iter().filter(|e| e.phase == phase).map(|e| e.took_us).peekable();
-        taken.peek()?;
-        Some(taken.sum())
+    /// The card's time in each part of the exchange, microseconds, in the order in which the parts began.
+    pub fn phases_us(&self) -> Vec<(&'static str, u64)> {
+        let mut phases: Vec<(&'static str, u64)> = Vec::new();
+        for exchanged in &self.exchanges {
+            let word = phase_word(exchanged.phase);
+            match phases.iter_mut().find(|(known, _)| *known == word) {
+                Some((_, us)) => *us += exchanged.took_us,
+                None => phases.push((word, exchanged.took_us)),
+            }
+        }
+        phases
     }
 
     /// The kernel's own time, microseconds.
@@ -165,7 +129,6 @@ pub fn tap(
     let input = TapInput { start_us, ..input };
     let config = &terminal.config;
     let mut exchanges = Vec::new();
-    let mut phase = Phase::Directory;
     let mut next = command(kernel.begin(config, input));
     let mut lost_by = None;
     if next.is_some()
@@ -176,7 +139,7 @@ pub fn tap(
         next = None;
     }
     while let Some(sent) = next {
-        phase = Phase::of(&sent, phase);
+        let phase = kernel.phase();
         let before_us = way.now_us();
         let mut answer = way.exchange(&sent);
         let now_us = way.now_us();
@@ -226,7 +189,8 @@ pub fn tap(
         cid: facts.cid,
     };
     let verdict = Verdict::of(&facts, decision, &exchanges, terminal, input);
-    Tap { exchanges, decision, verdict, known, lost: lost_by, total_us }
+    let choices = kernel.choices().collect();
+    Tap { exchanges, decision, verdict, known, choices, lost: lost_by, total_us }
 }
 
 fn command(step: Step<'_>) -> Option<Vec<u8>> {

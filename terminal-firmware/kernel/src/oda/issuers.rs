@@ -7,7 +7,7 @@ use super::Context;
 use crate::limits::MAX_ISSUERS;
 use sha2::{Digest, Sha256};
 use wavepass_protocol::ecc::PublicKey;
-use wavepass_protocol::lists::{CaKey, Suite};
+use wavepass_protocol::lists::CaKey;
 use wavepass_protocol::rsa::{Exponent, MAX_MODULUS};
 use wavepass_protocol::time::Date;
 use wavepass_protocol::token::Token;
@@ -26,26 +26,6 @@ pub(crate) enum IssuerKey {
     },
     #[cfg(feature = "sm2")]
     Sm2(wavepass_protocol::sm2::PublicKey),
-}
-
-impl IssuerKey {
-    pub(crate) const fn suite(&self) -> Suite {
-        match self {
-            Self::P256(_) => Suite::P256,
-            Self::Rsa { .. } => Suite::Rsa,
-            #[cfg(feature = "sm2")]
-            Self::Sm2(_) => Suite::Sm2,
-        }
-    }
-
-    pub(crate) fn bits(&self) -> u16 {
-        match self {
-            Self::Rsa { modulus, .. } => modulus.len() as u16 * 8,
-            Self::P256(_) => 256,
-            #[cfg(feature = "sm2")]
-            Self::Sm2(_) => 256,
-        }
-    }
 }
 
 /// What a verified issuer certificate says.

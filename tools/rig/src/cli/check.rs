@@ -21,6 +21,7 @@ use wavepass_protocol::time::Date;
 Examples:
   rig check kernel                                   in this process; needs no reader
   rig check kernel --way process --way pcscd --report report.md --junit report.xml
+  rig check --merge a.json b.json --report report.md what --json printed before, side by side
   rig check kernel --timing                          what a virtual reader and a tap cost
   rig check my.toml --command './my-kernel --reader \"$RIG_READER\"'
 
@@ -36,6 +37,9 @@ pub(super) struct CheckArgs {
     /// Somebody else's kernel, in front of the virtual reader of pcscd
     #[arg(long, value_name = "COMMAND", conflicts_with = "way")]
     command: Option<String>,
+    /// Put what --json printed of earlier runs side by side instead of running anything
+    #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with_all = ["way", "command", "only", "timing"])]
+    merge: Vec<PathBuf>,
     /// Only cases whose names hold this text
     #[arg(long, value_name = "TEXT")]
     only: Option<String>,
@@ -78,6 +82,9 @@ enum Way {
 const TIMED_TAPS: usize = 50;
 
 pub(super) fn run(args: &CheckArgs) -> Result<bool, String> {
+    if !args.merge.is_empty() {
+        return merge(args);
+    }
     let mut suite = Suite::find(&args.suite).map_err(|e| format!("{}: {e}", args.suite))?;
     if let Some(text) = &args.only {
         suite.cases.retain(|case| case.name.contains(text));
@@ -124,12 +131,34 @@ pub(super) fn run(args: &CheckArgs) -> Result<bool, String> {
         }
         reports.push(report);
     }
-    write(args, &reports)?;
-    let passed = reports.iter().all(Report::passed);
+    end(args, &reports)
+}
+
+/// Writes what was asked for; true if everything passed.
+fn end(args: &CheckArgs, reports: &[Report]) -> Result<bool, String> {
+    write(args, reports)?;
     if args.json {
-        println!("{}", json(&reports));
+        println!("{}", report::to_json(reports));
     }
-    Ok(passed)
+    Ok(reports.iter().all(Report::passed))
+}
+
+/// Puts reports of runs before side by side.
+fn merge(args: &CheckArgs) -> Result<bool, String> {
+    let mut reports = Vec::new();
+    for path in &args.merge {
+        let wrong = |e: &dyn std::fmt::Display| format!("{}: {e}", path.display());
+        let text = std::fs::read_to_string(path).map_err(|e| wrong(&e))?;
+        reports.extend(report::from_json(&text).map_err(|e| wrong(&e))?);
+    }
+    let reports = report::merge(reports).map_err(|e| e.to_string())?;
+    if reports.is_empty() {
+        return Err("there is nothing in these reports".to_owned());
+    }
+    if !args.json {
+        reports.iter().for_each(tell);
+    }
+    end(args, &reports)
 }
 
 /// Authorities of a folder, or new ones that are forgotten.
@@ -176,25 +205,6 @@ fn write(args: &CheckArgs, reports: &[Report]) -> Result<(), String> {
         save(path, report::junit(reports).map_err(|e| e.to_string())?)?;
     }
     Ok(())
-}
-
-fn json(reports: &[Report]) -> serde_json::Value {
-    use crate::report::Outcome;
-    let one = |report: &Report| {
-        let failures = report.rows.iter().filter_map(|row| Some((row.case.clone(), row.complaint()?.into())));
-        serde_json::json!({
-            "way": report.way.word(),
-            "passed": report.count(|o| matches!(o, Outcome::Passed(_))),
-            "failed": report.count(|o| matches!(o, Outcome::Failed(_))),
-            "not_tried": report.count(|o| matches!(o, Outcome::NotTried(_))),
-            "skipped": report.count(|o| matches!(o, Outcome::Skipped(_))),
-            "complaints": failures.collect::<serde_json::Map<_, _>>(),
-        })
-    };
-    serde_json::json!({
-        "suite": reports.first().map(|report| report.suite.as_str()),
-        "ways": reports.iter().map(one).collect::<Vec<_>>(),
-    })
 }
 
 #[cfg(feature = "pcsc")]

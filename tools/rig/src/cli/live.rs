@@ -86,7 +86,7 @@ pub(super) fn watch(source: &Source) -> Result<bool, String> {
         {
             let way = &mut connect(source, &readers, &name, PATIENCE)?;
             let tap = over(source, &terminal, way)?;
-            tell(&tap, &terminal, source)?;
+            tell(&tap, source)?;
         }
         readers.wait(&name, false, PATIENCE).map_err(|e| e.to_string())?;
     }
@@ -98,14 +98,14 @@ pub(super) fn watch(_: &Source) -> Result<bool, String> {
 }
 
 /// Tells what came of a tap.
-pub(super) fn tell(tap: &Tap, terminal: &Terminal, source: &Source) -> Result<(), String> {
+pub(super) fn tell(tap: &Tap, source: &Source) -> Result<(), String> {
     let options = Options { numbers: source.show_numbers };
     if source.json {
         println!("{}", show::json(tap, options));
         return Ok(());
     }
     let mut text = String::new();
-    show::summary(&mut text, tap, terminal, options).map_err(|e| e.to_string())?;
+    show::summary(&mut text, tap, options).map_err(|e| e.to_string())?;
     anstream::print!("{text}");
     if !options.numbers && opens(tap) {
         anstream::println!("{DIM}--show-numbers shows the whole number and every byte{DIM:#}");

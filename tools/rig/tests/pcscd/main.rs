@@ -84,9 +84,8 @@ fn every_profile_and_fault_gets_its_decision_through_a_real_pcscd() {
     let output = rig(&["check", "kernel", "--way", "process", "--way", "pcscd", "--json"]);
     assert!(output.status.success(), "{}", text(&output));
     let json: Value = serde_json::from_slice(&output.stdout).unwrap();
-    println!("{json}");
     assert_eq!(json["ways"][1]["way"], "pcscd");
-    assert!(json["ways"][1]["passed"].as_u64().unwrap() >= 60);
+    assert!(json["ways"][1]["passed"].as_u64().unwrap() >= 350);
 }
 
 #[test]
@@ -137,7 +136,7 @@ fn a_reader_that_is_not_there_is_named() {
 #[test]
 fn somebody_else_s_kernel_is_judged_by_what_it_says() {
     let _alone = alone();
-    let only = "a card past its last month is refused: house";
+    let only = "expired: house";
     let check = |command: &str| rig(&["check", "kernel", "--only", only, "--command", command]);
     assert!(check("echo \"a line before\"; echo refuse expired").status.success());
     let lax = check("test \"$RIG_READER\" = 'Virtual PCD 00 00' && echo open");
