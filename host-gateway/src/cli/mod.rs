@@ -142,7 +142,7 @@ pub(crate) enum StoreCommand {
     /// Open, fill, show and list e-accounts of the embedded bank.
     Account(bank::cli::AccountArgs),
     /// Look at and change the deny list.
-    Deny(lists::cli::DenyArgs),
+    Deny(lists::cli::deny::DenyArgs),
     /// Close a service day: charges, sealed into a batch.
     CloseDay(clearing::cli::CloseDayArgs),
     /// Deduct the charges of a closed day from the e-accounts.
@@ -285,7 +285,7 @@ pub(crate) async fn run_store_command(
         StoreCommand::Gate(args) => gates::cli::run(args, app, user).await?,
         StoreCommand::Token(args) => tokens::cli::run(args, app, user).await?,
         StoreCommand::Account(args) => bank::cli::run(args, app, user).await?,
-        StoreCommand::Deny(args) => lists::cli::run(args, app, user).await?,
+        StoreCommand::Deny(args) => lists::cli::deny::run(args, app, user).await?,
         StoreCommand::CloseDay(args) => clearing::cli::close_day(args, app, user).await?,
         StoreCommand::Deduct(args) => clearing::cli::deduct(args, app, user).await?,
         StoreCommand::Settle(args) => clearing::cli::settle(args, app, user).await?,
