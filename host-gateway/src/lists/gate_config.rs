@@ -500,6 +500,15 @@ mod tests {
     }
 
     #[test]
+    fn the_guide_s_example_is_sound() {
+        let guide = include_str!("../../../docs/operating.md");
+        let mut examples = guide.split("```toml\n").map(|rest| rest.split("```").next().unwrap());
+        let example = examples.find(|text| text.starts_with("utc_offset")).unwrap();
+        let config = parse("operating.md", example).unwrap();
+        assert_eq!((config.relay, config.applications.len()), (Some(RELAY), 2));
+    }
+
+    #[test]
     fn differences_have_the_file_s_names() {
         let new = GateConfig { relay: Some(RELAY), passback_ms: 1, ..default_config() };
         assert_eq!(differences(&default_config(), &new), ["passback", "relay"]);
