@@ -133,10 +133,8 @@ pub(crate) async fn run(args: ServeArgs, config: Config) -> Result<(), CommandEr
 /// A new house's gates trust its own bank. Later changes are an operator's.
 async fn adopt_ca_keys(app: &App) -> Result<(), CommandError> {
     let mut tx = app.store.begin().await?;
-    if lists::ca_keys_in(&mut tx).await?.is_empty() {
-        lists::set_ca_keys_in(&mut tx, &app.bank.ca_keys()).await?;
-        tx.commit().await?;
-    }
+    lists::adopt_ca_keys_in(&mut tx, &app.bank.ca_keys()).await?;
+    tx.commit().await?;
     Ok(())
 }
 

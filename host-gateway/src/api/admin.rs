@@ -51,6 +51,9 @@ pub struct Gates {
 pub struct CommandBody {
     /// Arguments, without the program's name.
     pub args: Vec<String>,
+    /// The text of the file that the command reads.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
 }
 
 /// What a command printed, and the files that its caller is to write.
@@ -142,7 +145,7 @@ async fn command(
     Json(body): Json<CommandBody>,
 ) -> Result<Json<CommandAnswer>, ApiError> {
     let command = cli::parse_store_command(&body.args).map_err(|e| ApiError::bad_request("command", e))?;
-    let outcome = cli::run_store_command(command, &app, &user).await;
+    let outcome = cli::run_store_command(command, &app, &user, body.text.as_deref()).await;
     let Output { text, warnings, files } =
         outcome.map_err(|e| ApiError::bad_request("command_failed", e.to_string()))?;
     let files = files.into_iter().map(|f| (f.path, crate::store::sql::hex(&f.bytes))).collect();

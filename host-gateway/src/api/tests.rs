@@ -270,6 +270,7 @@ async fn no_note_name_or_user_may_hold_a_cards_number() {
     for args in [
         &["deny", "add", "--token", &key, "--note", &note][..],
         &["deny", "remove", "--token", &key, "--note", &note],
+        &["revocation", "add", "--rid", "A000000333", "--index", "08", "--serial", "000001", "--note", &note],
         &["account", "open", number],
         &["token", "issue", "--account", number, "--out", "p.json"],
         &["token", "issue", "--account", "A", "--category", number, "--out", "p.json"],

@@ -1,7 +1,7 @@
 //! The command line: `wavepass-gateway serve | keys | gate | token | deny | import | …`.
 //!
 //! A command that needs the store takes the data folder itself, or, where a gateway runs on it, has that gateway run
-//! the command and prints what it answers. Files are written here, by the caller, never by the gateway.
+//! the command and prints what it answers. Files are read and written here, by the caller, never by the gateway.
 
 mod app;
 mod import;
@@ -14,7 +14,7 @@ use out_file::Reserved;
 use crate::config::{Config, ConfigError, Overrides};
 use crate::keys::{self, Passphrase, PassphraseArgs, Role};
 use crate::store::{Store, StoreError};
-use crate::{bank, clearing, gates, lists, serve, tokens};
+use crate::{bank, clearing, gates, input, lists, serve, tokens};
 use clap::{Args, Parser, Subcommand};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -144,7 +144,13 @@ pub(crate) enum StoreCommand {
     /// Open, fill, show and list e-accounts of the embedded bank.
     Account(bank::cli::AccountArgs),
     /// Look at and change the deny list.
-    Deny(lists::cli::DenyArgs),
+    Deny(lists::cli::deny::DenyArgs),
+    /// Show, check and set how gates work.
+    GateConfig(lists::cli::gate_config::GateConfigArgs),
+    /// Revoke issuer certificates, lift and list revocations.
+    Revocation(lists::cli::revocation::RevocationArgs),
+    /// List, add and remove CA keys: whose cards gates take.
+    CaKey(lists::cli::ca_key::CaKeyArgs),
     /// Close a service day: charges, sealed into a batch.
     CloseDay(clearing::cli::CloseDayArgs),
     /// Deduct the charges of a closed day from the e-accounts.
@@ -162,6 +168,15 @@ impl StoreCommand {
         match self {
             Self::Gate(args) => args.output(),
             Self::Token(args) => args.output(),
+            _ => None,
+        }
+    }
+
+    /// The file that the command reads.
+    fn input(&self) -> Option<&std::path::Path> {
+        match self {
+            Self::GateConfig(args) => args.input(),
+            Self::CaKey(args) => args.input(),
             _ => None,
         }
     }
@@ -192,6 +207,11 @@ pub fn main_from(args: impl Iterator<Item = OsString>) -> ExitCode {
 
 fn run(cli: Cli, args: &[OsString]) -> Result<(), CommandError> {
     // These need neither store nor configuration.
+    if let Command::Store(StoreCommand::GateConfig(args)) = &cli.command
+        && let Some(file) = args.check()
+    {
+        return lists::cli::gate_config::check(file)?.deliver();
+    }
     let command = match cli.command {
         Command::Keys(args) => return keys::cli::run(args)?.deliver(),
         Command::Price(args) => return clearing::tariff_cli::price(args)?.deliver(),
@@ -201,7 +221,7 @@ fn run(cli: Cli, args: &[OsString]) -> Result<(), CommandError> {
         }
         command => command,
     };
-    crate::input::user(&cli.common.user).map_err(|e| format!("--user: {e}"))?;
+    input::user(&cli.common.user).map_err(|e| format!("--user: {e}"))?;
     let config = cli.common.load()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let outcome = match command {
@@ -223,10 +243,12 @@ async fn on_store(
 ) -> Result<Output, CommandError> {
     // Before anything is entered: a gate without its file would have to be commissioned anew.
     let reserved = command.output().map(Reserved::take).transpose()?;
+    // Read here and not by a gateway that runs: it may work in another folder, as another user.
+    let text = command.input().map(read_input).transpose()?;
     let outcome = match open_here(&config, &PassphraseArgs::default()).await? {
-        None => remote::command(&config, args, user).await,
+        None => remote::command(&config, args, text, user).await,
         Some(app) => {
-            let outcome = run_store_command(command, &app, user).await;
+            let outcome = run_store_command(command, &app, user, text.as_deref()).await;
             app.store.close().await;
             outcome
         }
@@ -241,6 +263,10 @@ fn filled(mut output: Output, reserved: Option<Reserved>) -> Result<Output, Comm
         reserved.fill(&file.bytes)?;
     }
     Ok(output)
+}
+
+fn read_input(path: &std::path::Path) -> Result<String, CommandError> {
+    Ok(input::read_text(path, input::MAX_CONFIG).map_err(|e| format!("{}: {e}", path.display()))?)
 }
 
 /// Opens the application on the data folder; `None` where another process owns it.
@@ -285,17 +311,21 @@ pub(crate) fn parse_store_command(args: &[String]) -> Result<StoreCommand, Strin
     }
 }
 
-/// Runs a store command in the process that owns the data folder.
+/// Runs a store command in the process that owns the data folder; `text` is that of the file it reads, if it reads one.
 pub(crate) async fn run_store_command(
     command: StoreCommand,
     app: &App,
     user: &str,
+    text: Option<&str>,
 ) -> Result<Output, CommandError> {
     let output = match command {
         StoreCommand::Gate(args) => gates::cli::run(args, app, user).await?,
         StoreCommand::Token(args) => tokens::cli::run(args, app, user).await?,
         StoreCommand::Account(args) => bank::cli::run(args, app, user).await?,
-        StoreCommand::Deny(args) => lists::cli::run(args, app, user).await?,
+        StoreCommand::Deny(args) => lists::cli::deny::run(args, app, user).await?,
+        StoreCommand::GateConfig(args) => lists::cli::gate_config::run(args, app, user, text).await?,
+        StoreCommand::Revocation(args) => lists::cli::revocation::run(args, app, user).await?,
+        StoreCommand::CaKey(args) => lists::cli::ca_key::run(args, app, user, text).await?,
         StoreCommand::CloseDay(args) => clearing::cli::close_day(args, app, user).await?,
         StoreCommand::Deduct(args) => clearing::cli::deduct(args, app, user).await?,
         StoreCommand::Settle(args) => clearing::cli::settle(args, app, user).await?,

@@ -14,10 +14,15 @@ use zeroize::Zeroizing;
 /// Longer than any command takes.
 const PATIENCE: Duration = Duration::from_secs(600);
 
-/// Has the running gateway run a command line.
-pub(super) async fn command(config: &Config, args: &[OsString], user: &str) -> Result<Output, CommandError> {
+/// Has the running gateway run a command line; `text` is that of the file it reads, if it reads one.
+pub(super) async fn command(
+    config: &Config,
+    args: &[OsString],
+    text: Option<String>,
+    user: &str,
+) -> Result<Output, CommandError> {
     let texts: Option<Vec<String>> = args.iter().skip(1).map(|a| a.to_str().map(str::to_owned)).collect();
-    let body = CommandBody { args: texts.ok_or("arguments must be valid Unicode")? };
+    let body = CommandBody { args: texts.ok_or("arguments must be valid Unicode")?, text };
     let answer: CommandAnswer = post(config, "/v1/admin/command", &body, user).await?;
     let mut output = Output { text: answer.text, warnings: answer.warnings, ..Output::default() };
     for (path, hex) in answer.files {

@@ -7,13 +7,18 @@
 pub mod cli;
 mod denied;
 pub mod deny;
+mod file;
+pub mod gate_config;
+pub mod key_file;
 mod published;
 mod registry;
 
+pub use file::FileError;
 pub use published::{Outgoing, Published};
 pub use registry::{
-    MAX_CA_KEYS, ca_keys_in, config_in, default_config, revocations_in, revoke_in, set_ca_keys_in,
-    set_config_in,
+    MAX_CA_KEYS, RevocationRow, add_ca_keys_in, adopt_ca_keys_in, ca_keys_in, change_config_in, config_in,
+    default_config, lift_in, remove_ca_key_in, revocations_in, revoke_in, set_ca_keys_in, set_config_in,
+    suite_word,
 };
 
 use crate::keys::{AtRestError, ClearingKeys};
@@ -38,13 +43,27 @@ pub enum ListsError {
     #[error("{0}")]
     Format(ListError),
     /// More entries than gates have room for.
-    #[error("more than {most} {what}")]
+    #[error("a gate holds at most {most} {what}")]
     TooMany {
         /// Of what.
         what: &'static str,
         /// The limit.
         most: usize,
     },
+    /// CA keys that are too long together.
+    #[error("the CA keys take {bytes} bytes together, and a gate holds at most {most}")]
+    Room {
+        /// What they take.
+        bytes: usize,
+        /// The limit.
+        most: usize,
+    },
+    /// A configuration by which a gate cannot work.
+    #[error(transparent)]
+    Config(#[from] wavepass_kernel::ConfigError),
+    /// A note that is too long.
+    #[error("a note has at most {} bytes", deny::MAX_NOTE)]
+    Note,
     /// No salt was found under which no good token is hit.
     #[error("no salt leaves every good token off the deny list")]
     Salt,
@@ -201,15 +220,10 @@ async fn plain_content(
 ) -> Result<Option<Made>, ListsError> {
     let mut content = Vec::new();
     match kind {
-        Kind::CaKeys => {
-            for key in ca_keys_in(conn).await? {
-                append(&mut content, &key.as_ca_key())?;
-            }
-            format::check_ca_keys(&content)?;
-        }
+        Kind::CaKeys => content = registry::ca_key_content(&ca_keys_in(conn).await?)?,
         Kind::Revocations => {
-            for revocation in revocations_in(conn).await? {
-                append(&mut content, &revocation)?;
+            for row in revocations_in(conn).await? {
+                append(&mut content, &row.revocation)?;
             }
         }
         Kind::Config => content = registry::encode(&config_in(conn).await?)?,
@@ -247,5 +261,7 @@ fn content_of(issue: &[u8]) -> Result<&[u8], ListsError> {
     Ok(issue.get(PREFIX..).ok_or(ListError::Length)?)
 }
 
+#[cfg(test)]
+mod gate_tests;
 #[cfg(test)]
 mod tests;

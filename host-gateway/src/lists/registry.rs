@@ -1,16 +1,23 @@
 //! What the CA key, revocation and configuration lists are made from.
 
-use super::ListsError;
+use super::deny::MAX_NOTE;
+use super::{ListsError, append, gate_config};
 use crate::keys::OwnedCaKey;
-use crate::store::StoreError;
+use crate::store::{Audit, StoreError, audit_in, sql};
+use sha2::{Digest, Sha256};
 use sqlx::{Row, SqliteConnection};
+use wavepass_hce::hex;
 use wavepass_hce::issue::{HOUSE_AID, RSA_CREDIT_AID, RSA_DEBIT_AID, RSA_QUASI_CREDIT_AID};
-use wavepass_protocol::lists::{Application, GateConfig, ListError, MAX_REVOCATIONS, Revocation, Suite};
+use wavepass_protocol::lists::{
+    Application, GateConfig, ListError, MAX_ISSUE, MAX_REVOCATIONS, PREFIX, Revocation, Suite, check_ca_keys,
+};
+use wavepass_protocol::time::UnixMs;
 
 /// The most CA keys that are published: a gate keeps them in memory.
 pub const MAX_CA_KEYS: usize = 32;
 
-const fn suite_word(suite: Suite) -> &'static str {
+/// The word for a suite, in the store and on screens.
+pub const fn suite_word(suite: Suite) -> &'static str {
     match suite {
         Suite::P256 => "p256",
         Suite::Rsa => "rsa",
@@ -44,10 +51,82 @@ pub async fn set_ca_keys_in(conn: &mut SqliteConnection, keys: &[OwnedCaKey]) ->
         .execute(&mut *conn)
         .await?;
     }
-    if ca_keys_in(conn).await?.len() > MAX_CA_KEYS {
+    let keys = ca_keys_in(conn).await?;
+    if keys.len() > MAX_CA_KEYS {
         return Err(ListsError::TooMany { what: "CA keys", most: MAX_CA_KEYS });
     }
+    ca_key_content(&keys).map(drop)
+}
+
+/// The content of a CA key list; an error if no gate would take it.
+pub(super) fn ca_key_content(keys: &[OwnedCaKey]) -> Result<Vec<u8>, ListsError> {
+    const MOST: usize = MAX_ISSUE - PREFIX;
+    let mut content = Vec::new();
+    for key in keys {
+        append(&mut content, &key.as_ca_key())?;
+    }
+    check_ca_keys(&content)?;
+    if content.len() > MOST {
+        return Err(ListsError::Room { bytes: content.len(), most: MOST });
+    }
+    Ok(content)
+}
+
+/// Gives a house that has no CA key its own bank's. Its gates would take no card otherwise.
+pub async fn adopt_ca_keys_in(conn: &mut SqliteConnection, own: &[OwnedCaKey]) -> Result<(), ListsError> {
+    if ca_keys_in(conn).await?.is_empty() {
+        set_ca_keys_in(conn, own).await?;
+    }
     Ok(())
+}
+
+/// Enters CA keys as [`set_ca_keys_in`] does, in somebody's name; those that were not there just so.
+pub async fn add_ca_keys_in(
+    conn: &mut SqliteConnection,
+    keys: &[OwnedCaKey],
+    by: &str,
+    now: UnixMs,
+) -> Result<Vec<OwnedCaKey>, ListsError> {
+    let before = ca_keys_in(conn).await?;
+    let new: Vec<_> = keys.iter().filter(|key| !before.contains(key)).cloned().collect();
+    set_ca_keys_in(conn, &new).await?;
+    for key in &new {
+        let detail = format!("{}, check value {}", suite_word(key.suite), hex::encode(&key.check_value));
+        let subject = subject(&key.rid, key.index);
+        audit_in(
+            conn,
+            &Audit { at: now, user: by, action: "ca_key.add", subject: &subject, detail: &detail },
+        )
+        .await?;
+    }
+    Ok(new)
+}
+
+/// Takes a CA key away; false if there was none.
+pub async fn remove_ca_key_in(
+    conn: &mut SqliteConnection,
+    (rid, index, suite): (&[u8; 5], u8, Suite),
+    by: &str,
+    now: UnixMs,
+) -> Result<bool, ListsError> {
+    let done = sqlx::query("DELETE FROM ca_keys WHERE rid = ? AND key_index = ? AND suite = ?")
+        .bind(rid.as_slice())
+        .bind(index)
+        .bind(suite_word(suite))
+        .execute(&mut *conn)
+        .await?;
+    let removed = done.rows_affected() > 0;
+    if removed {
+        let (subject, detail) = (subject(rid, index), suite_word(suite));
+        audit_in(conn, &Audit { at: now, user: by, action: "ca_key.remove", subject: &subject, detail })
+            .await?;
+    }
+    Ok(removed)
+}
+
+/// A CA key, as the audit log names it.
+fn subject(rid: &[u8; 5], index: u8) -> String {
+    format!("{} {index:02X}", hex::encode(rid))
 }
 
 /// Every CA key, by RID, index and suite.
@@ -71,33 +150,105 @@ pub async fn ca_keys_in(conn: &mut SqliteConnection) -> Result<Vec<OwnedCaKey>, 
         .collect()
 }
 
-/// Revokes issuer certificates.
-pub async fn revoke_in(conn: &mut SqliteConnection, revocations: &[Revocation]) -> Result<(), ListsError> {
-    for revocation in revocations {
-        sqlx::query("INSERT OR IGNORE INTO revocations (rid, key_index, serial) VALUES (?, ?, ?)")
-            .bind(revocation.rid.as_slice())
-            .bind(revocation.index)
-            .bind(revocation.serial.as_slice())
-            .execute(&mut *conn)
-            .await?;
+/// Revokes an issuer certificate; false if it was revoked already, and then it stays as it was.
+pub async fn revoke_in(
+    conn: &mut SqliteConnection,
+    revocation: &Revocation,
+    by: &str,
+    note: &str,
+    now: UnixMs,
+) -> Result<bool, ListsError> {
+    if note.len() > MAX_NOTE {
+        return Err(ListsError::Note);
+    }
+    let done = sqlx::query(
+        "INSERT OR IGNORE INTO revocations (rid, key_index, serial, since_ms, by, note) VALUES (?, ?, ?, ?, ?, ?)",
+    )
+    .bind(revocation.rid.as_slice())
+    .bind(revocation.index)
+    .bind(revocation.serial.as_slice())
+    .bind(sql::ms(now))
+    .bind(by)
+    .bind(note)
+    .execute(&mut *conn)
+    .await?;
+    if done.rows_affected() == 0 {
+        return Ok(false);
     }
     if revocations_in(conn).await?.len() > MAX_REVOCATIONS {
         return Err(ListsError::TooMany { what: "revocations", most: MAX_REVOCATIONS });
     }
-    Ok(())
+    audit_revocation(conn, "revocation.add", revocation, by, note, now).await?;
+    Ok(true)
+}
+
+/// Lifts a revocation; false if there was none.
+pub async fn lift_in(
+    conn: &mut SqliteConnection,
+    revocation: &Revocation,
+    by: &str,
+    note: &str,
+    now: UnixMs,
+) -> Result<bool, ListsError> {
+    if note.len() > MAX_NOTE {
+        return Err(ListsError::Note);
+    }
+    let done = sqlx::query("DELETE FROM revocations WHERE rid = ? AND key_index = ? AND serial = ?")
+        .bind(revocation.rid.as_slice())
+        .bind(revocation.index)
+        .bind(revocation.serial.as_slice())
+        .execute(&mut *conn)
+        .await?;
+    let lifted = done.rows_affected() > 0;
+    if lifted {
+        audit_revocation(conn, "revocation.remove", revocation, by, note, now).await?;
+    }
+    Ok(lifted)
+}
+
+async fn audit_revocation(
+    conn: &mut SqliteConnection,
+    action: &str,
+    revocation: &Revocation,
+    by: &str,
+    note: &str,
+    at: UnixMs,
+) -> Result<(), StoreError> {
+    let subject =
+        format!("{} {}", subject(&revocation.rid, revocation.index), hex::encode(&revocation.serial));
+    audit_in(conn, &Audit { at, user: by, action, subject: &subject, detail: note }).await
+}
+
+/// A revocation, and who made it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RevocationRow {
+    /// Which issuer certificate.
+    pub revocation: Revocation,
+    /// Since when; 0 where it was not noted.
+    pub since: UnixMs,
+    /// Who did it.
+    pub by: String,
+    /// Anything more.
+    pub note: String,
 }
 
 /// Every revocation, in order.
-pub async fn revocations_in(conn: &mut SqliteConnection) -> Result<Vec<Revocation>, ListsError> {
+pub async fn revocations_in(conn: &mut SqliteConnection) -> Result<Vec<RevocationRow>, ListsError> {
     let damaged = || StoreError::Damaged { what: "revocation" };
     let rows =
         sqlx::query("SELECT * FROM revocations ORDER BY rid, key_index, serial").fetch_all(conn).await?;
     rows.iter()
         .map(|row| {
-            Ok(Revocation {
-                rid: row.try_get::<&[u8], _>("rid")?.try_into().map_err(|_| damaged())?,
-                index: row.try_get("key_index")?,
-                serial: row.try_get::<&[u8], _>("serial")?.try_into().map_err(|_| damaged())?,
+            Ok(RevocationRow {
+                revocation: Revocation {
+                    rid: row.try_get::<&[u8], _>("rid")?.try_into().map_err(|_| damaged())?,
+                    index: row.try_get("key_index")?,
+                    serial: row.try_get::<&[u8], _>("serial")?.try_into().map_err(|_| damaged())?,
+                },
+                // Written from a UnixMs, never negative.
+                since: UnixMs(row.try_get::<i64, _>("since_ms")?.unsigned_abs()),
+                by: row.try_get("by")?,
+                note: row.try_get("note")?,
             })
         })
         .collect()
@@ -105,13 +256,39 @@ pub async fn revocations_in(conn: &mut SqliteConnection) -> Result<Vec<Revocatio
 
 /// Sets how gates work.
 pub async fn set_config_in(conn: &mut SqliteConnection, config: &GateConfig) -> Result<(), ListsError> {
-    let content = encode(config)?;
-    GateConfig::parse(&content)?;
+    let content = check_config(config)?;
     sqlx::query("INSERT INTO gate_config (only, content) VALUES (1, ?) ON CONFLICT (only) DO UPDATE SET content = excluded.content")
         .bind(content)
         .execute(conn)
         .await?;
     Ok(())
+}
+
+/// Sets how gates work, in somebody's name. Gives what has changed, by the names of the operator's file.
+pub async fn change_config_in(
+    conn: &mut SqliteConnection,
+    config: &GateConfig,
+    by: &str,
+    now: UnixMs,
+) -> Result<Vec<&'static str>, ListsError> {
+    let changed = gate_config::differences(&config_in(conn).await?, config);
+    if !changed.is_empty() {
+        set_config_in(conn, config).await?;
+        let hash = hex::encode(&Sha256::digest(encode(config)?)[..8]);
+        let detail = format!("{}; sha256 {hash}", changed.join(", "));
+        let line = Audit { at: now, user: by, action: "config.set", subject: "gates", detail: &detail };
+        audit_in(conn, &line).await?;
+    }
+    Ok(changed)
+}
+
+/// Checks a configuration as a gate does; gives the content of its list.
+pub(super) fn check_config(config: &GateConfig) -> Result<Vec<u8>, ListsError> {
+    let content = encode(config)?;
+    GateConfig::parse(&content)?;
+    // Network and operator are each gate's own.
+    wavepass_kernel::Config::new(config, [0; 4], 0)?;
+    Ok(content)
 }
 
 /// How gates work; [`default_config`] where nothing was set.

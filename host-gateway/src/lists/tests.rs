@@ -1,14 +1,13 @@
 use super::denied::{Denied, salt};
 use super::deny::{Addition, Cause, add_in, causes_in, list_in, remove_in};
 use super::*;
-use crate::keys::TokenKey;
-use crate::keys::{KeyOptions, KeySet};
+use crate::keys::{KeyOptions, KeySet, OwnedCaKey, TokenKey};
 use crate::store::testing::scratch;
 use crate::tokens::{Registration, register_in};
 use rand::SeedableRng;
 use wavepass_protocol::deny::{DenyList, Shape};
 use wavepass_protocol::ecc::{P256Verifier, PublicKey};
-use wavepass_protocol::lists::{GateConfig, HEAD, Revocation, SignedList};
+use wavepass_protocol::lists::{GateConfig, HEAD, Revocation, SignedList, Suite};
 use wavepass_protocol::token::{Expiry, Token};
 
 const NOW: UnixMs = UnixMs(1_795_478_400_000);
@@ -65,7 +64,8 @@ async fn every_list_is_published_once_and_a_gate_verifies_it_under_the_root() {
     let mut tx = store.begin().await.unwrap();
     set_ca_keys_in(&mut tx, &set.bank().ca_keys()).await.unwrap();
     let revocation = Revocation { rid: [0xF0, 0x57, 0x41, 0x56, 0x45], index: 1, serial: [1, 2, 3] };
-    revoke_in(&mut tx, &[revocation, revocation]).await.unwrap();
+    assert!(revoke_in(&mut tx, &revocation, "anna", "", NOW).await.unwrap());
+    assert!(!revoke_in(&mut tx, &revocation, "ben", "again", NOW).await.unwrap());
     add_in(
         &mut tx,
         clearing.as_ref(),
@@ -219,6 +219,57 @@ async fn what_gates_would_refuse_is_not_entered() {
     let config = GateConfig { utc_offset_min: 900, ..default_config() };
     assert!(matches!(set_config_in(&mut tx, &config).await, Err(ListsError::Format(ListError::Content))));
     assert_eq!(config_in(&mut tx).await.unwrap(), default_config());
+    // By the kernel's check, which is part of a gate's.
+    let mut config = default_config();
+    config.applications[1].ttq = [0; 4];
+    assert!(matches!(set_config_in(&mut tx, &config).await, Err(ListsError::Config(_))));
+    assert_eq!(config_in(&mut tx).await.unwrap(), default_config());
+}
+
+fn scheme_key(index: u8) -> OwnedCaKey {
+    let last = wavepass_protocol::time::Date::new(2040, 12, 31).unwrap();
+    OwnedCaKey::new([0xA0, 0, 0, 3, 0x33], index, Suite::Rsa, last, &[0xC7; 248], &[3])
+}
+
+#[tokio::test]
+async fn as_many_revocations_and_ca_keys_as_a_gate_holds_are_entered_and_no_more() {
+    let store = scratch().await;
+    let set = keys(1);
+    let mut tx = store.begin().await.unwrap();
+    let revocation = |n| Revocation { rid: [0xA0, 0, 0, 3, 0x33], index: 8, serial: [0, 0, n] };
+    for n in 0..64 {
+        assert!(revoke_in(&mut tx, &revocation(n), "anna", "lost", NOW).await.unwrap());
+    }
+    tx.commit().await.unwrap();
+    let mut tx = store.begin().await.unwrap();
+    let refused = revoke_in(&mut tx, &revocation(64), "anna", "", NOW).await.unwrap_err();
+    assert_eq!(refused.to_string(), "a gate holds at most 64 revocations");
+    drop(tx);
+
+    let mut tx = store.begin().await.unwrap();
+    adopt_ca_keys_in(&mut tx, &set.bank().ca_keys()).await.unwrap();
+    let fitting: Vec<_> = (0..13).map(scheme_key).collect();
+    assert_eq!(add_ca_keys_in(&mut tx, &fitting, "anna", NOW).await.unwrap(), fitting);
+    assert!(add_ca_keys_in(&mut tx, &fitting, "anna", NOW).await.unwrap().is_empty());
+    tx.commit().await.unwrap();
+    let mut tx = store.begin().await.unwrap();
+    let refused = add_ca_keys_in(&mut tx, &[scheme_key(13)], "anna", NOW).await.unwrap_err();
+    assert!(matches!(refused, ListsError::Room { most: 3876, .. }), "{refused}");
+    drop(tx);
+
+    // What was refused is not there, and what is there is published.
+    let mut tx = store.begin().await.unwrap();
+    assert_eq!(revocations_in(&mut tx).await.unwrap().len(), 64);
+    assert_eq!(ca_keys_in(&mut tx).await.unwrap().len(), 14);
+    let issued = publish(&mut tx, set.clearing().as_ref(), NOW).await.unwrap();
+    assert_eq!(issued.len(), 4);
+    let audit: i64 = sqlx::query_scalar(
+        "SELECT count(*) FROM audit_log WHERE user = 'anna' AND action IN ('revocation.add', 'ca_key.add')",
+    )
+    .fetch_one(&mut *tx)
+    .await
+    .unwrap();
+    assert_eq!(audit, 64 + 13);
 }
 
 #[tokio::test]

@@ -352,7 +352,7 @@ async fn the_commands_issue_suspend_and_show_at_the_gates_list() {
     let house = House::new().await;
     let app = &house.app;
     let token = |line: &str| cli::run(parse(line), app, "anna");
-    let deny = |line: &str| crate::lists::cli::run(parse(line), app, "anna");
+    let deny = |line: &str| crate::lists::cli::deny::run(parse(line), app, "anna");
     crate::bank::cli::run(parse("open a1"), app, "anna").await.unwrap();
     let issued = token("issue --account a1 --out phone.json --expiry 2031-05").await.unwrap();
     let phone = PhoneFile::from_json(std::str::from_utf8(&issued.files[0].bytes).unwrap()).unwrap();

@@ -202,7 +202,9 @@ fn publish(town: &Town, lists: &Lists) {
             sqlx::query(table).execute(&mut db).await.unwrap();
         }
         set_ca_keys_in(&mut db, &keys).await.unwrap();
-        revoke_in(&mut db, &revoked).await.unwrap();
+        for issuer in &revoked {
+            revoke_in(&mut db, issuer, "test", "", UnixMs(MORNING.0)).await.unwrap();
+        }
         set_config_in(&mut db, &lists.config).await.unwrap();
         db.close().await.unwrap();
     });

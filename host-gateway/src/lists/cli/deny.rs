@@ -1,9 +1,9 @@
 //! `wavepass-gateway deny`: add to, remove from, list and check the deny list.
 
-use super::deny::{self, Addition, Cause, DenyRow};
 use crate::cli::{App, CommandError, Output};
 use crate::input::no_number;
 use crate::keys::{ClearingKeys, TokenKey};
+use crate::lists::deny::{self, Addition, Cause, DenyRow};
 use crate::tokens::cli::{parse_key, parse_month};
 use clap::{Args, Subcommand};
 use std::fmt::{self, Write};
