@@ -20,6 +20,7 @@ const BEARER: &str = "bearer";
         admin::lists,
         admin::publish,
         admin::gates,
+        admin::deny_state,
         super::healthz,
         super::readyz,
         super::metrics

@@ -287,3 +287,21 @@ async fn no_note_name_or_user_may_hold_a_cards_number() {
     assert_eq!(house.count("SELECT count(*) FROM audit_log").await, 0);
     assert_eq!(house.count("SELECT count(*) FROM bank_accounts").await, 0);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_is_denied_by_the_table_and_by_the_gates_own_look_up() {
+    let (house, _server, http) = serving().await;
+    let key = house.register(&Card::new(1)).await.to_hex();
+    let path = format!("/v1/deny/{key}");
+    house.app.publish_lists().await.unwrap();
+    let free = json!({"token": key, "causes": [], "refused_at_gates": false});
+    assert_eq!(http.admin("GET", &path, None).await, (200, free));
+    let args = json!({"args": ["deny", "add", "--token", key, "--cause", "lost"]});
+    assert_eq!(http.admin("POST", "/v1/admin/command", Some(args)).await.0, 200);
+    let denied = json!({"token": key, "causes": ["lost"], "refused_at_gates": true});
+    assert_eq!(http.admin("GET", &path, None).await, (200, denied));
+    let stranger = "00".repeat(16);
+    let unknown = json!({"token": stranger, "causes": [], "refused_at_gates": null});
+    assert_eq!(http.admin("GET", &format!("/v1/deny/{stranger}"), None).await, (200, unknown));
+    assert_eq!(http.admin("GET", "/v1/deny/12", None).await.0, 400);
+}
