@@ -227,3 +227,23 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), DataError> {
     drop(file);
     fs::rename(&part, path).map_err(DataError::at(path))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand::{RngExt, SeedableRng};
+
+    #[test]
+    fn a_file_is_read_back_as_it_was_written_to_the_last_bit_of_a_number() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("rates.json");
+        let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(1);
+        // The first of them lost its last bit to a reader that rounds as it goes.
+        let mut rates = vec![1_106.798_843_270_361_9, 0.0, f64::MIN_POSITIVE, f64::MAX];
+        rates.extend((0..10_000).map(|_| rng.random_range(0.0..100_000.0)));
+
+        write_json(&path, &rates).unwrap();
+        let read: Vec<f64> = read_json(&path).unwrap();
+        assert!(read.iter().map(|rate| rate.to_bits()).eq(rates.iter().map(|rate| rate.to_bits())));
+    }
+}
