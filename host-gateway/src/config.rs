@@ -50,7 +50,7 @@ pub enum ConfigError {
 pub struct Config {
     /// The data folder: database, lock, admin token.
     pub data: PathBuf,
-    /// `sqlite:PATH` or a path.
+    /// `sqlite:PATH`, a path, or `postgres://USER@HOST/DATABASE`.
     pub database: String,
     /// Where the key files are.
     pub keys: PathBuf,

@@ -20,6 +20,8 @@ pub mod reconcile;
 pub mod risk;
 pub mod serve;
 pub mod settlement;
+#[cfg(test)]
+mod side_by_side;
 pub mod store;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -209,6 +209,9 @@ impl Server {
             tokio::spawn(link::serve(link_parts(&app), link, stopping.clone())),
             tokio::spawn(serve_http),
         ];
+        if app.store.is_shared() {
+            tasks.push(tokio::spawn(neighbours(app.clone(), stopping.clone())));
+        }
         if app.clock.driven().is_none() {
             tasks.push(tokio::spawn(rounds(app.clone(), stopping)));
         }
@@ -258,6 +261,22 @@ fn link_parts(app: &App) -> LinkParts {
         clock: app.clock.clone(),
         limits: app.config.file.link.clone(),
         news: app.news(),
+    }
+}
+
+/// Where other gateways may work on the same database: takes over, every second, the lists that they published and the
+/// gates that they commissioned or retired.
+async fn neighbours(app: App, mut stop: watch::Receiver<bool>) {
+    let mut every = tokio::time::interval(Duration::from_secs(1));
+    every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = stop.wait_for(|stop| *stop) => return,
+            _ = every.tick() => {}
+        }
+        if let Err(error) = app.take_over().await {
+            tracing::warn!(%error, "what other gateways have changed is not known");
+        }
     }
 }
 

@@ -6,7 +6,8 @@ use crate::config::{Config, Overrides};
 use crate::gates::{self, NewGate};
 use crate::intake::sealer::Sealer;
 use crate::keys::{KeyOptions, KeySet, TokenKey};
-use crate::store::testing::{Scratch, scratch};
+use crate::store::db::query;
+use crate::store::testing::{Scratch, scratch, scratch_on_postgres};
 use crate::tokens::{self, Registration};
 use rand::SeedableRng;
 use rand_chacha::ChaCha20Rng;
@@ -30,6 +31,20 @@ impl House {
     /// A house without gates or tokens, its clock at [`MORNING`].
     pub(crate) async fn new() -> Self {
         Self::with("").await
+    }
+
+    /// The same on PostgreSQL, where others may stand beside it.
+    pub(crate) async fn on_postgres() -> Self {
+        let scratch = scratch_on_postgres().await;
+        let app = app_over(&scratch, "").await;
+        Self { app, scratch }
+    }
+
+    /// Another gateway on the same database, with a data folder of its own and the same keys.
+    pub(crate) async fn beside(&self) -> Self {
+        let scratch = self.scratch.beside().await;
+        let app = app_over(&scratch, "").await;
+        Self { app, scratch }
     }
 
     /// The same, configured.
@@ -100,12 +115,12 @@ impl House {
 
     /// One number out of the store.
     pub(crate) async fn count(&self, sql: &'static str) -> i64 {
-        sqlx::query_scalar(sql).fetch_one(self.app.store.pool()).await.unwrap()
+        query(sql).scalar(self.app.store.pool()).await.unwrap()
     }
 
     /// A column of text out of the store.
     pub(crate) async fn texts(&self, sql: &'static str) -> Vec<String> {
-        sqlx::query_scalar(sql).fetch_all(self.app.store.pool()).await.unwrap()
+        query(sql).column(self.app.store.pool()).await.unwrap()
     }
 }
 

@@ -5,21 +5,38 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use wavepass_gateway::intake::sealer::Sealer;
 use wavepass_gateway::serve::Running;
 use wavepass_protocol::tap::{Entry, Outcome, Passage};
 use wavepass_protocol::time::UnixMs;
+use wavepass_test_postgres::{Options, Server};
 
 struct House {
     dir: tempfile::TempDir,
+    /// The URL of its database, where that is not a file in its folder.
+    database: Option<String>,
+}
+
+/// The server of this run's databases, with `WAVEPASS_TEST_STORE=postgres` in the environment.
+fn postgres() -> Option<&'static Server> {
+    static SERVER: OnceLock<Option<Server>> = OnceLock::new();
+    let start = || match std::env::var("WAVEPASS_TEST_STORE").as_deref() {
+        // Over TCP, as in a house.
+        Ok("postgres") => Some(Server::start(Options { tcp: true, ..Options::default() }).unwrap()),
+        Ok("sqlite") | Err(_) => None,
+        Ok(other) => panic!("WAVEPASS_TEST_STORE is {other}; it is sqlite or postgres"),
+    };
+    SERVER.get_or_init(start).as_ref()
 }
 
 impl House {
     /// A data folder with key files.
     fn new() -> Self {
-        let house = Self { dir: tempfile::tempdir().unwrap() };
+        let database = postgres().map(|server| server.url(&server.new_database().unwrap()));
+        let house = Self { dir: tempfile::tempdir().unwrap(), database };
         for more in [&["root"][..], &["bank"], &["clearing", "--root", "keys/root.key"]] {
             house.says(&[&["keys", "init", "--dir", "keys", "--role"], more].concat());
         }
@@ -36,6 +53,7 @@ impl House {
         command
             .env("WAVEPASS_DATA", self.dir.path())
             .env("WAVEPASS_PASSPHRASE", "correct horse battery staple");
+        command.envs(self.database.iter().map(|url| ("WAVEPASS_DATABASE", url)));
         command
     }
 
@@ -499,10 +517,14 @@ fn misuse_is_told_from_failure() {
     let house = House::new();
     assert_eq!(house.run(&["fly"]).status.code(), Some(2));
     assert_eq!(house.run(&["--help"]).status.code(), Some(0));
-    let out = house.run(&["--database", "postgres://u:p@host/db", "gate", "list"]);
-    let message = String::from_utf8_lossy(&out.stderr).into_owned();
-    assert_eq!(out.status.code(), Some(1));
-    assert!(message.contains("postgres:") && !message.contains("u:p"), "{message}");
+    for (url, told) in
+        [("mysql://u:p@host/db", "mysql:"), ("postgres://u:p@127.0.0.1:1/db", "db at 127.0.0.1:1")]
+    {
+        let out = house.run(&["--database", url, "gate", "list"]);
+        let message = String::from_utf8_lossy(&out.stderr).into_owned();
+        assert_eq!(out.status.code(), Some(1));
+        assert!(message.contains(told) && !message.contains("u:p"), "{message}");
+    }
     let out = house.run(&["import", "/nowhere"]);
     assert_eq!(out.status.code(), Some(1));
 }

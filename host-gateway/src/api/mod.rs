@@ -19,6 +19,7 @@ pub use extract::{Json, Path, Query};
 pub use taps::{Batch, BatchAnswer, EntryVerdict};
 
 use crate::cli::App;
+use crate::store::db::query;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::StatusCode;
@@ -95,9 +96,6 @@ async fn healthz() -> &'static str {
 #[utoipa::path(get, path = "/readyz", responses(
     (status = 200, content_type = "text/plain", body = String), (status = 503, body = ErrorBody)))]
 async fn readyz(State(app): State<App>) -> Result<&'static str, ApiError> {
-    sqlx::query("SELECT 1")
-        .execute(app.store.pool())
-        .await
-        .map_err(|_| ApiError::unavailable("the store"))?;
+    query("SELECT 1").execute(app.store.pool()).await.map_err(|_| ApiError::unavailable("the store"))?;
     Ok("ready\n")
 }

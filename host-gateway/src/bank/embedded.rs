@@ -6,14 +6,14 @@
 
 use std::collections::HashMap;
 
+use crate::store::db::{Conn, One, query, read_many, write_many};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
-use sqlx::{AssertSqlSafe, Row, SqliteConnection};
 use wavepass_fares::{Fen, Overflow};
 
 use super::{Answer, AttemptId, BankConnector, BankError, Decline, DeductionRequest, Reply, StatementLine};
-use crate::store::{Store, StoreError, sql};
+use crate::store::{Store, StoreError};
 
 /// The most requests in one call: one transaction of the writer, a few milliseconds.
 pub const MAX_REQUESTS: usize = 10_000;
@@ -180,43 +180,31 @@ pub struct EAccount {
 }
 
 /// Opens accounts in the caller's transaction; one that is there already stays as it is.
-pub async fn open_in(conn: &mut SqliteConnection, accounts: &[NewAccount]) -> Result<(), AccountError> {
-    let full = sql::chunk(2);
-    for chunk in accounts.chunks(full) {
-        let values = vec!["(?,?,'open',0)"; chunk.len()].join(",");
-        let text = format!(
-            "INSERT OR IGNORE INTO bank_accounts (account_id, class, state, balance_fen) VALUES {values}"
-        );
-        let mut query = sqlx::query(AssertSqlSafe(text)).persistent(chunk.len() == full);
-        for account in chunk {
-            query = query.bind(&account.account_id).bind(account.class.number());
-        }
-        query.execute(&mut *conn).await?;
-    }
+pub async fn open_in(conn: &mut Conn, accounts: &[NewAccount]) -> Result<(), AccountError> {
+    let text =
+        "INSERT INTO bank_accounts (account_id, class, state, balance_fen) VALUES ?? ON CONFLICT DO NOTHING";
+    let rows = accounts.iter().map(|a| (&a.account_id, a.class.number(), AccountState::Open.as_str(), 0));
+    write_many(conn, text, rows).await?;
     Ok(())
 }
 
 /// Freezes, closes or opens an account again.
 pub async fn set_state_in(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     account_id: &str,
     state: AccountState,
 ) -> Result<(), AccountError> {
-    let done = sqlx::query("UPDATE bank_accounts SET state = ? WHERE account_id = ?")
+    let changed = query("UPDATE bank_accounts SET state = ? WHERE account_id = ?")
         .bind(state.as_str())
         .bind(account_id)
         .execute(conn)
         .await?;
-    if done.rows_affected() == 1 { Ok(()) } else { Err(AccountError::Unknown(account_id.to_owned())) }
+    if changed == 1 { Ok(()) } else { Err(AccountError::Unknown(account_id.to_owned())) }
 }
 
 /// Fills accounts from their owners' bound accounts, in the caller's transaction. A deposit whose name came before
 /// moves nothing. One that is refused refuses them all.
-pub async fn deposit_in(
-    conn: &mut SqliteConnection,
-    limits: &Limits,
-    deposits: &[Deposit],
-) -> Result<(), AccountError> {
+pub async fn deposit_in(conn: &mut Conn, limits: &Limits, deposits: &[Deposit]) -> Result<(), AccountError> {
     let keys: Vec<(&str, &[u8])> =
         deposits.iter().map(|d| (d.account_id.as_str(), d.name.as_bytes())).collect();
     let mut answered = answers_in(conn, &keys).await?;
@@ -253,50 +241,32 @@ pub async fn deposit_in(
 }
 
 /// Accounts by name; `None` for a name that there is not.
-pub async fn find_in(
-    conn: &mut SqliteConnection,
-    names: &[&str],
-) -> Result<Vec<Option<EAccount>>, StoreError> {
+pub async fn find_in(conn: &mut Conn, names: &[&str]) -> Result<Vec<Option<EAccount>>, StoreError> {
     let book = Book::load(conn, names).await?;
     Ok(names.iter().map(|&name| book.accounts.get(name).cloned()).collect())
 }
 
 /// A page of accounts by name, from the one after `after`.
-pub async fn page_in(
-    conn: &mut SqliteConnection,
-    after: &str,
-    limit: u32,
-) -> Result<Vec<EAccount>, StoreError> {
-    let names: Vec<String> = sqlx::query_scalar(
-        "SELECT account_id FROM bank_accounts WHERE account_id > ? ORDER BY account_id LIMIT ?",
-    )
-    .bind(after)
-    .bind(limit)
-    .fetch_all(&mut *conn)
-    .await?;
+pub async fn page_in(conn: &mut Conn, after: &str, limit: u32) -> Result<Vec<EAccount>, StoreError> {
+    let names: Vec<String> =
+        query("SELECT account_id FROM bank_accounts WHERE account_id > ? ORDER BY account_id LIMIT ?")
+            .bind(after)
+            .bind(limit)
+            .column(&mut *conn)
+            .await?;
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     Ok(find_in(conn, &names).await?.into_iter().flatten().collect())
 }
 
 type Answered = HashMap<(String, Vec<u8>), (Fen, String)>;
 
-async fn answers_in(conn: &mut SqliteConnection, keys: &[(&str, &[u8])]) -> Result<Answered, StoreError> {
+async fn answers_in(conn: &mut Conn, keys: &[(&str, &[u8])]) -> Result<Answered, StoreError> {
     let mut answered = HashMap::new();
-    let full = sql::chunk(2);
-    for chunk in keys.chunks(full) {
-        let text = format!(
-            "SELECT a.account_id, a.entry, a.amount_fen, a.answer FROM (VALUES {}) AS v CROSS JOIN bank_answers AS a \
-             ON a.account_id = v.column1 AND a.entry = v.column2",
-            sql::rows(chunk.len(), 2)
-        );
-        let mut query = sqlx::query(AssertSqlSafe(text)).persistent(chunk.len() == full);
-        for &(account_id, entry) in chunk {
-            query = query.bind(account_id).bind(entry);
-        }
-        for row in query.fetch_all(&mut *conn).await? {
-            let key = (row.try_get(0)?, row.try_get(1)?);
-            answered.insert(key, (Fen(row.try_get(2)?), row.try_get(3)?));
-        }
+    let text = "SELECT a.account_id, a.entry, a.amount_fen, a.answer FROM (VALUES ??) AS v CROSS JOIN bank_answers AS a \
+                WHERE a.account_id = v.column1 AND a.entry = v.column2";
+    for row in read_many(conn, text, keys.iter().copied()).await? {
+        let key = (row.try_get(0)?, row.try_get(1)?);
+        answered.insert(key, (Fen(row.try_get(2)?), row.try_get(3)?));
     }
     Ok(answered)
 }
@@ -328,39 +298,29 @@ struct Book {
 }
 
 impl Book {
-    async fn load(conn: &mut SqliteConnection, names: &[&str]) -> Result<Self, StoreError> {
+    async fn load(conn: &mut Conn, names: &[&str]) -> Result<Self, StoreError> {
         let mut accounts = HashMap::with_capacity(names.len());
-        let full = sql::chunk(1);
-        for chunk in names.chunks(full) {
-            let text = format!(
-                "SELECT account_id, class, state, balance_fen, spent_on, day_spent_fen, spent_in, year_spent_fen \
-                 FROM bank_accounts WHERE account_id IN ({})",
-                sql::marks(chunk.len())
-            );
-            let mut query = sqlx::query(AssertSqlSafe(text)).persistent(chunk.len() == full);
-            for &name in chunk {
-                query = query.bind(name);
-            }
-            for row in query.fetch_all(&mut *conn).await? {
-                let account_id: String = row.try_get(0)?;
-                let damaged = StoreError::Damaged { what: "an e-account's class or state" };
-                let (Some(class), Some(state)) =
-                    (Class::from_number(row.try_get(1)?), AccountState::parse(row.try_get(2)?))
-                else {
-                    return Err(damaged);
-                };
-                let account = EAccount {
-                    account_id: account_id.clone(),
-                    class,
-                    state,
-                    balance: Fen(row.try_get(3)?),
-                    spent_on: row.try_get(4)?,
-                    day_spent: Fen(row.try_get(5)?),
-                    spent_in: row.try_get(6)?,
-                    year_spent: Fen(row.try_get(7)?),
-                };
-                accounts.insert(account_id, account);
-            }
+        let text = "SELECT account_id, class, state, balance_fen, spent_on, day_spent_fen, spent_in, year_spent_fen \
+             FROM bank_accounts WHERE account_id IN ??";
+        for row in read_many(conn, text, names.iter().map(|&name| One(name))).await? {
+            let account_id: String = row.try_get(0)?;
+            let damaged = StoreError::Damaged { what: "an e-account's class or state" };
+            let (Some(class), Some(state)) =
+                (Class::from_number(row.try_get(1)?), AccountState::parse(row.try_get(2)?))
+            else {
+                return Err(damaged);
+            };
+            let account = EAccount {
+                account_id: account_id.clone(),
+                class,
+                state,
+                balance: Fen(row.try_get(3)?),
+                spent_on: row.try_get(4)?,
+                day_spent: Fen(row.try_get(5)?),
+                spent_in: row.try_get(6)?,
+                year_spent: Fen(row.try_get(7)?),
+            };
+            accounts.insert(account_id, account);
         }
         Ok(Self { accounts, postings: Vec::new(), answers: Vec::new() })
     }
@@ -384,51 +344,26 @@ impl Book {
         self.answers.push(Given { account_id, entry, service_day, amount, answer });
     }
 
-    async fn write_in(self, conn: &mut SqliteConnection) -> Result<(), StoreError> {
-        let full = sql::chunk(6);
-        for chunk in self.postings.chunks(full) {
-            let text = format!(
-                "INSERT INTO bank_postings (account_id, entry, line, side, amount_fen, at_ms) VALUES {}",
-                sql::rows(chunk.len(), 6)
-            );
-            let mut query = sqlx::query(AssertSqlSafe(text)).persistent(chunk.len() == full);
-            for p in chunk {
-                query = query.bind(&p.account_id).bind(&p.entry[..]).bind(p.line).bind(p.side);
-                query = query.bind(p.amount.0).bind(p.at_ms);
-            }
-            query.execute(&mut *conn).await?;
-        }
-        let full = sql::chunk(5);
-        for chunk in self.answers.chunks(full) {
-            let text = format!(
-                "INSERT INTO bank_answers (account_id, entry, service_day, amount_fen, answer) VALUES {}",
-                sql::rows(chunk.len(), 5)
-            );
-            let mut query = sqlx::query(AssertSqlSafe(text)).persistent(chunk.len() == full);
-            for a in chunk {
-                query = query.bind(&a.account_id).bind(&a.entry[..]).bind(a.service_day);
-                query = query.bind(a.amount.0).bind(a.answer);
-            }
-            query.execute(&mut *conn).await?;
-        }
+    async fn write_in(self, conn: &mut Conn) -> Result<(), StoreError> {
+        let postings = self.postings.iter();
+        let postings =
+            postings.map(|p| (&p.account_id, p.entry.as_slice(), p.line, p.side, p.amount.0, p.at_ms));
+        let text = "INSERT INTO bank_postings (account_id, entry, line, side, amount_fen, at_ms) VALUES ??";
+        write_many(conn, text, postings).await?;
+        let answers = self.answers.iter();
+        let answers =
+            answers.map(|a| (&a.account_id, a.entry.as_slice(), a.service_day, a.amount.0, a.answer));
+        let text = "INSERT INTO bank_answers (account_id, entry, service_day, amount_fen, answer) VALUES ??";
+        write_many(conn, text, answers).await?;
         let touched: std::collections::BTreeSet<&str> =
             self.postings.iter().map(|p| p.account_id.as_str()).collect();
-        let touched: Vec<&EAccount> =
-            touched.into_iter().filter_map(|name| self.accounts.get(name)).collect();
-        let full = sql::chunk(6);
-        for chunk in touched.chunks(full) {
-            let text = format!(
-                "UPDATE bank_accounts SET balance_fen = v.column2, spent_on = v.column3, day_spent_fen = v.column4, \
-                 spent_in = v.column5, year_spent_fen = v.column6 FROM (VALUES {}) AS v WHERE account_id = v.column1",
-                sql::rows(chunk.len(), 6)
-            );
-            let mut query = sqlx::query(AssertSqlSafe(text)).persistent(chunk.len() == full);
-            for a in chunk {
-                query = query.bind(&a.account_id).bind(a.balance.0).bind(a.spent_on).bind(a.day_spent.0);
-                query = query.bind(a.spent_in).bind(a.year_spent.0);
-            }
-            query.execute(&mut *conn).await?;
-        }
+        let touched = touched
+            .into_iter()
+            .filter_map(|name| self.accounts.get(name))
+            .map(|a| (&a.account_id, a.balance.0, a.spent_on, a.day_spent.0, a.spent_in, a.year_spent.0));
+        let text = "UPDATE bank_accounts SET balance_fen = v.column2, spent_on = v.column3, day_spent_fen = v.column4, \
+             spent_in = v.column5, year_spent_fen = v.column6 FROM (VALUES ??) AS v WHERE account_id = v.column1";
+        write_many(conn, text, touched).await?;
         Ok(())
     }
 }
@@ -547,7 +482,7 @@ impl EmbeddedBank {
     ) -> Result<Vec<StatementLine>, BankError> {
         let after = after.map(|id| id.to_bytes().to_vec()).unwrap_or_default();
         // What the postings say, not what was answered: a posting that is missing is a difference.
-        let rows = sqlx::query(
+        let rows = query(
             "SELECT a.entry, p.amount_fen FROM bank_answers AS a INDEXED BY bank_answers_by_day JOIN bank_postings AS p \
              ON p.account_id = a.account_id AND p.entry = a.entry AND p.side = 'transit' \
              WHERE a.answer = 'approved' AND a.service_day = ? AND a.entry > ? ORDER BY a.entry LIMIT ?",
@@ -570,7 +505,7 @@ impl EmbeddedBank {
     }
 
     async fn differences(&self) -> Result<Vec<String>, BankError> {
-        let entries = "SELECT 'entry ' || lower(hex(entry)) || ' sums to ' || SUM(amount_fen) FROM bank_postings \
+        let entries = "SELECT 'entry ' || lower(hex(entry)) || ' sums to ' || SUM(amount_fen) AS t FROM bank_postings \
                        GROUP BY account_id, entry HAVING SUM(amount_fen) <> 0 LIMIT 100";
         let balances = "SELECT 'e-account ' || a.account_id || ' holds ' || a.balance_fen || ', its postings say ' || \
                         COALESCE((SELECT SUM(p.amount_fen) FROM bank_postings AS p \
@@ -579,10 +514,8 @@ impl EmbeddedBank {
                         WHERE p.account_id = a.account_id AND p.side = 'account'), 0) LIMIT 100";
         let mut found = Vec::new();
         for text in [entries, balances] {
-            let lines: Vec<String> = sqlx::query_scalar(text)
-                .fetch_all(self.store.pool())
-                .await
-                .map_err(|e| BankError(e.to_string()))?;
+            let lines: Vec<String> =
+                query(text).column(self.store.pool()).await.map_err(|e| BankError(e.to_string()))?;
             found.extend(lines);
         }
         Ok(found)

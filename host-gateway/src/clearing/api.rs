@@ -1,10 +1,10 @@
 //! HTTP: days, charges, settlements and breaks.
 
+use crate::store::db::{self, Row};
 use axum::Router;
 use axum::extract::State;
 use axum::routing::{get, post};
 use serde::{Deserialize, Serialize};
-use sqlx::Row;
 use utoipa::{IntoParams, ToSchema};
 use wavepass_fares::{Fen, ServiceDay};
 
@@ -291,7 +291,7 @@ async fn charges(
         Some(day) => parse_day(day)?.number(),
         None => i64::MAX,
     };
-    let rows = sqlx::query(
+    let rows = db::query(
         "SELECT c.service_day, c.token_key, c.part, c.amount_fen, c.state, c.attempts, a.reason \
          FROM batches AS b CROSS JOIN charges AS c ON c.service_day = b.service_day AND c.token_key = ?1 AND c.rank = b.rank \
          LEFT JOIN attempts AS a ON a.service_day = c.service_day AND a.token_key = c.token_key AND a.part = c.part \
@@ -303,7 +303,7 @@ async fn charges(
     .bind(parse_limit(query.limit)?)
     .fetch_all(app.store.pool())
     .await?;
-    let charge = |row: &sqlx::sqlite::SqliteRow| -> Result<ChargeRow, ClearingError> {
+    let charge = |row: &Row| -> Result<ChargeRow, ClearingError> {
         Ok(ChargeRow {
             service_day: ServiceDay::from_number(row.try_get(0)?)
                 .map_err(|_| ClearingError::damaged("a charge's service day"))?,
@@ -334,7 +334,7 @@ async fn settlements(
     (status = 200, body = Breaks), (status = 400, body = ErrorBody)))]
 async fn breaks(State(app): State<App>, Query(query): Query<BreaksQuery>) -> Result<Json<Breaks>, ApiError> {
     let day = query.day.as_deref().map(parse_day).transpose()?;
-    let rows = sqlx::query(
+    let rows = db::query(
         "SELECT id, kind, subject, service_day, detail, opened_ms, closed_ms FROM breaks \
          WHERE id > ?1 AND (?2 IS NULL OR service_day = ?2) AND (?3 IS NULL OR kind = ?3) \
          AND (?4 OR closed_ms IS NULL) ORDER BY id LIMIT ?5",
@@ -346,7 +346,7 @@ async fn breaks(State(app): State<App>, Query(query): Query<BreaksQuery>) -> Res
     .bind(parse_limit(query.limit)?)
     .fetch_all(app.store.pool())
     .await?;
-    let row = |row: &sqlx::sqlite::SqliteRow| -> Result<BreakRow, ClearingError> {
+    let row = |row: &Row| -> Result<BreakRow, ClearingError> {
         let service_day: Option<i64> = row.try_get(3)?;
         Ok(BreakRow {
             id: row.try_get(0)?,

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
+use crate::store::db::{Conn, query};
 use serde::Serialize;
-use sqlx::SqliteConnection;
 use wavepass_fares::ServiceDay;
 use wavepass_protocol::time::UnixMs;
 
@@ -42,7 +42,7 @@ struct DenyList {
 }
 
 impl Debtors for DenyList {
-    fn deny<'a>(&'a self, conn: &'a mut SqliteConnection, tokens: &'a [TokenKey]) -> Change<'a> {
+    fn deny<'a>(&'a self, conn: &'a mut Conn, tokens: &'a [TokenKey]) -> Change<'a> {
         Box::pin(async move {
             let addition =
                 |&token_key| Addition { token_key, number: None, cause: Cause::Debt, note: String::new() };
@@ -52,7 +52,7 @@ impl Debtors for DenyList {
         })
     }
 
-    fn release<'a>(&'a self, conn: &'a mut SqliteConnection, tokens: &'a [TokenKey]) -> Change<'a> {
+    fn release<'a>(&'a self, conn: &'a mut Conn, tokens: &'a [TokenKey]) -> Change<'a> {
         Box::pin(async move {
             let entries: Vec<(TokenKey, Cause)> = tokens.iter().map(|&key| (key, Cause::Debt)).collect();
             remove_in(conn, &entries, BY, "the debt is paid", self.now)
@@ -96,9 +96,9 @@ pub async fn publish_tariff(app: &App, user: &str, file: &str, text: &str) -> Re
 
 /// Says of a day that is not closed that it is not.
 async fn closed(app: &App, day: ServiceDay) -> Result<(), ClearingError> {
-    let sealed: i64 = sqlx::query_scalar("SELECT count(*) FROM batches WHERE service_day = ?")
+    let sealed: i64 = query("SELECT count(*) FROM batches WHERE service_day = ?")
         .bind(day.number())
-        .fetch_one(app.store.pool())
+        .scalar(app.store.pool())
         .await?;
     if sealed == 0 { Err(ClearingError::NotClosed { day }) } else { Ok(()) }
 }
@@ -245,8 +245,9 @@ mod tests {
         let found = reconcile(app, "anna", day()).await.unwrap();
         assert!(found.differences.is_empty(), "{found:?}");
         assert!(crate::clearing::report(&app.store, None).await.unwrap().balances().unwrap());
-        let actions =
-            house.texts("SELECT DISTINCT action FROM audit_log WHERE user = 'anna' ORDER BY action").await;
+        let actions = house
+            .texts("SELECT DISTINCT action FROM audit_log WHERE \"user\" = 'anna' ORDER BY action")
+            .await;
         assert_eq!(actions, ["day.close", "day.deduct", "day.reconcile", "day.settle", "tariff.publish"]);
     }
 
@@ -275,7 +276,7 @@ mod tests {
         }
         let stands = house.texts("SELECT text FROM tariffs ORDER BY effective_from").await;
         assert!(stands[0].contains("single_fare_fen = 200") && stands[1].contains("single_fare_fen = 300"));
-        let audited = house.texts("SELECT action || ' ' || subject FROM audit_log ORDER BY rowid").await;
+        let audited = house.texts("SELECT action || ' ' || subject FROM audit_log ORDER BY id").await;
         let expected =
             ["tariff.publish 2026-01-01", "tariff.publish 2026-12-01", "tariff.replace 2026-12-01"];
         assert_eq!(audited, expected);

@@ -4,10 +4,9 @@
 //! (8, big-endian) ‖ amount in fen (8, big-endian). The batch's hash is SHA-256 over `wavepass batch 1` ‖ previous batch's hash (32
 //! bytes, zero for the first) ‖ number ‖ service day ‖ rank ‖ charges ‖ total (8 bytes each, big-endian) ‖ content hash.
 
+use crate::store::db::{Conn, Pool, Row, query};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
-use sqlx::sqlite::SqliteRow;
-use sqlx::{Row, SqliteConnection, SqlitePool};
 use wavepass_fares::{Fen, ServiceDay};
 
 use super::{Clearing, ClearingError};
@@ -55,7 +54,7 @@ pub(super) async fn seal(
         return Ok(Some(sealed));
     }
     if rank > 0 && content.charges == 0 {
-        sqlx::query("DELETE FROM day_close WHERE service_day = ? AND rank = ?")
+        query("DELETE FROM day_close WHERE service_day = ? AND rank = ?")
             .bind(day.number())
             .bind(rank)
             .execute(&mut *tx)
@@ -63,15 +62,15 @@ pub(super) async fn seal(
         tx.commit().await?;
         return Ok(None);
     }
-    let last = sqlx::query("SELECT number, hash FROM batches ORDER BY number DESC LIMIT 1")
+    let last = query("SELECT number, hash FROM batches ORDER BY number DESC LIMIT 1")
         .fetch_optional(&mut *tx)
         .await?;
     let (number, previous) = match last {
-        Some(row) => (row.try_get::<i64, _>(0)? + 1, row.try_get::<Vec<u8>, _>(1)?),
+        Some(row) => (row.try_get::<i64>(0)? + 1, row.try_get::<Vec<u8>>(1)?),
         None => (1, vec![0; 32]),
     };
     let hash = chained(&previous, number, day, rank, &content);
-    sqlx::query(
+    query(
         "INSERT INTO batches (service_day, rank, number, charges, total_fen, previous_hash, hash) VALUES (?, ?, ?, ?, ?, ?, ?)",
     )
     .bind(day.number())
@@ -83,7 +82,7 @@ pub(super) async fn seal(
     .bind(&hash[..])
     .execute(&mut *tx)
     .await?;
-    sqlx::query("UPDATE day_close SET state = 'sealed' WHERE service_day = ? AND rank = ?")
+    query("UPDATE day_close SET state = 'sealed' WHERE service_day = ? AND rank = ?")
         .bind(day.number())
         .bind(rank)
         .execute(&mut *tx)
@@ -104,12 +103,12 @@ fn chained(previous: &[u8], number: i64, day: ServiceDay, rank: i64, content: &C
     hash.finalize().into()
 }
 
-async fn content(pool: &SqlitePool, day: ServiceDay, rank: i64) -> Result<Content, ClearingError> {
+async fn content(pool: &Pool, day: ServiceDay, rank: i64) -> Result<Content, ClearingError> {
     let mut hash = Sha256::new();
     let (mut charges, mut total) = (0_i64, Fen::ZERO);
     let mut after: (Vec<u8>, i64) = (Vec::new(), 0);
     loop {
-        let rows = sqlx::query(
+        let rows = query(
             "SELECT token_key, part, amount_fen FROM charges \
              WHERE service_day = ? AND rank = ? AND (token_key, part) > (?, ?) ORDER BY token_key, part LIMIT ?",
         )
@@ -122,7 +121,7 @@ async fn content(pool: &SqlitePool, day: ServiceDay, rank: i64) -> Result<Conten
         .await?;
         for row in &rows {
             let (part, amount): (i64, i64) = (row.try_get(1)?, row.try_get(2)?);
-            hash.update(row.try_get::<&[u8], _>(0)?);
+            hash.update(row.try_get::<&[u8]>(0)?);
             hash.update(part.to_be_bytes());
             hash.update(amount.to_be_bytes());
             total = total.plus(Fen(amount))?;
@@ -135,7 +134,7 @@ async fn content(pool: &SqlitePool, day: ServiceDay, rank: i64) -> Result<Conten
     }
 }
 
-fn batch(row: &SqliteRow) -> Result<Batch, ClearingError> {
+fn batch(row: &Row) -> Result<Batch, ClearingError> {
     let service_day = ServiceDay::from_number(row.try_get(0)?)
         .map_err(|_| ClearingError::damaged("a batch's service day"))?;
     Ok(Batch {
@@ -151,11 +150,11 @@ fn batch(row: &SqliteRow) -> Result<Batch, ClearingError> {
 
 /// One batch of a day.
 pub(super) async fn find_in(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     day: ServiceDay,
     rank: i64,
 ) -> Result<Option<Batch>, ClearingError> {
-    let row = sqlx::query(
+    let row = query(
         "SELECT service_day, rank, number, charges, total_fen, previous_hash, hash FROM batches \
          WHERE service_day = ? AND rank = ?",
     )
@@ -167,8 +166,8 @@ pub(super) async fn find_in(
 }
 
 /// The batches of a day, by rank.
-pub async fn of_day(pool: &SqlitePool, day: ServiceDay) -> Result<Vec<Batch>, ClearingError> {
-    let rows = sqlx::query(
+pub async fn of_day(pool: &Pool, day: ServiceDay) -> Result<Vec<Batch>, ClearingError> {
+    let rows = query(
         "SELECT service_day, rank, number, charges, total_fen, previous_hash, hash FROM batches \
          WHERE service_day = ? ORDER BY rank",
     )
@@ -180,7 +179,7 @@ pub async fn of_day(pool: &SqlitePool, day: ServiceDay) -> Result<Vec<Batch>, Cl
 
 /// Computes the hashes of a day's batches again and looks whether each goes on from the one before in the chain. One
 /// line of text for each that is not what it was.
-pub async fn verify_batches(pool: &SqlitePool, day: ServiceDay) -> Result<Vec<String>, ClearingError> {
+pub async fn verify_batches(pool: &Pool, day: ServiceDay) -> Result<Vec<String>, ClearingError> {
     let mut found = Vec::new();
     for sealed in of_day(pool, day).await? {
         let content = content(pool, day, sealed.rank).await?;
@@ -191,10 +190,8 @@ pub async fn verify_batches(pool: &SqlitePool, day: ServiceDay) -> Result<Vec<St
                 sealed.charges, sealed.total_fen.0, content.charges, content.total.0
             ));
         }
-        let before: Option<Vec<u8>> = sqlx::query_scalar("SELECT hash FROM batches WHERE number = ?")
-            .bind(number - 1)
-            .fetch_optional(pool)
-            .await?;
+        let before: Option<Vec<u8>> =
+            query("SELECT hash FROM batches WHERE number = ?").bind(number - 1).optional(pool).await?;
         let before = before.unwrap_or_else(|| vec![0; 32]);
         if sql::hex(&before) != sealed.previous_hash {
             found.push(format!("batch {number} does not go on from batch {}", number - 1));

@@ -8,9 +8,9 @@
 
 use std::collections::BTreeMap;
 
+use crate::store::db::{Conn, query, write_many};
 use rayon::prelude::*;
 use serde::Serialize;
-use sqlx::{AssertSqlSafe, Row, SqliteConnection};
 use wavepass_fares::tariff::STANDARD_CATEGORY;
 use wavepass_fares::{
     Category, Fen, Journey, Place, Priced, ServiceDay, Status, TapId, Tariffs, Window, price,
@@ -138,7 +138,7 @@ impl Clearing {
     /// Finds or makes the row that says how far the day's close has come.
     async fn begin(&self, day: ServiceDay, options: CloseOptions) -> Result<Begun, ClearingError> {
         let mut tx = self.store.begin().await?;
-        let last = sqlx::query(
+        let last = query(
             "SELECT rank, state, cursor FROM day_close WHERE service_day = ? ORDER BY rank DESC LIMIT 1",
         )
         .bind(day.number())
@@ -158,7 +158,7 @@ impl Clearing {
             }
             Some(row) => {
                 let rank: i64 = row.try_get(0)?;
-                if row.try_get::<&str, _>(1)? == "pricing" {
+                if row.try_get::<&str>(1)? == "pricing" {
                     return Ok(Begun::Open { rank, cursor: row.try_get(2)? });
                 }
                 if !options.late {
@@ -171,7 +171,7 @@ impl Clearing {
                 rank + 1
             }
         };
-        sqlx::query("INSERT INTO day_close (service_day, rank, state, cursor, forced) VALUES (?, ?, 'pricing', x'', ?)")
+        query("INSERT INTO day_close (service_day, rank, state, cursor, forced) VALUES (?, ?, 'pricing', x'', ?)")
             .bind(day.number())
             .bind(rank)
             .bind(options.force)
@@ -208,7 +208,7 @@ impl Clearing {
         let after = up_to.map_or_else(|| vec![0xFF; 17], |key| key.as_slice().to_vec());
 
         let mut tx = self.store.begin().await?;
-        let moved = sqlx::query(
+        let moved = query(
             "UPDATE day_close SET cursor = ? WHERE service_day = ? AND rank = ? AND state = 'pricing' AND cursor = ?",
         )
         .bind(&after)
@@ -217,7 +217,7 @@ impl Clearing {
         .bind(cursor)
         .execute(&mut *tx)
         .await?;
-        if moved.rows_affected() != 1 {
+        if moved != 1 {
             return Err(ClearingError::Busy { day });
         }
         write_charges_in(&mut tx, day, rank, &changes).await?;
@@ -262,14 +262,13 @@ impl Clearing {
         if self.tariffs.categories().len() == 1 {
             return Ok(BTreeMap::new());
         }
-        let rows = sqlx::query(
-            "SELECT token_key, category FROM tokens WHERE token_key BETWEEN ? AND ? AND category <> ?",
-        )
-        .bind(first.key.as_slice())
-        .bind(last.key.as_slice())
-        .bind(STANDARD_CATEGORY)
-        .fetch_all(self.store.pool())
-        .await?;
+        let rows =
+            query("SELECT token_key, category FROM tokens WHERE token_key BETWEEN ? AND ? AND category <> ?")
+                .bind(first.key.as_slice())
+                .bind(last.key.as_slice())
+                .bind(STANDARD_CATEGORY)
+                .fetch_all(self.store.pool())
+                .await?;
         let mut categories = BTreeMap::new();
         for row in &rows {
             if let Some(category) = self.tariffs.category(row.try_get(1)?) {
@@ -285,12 +284,12 @@ impl Clearing {
         day: ServiceDay,
         force: bool,
     ) -> Result<Vec<CloseSummary>, ClearingError> {
-        let numbers: Vec<i64> = sqlx::query_scalar(
+        let numbers: Vec<i64> = query(
             "SELECT DISTINCT service_day FROM day_close WHERE service_day > ? AND service_day <= ? ORDER BY service_day",
         )
         .bind(day.number())
         .bind(self.tariffs.window(day).end().number())
-        .fetch_all(self.store.pool())
+        .column(self.store.pool())
         .await?;
         // They are closed: whether it was time for that was decided then.
         let options = CloseOptions { now_ms: i64::MAX, force, late: true };
@@ -317,7 +316,7 @@ impl Clearing {
         let last = up_to.map_or_else(|| vec![0xFF; 17], |key| key.as_slice().to_vec());
         let mut booked: BTreeMap<TokenKey, Booked> = BTreeMap::new();
         let mut snapshot = self.store.pool().begin().await?;
-        let charges = sqlx::query(
+        let charges = query(
             "SELECT token_key, SUM(amount_fen), MAX(part) FROM charges \
              WHERE service_day = ? AND token_key > ? AND token_key <= ? GROUP BY token_key",
         )
@@ -344,12 +343,12 @@ enum Begun {
 
 /// The journeys of a day that stand, for tokens after `cursor` up to `last`.
 pub(crate) async fn standing_journeys_in(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     day: ServiceDay,
     cursor: &[u8],
     last: &[u8],
 ) -> Result<Vec<(TokenKey, JourneyRow)>, ClearingError> {
-    let rows = sqlx::query(
+    let rows = query(
         "SELECT token_key, first_key, first_sequence, second_key, second_sequence, from_station, entered_ms, \
          to_station, left_ms, nominal_fen, charged_fen, status FROM journeys \
          WHERE service_day = ? AND token_key > ? AND token_key <= ? AND superseded_by IS NULL",
@@ -364,7 +363,7 @@ pub(crate) async fn standing_journeys_in(
     };
     let mut journeys = Vec::with_capacity(rows.len());
     for row in &rows {
-        let second = match (row.try_get::<Option<&[u8]>, _>(3)?, row.try_get::<Option<i64>, _>(4)?) {
+        let second = match (row.try_get::<Option<&[u8]>>(3)?, row.try_get::<Option<i64>>(4)?) {
             (Some(key), Some(sequence)) => Some((key_id(key)?, sequence)),
             _ => None,
         };
@@ -425,79 +424,58 @@ fn changes(
 }
 
 async fn write_charges_in(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     day: ServiceDay,
     rank: i64,
     changes: &[Change],
 ) -> Result<(), StoreError> {
-    let full = sql::chunk(6);
-    for chunk in changes.chunks(full) {
-        let text = format!(
-            "INSERT INTO charges (service_day, token_key, part, rank, amount_fen, state) VALUES {}",
-            sql::rows(chunk.len(), 6)
-        );
-        let mut query = sqlx::query(AssertSqlSafe(text)).persistent(chunk.len() == full);
-        for c in chunk {
-            // Of nothing, nothing has to be deducted.
-            let state = if c.amount.is_zero() { "deducted" } else { "open" };
-            query = query
-                .bind(day.number())
-                .bind(c.key.as_slice())
-                .bind(c.part)
-                .bind(rank)
-                .bind(c.amount.0)
-                .bind(state);
-        }
-        query.execute(&mut *conn).await?;
-    }
+    let rows = changes.iter().map(|c| {
+        // Of nothing, nothing has to be deducted.
+        let state = if c.amount.is_zero() { "deducted" } else { "open" };
+        (day.number(), c.key.as_slice(), c.part, rank, c.amount.0, state)
+    });
+    let text = "INSERT INTO charges (service_day, token_key, part, rank, amount_fen, state) VALUES ??";
+    write_many(conn, text, rows).await?;
     Ok(())
 }
 
-async fn write_journeys_in(
-    conn: &mut SqliteConnection,
-    day: ServiceDay,
-    changes: &[Change],
-) -> Result<(), StoreError> {
-    for change in changes {
-        for (key, sequence) in &change.superseded {
-            sqlx::query(
-                "UPDATE journeys SET superseded_by = ? WHERE service_day = ? AND token_key = ? AND first_key = ? \
-                 AND first_sequence = ? AND superseded_by IS NULL",
-            )
-            .bind(change.part)
-            .bind(day.number())
-            .bind(change.key.as_slice())
-            .bind(&key[..])
-            .bind(sequence)
-            .execute(&mut *conn)
-            .await?;
-        }
-    }
-    let rows: Vec<(&Change, &JourneyRow)> =
-        changes.iter().flat_map(|c| c.journeys.iter().map(move |j| (c, j))).collect();
-    let full = sql::chunk(14);
-    for chunk in rows.chunks(full) {
-        let text = format!(
-            "INSERT INTO journeys (service_day, token_key, first_key, first_sequence, part, second_key, second_sequence, \
-             from_station, entered_ms, to_station, left_ms, nominal_fen, charged_fen, status) VALUES {}",
-            sql::rows(chunk.len(), 14)
-        );
-        let mut query = sqlx::query(AssertSqlSafe(text)).persistent(chunk.len() == full);
-        for (change, j) in chunk {
-            query = query.bind(day.number()).bind(change.key.as_slice()).bind(&j.first.0[..]).bind(j.first.1);
-            query =
-                query.bind(change.part).bind(j.second.as_ref().map(|s| &s.0[..])).bind(j.second.map(|s| s.1));
-            query = query.bind(j.from.as_deref()).bind(j.entered_ms).bind(j.to.as_deref()).bind(j.left_ms);
-            query = query.bind(j.nominal.0).bind(j.charged.0).bind(j.status.as_str());
-        }
-        query.execute(&mut *conn).await?;
-    }
+async fn write_journeys_in(conn: &mut Conn, day: ServiceDay, changes: &[Change]) -> Result<(), StoreError> {
+    let superseded = changes.iter().flat_map(|change| {
+        let named = change.superseded.iter();
+        named.map(move |(key, sequence)| (change.part, day.number(), change.key.as_slice(), key, *sequence))
+    });
+    let text = "UPDATE journeys SET superseded_by = v.column1 FROM (VALUES ??) AS v \
+                WHERE service_day = v.column2 AND token_key = v.column3 AND first_key = v.column4 \
+                AND first_sequence = v.column5 AND superseded_by IS NULL";
+    write_many(conn, text, superseded).await?;
+    let rows = changes.iter().flat_map(|c| c.journeys.iter().map(move |j| (c, j))).map(|(change, j)| {
+        (
+            day.number(),
+            change.key.as_slice(),
+            &j.first.0,
+            j.first.1,
+            change.part,
+            j.second.as_ref().map(|second| &second.0),
+            j.second.map(|second| second.1),
+            j.from.as_deref(),
+            j.entered_ms,
+            j.to.as_deref(),
+            j.left_ms,
+            j.nominal.0,
+            j.charged.0,
+            j.status.as_str(),
+        )
+    });
+    let text = "INSERT INTO journeys (service_day, token_key, first_key, first_sequence, part, second_key, \
+                second_sequence, from_station, entered_ms, to_station, left_ms, nominal_fen, charged_fen, status) \
+                VALUES ??";
+    write_many(conn, text, rows).await?;
     Ok(())
 }
 
 /// Stations that the tariff lacks are the operator's to look at; the rider is not charged for them.
 async fn write_breaks_in(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     day: ServiceDay,
     value_ms: i64,
     changes: &[Change],

@@ -7,8 +7,8 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use crate::store::db::{Conn, One, Row, query, read_many, write_many};
 use serde::Serialize;
-use sqlx::{AssertSqlSafe, Row, SqliteConnection};
 use wavepass_fares::{Fen, ServiceDay};
 use wavepass_protocol::time::UnixMs;
 
@@ -16,7 +16,7 @@ use super::{Clearing, ClearingError, day_number, token_key};
 use crate::bank::{Answer, AttemptId, Decline, DeductionRequest};
 use crate::keys::TokenKey;
 use crate::ledger::{Account, Entries, Event, Name};
-use crate::store::{Break, StoreError, raise_break_in, sql};
+use crate::store::{Break, StoreError, raise_break_in};
 
 /// Attempts in one call of the bank, and in one transaction here.
 const PAGE: i64 = 4_000;
@@ -117,7 +117,7 @@ impl Clearing {
         state: State,
         after: &Cursor,
     ) -> Result<Vec<Attempt>, ClearingError> {
-        let rows = sqlx::query(
+        let rows = query(
             "SELECT c.token_key, c.part, a.attempt_no, a.account_id, a.amount_fen \
              FROM charges AS c INDEXED BY charges_unfinished JOIN attempts AS a ON a.service_day = c.service_day \
              AND a.token_key = c.token_key AND a.part = c.part AND a.attempt_no = c.attempts \
@@ -131,7 +131,7 @@ impl Clearing {
         .bind(PAGE)
         .fetch_all(self.store.pool())
         .await?;
-        let attempt = |row: &sqlx::sqlite::SqliteRow| -> Result<Attempt, ClearingError> {
+        let attempt = |row: &Row| -> Result<Attempt, ClearingError> {
             let id = AttemptId {
                 service_day: day_number(day),
                 token_key: token_key(row.try_get(0)?)?.0,
@@ -155,7 +155,7 @@ impl Clearing {
     ) -> Result<Vec<Attempt>, ClearingError> {
         let mut tx = self.store.begin().await?;
         // Read inside the writer's transaction, so that two callers never number the same charge.
-        let rows = sqlx::query(
+        let rows = query(
             "SELECT c.token_key, c.part, c.attempts + 1, COALESCE(t.account_id, ''), c.amount_fen \
              FROM charges AS c INDEXED BY charges_unfinished LEFT JOIN tokens AS t ON t.token_key = c.token_key \
              WHERE c.service_day = ? AND c.state = ? AND c.state IN ('open', 'sent', 'in_doubt', 'declined') \
@@ -186,19 +186,13 @@ impl Clearing {
         if attempts.is_empty() {
             return Ok(attempts);
         }
-        let full = sql::chunk(7);
-        for chunk in attempts.chunks(full) {
-            let text = format!(
-                "INSERT INTO attempts (service_day, token_key, part, attempt_no, account_id, amount_fen, state) VALUES {}",
-                sql::rows(chunk.len(), 7)
-            );
-            let mut query = sqlx::query(AssertSqlSafe(text)).persistent(chunk.len() == full);
-            for Attempt { request: r, .. } in chunk {
-                query = query.bind(day.number()).bind(&r.id.token_key[..]).bind(r.id.part).bind(r.id.attempt);
-                query = query.bind(&r.account_id).bind(r.amount.0).bind("sent");
-            }
-            query.execute(&mut *tx).await?;
-        }
+        let rows = attempts.iter().map(|Attempt { request: r, .. }| {
+            let AttemptId { token_key, part, attempt, .. } = &r.id;
+            (day.number(), token_key, *part, *attempt, &r.account_id, r.amount.0, "sent")
+        });
+        let text = "INSERT INTO attempts (service_day, token_key, part, attempt_no, account_id, amount_fen, state) \
+                    VALUES ??";
+        write_many(&mut tx, text, rows).await?;
         let changed: Vec<Changed> = attempts.iter().map(|a| (a.request.id, "sent")).collect();
         set_charges_in(&mut tx, &changed).await?;
         tx.commit().await?;
@@ -262,28 +256,17 @@ impl Clearing {
 
     async fn record_debts_in(
         &self,
-        tx: &mut SqliteConnection,
+        tx: &mut Conn,
         day: ServiceDay,
         outcome: &Outcome,
     ) -> Result<(), ClearingError> {
-        let full = sql::chunk(5);
-        for chunk in outcome.debts.chunks(full) {
-            let values = vec!["(?,?,?,?,?,'open')"; chunk.len()].join(",");
-            let text = format!(
-                "INSERT INTO debts (token_key, service_day, part, amount_fen, reason, state) VALUES {values} \
-                 ON CONFLICT DO UPDATE SET reason = excluded.reason"
-            );
-            let mut query = sqlx::query(AssertSqlSafe(text)).persistent(false);
-            for (id, amount, reason) in chunk {
-                query = query
-                    .bind(&id.token_key[..])
-                    .bind(day.number())
-                    .bind(id.part)
-                    .bind(amount.0)
-                    .bind(*reason);
-            }
-            query.execute(&mut *tx).await?;
-        }
+        let debts = outcome
+            .debts
+            .iter()
+            .map(|(id, amount, reason)| (&id.token_key, day.number(), id.part, amount.0, *reason, "open"));
+        let text = "INSERT INTO debts (token_key, service_day, part, amount_fen, reason, state) VALUES ?? \
+                    ON CONFLICT (token_key, service_day, part) DO UPDATE SET reason = excluded.reason";
+        write_many(tx, text, debts).await?;
         // Nobody can be denied by a key alone that no token is registered under.
         let at = UnixMs(u64::try_from(self.value_ms(day)).unwrap_or(0));
         for key in &outcome.unregistered {
@@ -383,104 +366,66 @@ impl Outcome {
 
 /// Which of these attempts still wait for an answer, and whether the ledger has them in doubt.
 async fn waiting_in(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     day: ServiceDay,
     ids: impl Iterator<Item = AttemptId>,
 ) -> Result<HashMap<AttemptId, bool>, ClearingError> {
-    let ids: Vec<AttemptId> = ids.collect();
-    let mut waiting = HashMap::with_capacity(ids.len());
-    let full = sql::chunk(4);
-    for chunk in ids.chunks(full) {
-        let text = format!(
-            "SELECT a.token_key, a.part, a.attempt_no, a.state FROM (VALUES {}) AS v CROSS JOIN attempts AS a \
-             ON a.service_day = v.column1 AND a.token_key = v.column2 AND a.part = v.column3 \
-             AND a.attempt_no = v.column4 WHERE a.state IN ('sent', 'in_doubt')",
-            sql::rows(chunk.len(), 4)
-        );
-        let mut query = sqlx::query(AssertSqlSafe(text)).persistent(chunk.len() == full);
-        for id in chunk {
-            query = query.bind(day.number()).bind(&id.token_key[..]).bind(id.part).bind(id.attempt);
-        }
-        for row in query.fetch_all(&mut *conn).await? {
-            let id = AttemptId {
-                service_day: day_number(day),
-                token_key: token_key(row.try_get(0)?)?.0,
-                part: row.try_get(1)?,
-                attempt: row.try_get(2)?,
-            };
-            waiting.insert(id, row.try_get::<&str, _>(3)? == "in_doubt");
-        }
+    let mut waiting = HashMap::new();
+    let text = "SELECT a.token_key, a.part, a.attempt_no, a.state FROM (VALUES ??) AS v CROSS JOIN attempts AS a \
+                WHERE a.service_day = v.column1 AND a.token_key = v.column2 AND a.part = v.column3 \
+                AND a.attempt_no = v.column4 AND a.state IN ('sent', 'in_doubt')";
+    let ids = ids.map(|id| (day.number(), id.token_key.to_vec(), id.part, id.attempt));
+    for row in read_many(conn, text, ids).await? {
+        let id = AttemptId {
+            service_day: day_number(day),
+            token_key: token_key(row.try_get(0)?)?.0,
+            part: row.try_get(1)?,
+            attempt: row.try_get(2)?,
+        };
+        waiting.insert(id, row.try_get::<&str>(3)? == "in_doubt");
     }
     Ok(waiting)
 }
 
 async fn set_attempts_in(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     attempts: &[(AttemptId, &'static str, Option<&'static str>)],
 ) -> Result<(), StoreError> {
-    let full = sql::chunk(6);
-    for chunk in attempts.chunks(full) {
-        let text = format!(
-            "UPDATE attempts SET state = v.column5, reason = v.column6 FROM (VALUES {}) AS v \
-             WHERE service_day = v.column1 AND token_key = v.column2 AND part = v.column3 AND attempt_no = v.column4",
-            sql::rows(chunk.len(), 6)
-        );
-        let mut query = sqlx::query(AssertSqlSafe(text)).persistent(chunk.len() == full);
-        for (id, state, reason) in chunk {
-            query = query.bind(id.service_day).bind(&id.token_key[..]).bind(id.part).bind(id.attempt);
-            query = query.bind(*state).bind(*reason);
-        }
-        query.execute(&mut *conn).await?;
-    }
+    let rows = attempts
+        .iter()
+        .map(|(id, state, reason)| (id.service_day, &id.token_key, id.part, id.attempt, *state, *reason));
+    let text = "UPDATE attempts SET state = v.column5, reason = v.column6 FROM (VALUES ??) AS v \
+         WHERE service_day = v.column1 AND token_key = v.column2 AND part = v.column3 AND attempt_no = v.column4";
+    write_many(conn, text, rows).await?;
     Ok(())
 }
 
-async fn set_charges_in(conn: &mut SqliteConnection, charges: &[Changed]) -> Result<(), StoreError> {
-    let full = sql::chunk(5);
-    for chunk in charges.chunks(full) {
-        let text = format!(
-            "UPDATE charges SET state = v.column4, attempts = v.column5 FROM (VALUES {}) AS v \
-             WHERE service_day = v.column1 AND token_key = v.column2 AND part = v.column3",
-            sql::rows(chunk.len(), 5)
-        );
-        let mut query = sqlx::query(AssertSqlSafe(text)).persistent(chunk.len() == full);
-        for (id, state) in chunk {
-            query = query
-                .bind(id.service_day)
-                .bind(&id.token_key[..])
-                .bind(id.part)
-                .bind(*state)
-                .bind(id.attempt);
-        }
-        query.execute(&mut *conn).await?;
-    }
+async fn set_charges_in(conn: &mut Conn, charges: &[Changed]) -> Result<(), StoreError> {
+    let rows = charges.iter().map(|(id, state)| (id.service_day, &id.token_key, id.part, *state, id.attempt));
+    let text = "UPDATE charges SET state = v.column4, attempts = v.column5 FROM (VALUES ??) AS v \
+                WHERE service_day = v.column1 AND token_key = v.column2 AND part = v.column3";
+    write_many(conn, text, rows).await?;
     Ok(())
 }
 
 /// Closes the debts of charges that are paid now. Returns the tokens that owe nothing any more.
 async fn recover_in(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     day: ServiceDay,
     paid: &[AttemptId],
 ) -> Result<Vec<TokenKey>, ClearingError> {
+    let rows = paid.iter().map(|id| (&id.token_key, day.number(), id.part));
+    let text = "UPDATE debts SET state = 'recovered' FROM (VALUES ??) AS v WHERE token_key = v.column1 \
+         AND service_day = v.column2 AND part = v.column3 AND state = 'open' RETURNING token_key";
+    let recovered = read_many(conn, text, rows).await?;
     let mut released = BTreeSet::new();
-    for id in paid {
-        let done = sqlx::query(
-            "UPDATE debts SET state = 'recovered' WHERE token_key = ? AND service_day = ? AND part = ? AND state = 'open'",
-        )
-        .bind(&id.token_key[..])
-        .bind(day.number())
-        .bind(id.part)
-        .execute(&mut *conn)
-        .await?;
-        let left: i64 =
-            sqlx::query_scalar("SELECT count(*) FROM debts WHERE token_key = ? AND state = 'open'")
-                .bind(&id.token_key[..])
-                .fetch_one(&mut *conn)
-                .await?;
-        if done.rows_affected() > 0 && left == 0 {
-            released.insert(TokenKey(id.token_key));
-        }
+    for row in &recovered {
+        released.insert(token_key(row.try_get(0)?)?);
+    }
+    let text = "SELECT DISTINCT token_key FROM debts WHERE state = 'open' AND token_key IN ??";
+    let candidates: Vec<TokenKey> = released.iter().copied().collect();
+    for row in read_many(conn, text, candidates.iter().map(|key| One(key.as_slice()))).await? {
+        released.remove(&token_key(row.try_get(0)?)?);
     }
     Ok(released.into_iter().collect())
 }

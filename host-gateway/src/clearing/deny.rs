@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::pin::Pin;
 
-use sqlx::SqliteConnection;
+use crate::store::db::Conn;
 
 use crate::keys::TokenKey;
 
@@ -18,8 +18,8 @@ pub type Change<'a> = Pin<Box<dyn Future<Output = Result<(), DebtorsError>> + Se
 /// Who keeps debtors off the gates. Both changes are idempotent.
 pub trait Debtors: Send + Sync {
     /// Puts tokens on the list for their debts.
-    fn deny<'a>(&'a self, conn: &'a mut SqliteConnection, tokens: &'a [TokenKey]) -> Change<'a>;
+    fn deny<'a>(&'a self, conn: &'a mut Conn, tokens: &'a [TokenKey]) -> Change<'a>;
 
     /// Takes tokens off that owe nothing any more. Entries for other causes stay.
-    fn release<'a>(&'a self, conn: &'a mut SqliteConnection, tokens: &'a [TokenKey]) -> Change<'a>;
+    fn release<'a>(&'a self, conn: &'a mut Conn, tokens: &'a [TokenKey]) -> Change<'a>;
 }

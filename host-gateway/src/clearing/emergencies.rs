@@ -1,7 +1,7 @@
 //! Reads the emergencies that bear on a service day. What a gate told without knowing the time is left out: intake has
 //! raised a break for it.
 
-use sqlx::{Row, SqlitePool};
+use crate::store::db::{Pool, query};
 use wavepass_fares::{Periods, ServiceDay, Switch, TapId, Tariffs};
 
 use super::ClearingError;
@@ -14,19 +14,19 @@ const SWITCHES: &str = "SELECT key_id, sequence, time_ms, active FROM emergencie
      OR (key_id, sequence) IN (SELECT key_id, MIN(sequence) FROM emergencies WHERE clock > 0 AND time_ms > ?2 GROUP BY key_id))";
 
 pub(super) async fn read_emergencies(
-    pool: &SqlitePool,
+    pool: &Pool,
     tariffs: &Tariffs,
     day: ServiceDay,
 ) -> Result<Periods, ClearingError> {
     let (clock, reach_ms) = (tariffs.clock(), tariffs.maximum_journey_ms());
-    let rows = sqlx::query(SWITCHES)
+    let rows = query(SWITCHES)
         .bind(clock.start_ms(*tariffs.window(day).start()) - reach_ms)
         .bind(clock.end_ms(day) + reach_ms)
         .fetch_all(pool)
         .await?;
     let mut switches = Vec::with_capacity(rows.len());
     for row in &rows {
-        let key = row.try_get::<&[u8], _>(0)?.try_into();
+        let key = row.try_get::<&[u8]>(0)?.try_into();
         let key = key.map_err(|_| ClearingError::damaged("an emergency's key id"))?;
         let id = TapId { key, sequence: row.try_get(1)? };
         switches.push(Switch { id, time_ms: row.try_get(2)?, active: row.try_get(3)? });

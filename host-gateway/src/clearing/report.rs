@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::store::db::query;
 use serde::Serialize;
-use sqlx::Row;
 use wavepass_fares::{Fen, Overflow, ServiceDay, Status};
 
 use super::{Batch, ClearingError, batch};
@@ -89,7 +89,7 @@ pub async fn report(store: &Store, day: Option<ServiceDay>) -> Result<Report, Cl
     let mut snapshot = store.pool().begin().await?;
     let balances: Balances = balances_in(&mut snapshot, number).await?;
     let everything = balances_in(&mut snapshot, None).await?;
-    let rows = sqlx::query(
+    let rows = query(
         "SELECT status, count(*) FROM journeys WHERE superseded_by IS NULL AND (?1 IS NULL OR service_day = ?1) GROUP BY status",
     )
     .bind(number)
@@ -102,28 +102,25 @@ pub async fn report(store: &Store, day: Option<ServiceDay>) -> Result<Report, Cl
         let status = status.ok_or_else(|| ClearingError::damaged("a journey's status"))?;
         journeys_by_status.insert(status.as_str(), row.try_get(1)?);
     }
-    let taps = sqlx::query(
+    let taps = query(
         "SELECT count(*), COALESCE(SUM(counted), 0) FROM taps WHERE opened = 1 AND (?1 IS NULL OR service_day = ?1)",
     )
     .bind(number)
     .fetch_one(&mut *snapshot)
     .await?;
     // Breaks that belong to no day count on every day: somebody must look before a day is clean.
-    let breaks = sqlx::query_scalar(
+    let breaks = query(
         "SELECT count(*) FROM breaks WHERE closed_ms IS NULL AND (?1 IS NULL OR service_day IS NULL OR service_day = ?1)",
     )
     .bind(number)
-    .fetch_one(&mut *snapshot)
+    .scalar(&mut *snapshot)
     .await?;
-    let deny_list = sqlx::query_scalar("SELECT count(DISTINCT token_key) FROM deny_entries")
-        .fetch_one(&mut *snapshot)
+    let deny_list =
+        query("SELECT count(DISTINCT token_key) FROM deny_entries").scalar(&mut *snapshot).await?;
+    let debts = query("SELECT count(*) FROM debts WHERE state = 'open' AND (?1 IS NULL OR service_day = ?1)")
+        .bind(number)
+        .scalar(&mut *snapshot)
         .await?;
-    let debts = sqlx::query_scalar(
-        "SELECT count(*) FROM debts WHERE state = 'open' AND (?1 IS NULL OR service_day = ?1)",
-    )
-    .bind(number)
-    .fetch_one(&mut *snapshot)
-    .await?;
     drop(snapshot);
     let batches = match day {
         Some(day) => batch::of_day(store.pool(), day).await?,

@@ -1,6 +1,6 @@
 //! Reads a day's taps token by token: in the order of token keys, a bounded number of rows at a time.
 
-use sqlx::{Row, SqlitePool};
+use crate::store::db::{Pool, query};
 use wavepass_fares::{Kind, Passage, ServiceDay, Tap, TapId, Tariffs};
 
 use super::{ClearingError, token_key};
@@ -41,7 +41,7 @@ pub(crate) struct Chunk {
 
 /// Reads the tokens after `cursor` (16 bytes, or none for the first).
 pub(crate) async fn read_chunk(
-    pool: &SqlitePool,
+    pool: &Pool,
     tariffs: &Tariffs,
     day: ServiceDay,
     cursor: &[u8],
@@ -55,11 +55,11 @@ pub(crate) async fn read_chunk(
         // One token alone has more taps than were read.
         limit *= 2;
         if limit > 4 * MAX_TAPS {
-            let first = sqlx::query_scalar::<_, Vec<u8>>(
+            let first = query(
                 "SELECT token_key FROM taps WHERE opened = 1 AND token_key > ? ORDER BY token_key LIMIT 1",
             )
             .bind(cursor)
-            .fetch_one(pool)
+            .scalar::<Vec<u8>>(pool)
             .await?;
             return Err(ClearingError::TooManyTaps { token_key: token_key(&first)?, day, limit: MAX_TAPS });
         }
@@ -67,7 +67,7 @@ pub(crate) async fn read_chunk(
 }
 
 async fn read(
-    pool: &SqlitePool,
+    pool: &Pool,
     tariffs: &Tariffs,
     day: ServiceDay,
     cursor: &[u8],
@@ -83,7 +83,7 @@ async fn read(
     let mut broken_off: Option<TokenKey> = None;
     let mut snapshot = pool.begin().await?;
     for bucket in buckets {
-        let read = sqlx::query(
+        let read = query(
             "SELECT token_key, key_id, sequence, time_ms, station, direction, passage, counted, checked \
              FROM taps INDEXED BY taps_by_utc_day \
              WHERE opened = 1 AND time_ms / 86400000 = ? AND token_key > ? ORDER BY token_key LIMIT ?",
@@ -115,15 +115,12 @@ async fn read(
         if !span.contains(&time_ms) {
             continue;
         }
-        chunk.unchecked |= row.try_get::<i64, _>(8)? == 0;
-        if row.try_get::<i64, _>(7)? == 0 {
+        chunk.unchecked |= row.try_get::<i64>(8)? == 0;
+        if row.try_get::<i64>(7)? == 0 {
             continue;
         }
         let id = TapId {
-            key: row
-                .try_get::<&[u8], _>(1)?
-                .try_into()
-                .map_err(|_| ClearingError::damaged("a tap's key id"))?,
+            key: row.try_get::<&[u8]>(1)?.try_into().map_err(|_| ClearingError::damaged("a tap's key id"))?,
             sequence: row.try_get(2)?,
         };
         let station: &str = row.try_get(4)?;
@@ -134,13 +131,13 @@ async fn read(
             }
             continue;
         };
-        let kind = match row.try_get::<i64, _>(5)? {
+        let kind = match row.try_get::<i64>(5)? {
             0 => Kind::Entry,
             1 => Kind::Exit,
             2 => Kind::Single,
             _ => return Err(ClearingError::damaged("a tap's direction")),
         };
-        let passage = match row.try_get::<Option<i64>, _>(6)? {
+        let passage = match row.try_get::<Option<i64>>(6)? {
             Some(0) => Passage::NotPassed,
             Some(1) => Passage::Passed,
             _ => Passage::Unknown,

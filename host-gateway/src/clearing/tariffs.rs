@@ -5,8 +5,8 @@
 
 use std::sync::Arc;
 
+use crate::store::db::{Conn, Row, query};
 use sha2::{Digest, Sha256};
-use sqlx::{Row, SqliteConnection};
 use wavepass_fares::{DayClock, ServiceDay, Tariff, Tariffs};
 use wavepass_protocol::time::UnixMs;
 
@@ -35,10 +35,7 @@ pub struct Publication<'a> {
 ///
 /// The same text again changes nothing. Another text of the same date replaces it while that date is in the future, and
 /// is refused from then on.
-pub async fn publish_in(
-    conn: &mut SqliteConnection,
-    publication: Publication<'_>,
-) -> Result<Tariff, ClearingError> {
+pub async fn publish_in(conn: &mut Conn, publication: Publication<'_>) -> Result<Tariff, ClearingError> {
     let Publication { file, text, day_clock, by, now } = publication;
     let tariff = Tariff::parse(file, text)?;
     let from = tariff.effective_from;
@@ -47,15 +44,14 @@ pub async fn publish_in(
         let why = "its time_zone and service_day_start are not those of [day] in the gateway's configuration";
         return Err(refused(why.into()));
     }
-    let standing: Option<String> = sqlx::query_scalar("SELECT text FROM tariffs WHERE effective_from = ?")
+    let standing: Option<String> = query("SELECT text FROM tariffs WHERE effective_from = ?")
         .bind(from.number())
-        .fetch_optional(&mut *conn)
+        .optional(&mut *conn)
         .await?;
     if standing.as_deref() == Some(text) {
         return Ok(tariff);
     }
-    let closed: Option<i64> =
-        sqlx::query_scalar("SELECT MAX(service_day) FROM day_close").fetch_one(&mut *conn).await?;
+    let closed: Option<i64> = query("SELECT MAX(service_day) FROM day_close").scalar(&mut *conn).await?;
     if let Some(closed) = closed
         && closed >= from.number()
     {
@@ -70,12 +66,15 @@ pub async fn publish_in(
     all.retain(|other| other.effective_from != from);
     all.push(tariff.clone());
     Tariffs::new(all).map_err(|e| refused(e.to_string()))?;
-    sqlx::query("INSERT OR REPLACE INTO tariffs (effective_from, version, text) VALUES (?, ?, ?)")
-        .bind(from.number())
-        .bind(&tariff.version)
-        .bind(text)
-        .execute(&mut *conn)
-        .await?;
+    query(
+        "INSERT INTO tariffs (effective_from, version, text) VALUES (?, ?, ?) ON CONFLICT (effective_from) \
+         DO UPDATE SET version = excluded.version, text = excluded.text",
+    )
+    .bind(from.number())
+    .bind(&tariff.version)
+    .bind(text)
+    .execute(&mut *conn)
+    .await?;
     let digest = |text: &str| sql::hex(&Sha256::digest(text.as_bytes())[..8]);
     let (action, before) = match &standing {
         Some(before) => ("tariff.replace", format!(" instead of {}", digest(before))),
@@ -87,7 +86,7 @@ pub async fn publish_in(
 }
 
 /// Compiles the published tariffs.
-pub async fn load_in(conn: &mut SqliteConnection) -> Result<Arc<Tariffs>, ClearingError> {
+pub async fn load_in(conn: &mut Conn) -> Result<Arc<Tariffs>, ClearingError> {
     let versions = versions_in(conn).await?;
     if versions.is_empty() {
         return Err(ClearingError::NoTariff);
@@ -95,12 +94,12 @@ pub async fn load_in(conn: &mut SqliteConnection) -> Result<Arc<Tariffs>, Cleari
     Ok(Arc::new(Tariffs::new(versions)?))
 }
 
-async fn versions_in(conn: &mut SqliteConnection) -> Result<Vec<Tariff>, ClearingError> {
-    let rows = sqlx::query("SELECT version, text FROM tariffs ORDER BY effective_from DESC LIMIT ?")
+async fn versions_in(conn: &mut Conn) -> Result<Vec<Tariff>, ClearingError> {
+    let rows = query("SELECT version, text FROM tariffs ORDER BY effective_from DESC LIMIT ?")
         .bind(MAX_VERSIONS)
         .fetch_all(conn)
         .await?;
-    let parse = |row: &sqlx::sqlite::SqliteRow| -> Result<Tariff, ClearingError> {
+    let parse = |row: &Row| -> Result<Tariff, ClearingError> {
         let (version, text): (&str, &str) = (row.try_get(0)?, row.try_get(1)?);
         Ok(Tariff::parse(version, text)?)
     };

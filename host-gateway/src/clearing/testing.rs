@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 
-use sqlx::{AssertSqlSafe, SqliteConnection};
+use crate::store::db::{Conn, FromColumn, query, query_made, write_many};
 use wavepass_fares::{Fen, ServiceDay, Tariff};
 
 use super::deny::{Change, Debtors, DebtorsError};
@@ -75,12 +75,12 @@ impl BankConnector for Line {
 struct PlainDebtors;
 
 impl Debtors for PlainDebtors {
-    fn deny<'a>(&'a self, conn: &'a mut SqliteConnection, tokens: &'a [TokenKey]) -> Change<'a> {
+    fn deny<'a>(&'a self, conn: &'a mut Conn, tokens: &'a [TokenKey]) -> Change<'a> {
         Box::pin(async move {
             for key in tokens {
-                sqlx::query(
-                    "INSERT OR IGNORE INTO deny_entries (token_key, cause, sealed_token, last_four, expiry_yymm, since_ms, note, by) \
-                     VALUES (?, 'debt', x'', '0000', 3012, 0, '', 'test')",
+                query(
+                    "INSERT INTO deny_entries (token_key, cause, sealed_token, last_four, expiry_yymm, since_ms, note, by) \
+                     VALUES (?, 'debt', x'', '0000', 3012, 0, '', 'test') ON CONFLICT DO NOTHING",
                 )
                 .bind(key.as_slice())
                 .execute(&mut *conn)
@@ -91,10 +91,10 @@ impl Debtors for PlainDebtors {
         })
     }
 
-    fn release<'a>(&'a self, conn: &'a mut SqliteConnection, tokens: &'a [TokenKey]) -> Change<'a> {
+    fn release<'a>(&'a self, conn: &'a mut Conn, tokens: &'a [TokenKey]) -> Change<'a> {
         Box::pin(async move {
             for key in tokens {
-                sqlx::query("DELETE FROM deny_entries WHERE token_key = ? AND cause = 'debt'")
+                query("DELETE FROM deny_entries WHERE token_key = ? AND cause = 'debt'")
                     .bind(key.as_slice())
                     .execute(&mut *conn)
                     .await
@@ -160,7 +160,7 @@ impl World {
             deposit_in(&mut tx, &Limits::default(), &deposits).await.unwrap();
         }
         for (n, name) in (0..).zip(&names) {
-            sqlx::query(
+            query(
                 "INSERT INTO tokens (token_key, account_id, rank, sealed_token, last_four, expiry_yymm, psn, state, category, kind, issued_ms) \
                  VALUES (?, ?, 0, x'', '0000', 3012, 0, 'active', 'adult', 'phone', 0)",
             )
@@ -177,22 +177,34 @@ impl World {
     /// Puts taps into the store as intake and risk leave them; sequence numbers go on from `first`.
     pub(crate) async fn taps(&self, first: i64, taps: &[TapAt<'_>]) {
         let mut tx = self.scratch.begin().await.unwrap();
-        for (chunk, start) in taps.chunks(500).zip((0..).step_by(500)) {
-            let values = vec!["(x'0102030405060708',?,?,?,2,?,?,?,1,1,1,1,1,1,100,0)"; chunk.len()].join(",");
-            let text = format!(
-                "INSERT INTO taps (key_id, sequence, token_key, time_ms, clock, service_day, station, direction, opened, \
-                 atc, cryptogram, oda, passage, checked, gate_us, received_ms) VALUES {values}"
-            );
-            let mut query = sqlx::query(AssertSqlSafe(text));
-            for (&(token, hours, minutes, station, direction), i) in chunk.iter().zip(0..) {
-                query = query
-                    .bind(first + start + i)
-                    .bind(key(token).as_slice().to_vec())
-                    .bind(at(hours, minutes));
-                query = query.bind(day().number()).bind(station.to_owned()).bind(direction);
-            }
-            query.execute(&mut *tx).await.unwrap();
-        }
+        let rows =
+            taps.iter().zip(first..).map(|(&(token, hours, minutes, station, direction), sequence)| {
+                let token_key = key(token).as_slice().to_vec();
+                let day = day().number();
+                // Synchronised, opened, with a valid cryptogram and passed ODA; somebody passed; risk has looked at it.
+                let (clock, yes) = (2_u8, 1_u8);
+                (
+                    &[1, 2, 3, 4, 5, 6, 7, 8],
+                    sequence,
+                    token_key,
+                    at(hours, minutes),
+                    clock,
+                    day,
+                    station,
+                    direction,
+                    yes,
+                    yes,
+                    yes,
+                    yes,
+                    yes,
+                    yes,
+                    100,
+                    0,
+                )
+            });
+        let text = "INSERT INTO taps (key_id, sequence, token_key, time_ms, clock, service_day, station, direction, opened, \
+                    atc, cryptogram, oda, passage, checked, gate_us, received_ms) VALUES ??";
+        write_many(&mut tx, text, rows).await.unwrap();
         tx.commit().await.unwrap();
     }
 
@@ -200,7 +212,7 @@ impl World {
     pub(crate) async fn emergencies(&self, switches: &[(i64, i64, i64, bool)]) {
         let mut tx = self.scratch.begin().await.unwrap();
         for &(sequence, hours, minutes, active) in switches {
-            sqlx::query(
+            query(
                 "INSERT INTO emergencies (key_id, sequence, time_ms, clock, active, received_ms) \
                  VALUES (x'0102030405060708', ?, ?, 2, ?, 0)",
             )
@@ -221,24 +233,24 @@ impl World {
 
     pub(crate) async fn one<T>(&self, text: &'static str) -> T
     where
-        T: Send + Unpin + for<'r> sqlx::Decode<'r, sqlx::Sqlite> + sqlx::Type<sqlx::Sqlite>,
+        T: for<'r> FromColumn<'r>,
     {
-        sqlx::query_scalar(text).fetch_one(self.scratch.pool()).await.unwrap()
+        query(text).scalar(self.scratch.pool()).await.unwrap()
     }
 
     /// Changes the store behind everybody's back.
     pub(crate) async fn tamper(&self, text: &str) {
         let mut tx = self.scratch.begin().await.unwrap();
         for statement in text.split(';') {
-            sqlx::query(AssertSqlSafe(statement.to_owned())).execute(&mut *tx).await.unwrap();
+            query_made(statement.to_owned()).execute(&mut *tx).await.unwrap();
         }
         tx.commit().await.unwrap();
     }
 
     pub(crate) async fn balance(&self, n: u32) -> i64 {
-        sqlx::query_scalar("SELECT balance_fen FROM bank_accounts WHERE account_id = ?")
+        query("SELECT balance_fen FROM bank_accounts WHERE account_id = ?")
             .bind(format!("a{n}"))
-            .fetch_one(self.scratch.pool())
+            .scalar(self.scratch.pool())
             .await
             .unwrap()
     }
@@ -258,8 +270,7 @@ impl World {
             ("bank_postings", "account_id, hex(entry), line, side, amount_fen, at_ms"),
         ] {
             let text = format!("SELECT concat_ws('|', '{table}', {columns}) FROM {table} ORDER BY 1");
-            let rows: Vec<String> =
-                sqlx::query_scalar(AssertSqlSafe(text)).fetch_all(self.scratch.pool()).await.unwrap();
+            let rows: Vec<String> = query_made(text).column(self.scratch.pool()).await.unwrap();
             books.extend(rows);
         }
         books

@@ -116,6 +116,18 @@ impl App {
         Ok(published)
     }
 
+    /// Takes over what another gateway on the same database has published or commissioned.
+    pub async fn take_over(&self) -> Result<(), AppError> {
+        let mut conn = self.store.pool().acquire().await?;
+        let lists = self.lists.refresh(&mut conn).await?;
+        drop(conn);
+        let gates = self.directory.refresh_if_changed(&self.store).await?;
+        if gates || !lists.is_empty() {
+            self.spread_news();
+        }
+        Ok(())
+    }
+
     /// Wakes every link session: lists or a driven clock have moved.
     pub(crate) fn spread_news(&self) {
         self.news.send_modify(|n| *n = n.wrapping_add(1));

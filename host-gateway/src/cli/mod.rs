@@ -96,7 +96,7 @@ pub(crate) struct Common {
     /// Data folder [default: ./wavepass-data].
     #[arg(long, global = true, env = "WAVEPASS_DATA", value_name = "DIR")]
     data: Option<PathBuf>,
-    /// Database: `sqlite:PATH` or a path [default: wavepass.db in the data folder].
+    /// Database: `sqlite:PATH`, a path, or `postgres://USER@HOST/DATABASE` [default: wavepass.db in the data folder].
     #[arg(long, global = true, env = "WAVEPASS_DATABASE", value_name = "URL")]
     database: Option<String>,
     /// Folder of the key files [default: keys in the data folder].

@@ -6,9 +6,8 @@
 pub mod cli;
 
 use crate::keys::{ClearingKeys, GateIdentity};
+use crate::store::db::{Conn, Row, query};
 use crate::store::{Audit, StoreError, audit_in, sql};
-use sqlx::sqlite::SqliteRow;
-use sqlx::{Row, SqliteConnection};
 use std::collections::HashMap;
 use wavepass_protocol::dukpt::KeyId;
 use wavepass_protocol::provisioning::ProvisioningError;
@@ -99,7 +98,7 @@ pub fn key_id(gate_id: u32, generation: u32) -> KeyId {
 
 /// Commissions a gate: enters it, and gives the provisioning file, which is made this once.
 pub async fn add_in(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     keys: &dyn ClearingKeys,
     new: &NewGate,
     by: &str,
@@ -110,9 +109,9 @@ pub async fn add_in(
     }
     crate::input::no_number("a station's code", &new.station)?;
     let (last, in_service): (Option<u32>, i64) =
-        sqlx::query_as("SELECT max(generation), count(*) - count(retired_ms) FROM gates WHERE gate_id = ?")
+        query("SELECT max(generation), count(*) - count(retired_ms) FROM gates WHERE gate_id = ?")
             .bind(new.gate_id)
-            .fetch_one(&mut *conn)
+            .row(&mut *conn)
             .await?;
     if in_service > 0 {
         return Err(GatesError::InService(new.gate_id));
@@ -140,7 +139,7 @@ pub async fn add_in(
         operator: gate.operator,
         network: gate.network,
     })?;
-    sqlx::query(
+    query(
         "INSERT INTO gates (gate_id, generation, key_id, station, direction, operator, network, added_ms) \
          VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
     )
@@ -159,45 +158,33 @@ pub async fn add_in(
 }
 
 /// Takes a gate out of service. What it sealed before still opens and counts; it is not served any more.
-pub async fn retire_in(
-    conn: &mut SqliteConnection,
-    gate_id: u32,
-    by: &str,
-    now: UnixMs,
-) -> Result<Gate, GatesError> {
-    let row =
-        sqlx::query("UPDATE gates SET retired_ms = ? WHERE gate_id = ? AND retired_ms IS NULL RETURNING *")
-            .bind(sql::ms(now))
-            .bind(gate_id)
-            .fetch_optional(&mut *conn)
-            .await?
-            .ok_or(GatesError::Unknown(gate_id))?;
+pub async fn retire_in(conn: &mut Conn, gate_id: u32, by: &str, now: UnixMs) -> Result<Gate, GatesError> {
+    let row = query("UPDATE gates SET retired_ms = ? WHERE gate_id = ? AND retired_ms IS NULL RETURNING *")
+        .bind(sql::ms(now))
+        .bind(gate_id)
+        .fetch_optional(&mut *conn)
+        .await?
+        .ok_or(GatesError::Unknown(gate_id))?;
     let gate = gate_of(&row)?;
     audit(conn, "gate.retire", &gate, by, now).await?;
     Ok(gate)
 }
 
-async fn audit(
-    conn: &mut SqliteConnection,
-    action: &str,
-    gate: &Gate,
-    by: &str,
-    at: UnixMs,
-) -> Result<(), StoreError> {
+async fn audit(conn: &mut Conn, action: &str, gate: &Gate, by: &str, at: UnixMs) -> Result<(), StoreError> {
     let detail =
         format!("station {} generation {} operator {}", gate.station, gate.generation, gate.operator);
     audit_in(conn, &Audit { at, user: by, action, subject: &gate.gate_id.to_string(), detail: &detail }).await
 }
 
 /// Every gate in every generation, by number.
-pub async fn all_in(conn: &mut SqliteConnection) -> Result<Vec<Gate>, GatesError> {
-    let rows = sqlx::query("SELECT * FROM gates ORDER BY gate_id, generation").fetch_all(conn).await?;
+pub async fn all_in(conn: &mut Conn) -> Result<Vec<Gate>, GatesError> {
+    let rows = query("SELECT * FROM gates ORDER BY gate_id, generation").fetch_all(conn).await?;
     rows.iter().map(gate_of).collect()
 }
 
-fn gate_of(row: &SqliteRow) -> Result<Gate, GatesError> {
+fn gate_of(row: &Row) -> Result<Gate, GatesError> {
     let damaged = || StoreError::Damaged { what: "gate" };
-    let direction = match row.try_get::<u8, _>("direction")? {
+    let direction = match row.try_get::<u8>("direction")? {
         0 => Direction::Entry,
         1 => Direction::Exit,
         2 => Direction::Single,
@@ -205,15 +192,15 @@ fn gate_of(row: &SqliteRow) -> Result<Gate, GatesError> {
     };
     Ok(Gate {
         gate_id: row.try_get("gate_id")?,
-        key_id: KeyId(row.try_get::<&[u8], _>("key_id")?.try_into().map_err(|_| damaged())?),
+        key_id: KeyId(row.try_get::<&[u8]>("key_id")?.try_into().map_err(|_| damaged())?),
         generation: row.try_get("generation")?,
         station: row.try_get("station")?,
         direction,
         operator: row.try_get("operator")?,
-        network: row.try_get::<&[u8], _>("network")?.try_into().map_err(|_| damaged())?,
+        network: row.try_get::<&[u8]>("network")?.try_into().map_err(|_| damaged())?,
         // Written from a UnixMs, never negative.
-        added: UnixMs(row.try_get::<i64, _>("added_ms")?.unsigned_abs()),
-        retired: row.try_get::<Option<i64>, _>("retired_ms")?.map(|ms| UnixMs(ms.unsigned_abs())),
+        added: UnixMs(row.try_get::<i64>("added_ms")?.unsigned_abs()),
+        retired: row.try_get::<Option<i64>>("retired_ms")?.map(|ms| UnixMs(ms.unsigned_abs())),
     })
 }
 
@@ -226,7 +213,7 @@ pub struct Directory {
 
 impl Directory {
     /// Reads the registry.
-    pub async fn load(conn: &mut SqliteConnection) -> Result<Self, GatesError> {
+    pub async fn load(conn: &mut Conn) -> Result<Self, GatesError> {
         let mut directory = Self::default();
         for gate in all_in(conn).await? {
             if gate.retired.is_none() {

@@ -1,5 +1,6 @@
 use super::*;
 use crate::keys::{KeyOptions, KeySet};
+use crate::store::db::query;
 use crate::store::testing::scratch;
 use rand::SeedableRng;
 use std::sync::Arc;
@@ -66,11 +67,10 @@ async fn a_retired_gate_s_taps_are_known_and_its_next_generation_has_other_keys(
     let directory = Directory::load(&mut tx).await.unwrap();
     assert_eq!(directory.by_id(7).unwrap().generation, 2);
     assert_eq!(directory.in_service().count(), 1);
-    let audit: Vec<String> =
-        sqlx::query_scalar("SELECT action FROM audit_log WHERE user = 'anna' ORDER BY id")
-            .fetch_all(&mut *tx)
-            .await
-            .unwrap();
+    let audit: Vec<String> = query("SELECT action FROM audit_log WHERE \"user\" = 'anna' ORDER BY id")
+        .column(&mut *tx)
+        .await
+        .unwrap();
     assert_eq!(audit, ["gate.add", "gate.retire", "gate.add"]);
 }
 

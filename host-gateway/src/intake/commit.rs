@@ -7,8 +7,8 @@
 use super::prepare::{Body, Content, Group, Prepared, TapRow};
 use super::{Gap, IntakeError, Item, Parts, Receipt, Source, Verdict};
 use crate::gates;
+use crate::store::db::{Conn, One, Row, query, read_many, write_many};
 use crate::store::{Break, Store, StoreError, content_id, raise_break_in, sql};
-use sqlx::{AssertSqlSafe, Row, SqliteConnection};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use tokio::sync::mpsc;
@@ -147,7 +147,7 @@ struct Walk<'a> {
 
 impl<'a> Walk<'a> {
     async fn begin(
-        conn: &mut SqliteConnection,
+        conn: &mut Conn,
         jobs: &[Prepared],
         directory: &'a gates::Directory,
         open_gaps: &'a mut HashMap<KeyId, u32>,
@@ -187,7 +187,7 @@ impl<'a> Walk<'a> {
 
     async fn take(
         &mut self,
-        conn: &mut SqliteConnection,
+        conn: &mut Conn,
         source: Source,
         item: &'a Item,
         content: &'a Content,
@@ -211,7 +211,7 @@ impl<'a> Walk<'a> {
 
     async fn lost(
         &mut self,
-        conn: &mut SqliteConnection,
+        conn: &mut Conn,
         key_id: KeyId,
         from: u32,
         upto: u32,
@@ -227,20 +227,14 @@ impl<'a> Walk<'a> {
         Ok(Verdict::Noted)
     }
 
-    async fn gap(
-        &self,
-        conn: &mut SqliteConnection,
-        key_id: KeyId,
-        from: u32,
-        upto: u32,
-    ) -> Result<(), StoreError> {
+    async fn gap(&self, conn: &mut Conn, key_id: KeyId, from: u32, upto: u32) -> Result<(), StoreError> {
         tracing::warn!(key_id = sql::hex(&key_id.0), from, upto, "entries of a gate are lost");
         self.raise(conn, "gap", key_id, &format!("{from}-{upto}")).await
     }
 
     async fn raise(
         &self,
-        conn: &mut SqliteConnection,
+        conn: &mut Conn,
         kind: &str,
         key_id: KeyId,
         detail: &str,
@@ -254,7 +248,7 @@ impl<'a> Walk<'a> {
     /// An entry that opened: genuine, and sealed by the gate whose key id it names.
     async fn open(
         &mut self,
-        conn: &mut SqliteConnection,
+        conn: &mut Conn,
         source: Source,
         sealed: &'a [u8],
         header: &Header,
@@ -298,7 +292,7 @@ impl<'a> Walk<'a> {
     /// all the same, since its seal has proven it; but somebody has changed what the gate holds.
     async fn compare_chain(
         &self,
-        conn: &mut SqliteConnection,
+        conn: &mut Conn,
         header: &Header,
         sealed: &[u8],
         late: bool,
@@ -325,12 +319,7 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    async fn broken_chain(
-        &self,
-        conn: &mut SqliteConnection,
-        key_id: KeyId,
-        sequence: u32,
-    ) -> Result<(), StoreError> {
+    async fn broken_chain(&self, conn: &mut Conn, key_id: KeyId, sequence: u32) -> Result<(), StoreError> {
         tracing::warn!(key_id = sql::hex(&key_id.0), sequence, "an entry does not follow the one before it");
         let detail = format!("{sequence} does not follow the {} that is here", sequence - 1);
         self.raise(conn, "chain", key_id, &detail).await
@@ -339,17 +328,17 @@ impl<'a> Walk<'a> {
     /// The entry at a place, from this group or the store.
     async fn sealed_at(
         &self,
-        conn: &mut SqliteConnection,
+        conn: &mut Conn,
         key_id: KeyId,
         sequence: u32,
     ) -> Result<Option<Vec<u8>>, StoreError> {
         if let Some(&i) = self.by_place.get(&(key_id, sequence)) {
             return Ok(Some(self.accepted[i].sealed.to_vec()));
         }
-        let found = sqlx::query_scalar("SELECT sealed FROM entries WHERE key_id = ? AND sequence = ?")
+        let found = query("SELECT sealed FROM entries WHERE key_id = ? AND sequence = ?")
             .bind(&key_id.0[..])
             .bind(i64::from(sequence))
-            .fetch_optional(conn)
+            .optional(conn)
             .await?;
         Ok(found)
     }
@@ -357,7 +346,7 @@ impl<'a> Walk<'a> {
     /// What to say of a number at or below the watermark; `None` where nothing stands in its place.
     async fn below(
         &mut self,
-        conn: &mut SqliteConnection,
+        conn: &mut Conn,
         key_id: KeyId,
         header: &Header,
         sealed: &[u8],
@@ -377,7 +366,7 @@ impl<'a> Walk<'a> {
     /// Rule 3: a KSN counts once. Counters rise with sequence numbers, so that only the exception asks the store.
     async fn counter_is_used(
         &self,
-        conn: &mut SqliteConnection,
+        conn: &mut Conn,
         header: &Header,
         late: bool,
     ) -> Result<bool, StoreError> {
@@ -388,7 +377,7 @@ impl<'a> Walk<'a> {
         if self.accepted.iter().any(|a| a.header.ksn == header.ksn) {
             return Ok(true);
         }
-        let found = sqlx::query("SELECT 1 FROM entries WHERE key_id = ? AND counter = ?")
+        let found = query("SELECT 1 FROM entries WHERE key_id = ? AND counter = ?")
             .bind(&header.ksn.key_id.0[..])
             .bind(i64::from(header.ksn.counter))
             .fetch_optional(conn)
@@ -399,7 +388,7 @@ impl<'a> Walk<'a> {
     /// An entry that does not open.
     async fn shut(
         &mut self,
-        conn: &mut SqliteConnection,
+        conn: &mut Conn,
         source: Source,
         sealed: &'a [u8],
         header: Option<&Header>,
@@ -449,16 +438,16 @@ impl<'a> Walk<'a> {
     /// Keeps bytes whole, once, and raises a break.
     async fn set_aside(
         &self,
-        conn: &mut SqliteConnection,
+        conn: &mut Conn,
         sealed: &[u8],
         header: Option<&Header>,
         why: &'static str,
     ) -> Result<Verdict, StoreError> {
         let key_id = header.map(|h| h.ksn.key_id);
         let id = content_id(&[sealed]);
-        let statement = "INSERT OR IGNORE INTO set_aside (id, key_id, sequence, why, received_ms, sealed) \
-                         VALUES (?, ?, ?, ?, ?, ?)";
-        sqlx::query(statement)
+        let statement = "INSERT INTO set_aside (id, key_id, sequence, why, received_ms, sealed) \
+                         VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING";
+        query(statement)
             .bind(&id)
             .bind(key_id.map(|k| k.0.to_vec()))
             .bind(header.map(|h| i64::from(h.sequence)))
@@ -478,19 +467,19 @@ impl<'a> Walk<'a> {
     }
 
     /// Writes the emergencies of the group: rare enough for a statement each.
-    async fn write_emergencies(&self, conn: &mut SqliteConnection) -> Result<(), StoreError> {
+    async fn write_emergencies(&self, conn: &mut Conn) -> Result<(), StoreError> {
         for Accepted { header, body, .. } in &self.accepted {
             let Body::Emergency { time_ms, clock, active } = body else { continue };
             let key_id = header.ksn.key_id;
             tracing::warn!(key_id = sql::hex(&key_id.0), active, "the emergency input of a gate");
             let statement = "INSERT INTO emergencies (key_id, sequence, time_ms, clock, active, received_ms) \
                              VALUES (?, ?, ?, ?, ?, ?)";
-            sqlx::query(statement)
+            query(statement)
                 .bind(&key_id.0[..])
                 .bind(i64::from(header.sequence))
-                .bind(time_ms)
-                .bind(clock)
-                .bind(active)
+                .bind(*time_ms)
+                .bind(*clock)
+                .bind(*active)
                 .bind(sql::ms(self.now))
                 .execute(&mut *conn)
                 .await?;
@@ -509,124 +498,82 @@ impl<'a> Walk<'a> {
         keys.into_iter().filter_map(|k| self.marks.get(&k).map(|m| (k, m.acked))).collect()
     }
 
-    async fn write(&mut self, conn: &mut SqliteConnection) -> Result<(), StoreError> {
+    async fn write(&mut self, conn: &mut Conn) -> Result<(), StoreError> {
         write_entries(conn, &self.accepted, self.now).await?;
         let late_taps = write_taps_and_passages(conn, &self.accepted, self.now).await?;
         adopt_waiting_passages(conn, &late_taps).await?;
         self.write_emergencies(conn).await?;
-        let changed: Vec<(&KeyId, &Mark)> = self.marks.iter().filter(|(_, m)| m.changed).collect();
-        for chunk in changed.chunks(sql::chunk(4)) {
-            let text = format!(
-                "INSERT INTO watermarks (key_id, acked, last_counter, tail) VALUES {} ON CONFLICT (key_id) DO UPDATE \
-                 SET acked = excluded.acked, last_counter = excluded.last_counter, tail = excluded.tail",
-                sql::rows(chunk.len(), 4)
-            );
-            let mut query = sqlx::query(AssertSqlSafe(text)).persistent(false);
-            for (key_id, mark) in chunk {
-                query =
-                    query.bind(&key_id.0[..]).bind(i64::from(mark.acked)).bind(i64::from(mark.last_counter));
-                query = query.bind(mark.tail.map(|tail| tail.0.to_vec()));
-            }
-            query.execute(&mut *conn).await?;
-        }
+        let changed = self.marks.iter().filter(|(_, mark)| mark.changed).map(|(key_id, mark)| {
+            (&key_id.0, mark.acked, mark.last_counter, mark.tail.map(|tail| tail.0.to_vec()))
+        });
+        let text = "INSERT INTO watermarks (key_id, acked, last_counter, tail) VALUES ?? ON CONFLICT (key_id) DO UPDATE \
+                    SET acked = excluded.acked, last_counter = excluded.last_counter, tail = excluded.tail";
+        write_many(conn, text, changed).await?;
         Ok(())
     }
 }
 
-async fn is_set_aside(conn: &mut SqliteConnection, sealed: &[u8]) -> Result<bool, StoreError> {
-    let found = sqlx::query("SELECT 1 FROM set_aside WHERE id = ?")
+async fn is_set_aside(conn: &mut Conn, sealed: &[u8]) -> Result<bool, StoreError> {
+    let found = query("SELECT 1 FROM set_aside WHERE id = ?")
         .bind(content_id(&[sealed]))
         .fetch_optional(conn)
         .await?;
     Ok(found.is_some())
 }
 
-async fn load_marks(conn: &mut SqliteConnection, keys: &[KeyId]) -> Result<HashMap<KeyId, Mark>, StoreError> {
+async fn load_marks(conn: &mut Conn, keys: &[KeyId]) -> Result<HashMap<KeyId, Mark>, StoreError> {
     let mut marks = HashMap::with_capacity(keys.len());
-    for chunk in keys.chunks(sql::chunk(1)) {
-        let text = format!(
-            "SELECT key_id, acked, last_counter, tail FROM watermarks WHERE key_id IN ({})",
-            sql::marks(chunk.len())
-        );
-        let mut query = sqlx::query(AssertSqlSafe(text)).persistent(false);
-        for key_id in chunk {
-            query = query.bind(&key_id.0[..]);
-        }
-        for row in query.fetch_all(&mut *conn).await? {
-            let tail: Option<&[u8]> = row.try_get(3)?;
-            let tail = tail.map(|bytes| bytes.try_into().map(Chain)).transpose();
-            let tail = tail.map_err(|_| StoreError::Damaged { what: "chain" })?;
-            let mark = Mark { acked: number(&row, 1)?, last_counter: number(&row, 2)?, tail, changed: false };
-            marks.insert(key_id(&row, 0)?, mark);
-        }
+    let text = "SELECT key_id, acked, last_counter, tail FROM watermarks WHERE key_id IN ??";
+    for row in read_many(conn, text, keys.iter().map(|key_id| One(&key_id.0))).await? {
+        let tail: Option<&[u8]> = row.try_get(3)?;
+        let tail = tail.map(|bytes| bytes.try_into().map(Chain)).transpose();
+        let tail = tail.map_err(|_| StoreError::Damaged { what: "chain" })?;
+        let mark = Mark { acked: number(&row, 1)?, last_counter: number(&row, 2)?, tail, changed: false };
+        marks.insert(key_id(&row, 0)?, mark);
     }
     Ok(marks)
 }
 
 async fn load_known(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     places: &[(KeyId, u32)],
 ) -> Result<HashMap<(KeyId, u32), Vec<u8>>, StoreError> {
     let mut known = HashMap::with_capacity(places.len());
-    for chunk in places.chunks(sql::chunk(2)) {
-        let text = format!(
-            "SELECT key_id, sequence, sealed FROM entries WHERE (key_id, sequence) IN (VALUES {})",
-            sql::rows(chunk.len(), 2)
-        );
-        let mut query = sqlx::query(AssertSqlSafe(text)).persistent(false);
-        for (key_id, sequence) in chunk {
-            query = query.bind(&key_id.0[..]).bind(i64::from(*sequence));
-        }
-        for row in query.fetch_all(&mut *conn).await? {
-            known.insert((key_id(&row, 0)?, number(&row, 1)?), row.try_get(2)?);
-        }
+    let text = "SELECT key_id, sequence, sealed FROM entries WHERE (key_id, sequence) IN (VALUES ??)";
+    let places = places.iter().map(|(key_id, sequence)| (&key_id.0, *sequence));
+    for row in read_many(conn, text, places).await? {
+        known.insert((key_id(&row, 0)?, number(&row, 1)?), row.try_get(2)?);
     }
     Ok(known)
 }
 
-fn key_id(row: &sqlx::sqlite::SqliteRow, column: usize) -> Result<KeyId, StoreError> {
+fn key_id(row: &Row, column: usize) -> Result<KeyId, StoreError> {
     let bytes: &[u8] = row.try_get(column)?;
     bytes.try_into().map(KeyId).map_err(|_| StoreError::Damaged { what: "key id" })
 }
 
-fn number(row: &sqlx::sqlite::SqliteRow, column: usize) -> Result<u32, StoreError> {
-    u32::try_from(row.try_get::<i64, _>(column)?).map_err(|_| StoreError::Damaged { what: "sequence number" })
+fn number(row: &Row, column: usize) -> Result<u32, StoreError> {
+    u32::try_from(row.try_get::<i64>(column)?).map_err(|_| StoreError::Damaged { what: "sequence number" })
 }
 
-async fn write_entries(
-    conn: &mut SqliteConnection,
-    accepted: &[Accepted<'_>],
-    now: UnixMs,
-) -> Result<(), StoreError> {
-    for chunk in accepted.chunks(sql::chunk(6)) {
-        let text = format!(
-            "INSERT INTO entries (key_id, sequence, counter, kind, received_ms, sealed) VALUES {}",
-            sql::rows(chunk.len(), 6)
-        );
-        // Whole chunks have the same text, and are prepared once.
-        let mut query = sqlx::query(AssertSqlSafe(text)).persistent(chunk.len() == sql::chunk(6));
-        for entry in chunk {
-            query = query
-                .bind(&entry.header.ksn.key_id.0[..])
-                .bind(i64::from(entry.header.sequence))
-                .bind(i64::from(entry.header.ksn.counter))
-                .bind(match entry.body {
-                    Body::Tap(_) => 1,
-                    Body::Passage { .. } => 2,
-                    Body::Emergency { .. } => 3,
-                })
-                .bind(sql::ms(now))
-                .bind(entry.sealed);
-        }
-        query.execute(&mut *conn).await?;
-    }
+async fn write_entries(conn: &mut Conn, accepted: &[Accepted<'_>], now: UnixMs) -> Result<(), StoreError> {
+    let rows = accepted.iter().map(|entry| {
+        let kind = match entry.body {
+            Body::Tap(_) => 1_u8,
+            Body::Passage { .. } => 2,
+            Body::Emergency { .. } => 3,
+        };
+        let Header { ksn, sequence, .. } = &entry.header;
+        (&ksn.key_id.0, *sequence, ksn.counter, kind, sql::ms(now), entry.sealed)
+    });
+    let text = "INSERT INTO entries (key_id, sequence, counter, kind, received_ms, sealed) VALUES ??";
+    write_many(conn, text, rows).await?;
     Ok(())
 }
 
-/// Columns of a tap as written here.
-const TAP_COLUMNS: &str = "key_id, sequence, token_key, time_ms, clock, service_day, station, direction, opened, reason, atc, \
-     cryptogram, oda, card_digest, passage, gate_us, received_ms";
-const TAP_COLUMN_COUNT: usize = 17;
+/// A tap as written here.
+const INSERT_TAPS: &str = "INSERT INTO taps (key_id, sequence, token_key, time_ms, clock, service_day, station, direction, \
+     opened, reason, atc, cryptogram, oda, card_digest, passage, gate_us, received_ms) VALUES ??";
 
 /// Which of two passages of one tap stands: somebody passed, then unknown, then nobody; whatever came first.
 const fn stronger(a: Outcome, b: Outcome) -> Outcome {
@@ -641,7 +588,7 @@ type Place = (KeyId, u32);
 
 /// Writes taps, with the passages of the same group; gives the taps that came late.
 async fn write_taps_and_passages(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     accepted: &[Accepted<'_>],
     now: UnixMs,
 ) -> Result<Vec<Place>, StoreError> {
@@ -663,34 +610,29 @@ async fn write_taps_and_passages(
             Body::Emergency { .. } => {}
         }
     }
-    for chunk in taps.chunks(sql::chunk(TAP_COLUMN_COUNT)) {
-        let whole = chunk.len() == sql::chunk(TAP_COLUMN_COUNT);
-        let text =
-            format!("INSERT INTO taps ({TAP_COLUMNS}) VALUES {}", sql::rows(chunk.len(), TAP_COLUMN_COUNT));
-        let mut query = sqlx::query(AssertSqlSafe(text)).persistent(whole);
-        for (header, row) in chunk {
-            let passage = passages.remove(&(header.ksn.key_id, header.sequence));
-            query = query
-                .bind(&header.ksn.key_id.0[..])
-                .bind(i64::from(header.sequence))
-                .bind(row.token_key.as_ref().map(|k| &k.0[..]))
-                .bind(row.time_ms)
-                .bind(row.clock)
-                .bind(row.service_day)
-                .bind(row.station.as_str())
-                .bind(row.direction)
-                .bind(row.opened)
-                .bind(row.reason)
-                .bind(row.atc)
-                .bind(row.cryptogram)
-                .bind(row.oda)
-                .bind(row.card_digest.as_ref().map(|d| &d[..]))
-                .bind(passage.map(|p| p as u8))
-                .bind(i64::from(row.gate_us))
-                .bind(sql::ms(now));
-        }
-        query.execute(&mut *conn).await?;
-    }
+    let rows = taps.iter().map(|(header, row)| {
+        let passage = passages.remove(&(header.ksn.key_id, header.sequence));
+        (
+            &header.ksn.key_id.0,
+            header.sequence,
+            row.token_key.as_ref().map(|key| &key.0),
+            row.time_ms,
+            row.clock,
+            row.service_day,
+            row.station.as_str(),
+            row.direction,
+            row.opened,
+            row.reason,
+            row.atc,
+            row.cryptogram,
+            row.oda,
+            row.card_digest.as_ref().map(|digest| &digest[..]),
+            passage.map(|outcome| outcome as u8),
+            row.gate_us,
+            sql::ms(now),
+        )
+    });
+    write_many(conn, INSERT_TAPS, rows).await?;
     let mut rest: Vec<(Place, Outcome)> = passages.into_iter().collect();
     rest.sort_unstable_by_key(|(place, _)| *place);
     write_passages(conn, &rest).await?;
@@ -715,59 +657,37 @@ macro_rules! stronger_sql {
 }
 
 /// Folds passages into taps that are there; the others wait for theirs.
-async fn write_passages(
-    conn: &mut SqliteConnection,
-    passages: &[(Place, Outcome)],
-) -> Result<(), StoreError> {
-    const UPDATE: &str = concat!("passage = ", stronger_sql!("coalesce(taps.passage, 0)", "v.column3"));
-    const WAIT: &str = concat!("outcome = ", stronger_sql!("passages_waiting.outcome", "excluded.outcome"));
-    for chunk in passages.chunks(sql::chunk(3)) {
-        let values = sql::rows(chunk.len(), 3);
-        let text = format!(
-            "UPDATE taps SET {UPDATE} FROM (VALUES {values}) AS v \
-             WHERE taps.key_id = v.column1 AND taps.sequence = v.column2"
-        );
-        let done = bind_passages(sqlx::query(AssertSqlSafe(text)), chunk).execute(&mut *conn).await?;
-        if done.rows_affected() == chunk.len() as u64 {
-            continue;
-        }
-        let text = format!(
-            "INSERT INTO passages_waiting (key_id, of, outcome) \
-             SELECT column1, column2, column3 FROM (VALUES {values}) AS v WHERE NOT EXISTS \
-             (SELECT 1 FROM taps WHERE taps.key_id = v.column1 AND taps.sequence = v.column2) \
-             ON CONFLICT (key_id, of) DO UPDATE SET {WAIT}"
-        );
-        bind_passages(sqlx::query(AssertSqlSafe(text)), chunk).execute(&mut *conn).await?;
+async fn write_passages(conn: &mut Conn, passages: &[(Place, Outcome)]) -> Result<(), StoreError> {
+    const FOLD: &str = concat!(
+        "UPDATE taps SET passage = ",
+        stronger_sql!("coalesce(taps.passage, 0)", "v.column3"),
+        " FROM (VALUES ??) AS v WHERE taps.key_id = v.column1 AND taps.sequence = v.column2"
+    );
+    const WAIT: &str = concat!(
+        "INSERT INTO passages_waiting (key_id, of, outcome) \
+         SELECT column1, column2, column3 FROM (VALUES ??) AS v WHERE NOT EXISTS \
+         (SELECT 1 FROM taps WHERE taps.key_id = v.column1 AND taps.sequence = v.column2) \
+         ON CONFLICT (key_id, of) DO UPDATE SET outcome = ",
+        stronger_sql!("passages_waiting.outcome", "excluded.outcome")
+    );
+    let rows = || passages.iter().map(|((key_id, of), outcome)| (&key_id.0, *of, *outcome as u8));
+    if write_many(conn, FOLD, rows()).await? < passages.len() as u64 {
+        write_many(conn, WAIT, rows()).await?;
     }
     Ok(())
 }
 
-type Query<'q> = sqlx::query::Query<'q, sqlx::Sqlite, sqlx::sqlite::SqliteArguments>;
-
-fn bind_passages<'q>(query: Query<'q>, chunk: &'q [(Place, Outcome)]) -> Query<'q> {
-    let whole = chunk.len() == sql::chunk(3);
-    chunk.iter().fold(query.persistent(whole), |query, ((key_id, of), outcome)| {
-        query.bind(&key_id.0[..]).bind(i64::from(*of)).bind(*outcome as u8)
-    })
-}
-
 /// Gives taps that came late the passages that waited for them.
-async fn adopt_waiting_passages(conn: &mut SqliteConnection, late: &[Place]) -> Result<(), StoreError> {
-    const FOLD: &str = concat!("passage = ", stronger_sql!("coalesce(taps.passage, 0)", "w.outcome"));
-    for chunk in late.chunks(sql::chunk(2)) {
-        let values = sql::rows(chunk.len(), 2);
-        let fold = format!(
-            "UPDATE taps SET {FOLD} FROM passages_waiting AS w WHERE taps.key_id = w.key_id \
-             AND taps.sequence = w.of AND (taps.key_id, taps.sequence) IN (VALUES {values})"
-        );
-        let forget = format!("DELETE FROM passages_waiting WHERE (key_id, of) IN (VALUES {values})");
-        for text in [fold, forget] {
-            let mut query = sqlx::query(AssertSqlSafe(text)).persistent(false);
-            for (key_id, sequence) in chunk {
-                query = query.bind(&key_id.0[..]).bind(i64::from(*sequence));
-            }
-            query.execute(&mut *conn).await?;
-        }
+async fn adopt_waiting_passages(conn: &mut Conn, late: &[Place]) -> Result<(), StoreError> {
+    const FOLD: &str = concat!(
+        "UPDATE taps SET passage = ",
+        stronger_sql!("coalesce(taps.passage, 0)", "w.outcome"),
+        " FROM passages_waiting AS w WHERE taps.key_id = w.key_id AND taps.sequence = w.of \
+         AND (taps.key_id, taps.sequence) IN (VALUES ??)"
+    );
+    const FORGET: &str = "DELETE FROM passages_waiting WHERE (key_id, of) IN (VALUES ??)";
+    for text in [FOLD, FORGET] {
+        write_many(conn, text, late.iter().map(|(key_id, sequence)| (&key_id.0, *sequence))).await?;
     }
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 use crate::lists::deny::{self, Addition, Cause};
 use crate::serve::Server;
+use crate::store::db::query;
 use crate::testing::{Card, House};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -320,7 +321,7 @@ async fn a_gate_that_was_away_too_long_or_has_another_epoch_s_list_gets_the_whol
         assert_eq!((version.version, bytes[HEAD..PREFIX] != [0; 4]), (3, is_delta), "{at_gate:?}");
     }
     let mut conn = house.app.store.begin().await.unwrap();
-    sqlx::query("DELETE FROM list_deltas WHERE version = 2").execute(&mut *conn).await.unwrap();
+    query("DELETE FROM list_deltas WHERE version = 2").execute(&mut *conn).await.unwrap();
     let published = crate::lists::Published::load(&mut conn).await.unwrap();
     assert!(published.to_send(Kind::Deny, of(1, 2), true).unwrap().is_delta);
     assert!(!published.to_send(Kind::Deny, of(1, 1), true).unwrap().is_delta, "a link of the chain is gone");

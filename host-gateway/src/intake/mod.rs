@@ -22,6 +22,7 @@ pub use board::Board;
 use crate::clock::Clock;
 use crate::gates::{self, GatesError};
 use crate::keys::{BankKeys, ClearingKeys};
+use crate::store::db::{Conn, query};
 use crate::store::{Store, StoreError};
 use std::collections::BTreeMap;
 use std::sync::{Arc, RwLock};
@@ -209,29 +210,49 @@ fn stopped(_: oneshot::error::RecvError) -> IntakeError {
 
 /// The gates that are commissioned, as intake sees them. Read anew after a change.
 pub struct Directory {
-    current: RwLock<Arc<gates::Directory>>,
+    current: RwLock<(Stamp, Arc<gates::Directory>)>,
 }
+
+/// Tells one state of the registry of gates from every later one.
+type Stamp = (i64, i64);
 
 impl Directory {
     /// Reads them.
     pub async fn load(store: &Store) -> Result<Self, GatesError> {
-        Ok(Self { current: RwLock::new(Arc::new(read(store).await?)) })
+        Ok(Self { current: RwLock::new(read(store).await?) })
     }
 
     /// Reads them again.
     pub async fn refresh(&self, store: &Store) -> Result<(), GatesError> {
-        let fresh = Arc::new(read(store).await?);
+        let fresh = read(store).await?;
         *self.current.write().unwrap_or_else(std::sync::PoisonError::into_inner) = fresh;
         Ok(())
     }
 
+    /// Reads them again if another process has changed them; true if it has.
+    pub async fn refresh_if_changed(&self, store: &Store) -> Result<bool, GatesError> {
+        let there = stamp(&mut store.pool().acquire().await.map_err(StoreError::from)?).await?;
+        let changed = self.current.read().unwrap_or_else(std::sync::PoisonError::into_inner).0 != there;
+        if changed {
+            self.refresh(store).await?;
+        }
+        Ok(changed)
+    }
+
     /// As last read.
     pub fn current(&self) -> Arc<gates::Directory> {
-        self.current.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+        self.current.read().unwrap_or_else(std::sync::PoisonError::into_inner).1.clone()
     }
 }
 
-async fn read(store: &Store) -> Result<gates::Directory, GatesError> {
+async fn read(store: &Store) -> Result<(Stamp, Arc<gates::Directory>), GatesError> {
     let mut conn = store.pool().acquire().await.map_err(StoreError::from)?;
-    gates::Directory::load(&mut conn).await
+    // Taken first: what changes in between is read again.
+    let stamp = stamp(&mut conn).await?;
+    Ok((stamp, Arc::new(gates::Directory::load(&mut conn).await?)))
+}
+
+/// Rows are added and retired, never changed otherwise.
+async fn stamp(conn: &mut Conn) -> Result<Stamp, GatesError> {
+    Ok(query("SELECT count(*), count(retired_ms) FROM gates").row(conn).await.map_err(StoreError::from)?)
 }

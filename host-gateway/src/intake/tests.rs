@@ -2,6 +2,7 @@
 
 use super::sealer::Sealer;
 use super::{Item, Source, Verdict};
+use crate::store::db::query;
 use crate::testing::{Card, House, MORNING, passage};
 use wavepass_protocol::tap::{ClockQuality, Decision, Emergency, Entry, Outcome, Reason};
 use wavepass_protocol::time::UnixMs;
@@ -25,12 +26,11 @@ async fn sealed_taps_become_rows_and_are_acknowledged() {
     let receipt = house.app.intake.ingest(entries).await.unwrap();
     assert_eq!(receipt.count("accepted"), 3);
     assert_eq!(receipt.acknowledged.get(&gate.key_id), Some(&3));
-    let row: (i64, i64, String, i64, i64, i64) = sqlx::query_as(
-        "SELECT time_ms, service_day, station, opened, cryptogram, oda FROM taps WHERE sequence = 1",
-    )
-    .fetch_one(house.app.store.pool())
-    .await
-    .unwrap();
+    let row: (i64, i64, String, i64, i64, i64) =
+        query("SELECT time_ms, service_day, station, opened, cryptogram, oda FROM taps WHERE sequence = 1")
+            .row(house.app.store.pool())
+            .await
+            .unwrap();
     // 2026-11-23 is day 20780 after 1970-01-01; the bank has no key for this card's cryptogram.
     assert_eq!(row, (MORNING as i64 + 60_000, 20_780, "A1".into(), 1, 3, 1));
     assert_eq!(house.count("SELECT reason FROM taps WHERE opened = 0").await, Reason::Denied as i64);
@@ -106,8 +106,7 @@ async fn a_forged_or_altered_tap_is_set_aside_whole_and_the_next_taps_flow() {
     let receipt = house.app.intake.ingest(entries.clone()).await.unwrap();
     assert_eq!(receipt.verdicts[1], Verdict::SetAside("forged"));
     assert_eq!((receipt.count("accepted"), receipt.acknowledged.get(&gate.key_id)), (3, Some(&4)));
-    let kept: Vec<u8> =
-        sqlx::query_scalar("SELECT sealed FROM set_aside").fetch_one(house.app.store.pool()).await.unwrap();
+    let kept: Vec<u8> = query("SELECT sealed FROM set_aside").scalar(house.app.store.pool()).await.unwrap();
     assert_eq!(kept, entries[1]);
     assert_eq!(house.texts(BREAKS).await, ["unopened"]);
     // It comes again: still one break. The true tap comes after all: it counts.

@@ -4,10 +4,10 @@
 //! settlement. A transaction's name derives from what it books, so that booking the same thing twice is refused by the
 //! primary key; triggers refuse changes. Debits are positive, credits negative. Rules: docs/architecture.md.
 
-use sqlx::{AssertSqlSafe, Row, SqliteConnection};
+use crate::store::db::{Conn, query, write_many};
 use wavepass_fares::{Fen, Overflow};
 
-use crate::store::{StoreError, sql};
+use crate::store::StoreError;
 
 /// The accounts of the ledger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -208,34 +208,19 @@ impl Entries {
     }
 
     /// Writes them all in the caller's transaction. A name that is there already fails the whole.
-    pub async fn write_in(&self, conn: &mut SqliteConnection) -> Result<(), LedgerError> {
-        let full = sql::chunk(6);
-        for chunk in self.names.chunks(full) {
-            let text = format!(
-                "INSERT INTO ledger_transactions (service_day, shard, part, event, kind, at_ms) VALUES {}",
-                sql::rows(chunk.len(), 6)
-            );
-            let mut query = sqlx::query(AssertSqlSafe(text)).persistent(chunk.len() == full);
-            for n in chunk {
-                query = query.bind(n.service_day).bind(&n.shard[..]).bind(n.part).bind(n.event.number());
-                query = query.bind(n.event.as_str()).bind(n.at_ms);
-            }
-            query.execute(&mut *conn).await?;
-        }
-        let full = sql::chunk(7);
-        for chunk in self.postings.chunks(full) {
-            let text = format!(
-                "INSERT INTO ledger_postings (service_day, shard, part, event, line, account, amount_fen) VALUES {}",
-                sql::rows(chunk.len(), 7)
-            );
-            let mut query = sqlx::query(AssertSqlSafe(text)).persistent(chunk.len() == full);
-            for p in chunk {
-                let n = &p.name;
-                query = query.bind(n.service_day).bind(&n.shard[..]).bind(n.part).bind(n.event.number());
-                query = query.bind(p.line).bind(p.account.as_str()).bind(p.amount.0);
-            }
-            query.execute(&mut *conn).await?;
-        }
+    pub async fn write_in(&self, conn: &mut Conn) -> Result<(), LedgerError> {
+        let names = self
+            .names
+            .iter()
+            .map(|n| (n.service_day, &n.shard, n.part, n.event.number(), n.event.as_str(), n.at_ms));
+        let text = "INSERT INTO ledger_transactions (service_day, shard, part, event, kind, at_ms) VALUES ??";
+        write_many(conn, text, names).await?;
+        let postings = self.postings.iter().map(|p| {
+            let n = &p.name;
+            (n.service_day, &n.shard, n.part, n.event.number(), p.line, p.account.as_str(), p.amount.0)
+        });
+        let text = "INSERT INTO ledger_postings (service_day, shard, part, event, line, account, amount_fen) VALUES ??";
+        write_many(conn, text, postings).await?;
         Ok(())
     }
 }
@@ -269,15 +254,12 @@ impl Balances {
 }
 
 /// The balances of one service day, or of all of them.
-pub async fn balances_in(
-    conn: &mut SqliteConnection,
-    service_day: Option<i64>,
-) -> Result<Balances, LedgerError> {
-    let text = "SELECT account, SUM(amount_fen) FROM ledger_postings WHERE service_day = ? GROUP BY account";
-    let all = "SELECT account, SUM(amount_fen) FROM ledger_postings GROUP BY account";
+pub async fn balances_in(conn: &mut Conn, service_day: Option<i64>) -> Result<Balances, LedgerError> {
+    let text = "SELECT account, CAST(SUM(amount_fen) AS BIGINT) FROM ledger_postings WHERE service_day = ? GROUP BY account";
+    let all = "SELECT account, CAST(SUM(amount_fen) AS BIGINT) FROM ledger_postings GROUP BY account";
     let rows = match service_day {
-        Some(day) => sqlx::query(text).bind(day).fetch_all(conn).await?,
-        None => sqlx::query(all).fetch_all(conn).await?,
+        Some(day) => query(text).bind(day).fetch_all(conn).await?,
+        None => query(all).fetch_all(conn).await?,
     };
     let mut balances = Balances::default();
     for row in rows {
@@ -327,7 +309,7 @@ mod tests {
         drop(tx);
         for change in ["UPDATE ledger_postings SET amount_fen = 1", "DELETE FROM ledger_transactions"] {
             let mut tx = scratch.begin().await.unwrap();
-            let refused = sqlx::query(change).execute(&mut *tx).await.unwrap_err().to_string();
+            let refused = query(change).execute(&mut *tx).await.unwrap_err().to_string();
             assert!(refused.contains("append-only"), "{refused}");
         }
     }

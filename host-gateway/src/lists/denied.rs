@@ -6,10 +6,10 @@
 
 use super::{Latest, ListsError, MAX_DENIED, Made, bytes_in, config_in, content_of};
 use crate::keys::{ClearingKeys, TokenKey};
+use crate::store::db::{Conn, query};
 use crate::store::{StoreError, sql};
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
-use sqlx::SqliteConnection;
 use std::collections::HashSet;
 use wavepass_protocol::deny::{Delta, DenyKey, DenyList, MAX_CHANGES, Shape};
 use wavepass_protocol::lists::{Kind, ListError, Version};
@@ -23,16 +23,14 @@ const PAGE: u32 = 50_000;
 
 /// The deny list as it is to be issued; `None` where the one in force serves.
 pub(super) async fn content(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     keys: &dyn ClearingKeys,
     version: Version,
     latest: Option<&Latest>,
     now: UnixMs,
 ) -> Result<Option<Made>, ListsError> {
     let denied: Vec<Vec<u8>> =
-        sqlx::query_scalar("SELECT DISTINCT token_key FROM deny_entries ORDER BY token_key")
-            .fetch_all(&mut *conn)
-            .await?;
+        query("SELECT DISTINCT token_key FROM deny_entries ORDER BY token_key").column(&mut *conn).await?;
     if denied.len() > MAX_DENIED {
         return Err(ListsError::TooMany { what: "denied tokens", most: MAX_DENIED });
     }
@@ -110,15 +108,11 @@ pub(super) struct Denied {
 }
 
 impl Denied {
-    pub(super) async fn load(
-        conn: &mut SqliteConnection,
-        keys: &dyn ClearingKeys,
-    ) -> Result<Self, ListsError> {
-        let sealed: Vec<(Vec<u8>, Vec<u8>)> = sqlx::query_as(
-            "SELECT token_key, min(sealed_token) FROM deny_entries GROUP BY token_key ORDER BY token_key",
-        )
-        .fetch_all(conn)
-        .await?;
+    pub(super) async fn load(conn: &mut Conn, keys: &dyn ClearingKeys) -> Result<Self, ListsError> {
+        // Each cause has the token sealed for itself: any of them will do.
+        let text = "SELECT token_key, sealed_token FROM deny_entries ORDER BY token_key, cause";
+        let mut sealed: Vec<(Vec<u8>, Vec<u8>)> = query(text).rows(conn).await?;
+        sealed.dedup_by(|a, b| a.0 == b.0);
         let opened = open_all(keys, &sealed)?;
         Ok(Self {
             keys: opened.iter().map(|(key, ..)| *key).collect(),
@@ -168,13 +162,13 @@ fn open_all(
 // A token that was issued after the list in force may be hit by it by chance; then the list is issued under another
 // salt.
 async fn new_token_is_hit(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     keys: &dyn ClearingKeys,
     latest: &Latest,
 ) -> Result<bool, ListsError> {
-    let newer: Option<i64> = sqlx::query_scalar("SELECT 1 FROM tokens WHERE issued_ms >= ? LIMIT 1")
+    let newer: Option<i64> = query("SELECT 1 FROM tokens WHERE issued_ms >= ? LIMIT 1")
         .bind(sql::ms(latest.issued))
-        .fetch_optional(&mut *conn)
+        .optional(&mut *conn)
         .await?;
     if newer.is_none() {
         return Ok(false);
@@ -189,7 +183,7 @@ async fn new_token_is_hit(
 }
 
 async fn hits_known_token(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     keys: &dyn ClearingKeys,
     denied: &Denied,
     list: &DenyList<'_>,
@@ -200,14 +194,14 @@ async fn hits_known_token(
     }
     let mut after = Vec::new();
     loop {
-        let page: Vec<(Vec<u8>, Vec<u8>)> = sqlx::query_as(
+        let page: Vec<(Vec<u8>, Vec<u8>)> = query(
             "SELECT token_key, sealed_token FROM tokens \
              WHERE token_key > ? AND state = 'active' AND issued_ms >= ? ORDER BY token_key LIMIT ?",
         )
         .bind(&after)
         .bind(sql::ms(since))
         .bind(PAGE)
-        .fetch_all(&mut *conn)
+        .rows(&mut *conn)
         .await?;
         let Some((last, _)) = page.last() else { return Ok(false) };
         after.clone_from(last);

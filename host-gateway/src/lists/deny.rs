@@ -2,11 +2,10 @@
 //! has any. Gates, API and console all read what [`super::publish`] makes of it.
 
 use crate::keys::{ClearingKeys, TokenKey};
-use crate::store::{Audit, StoreError, audit_in, sql};
+use crate::store::db::{Conn, One, Row, query, read_many};
+use crate::store::{Audit, StoreError, audit_all_in, sql};
 use crate::tokens::{expiry_number, expiry_of, last_four};
-use sqlx::sqlite::SqliteRow;
-use sqlx::{AssertSqlSafe, Row, SqliteConnection};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use wavepass_protocol::time::UnixMs;
 use wavepass_protocol::token::{Expiry, Token};
 
@@ -103,6 +102,7 @@ pub struct DenyRow {
     pub by: String,
 }
 
+#[derive(Clone)]
 struct Sealed {
     token: Vec<u8>,
     last_four: String,
@@ -111,7 +111,7 @@ struct Sealed {
 
 /// Denies tokens; how many (token, cause) pairs are new. One that is there already stays as it was. All or none.
 pub async fn add_in(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     keys: &dyn ClearingKeys,
     additions: &[Addition],
     by: &str,
@@ -123,47 +123,43 @@ pub async fn add_in(
     let registered: Vec<TokenKey> =
         additions.iter().filter(|a| a.number.is_none()).map(|a| a.token_key).collect();
     let registered = sealed_tokens_in(conn, &registered).await?;
-    let mut added = 0;
+    let mut sealed = Vec::with_capacity(additions.len());
     for addition in additions {
         let key = addition.token_key;
-        let own;
-        let sealed = match &addition.number {
-            Some((token, expiry)) if keys.token_key(token, *expiry) == key => {
-                own = Sealed {
-                    token: keys.seal_token(token, *expiry),
-                    last_four: last_four(token),
-                    expiry_yymm: expiry_number(*expiry),
-                };
-                &own
-            }
+        sealed.push(match &addition.number {
+            Some((token, expiry)) if keys.token_key(token, *expiry) == key => Sealed {
+                token: keys.seal_token(token, *expiry),
+                last_four: last_four(token),
+                expiry_yymm: expiry_number(*expiry),
+            },
             Some(_) => return Err(DenyError::OtherToken(key)),
-            None => registered.get(&key).ok_or(DenyError::Unknown(key))?,
-        };
-        let done = sqlx::query(
-            "INSERT OR IGNORE INTO deny_entries (token_key, cause, sealed_token, last_four, expiry_yymm, since_ms, \
-             note, by) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        )
-        .bind(key.as_slice())
-        .bind(addition.cause.word())
-        .bind(sealed.token.as_slice())
-        .bind(sealed.last_four.as_str())
-        .bind(sealed.expiry_yymm)
-        .bind(sql::ms(now))
-        .bind(addition.note.as_str())
-        .bind(by)
-        .execute(&mut *conn)
-        .await?;
-        if done.rows_affected() > 0 {
-            added += 1;
-            audit(conn, "deny.add", key, addition.cause, &addition.note, by, now).await?;
-        }
+            None => registered.get(&key).cloned().ok_or(DenyError::Unknown(key))?,
+        });
     }
-    Ok(added)
+    let rows = additions.iter().zip(&sealed).map(|(addition, sealed)| {
+        (
+            addition.token_key.as_slice(),
+            addition.cause.word(),
+            sealed.token.as_slice(),
+            sealed.last_four.as_str(),
+            sealed.expiry_yymm,
+            sql::ms(now),
+            addition.note.as_str(),
+            by,
+        )
+    });
+    let text = "INSERT INTO deny_entries (token_key, cause, sealed_token, last_four, expiry_yymm, since_ms, note, by) \
+                VALUES ?? ON CONFLICT DO NOTHING RETURNING token_key, cause";
+    let mut added = pairs(&read_many(conn, text, rows).await?)?;
+    let count = added.len();
+    let new = additions.iter().filter(|a| added.remove(&(a.token_key, a.cause)));
+    audit(conn, "deny.add", new.map(|a| (a.token_key, a.cause, a.note.as_str())), by, now).await?;
+    Ok(count)
 }
 
 /// Lifts causes; how many were there. A token that keeps another cause stays denied.
 pub async fn remove_in(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     entries: &[(TokenKey, Cause)],
     by: &str,
     note: &str,
@@ -172,58 +168,56 @@ pub async fn remove_in(
     if note.len() > MAX_NOTE {
         return Err(DenyError::Note);
     }
-    let mut removed = 0;
-    for (key, cause) in entries {
-        let done = sqlx::query("DELETE FROM deny_entries WHERE token_key = ? AND cause = ?")
-            .bind(key.as_slice())
-            .bind(cause.word())
-            .execute(&mut *conn)
-            .await?;
-        if done.rows_affected() > 0 {
-            removed += 1;
-            audit(conn, "deny.remove", *key, *cause, note, by, now).await?;
-        }
-    }
-    Ok(removed)
+    let rows = entries.iter().map(|(key, cause)| (key.as_slice(), cause.word()));
+    let text = "DELETE FROM deny_entries WHERE (token_key, cause) IN (VALUES ??) RETURNING token_key, cause";
+    let mut removed = pairs(&read_many(conn, text, rows).await?)?;
+    let count = removed.len();
+    let gone = entries.iter().filter(|&&entry| removed.remove(&entry));
+    audit(conn, "deny.remove", gone.map(|&(key, cause)| (key, cause, note)), by, now).await?;
+    Ok(count)
 }
 
-async fn audit(
-    conn: &mut SqliteConnection,
+fn pairs(rows: &[Row]) -> Result<HashSet<(TokenKey, Cause)>, StoreError> {
+    let pair = |row: &Row| {
+        let key = TokenKey::from_slice(row.try_get(0)?).ok_or(StoreError::Damaged { what: "token key" })?;
+        let cause = Cause::from_word(row.try_get(1)?).ok_or(StoreError::Damaged { what: "deny cause" })?;
+        Ok((key, cause))
+    };
+    rows.iter().map(pair).collect()
+}
+
+async fn audit<'a>(
+    conn: &mut Conn,
     action: &str,
-    key: TokenKey,
-    cause: Cause,
-    note: &str,
+    changes: impl Iterator<Item = (TokenKey, Cause, &'a str)>,
     by: &str,
     at: UnixMs,
 ) -> Result<(), StoreError> {
-    let detail = if note.is_empty() { cause.word().to_owned() } else { format!("{}: {note}", cause.word()) };
-    audit_in(conn, &Audit { at, user: by, action, subject: &key.to_hex(), detail: &detail }).await
+    let texts = changes.map(|(key, cause, note)| {
+        let note = if note.is_empty() { String::new() } else { format!(": {note}") };
+        (key.to_hex(), format!("{}{note}", cause.word()))
+    });
+    let texts: Vec<(String, String)> = texts.collect();
+    let lines: Vec<Audit<'_>> =
+        texts.iter().map(|(subject, detail)| Audit { at, user: by, action, subject, detail }).collect();
+    audit_all_in(conn, &lines).await
 }
 
 async fn sealed_tokens_in(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     keys: &[TokenKey],
 ) -> Result<HashMap<TokenKey, Sealed>, DenyError> {
     let mut found = HashMap::with_capacity(keys.len());
-    for chunk in keys.chunks(sql::chunk(1)) {
-        let text = format!(
-            "SELECT token_key, sealed_token, last_four, expiry_yymm FROM tokens WHERE token_key IN ({})",
-            sql::marks(chunk.len())
-        );
-        let mut query = sqlx::query(AssertSqlSafe(text)).persistent(false);
-        for key in chunk {
-            query = query.bind(key.0.to_vec());
-        }
-        for row in query.fetch_all(&mut *conn).await? {
-            let key = TokenKey::from_slice(row.try_get("token_key")?)
-                .ok_or(StoreError::Damaged { what: "token key" })?;
-            let sealed = Sealed {
-                token: row.try_get("sealed_token")?,
-                last_four: row.try_get("last_four")?,
-                expiry_yymm: row.try_get("expiry_yymm")?,
-            };
-            found.insert(key, sealed);
-        }
+    let text = "SELECT token_key, sealed_token, last_four, expiry_yymm FROM tokens WHERE token_key IN ??";
+    for row in read_many(conn, text, keys.iter().map(|key| One(key.as_slice()))).await? {
+        let key = TokenKey::from_slice(row.try_get("token_key")?)
+            .ok_or(StoreError::Damaged { what: "token key" })?;
+        let sealed = Sealed {
+            token: row.try_get("sealed_token")?,
+            last_four: row.try_get("last_four")?,
+            expiry_yymm: row.try_get("expiry_yymm")?,
+        };
+        found.insert(key, sealed);
     }
     Ok(found)
 }
@@ -231,11 +225,11 @@ async fn sealed_tokens_in(
 /// A page of the deny list in the order of token keys, from the token after `after`. A token's causes are never cut
 /// apart: a page may be longer than `limit` by them.
 pub async fn list_in(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     after: Option<TokenKey>,
     limit: u32,
 ) -> Result<Vec<DenyRow>, DenyError> {
-    let rows = sqlx::query(
+    let rows = query(
         "SELECT * FROM deny_entries WHERE token_key IN \
          (SELECT DISTINCT token_key FROM deny_entries WHERE token_key > ? ORDER BY token_key LIMIT ?) \
          ORDER BY token_key, cause",
@@ -248,8 +242,8 @@ pub async fn list_in(
 }
 
 /// Why a token is denied; empty if it is not.
-pub async fn causes_in(conn: &mut SqliteConnection, key: &TokenKey) -> Result<Vec<DenyRow>, DenyError> {
-    let rows = sqlx::query("SELECT * FROM deny_entries WHERE token_key = ? ORDER BY cause")
+pub async fn causes_in(conn: &mut Conn, key: &TokenKey) -> Result<Vec<DenyRow>, DenyError> {
+    let rows = query("SELECT * FROM deny_entries WHERE token_key = ? ORDER BY cause")
         .bind(key.as_slice())
         .fetch_all(conn)
         .await?;
@@ -258,29 +252,28 @@ pub async fn causes_in(conn: &mut SqliteConnection, key: &TokenKey) -> Result<Ve
 
 /// The number and expiry of a token that is registered or denied.
 pub async fn number_in(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     keys: &dyn ClearingKeys,
     key: &TokenKey,
 ) -> Result<Option<(Token, Expiry)>, super::ListsError> {
-    let sealed: Option<Vec<u8>> = sqlx::query_scalar(
+    let sealed: Option<Vec<u8>> = query(
         "SELECT sealed_token FROM tokens WHERE token_key = ?1 \
          UNION ALL SELECT sealed_token FROM deny_entries WHERE token_key = ?1 LIMIT 1",
     )
     .bind(key.as_slice())
-    .fetch_optional(conn)
+    .optional(conn)
     .await?;
     Ok(sealed.map(|sealed| keys.open_token(key, &sealed)).transpose()?)
 }
 
 /// How many tokens are denied.
-pub async fn count_in(conn: &mut SqliteConnection) -> Result<u64, DenyError> {
-    let count: i64 =
-        sqlx::query_scalar("SELECT count(DISTINCT token_key) FROM deny_entries").fetch_one(conn).await?;
+pub async fn count_in(conn: &mut Conn) -> Result<u64, DenyError> {
+    let count: i64 = query("SELECT count(DISTINCT token_key) FROM deny_entries").scalar(conn).await?;
     // A count is never negative.
     Ok(count.unsigned_abs())
 }
 
-fn row_of(row: &SqliteRow) -> Result<DenyRow, DenyError> {
+fn row_of(row: &Row) -> Result<DenyRow, DenyError> {
     let damaged = || StoreError::Damaged { what: "deny list entry" };
     Ok(DenyRow {
         token_key: TokenKey::from_slice(row.try_get("token_key")?).ok_or_else(damaged)?,
@@ -288,7 +281,7 @@ fn row_of(row: &SqliteRow) -> Result<DenyRow, DenyError> {
         last_four: row.try_get("last_four")?,
         expiry: expiry_of(row.try_get("expiry_yymm")?)?,
         // Written from a UnixMs, never negative.
-        since: UnixMs(row.try_get::<i64, _>("since_ms")?.unsigned_abs()),
+        since: UnixMs(row.try_get::<i64>("since_ms")?.unsigned_abs()),
         note: row.try_get("note")?,
         by: row.try_get("by")?,
     })

@@ -22,9 +22,9 @@ pub use registry::{
 };
 
 use crate::keys::{AtRestError, ClearingKeys};
+use crate::store::db::{Conn, query};
 use crate::store::{Audit, StoreError, audit_in, sql};
 use sha2::{Digest, Sha256};
-use sqlx::{Row, SqliteConnection};
 use wavepass_protocol::lists::{self as format, Header, Kind, ListError, MAX_ISSUE, PREFIX, Version};
 use wavepass_protocol::time::UnixMs;
 
@@ -105,11 +105,11 @@ struct Latest {
 /// Publishes what has changed: signs and enters the next version of each such list, and gives them. A deny list that
 /// is half as old as gates allow is issued again unchanged, so that it never goes stale.
 pub async fn publish(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     keys: &dyn ClearingKeys,
     now: UnixMs,
 ) -> Result<Vec<(Kind, Version)>, ListsError> {
-    let epoch: u32 = sqlx::query_scalar("SELECT epoch FROM list_epoch").fetch_one(&mut *conn).await?;
+    let epoch: u32 = query("SELECT epoch FROM list_epoch").scalar(&mut *conn).await?;
     let mut issued = Vec::new();
     for kind in Kind::ALL {
         let latest = latest_in(conn, kind).await?;
@@ -137,8 +137,8 @@ pub async fn publish(
     Ok(issued)
 }
 
-async fn latest_in(conn: &mut SqliteConnection, kind: Kind) -> Result<Option<Latest>, ListsError> {
-    let row = sqlx::query(
+async fn latest_in(conn: &mut Conn, kind: Kind) -> Result<Option<Latest>, ListsError> {
+    let row = query(
         "SELECT epoch, version, issued_ms, source FROM lists WHERE kind = ? ORDER BY epoch DESC, version DESC LIMIT 1",
     )
     .bind(kind as u8)
@@ -148,7 +148,7 @@ async fn latest_in(conn: &mut SqliteConnection, kind: Kind) -> Result<Option<Lat
         Ok(Latest {
             version: Version { epoch: row.try_get("epoch")?, version: row.try_get("version")? },
             // Written from a UnixMs, never negative.
-            issued: UnixMs(row.try_get::<i64, _>("issued_ms")?.unsigned_abs()),
+            issued: UnixMs(row.try_get::<i64>("issued_ms")?.unsigned_abs()),
             source: row.try_get("source")?,
         })
     })
@@ -156,7 +156,7 @@ async fn latest_in(conn: &mut SqliteConnection, kind: Kind) -> Result<Option<Lat
 }
 
 async fn issue(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     keys: &dyn ClearingKeys,
     header: &Header,
     Made { content, source, delta }: &Made,
@@ -164,18 +164,16 @@ async fn issue(
     let mut bytes = vec![0; PREFIX + content.len()];
     format::write(header, &keys.list_key(), content, |message| keys.sign_list(message), &mut bytes)?;
     let Version { epoch, version } = header.version;
-    sqlx::query(
-        "INSERT INTO lists (kind, epoch, version, issued_ms, source, bytes) VALUES (?, ?, ?, ?, ?, ?)",
-    )
-    .bind(header.kind as u8)
-    .bind(epoch)
-    .bind(version)
-    .bind(sql::ms(header.issued))
-    .bind(source)
-    .bind(bytes)
-    .execute(&mut *conn)
-    .await?;
-    sqlx::query(
+    query("INSERT INTO lists (kind, epoch, version, issued_ms, source, bytes) VALUES (?, ?, ?, ?, ?, ?)")
+        .bind(header.kind as u8)
+        .bind(epoch)
+        .bind(version)
+        .bind(sql::ms(header.issued))
+        .bind(source)
+        .bind(bytes)
+        .execute(&mut *conn)
+        .await?;
+    query(
         "DELETE FROM lists WHERE kind = ?1 AND (epoch, version) NOT IN \
          (SELECT epoch, version FROM lists WHERE kind = ?1 ORDER BY epoch DESC, version DESC LIMIT ?2)",
     )
@@ -184,13 +182,13 @@ async fn issue(
     .execute(&mut *conn)
     .await?;
     let Some(delta) = delta else { return Ok(()) };
-    sqlx::query("INSERT INTO list_deltas (epoch, version, delta) VALUES (?, ?, ?)")
+    query("INSERT INTO list_deltas (epoch, version, delta) VALUES (?, ?, ?)")
         .bind(epoch)
         .bind(version)
         .bind(delta)
         .execute(&mut *conn)
         .await?;
-    sqlx::query(
+    query(
         "DELETE FROM list_deltas WHERE (epoch, version) NOT IN \
          (SELECT epoch, version FROM list_deltas ORDER BY epoch DESC, version DESC LIMIT ?)",
     )
@@ -202,10 +200,9 @@ async fn issue(
 
 /// Begins a new epoch: to be done once after this database was restored from a backup, since gates may hold versions
 /// that it does not know. Every list is issued anew at the next [`publish`].
-pub async fn begin_epoch_in(conn: &mut SqliteConnection, by: &str, now: UnixMs) -> Result<u32, ListsError> {
-    let epoch: u32 = sqlx::query_scalar("UPDATE list_epoch SET epoch = epoch + 1 RETURNING epoch")
-        .fetch_one(&mut *conn)
-        .await?;
+pub async fn begin_epoch_in(conn: &mut Conn, by: &str, now: UnixMs) -> Result<u32, ListsError> {
+    let epoch: u32 =
+        query("UPDATE list_epoch SET epoch = epoch + 1 RETURNING epoch").scalar(&mut *conn).await?;
     let detail = format!("epoch {epoch}");
     audit_in(conn, &Audit { at: now, user: by, action: "lists.epoch", subject: "lists", detail: &detail })
         .await?;
@@ -214,7 +211,7 @@ pub async fn begin_epoch_in(conn: &mut SqliteConnection, by: &str, now: UnixMs) 
 
 // CA keys, revocations, configuration: their bytes are their content, and change only with it.
 async fn plain_content(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     kind: Kind,
     latest: Option<&Latest>,
 ) -> Result<Option<Made>, ListsError> {
@@ -246,12 +243,12 @@ fn append(content: &mut Vec<u8>, item: &impl serde::Serialize) -> Result<(), Lis
     Ok(())
 }
 
-async fn bytes_in(conn: &mut SqliteConnection, kind: Kind, version: Version) -> Result<Vec<u8>, ListsError> {
-    Ok(sqlx::query_scalar("SELECT bytes FROM lists WHERE kind = ? AND epoch = ? AND version = ?")
+async fn bytes_in(conn: &mut Conn, kind: Kind, version: Version) -> Result<Vec<u8>, ListsError> {
+    Ok(query("SELECT bytes FROM lists WHERE kind = ? AND epoch = ? AND version = ?")
         .bind(kind as u8)
         .bind(version.epoch)
         .bind(version.version)
-        .fetch_one(conn)
+        .scalar(conn)
         .await?)
 }
 

@@ -2,7 +2,7 @@
 
 use super::denied::write_delta;
 use super::{KEPT_DELTAS, ListsError, bytes_in, content_of, latest_in};
-use sqlx::SqliteConnection;
+use crate::store::db::{Conn, query};
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 use wavepass_protocol::deny::{Change, Delta, DenyKey, DenyList};
@@ -37,7 +37,7 @@ pub struct Published {
 
 impl Published {
     /// Reads the newest issue of each list.
-    pub async fn load(conn: &mut SqliteConnection) -> Result<Self, ListsError> {
+    pub async fn load(conn: &mut Conn) -> Result<Self, ListsError> {
         let published = Self { issues: RwLock::new([const { None }; 4]) };
         published.refresh(conn).await?;
         Ok(published)
@@ -45,7 +45,7 @@ impl Published {
 
     /// Takes over what was published since; the kinds that changed. Call it after the transaction of
     /// [`publish`](super::publish) is committed.
-    pub async fn refresh(&self, conn: &mut SqliteConnection) -> Result<Vec<Kind>, ListsError> {
+    pub async fn refresh(&self, conn: &mut Conn) -> Result<Vec<Kind>, ListsError> {
         let mut changed = Vec::new();
         for (slot, kind) in Kind::ALL.into_iter().enumerate() {
             let Some(latest) = latest_in(conn, kind).await? else { continue };
@@ -113,14 +113,14 @@ impl Published {
 }
 
 /// The deltas that lead to this version without a gap, newest first.
-async fn deltas_in(conn: &mut SqliteConnection, newest: Version) -> Result<Vec<Vec<u8>>, ListsError> {
-    let rows: Vec<(u32, Vec<u8>)> = sqlx::query_as(
+async fn deltas_in(conn: &mut Conn, newest: Version) -> Result<Vec<Vec<u8>>, ListsError> {
+    let rows: Vec<(u32, Vec<u8>)> = query(
         "SELECT version, delta FROM list_deltas WHERE epoch = ? AND version <= ? ORDER BY version DESC LIMIT ?",
     )
     .bind(newest.epoch)
     .bind(newest.version)
     .bind(KEPT_DELTAS)
-    .fetch_all(conn)
+    .rows(conn)
     .await?;
     let unbroken = rows.into_iter().zip((1..=newest.version).rev());
     Ok(unbroken.take_while(|((version, _), due)| version == due).map(|((_, delta), _)| delta).collect())

@@ -3,9 +3,9 @@
 use super::deny::MAX_NOTE;
 use super::{ListsError, append, gate_config};
 use crate::keys::OwnedCaKey;
+use crate::store::db::{Conn, query};
 use crate::store::{Audit, StoreError, audit_in, sql};
 use sha2::{Digest, Sha256};
-use sqlx::{Row, SqliteConnection};
 use wavepass_hce::hex;
 use wavepass_hce::issue::{HOUSE_AID, RSA_CREDIT_AID, RSA_DEBIT_AID, RSA_QUASI_CREDIT_AID};
 use wavepass_protocol::lists::{
@@ -27,7 +27,7 @@ pub const fn suite_word(suite: Suite) -> &'static str {
 
 /// Enters CA keys, or puts them in place of those of the same RID, index and suite. A key whose check value differs
 /// is refused, and then none is entered.
-pub async fn set_ca_keys_in(conn: &mut SqliteConnection, keys: &[OwnedCaKey]) -> Result<(), ListsError> {
+pub async fn set_ca_keys_in(conn: &mut Conn, keys: &[OwnedCaKey]) -> Result<(), ListsError> {
     if keys.iter().any(|key| !key.as_ca_key().check_value_matches()) {
         return Err(ListError::CheckValue.into());
     }
@@ -35,7 +35,7 @@ pub async fn set_ca_keys_in(conn: &mut SqliteConnection, keys: &[OwnedCaKey]) ->
         return Err(ListError::Content.into());
     }
     for key in keys {
-        sqlx::query(
+        query(
             "INSERT INTO ca_keys (rid, key_index, suite, expiry, public_key, exponent, check_value) \
              VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (rid, key_index, suite) DO UPDATE SET \
              expiry = excluded.expiry, public_key = excluded.public_key, exponent = excluded.exponent, \
@@ -73,7 +73,7 @@ pub(super) fn ca_key_content(keys: &[OwnedCaKey]) -> Result<Vec<u8>, ListsError>
 }
 
 /// Gives a house that has no CA key its own bank's. Its gates would take no card otherwise.
-pub async fn adopt_ca_keys_in(conn: &mut SqliteConnection, own: &[OwnedCaKey]) -> Result<(), ListsError> {
+pub async fn adopt_ca_keys_in(conn: &mut Conn, own: &[OwnedCaKey]) -> Result<(), ListsError> {
     if ca_keys_in(conn).await?.is_empty() {
         set_ca_keys_in(conn, own).await?;
     }
@@ -82,7 +82,7 @@ pub async fn adopt_ca_keys_in(conn: &mut SqliteConnection, own: &[OwnedCaKey]) -
 
 /// Enters CA keys as [`set_ca_keys_in`] does, in somebody's name; those that were not there just so.
 pub async fn add_ca_keys_in(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     keys: &[OwnedCaKey],
     by: &str,
     now: UnixMs,
@@ -104,18 +104,18 @@ pub async fn add_ca_keys_in(
 
 /// Takes a CA key away; false if there was none.
 pub async fn remove_ca_key_in(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     (rid, index, suite): (&[u8; 5], u8, Suite),
     by: &str,
     now: UnixMs,
 ) -> Result<bool, ListsError> {
-    let done = sqlx::query("DELETE FROM ca_keys WHERE rid = ? AND key_index = ? AND suite = ?")
+    let changed = query("DELETE FROM ca_keys WHERE rid = ? AND key_index = ? AND suite = ?")
         .bind(rid.as_slice())
         .bind(index)
         .bind(suite_word(suite))
         .execute(&mut *conn)
         .await?;
-    let removed = done.rows_affected() > 0;
+    let removed = changed > 0;
     if removed {
         let (subject, detail) = (subject(rid, index), suite_word(suite));
         audit_in(conn, &Audit { at: now, user: by, action: "ca_key.remove", subject: &subject, detail })
@@ -130,21 +130,21 @@ fn subject(rid: &[u8; 5], index: u8) -> String {
 }
 
 /// Every CA key, by RID, index and suite.
-pub async fn ca_keys_in(conn: &mut SqliteConnection) -> Result<Vec<OwnedCaKey>, ListsError> {
+pub async fn ca_keys_in(conn: &mut Conn) -> Result<Vec<OwnedCaKey>, ListsError> {
     let damaged = || StoreError::Damaged { what: "CA key" };
-    let rows = sqlx::query("SELECT * FROM ca_keys ORDER BY rid, key_index, suite").fetch_all(conn).await?;
+    let rows = query("SELECT * FROM ca_keys ORDER BY rid, key_index, suite").fetch_all(conn).await?;
     rows.iter()
         .map(|row| {
             let word: &str = row.try_get("suite")?;
             let suite = [Suite::P256, Suite::Rsa, Suite::Sm2].into_iter().find(|s| suite_word(*s) == word);
             Ok(OwnedCaKey {
-                rid: row.try_get::<&[u8], _>("rid")?.try_into().map_err(|_| damaged())?,
+                rid: row.try_get::<&[u8]>("rid")?.try_into().map_err(|_| damaged())?,
                 index: row.try_get("key_index")?,
                 suite: suite.ok_or_else(damaged)?,
-                expiry: row.try_get::<&[u8], _>("expiry")?.try_into().map_err(|_| damaged())?,
+                expiry: row.try_get::<&[u8]>("expiry")?.try_into().map_err(|_| damaged())?,
                 key: row.try_get("public_key")?,
                 exponent: row.try_get("exponent")?,
-                check_value: row.try_get::<&[u8], _>("check_value")?.try_into().map_err(|_| damaged())?,
+                check_value: row.try_get::<&[u8]>("check_value")?.try_into().map_err(|_| damaged())?,
             })
         })
         .collect()
@@ -152,7 +152,7 @@ pub async fn ca_keys_in(conn: &mut SqliteConnection) -> Result<Vec<OwnedCaKey>, 
 
 /// Revokes an issuer certificate; false if it was revoked already, and then it stays as it was.
 pub async fn revoke_in(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     revocation: &Revocation,
     by: &str,
     note: &str,
@@ -161,8 +161,9 @@ pub async fn revoke_in(
     if note.len() > MAX_NOTE {
         return Err(ListsError::Note);
     }
-    let done = sqlx::query(
-        "INSERT OR IGNORE INTO revocations (rid, key_index, serial, since_ms, by, note) VALUES (?, ?, ?, ?, ?, ?)",
+    let new = query(
+        "INSERT INTO revocations (rid, key_index, serial, since_ms, by, note) VALUES (?, ?, ?, ?, ?, ?) \
+         ON CONFLICT DO NOTHING",
     )
     .bind(revocation.rid.as_slice())
     .bind(revocation.index)
@@ -172,7 +173,7 @@ pub async fn revoke_in(
     .bind(note)
     .execute(&mut *conn)
     .await?;
-    if done.rows_affected() == 0 {
+    if new == 0 {
         return Ok(false);
     }
     if revocations_in(conn).await?.len() > MAX_REVOCATIONS {
@@ -184,7 +185,7 @@ pub async fn revoke_in(
 
 /// Lifts a revocation; false if there was none.
 pub async fn lift_in(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     revocation: &Revocation,
     by: &str,
     note: &str,
@@ -193,13 +194,13 @@ pub async fn lift_in(
     if note.len() > MAX_NOTE {
         return Err(ListsError::Note);
     }
-    let done = sqlx::query("DELETE FROM revocations WHERE rid = ? AND key_index = ? AND serial = ?")
+    let changed = query("DELETE FROM revocations WHERE rid = ? AND key_index = ? AND serial = ?")
         .bind(revocation.rid.as_slice())
         .bind(revocation.index)
         .bind(revocation.serial.as_slice())
         .execute(&mut *conn)
         .await?;
-    let lifted = done.rows_affected() > 0;
+    let lifted = changed > 0;
     if lifted {
         audit_revocation(conn, "revocation.remove", revocation, by, note, now).await?;
     }
@@ -207,7 +208,7 @@ pub async fn lift_in(
 }
 
 async fn audit_revocation(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     action: &str,
     revocation: &Revocation,
     by: &str,
@@ -233,20 +234,19 @@ pub struct RevocationRow {
 }
 
 /// Every revocation, in order.
-pub async fn revocations_in(conn: &mut SqliteConnection) -> Result<Vec<RevocationRow>, ListsError> {
+pub async fn revocations_in(conn: &mut Conn) -> Result<Vec<RevocationRow>, ListsError> {
     let damaged = || StoreError::Damaged { what: "revocation" };
-    let rows =
-        sqlx::query("SELECT * FROM revocations ORDER BY rid, key_index, serial").fetch_all(conn).await?;
+    let rows = query("SELECT * FROM revocations ORDER BY rid, key_index, serial").fetch_all(conn).await?;
     rows.iter()
         .map(|row| {
             Ok(RevocationRow {
                 revocation: Revocation {
-                    rid: row.try_get::<&[u8], _>("rid")?.try_into().map_err(|_| damaged())?,
+                    rid: row.try_get::<&[u8]>("rid")?.try_into().map_err(|_| damaged())?,
                     index: row.try_get("key_index")?,
-                    serial: row.try_get::<&[u8], _>("serial")?.try_into().map_err(|_| damaged())?,
+                    serial: row.try_get::<&[u8]>("serial")?.try_into().map_err(|_| damaged())?,
                 },
                 // Written from a UnixMs, never negative.
-                since: UnixMs(row.try_get::<i64, _>("since_ms")?.unsigned_abs()),
+                since: UnixMs(row.try_get::<i64>("since_ms")?.unsigned_abs()),
                 by: row.try_get("by")?,
                 note: row.try_get("note")?,
             })
@@ -255,9 +255,9 @@ pub async fn revocations_in(conn: &mut SqliteConnection) -> Result<Vec<Revocatio
 }
 
 /// Sets how gates work.
-pub async fn set_config_in(conn: &mut SqliteConnection, config: &GateConfig) -> Result<(), ListsError> {
+pub async fn set_config_in(conn: &mut Conn, config: &GateConfig) -> Result<(), ListsError> {
     let content = check_config(config)?;
-    sqlx::query("INSERT INTO gate_config (only, content) VALUES (1, ?) ON CONFLICT (only) DO UPDATE SET content = excluded.content")
+    query("INSERT INTO gate_config (\"only\", content) VALUES (1, ?) ON CONFLICT (\"only\") DO UPDATE SET content = excluded.content")
         .bind(content)
         .execute(conn)
         .await?;
@@ -266,7 +266,7 @@ pub async fn set_config_in(conn: &mut SqliteConnection, config: &GateConfig) -> 
 
 /// Sets how gates work, in somebody's name. Gives what has changed, by the names of the operator's file.
 pub async fn change_config_in(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     config: &GateConfig,
     by: &str,
     now: UnixMs,
@@ -292,9 +292,9 @@ pub(super) fn check_config(config: &GateConfig) -> Result<Vec<u8>, ListsError> {
 }
 
 /// How gates work; [`default_config`] where nothing was set.
-pub async fn config_in(conn: &mut SqliteConnection) -> Result<GateConfig, ListsError> {
+pub async fn config_in(conn: &mut Conn) -> Result<GateConfig, ListsError> {
     let content: Option<Vec<u8>> =
-        sqlx::query_scalar("SELECT content FROM gate_config WHERE only = 1").fetch_optional(conn).await?;
+        query("SELECT content FROM gate_config WHERE \"only\" = 1").optional(conn).await?;
     match content {
         Some(content) => Ok(GateConfig::parse(&content)?),
         None => Ok(default_config()),

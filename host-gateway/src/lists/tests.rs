@@ -2,6 +2,7 @@ use super::denied::{Denied, salt};
 use super::deny::{Addition, Cause, add_in, causes_in, list_in, remove_in};
 use super::*;
 use crate::keys::{KeyOptions, KeySet, OwnedCaKey, TokenKey};
+use crate::store::db::{Conn, query};
 use crate::store::testing::scratch;
 use crate::tokens::{Registration, register_in};
 use rand::SeedableRng;
@@ -36,12 +37,7 @@ fn deny(keys: &dyn ClearingKeys, digits: &str, year: u8, cause: Cause) -> Additi
     }
 }
 
-async fn registered(
-    conn: &mut SqliteConnection,
-    keys: &dyn ClearingKeys,
-    digits: &str,
-    now: UnixMs,
-) -> TokenKey {
+async fn registered(conn: &mut Conn, keys: &dyn ClearingKeys, digits: &str, now: UnixMs) -> TokenKey {
     let card = Registration {
         token: token(digits),
         expiry: expiry(30),
@@ -199,10 +195,8 @@ async fn a_few_issues_of_each_list_are_kept() {
         set_config_in(&mut tx, &GateConfig { amount_fen, ..default_config() }).await.unwrap();
         publish(&mut tx, clearing.as_ref(), NOW).await.unwrap();
     }
-    let kept: Vec<u32> = sqlx::query_scalar("SELECT version FROM lists WHERE kind = 4 ORDER BY version")
-        .fetch_all(&mut *tx)
-        .await
-        .unwrap();
+    let kept: Vec<u32> =
+        query("SELECT version FROM lists WHERE kind = 4 ORDER BY version").column(&mut *tx).await.unwrap();
     assert_eq!(kept, (13..=20).collect::<Vec<_>>());
 }
 
@@ -263,10 +257,10 @@ async fn as_many_revocations_and_ca_keys_as_a_gate_holds_are_entered_and_no_more
     assert_eq!(ca_keys_in(&mut tx).await.unwrap().len(), 14);
     let issued = publish(&mut tx, set.clearing().as_ref(), NOW).await.unwrap();
     assert_eq!(issued.len(), 4);
-    let audit: i64 = sqlx::query_scalar(
-        "SELECT count(*) FROM audit_log WHERE user = 'anna' AND action IN ('revocation.add', 'ca_key.add')",
+    let audit: i64 = query(
+        "SELECT count(*) FROM audit_log WHERE \"user\" = 'anna' AND action IN ('revocation.add', 'ca_key.add')",
     )
-    .fetch_one(&mut *tx)
+    .scalar(&mut *tx)
     .await
     .unwrap();
     assert_eq!(audit, 64 + 13);
@@ -300,11 +294,10 @@ async fn the_deny_table_knows_causes_names_and_pages() {
         seen.extend(page.iter().map(|row| row.token_key));
     }
     assert!(seen.is_sorted() && seen.len() == 4);
-    let audit: i64 =
-        sqlx::query_scalar("SELECT count(*) FROM audit_log WHERE user = 'anna' AND action = 'deny.add'")
-            .fetch_one(&mut *tx)
-            .await
-            .unwrap();
+    let audit: i64 = query("SELECT count(*) FROM audit_log WHERE \"user\" = 'anna' AND action = 'deny.add'")
+        .scalar(&mut *tx)
+        .await
+        .unwrap();
     assert_eq!(audit, 4);
     let unknown = Addition { token_key: TokenKey([7; 16]), ..known(Cause::Manual) };
     assert!(matches!(

@@ -8,8 +8,8 @@ mod checks;
 
 use std::collections::BTreeMap;
 
+use crate::store::db::query;
 use serde::Serialize;
-use sqlx::{AssertSqlSafe, Row};
 use wavepass_fares::{Fen, ServiceDay};
 use wavepass_protocol::time::UnixMs;
 
@@ -18,7 +18,7 @@ use crate::clearing::close::{JourneyRow, journey_rows};
 use crate::clearing::{Clearing, ClearingError, day_number, verify_batches};
 use crate::keys::TokenKey;
 use crate::ledger::{Account, balances_in};
-use crate::store::{Break, raise_break_in, sql};
+use crate::store::{Break, raise_break_in};
 
 /// The most differences of one kind that become breaks of a day; more of them have one cause, and a sum is enough.
 pub const MAX_OF_A_KIND: usize = 1_000;
@@ -94,9 +94,9 @@ pub async fn reconcile_day(
     day: ServiceDay,
     now_ms: i64,
 ) -> Result<Reconciliation, ClearingError> {
-    let sealed: i64 = sqlx::query_scalar("SELECT count(*) FROM batches WHERE service_day = ?")
+    let sealed: i64 = query("SELECT count(*) FROM batches WHERE service_day = ?")
         .bind(day.number())
-        .fetch_one(clearing.store.pool())
+        .scalar(clearing.store.pool())
         .await?;
     if sealed == 0 {
         return Err(ClearingError::NotClosed { day });
@@ -104,9 +104,9 @@ pub async fn reconcile_day(
     let mut found = Found::default();
     taps_against_journeys(clearing, day, &mut found).await?;
     for (kind, text) in checks::BY_DAY {
-        let rows = sqlx::query(text).bind(day.number()).fetch_all(clearing.store.pool()).await?;
+        let rows = query(text).bind(day.number()).fetch_all(clearing.store.pool()).await?;
         for row in &rows {
-            found.add(kind, row.try_get::<String, _>(0)?, row.try_get::<String, _>(1)?);
+            found.add(kind, row.try_get::<String>(0)?, row.try_get::<String>(1)?);
         }
     }
     attempts_against_statement(clearing, day, &mut found).await?;
@@ -135,16 +135,13 @@ async fn record(
         }
     }
     let mut tx = clearing.store.begin().await?;
-    let text = format!(
-        "SELECT id, kind, subject, detail FROM breaks WHERE service_day = ? AND closed_ms IS NULL AND kind IN ({})",
-        sql::marks(KINDS.len())
-    );
-    let mut query = sqlx::query(AssertSqlSafe(text)).bind(day.number());
-    for kind in KINDS {
-        query = query.bind(kind);
-    }
+    let open_breaks = query(
+        "SELECT id, kind, subject, detail FROM breaks WHERE service_day = ? AND closed_ms IS NULL AND kind IN ??",
+    )
+    .bind(day.number())
+    .bind_list(KINDS);
     let mut open: BTreeMap<(String, String, String), String> = BTreeMap::new();
-    for row in query.fetch_all(&mut *tx).await? {
+    for row in open_breaks.fetch_all(&mut *tx).await? {
         open.insert((row.try_get(1)?, row.try_get(2)?, row.try_get(3)?), row.try_get(0)?);
     }
     for d in &found.kept {
@@ -155,7 +152,7 @@ async fn record(
         let new = Break { kind: d.kind, subject: &d.subject, service_day, detail: &d.detail, at };
         if !raise_break_in(&mut tx, &new).await? {
             // It was there before, closed, and is back.
-            sqlx::query(
+            query(
                 "UPDATE breaks SET closed_ms = NULL WHERE service_day = ? AND kind = ? AND subject = ? AND detail = ?",
             )
             .bind(service_day)
@@ -168,11 +165,7 @@ async fn record(
     }
     let closed = open.len() as u64;
     for id in open.into_values() {
-        sqlx::query("UPDATE breaks SET closed_ms = ? WHERE id = ?")
-            .bind(now_ms)
-            .bind(id)
-            .execute(&mut *tx)
-            .await?;
+        query("UPDATE breaks SET closed_ms = ? WHERE id = ?").bind(now_ms).bind(id).execute(&mut *tx).await?;
     }
     tx.commit().await?;
     Ok(Reconciliation { service_day: day, differences: found.counts, closed })
@@ -328,7 +321,7 @@ impl<'a> Ours<'a> {
         if self.done {
             return Ok(None);
         }
-        let rows = sqlx::query(
+        let rows = query(
             "SELECT token_key, part, attempt_no, amount_fen FROM attempts WHERE service_day = ? AND state = 'approved' \
              AND (token_key, part, attempt_no) > (?, ?, ?) ORDER BY token_key, part, attempt_no LIMIT ?",
         )
@@ -357,7 +350,7 @@ impl<'a> Ours<'a> {
 async fn sums(clearing: &Clearing, day: ServiceDay, found: &mut Found) -> Result<(), ClearingError> {
     let mut snapshot = clearing.store.pool().begin().await?;
     let balances = balances_in(&mut snapshot, Some(day.number())).await?;
-    let row = sqlx::query(checks::SUMS).bind(day.number()).fetch_one(&mut *snapshot).await?;
+    let row = query(checks::SUMS).bind(day.number()).fetch_one(&mut *snapshot).await?;
     drop(snapshot);
     let column = |i: usize| -> Result<Fen, ClearingError> { Ok(Fen(row.try_get(i)?)) };
     let (charged, deducted, in_doubt, owed) = (column(0)?, column(1)?, column(2)?, column(3)?);

@@ -19,10 +19,10 @@ mod tests;
 use crate::cli::App;
 use crate::keys::TokenKey;
 use crate::lists::deny::{self, Addition, Cause, DenyError};
+use crate::store::db::{Conn, One, query, read_many, write_many};
 use crate::store::{StoreError, sql};
 use rules::{Finding, Seen};
 use serde::Serialize;
-use sqlx::{AssertSqlSafe, Row, SqliteConnection};
 use std::collections::{BTreeMap, BTreeSet};
 use wavepass_protocol::dukpt::KeyId;
 use wavepass_protocol::seal::SealError;
@@ -95,8 +95,8 @@ pub async fn run(app: &App) -> Result<Summary, RiskError> {
     Ok(summary)
 }
 
-async fn unchecked_in(conn: &mut SqliteConnection) -> Result<Vec<TokenKey>, RiskError> {
-    let rows = sqlx::query(
+async fn unchecked_in(conn: &mut Conn) -> Result<Vec<TokenKey>, RiskError> {
+    let rows = query(
         "SELECT DISTINCT token_key FROM taps INDEXED BY taps_unchecked \
          WHERE checked = 0 AND opened = 1 AND token_key IS NOT NULL ORDER BY token_key LIMIT ?",
     )
@@ -112,7 +112,7 @@ fn token_key(bytes: &[u8]) -> Result<TokenKey, RiskError> {
 
 async fn run_in(
     app: &App,
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     tokens: &[TokenKey],
     policy: &Policy,
     summary: &mut Summary,
@@ -141,51 +141,54 @@ async fn run_in(
     mark_checked(conn, tokens).await
 }
 
+/// What [`AROUND`] and [`SAME_ATC`] begin with: how far around a token's unchecked taps a run looks.
+///
+/// The join orders and indexes are given: over a table of months, a guess of the planner's would read all of it.
+macro_rules! near {
+    ($then:literal) => {
+        concat!(
+            "WITH near AS MATERIALIZED (SELECT token_key AS tk, min(time_ms) - ? AS lo, max(time_ms) + ? AS hi \
+             FROM taps INDEXED BY taps_unchecked WHERE token_key IN ?? AND checked = 0 AND opened = 1 \
+             GROUP BY token_key) ",
+            $then
+        )
+    };
+}
+
+const AROUND: &str = near!(
+    "SELECT t.key_id, t.sequence, t.token_key, t.time_ms, t.clock, t.service_day, t.atc, t.cryptogram, \
+     t.card_digest, t.withheld, t.checked, 1 FROM near CROSS JOIN taps t INDEXED BY taps_token \
+     WHERE t.token_key = tk AND t.opened = 1 AND t.time_ms BETWEEN lo AND hi"
+);
+const SAME_ATC: &str = near!(
+    "SELECT DISTINCT t.key_id, t.sequence, t.token_key, t.time_ms, t.clock, t.service_day, t.atc, t.cryptogram, \
+     t.card_digest, t.withheld, t.checked, 0 FROM near CROSS JOIN taps a INDEXED BY taps_token \
+     CROSS JOIN taps t INDEXED BY taps_atc WHERE a.token_key = tk AND a.opened = 1 \
+     AND a.time_ms BETWEEN lo AND hi AND t.token_key = tk AND t.atc = a.atc AND t.opened = 1 \
+     AND t.time_ms NOT BETWEEN lo AND hi"
+);
+
 /// The taps of tokens that a run looks at: those near an unchecked one, and every other with the same ATC as one of
 /// them.
-async fn taps_in(
-    conn: &mut SqliteConnection,
-    tokens: &[TokenKey],
-) -> Result<BTreeMap<TokenKey, Vec<Seen>>, RiskError> {
-    // The join orders and indexes are given: over a table of months, a guess of the planner's would read all of it.
-    const COLUMNS: &str = "t.key_id, t.sequence, t.token_key, t.time_ms, t.clock, t.service_day, t.atc, \
-                           t.cryptogram, t.card_digest, t.withheld, t.checked";
-    let marks = sql::marks(tokens.len());
-    let near = format!(
-        "WITH near AS MATERIALIZED (SELECT token_key AS tk, min(time_ms) - {ORDER_WINDOW_MS} AS lo, \
-           max(time_ms) + {ORDER_WINDOW_MS} AS hi FROM taps INDEXED BY taps_unchecked \
-           WHERE token_key IN ({marks}) AND checked = 0 AND opened = 1 GROUP BY token_key)"
-    );
-    let around = format!(
-        "{near} SELECT {COLUMNS}, 1 FROM near CROSS JOIN taps t INDEXED BY taps_token \
-         WHERE t.token_key = tk AND t.opened = 1 AND t.time_ms BETWEEN lo AND hi"
-    );
-    let same_atc = format!(
-        "{near} SELECT DISTINCT {COLUMNS}, 0 FROM near CROSS JOIN taps a INDEXED BY taps_token \
-         CROSS JOIN taps t INDEXED BY taps_atc \
-         WHERE a.token_key = tk AND a.opened = 1 AND a.time_ms BETWEEN lo AND hi \
-         AND t.token_key = tk AND t.atc = a.atc AND t.opened = 1 AND t.time_ms NOT BETWEEN lo AND hi"
-    );
+async fn taps_in(conn: &mut Conn, tokens: &[TokenKey]) -> Result<BTreeMap<TokenKey, Vec<Seen>>, RiskError> {
     let mut taps: BTreeMap<TokenKey, Vec<Seen>> = BTreeMap::new();
     let mut rows = Vec::new();
-    for text in [around, same_atc] {
-        let mut query = sqlx::query(AssertSqlSafe(text)).persistent(tokens.len() == MAX_TOKENS);
-        for token in tokens {
-            query = query.bind(token.as_slice());
-        }
-        rows.extend(query.fetch_all(&mut *conn).await?);
+    for text in [AROUND, SAME_ATC] {
+        let near = query(text).bind(ORDER_WINDOW_MS).bind(ORDER_WINDOW_MS);
+        let near = near.bind_list(tokens.iter().map(|token| token.as_slice()));
+        rows.extend(near.fetch_all(&mut *conn).await?);
     }
     for row in rows {
         let damaged = |what| RiskError::Store(StoreError::Damaged { what });
         let seen = Seen {
-            key_id: KeyId(row.try_get::<&[u8], _>(0)?.try_into().map_err(|_| damaged("key id"))?),
+            key_id: KeyId(row.try_get::<&[u8]>(0)?.try_into().map_err(|_| damaged("key id"))?),
             sequence: row.try_get(1)?,
             time_ms: row.try_get(3)?,
             clock: row.try_get(4)?,
             service_day: row.try_get(5)?,
             atc: row.try_get(6)?,
             cryptogram: row.try_get(7)?,
-            digest: row.try_get::<Option<Vec<u8>>, _>(8)?.unwrap_or_default(),
+            digest: row.try_get::<Option<Vec<u8>>>(8)?.unwrap_or_default(),
             withheld: row.try_get(9)?,
             checked: row.try_get(10)?,
             near: row.try_get(11)?,
@@ -195,69 +198,61 @@ async fn taps_in(
     Ok(taps)
 }
 
-async fn registered_in(
-    conn: &mut SqliteConnection,
-    tokens: &[TokenKey],
-) -> Result<BTreeSet<TokenKey>, RiskError> {
-    let text = format!("SELECT token_key FROM tokens WHERE token_key IN ({})", sql::marks(tokens.len()));
-    let mut query = sqlx::query(AssertSqlSafe(text)).persistent(tokens.len() == MAX_TOKENS);
-    for token in tokens {
-        query = query.bind(token.as_slice());
-    }
-    query.fetch_all(conn).await?.iter().map(|row| token_key(row.try_get(0)?)).collect()
+async fn registered_in(conn: &mut Conn, tokens: &[TokenKey]) -> Result<BTreeSet<TokenKey>, RiskError> {
+    let text = "SELECT token_key FROM tokens WHERE token_key IN ??";
+    let rows = read_many(conn, text, tokens.iter().map(|token| One(token.as_slice()))).await?;
+    rows.iter().map(|row| token_key(row.try_get(0)?)).collect()
 }
 
-async fn write_withheld(
-    conn: &mut SqliteConnection,
-    changes: &[(KeyId, u32, u8)],
-) -> Result<usize, RiskError> {
-    for (key_id, sequence, withheld) in changes {
-        sqlx::query("UPDATE taps SET withheld = ? WHERE key_id = ? AND sequence = ?")
-            .bind(withheld)
-            .bind(&key_id.0[..])
-            .bind(sequence)
-            .execute(&mut *conn)
-            .await?;
-    }
+async fn write_withheld(conn: &mut Conn, changes: &[(KeyId, u32, u8)]) -> Result<usize, RiskError> {
+    let text = "UPDATE taps SET withheld = v.column3 FROM (VALUES ??) AS v \
+                WHERE key_id = v.column1 AND sequence = v.column2";
+    let rows = changes.iter().map(|(key_id, sequence, withheld)| (&key_id.0, *sequence, *withheld));
+    write_many(conn, text, rows).await?;
     Ok(changes.len())
 }
 
 /// Enters alerts; the earliest event of an alert stands, whichever run found it. Gives how many are new.
 async fn write_alerts(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     findings: &[(TokenKey, Finding)],
     now_ms: i64,
 ) -> Result<usize, RiskError> {
-    let mut new = 0;
+    // One row an alert: the same one may have been found at several of its taps.
+    let mut alerts: BTreeMap<String, (&TokenKey, &Finding)> = BTreeMap::new();
     for (token, finding) in findings {
-        let id = finding.id(token);
-        let known =
-            sqlx::query("SELECT 1 FROM alerts WHERE id = ?").bind(&id).fetch_optional(&mut *conn).await?;
-        new += usize::from(known.is_none());
-        sqlx::query(
-            "INSERT INTO alerts (id, kind, token_key, key_id, sequence, event_ms, service_day, detail, raised_ms) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT (id) DO UPDATE SET key_id = excluded.key_id, \
-             sequence = excluded.sequence, event_ms = excluded.event_ms, service_day = excluded.service_day \
-             WHERE (excluded.event_ms, excluded.key_id, excluded.sequence) < (event_ms, key_id, sequence)",
-        )
-        .bind(&id)
-        .bind(finding.kind.word())
-        .bind(token.as_slice())
-        .bind(&finding.key_id.0[..])
-        .bind(finding.sequence)
-        .bind(finding.event_ms)
-        .bind(finding.service_day)
-        .bind(&finding.detail)
-        .bind(now_ms)
-        .execute(&mut *conn)
-        .await?;
+        let earliest = alerts.entry(finding.id(token)).or_insert((token, finding));
+        if finding.order() < earliest.1.order() {
+            *earliest = (token, finding);
+        }
     }
-    Ok(new)
+    let ids = alerts.keys().map(|id| One(id.as_str()));
+    let known = read_many(conn, "SELECT 1 FROM alerts WHERE id IN ??", ids).await?.len();
+    let rows = alerts.iter().map(|(id, (token, finding))| {
+        (
+            id.as_str(),
+            finding.kind.word(),
+            token.as_slice(),
+            &finding.key_id.0,
+            finding.sequence,
+            finding.event_ms,
+            finding.service_day,
+            finding.detail.as_str(),
+            now_ms,
+        )
+    });
+    let text = "INSERT INTO alerts (id, kind, token_key, key_id, sequence, event_ms, service_day, detail, raised_ms) \
+                VALUES ?? ON CONFLICT (id) DO UPDATE SET key_id = excluded.key_id, sequence = excluded.sequence, \
+                event_ms = excluded.event_ms, service_day = excluded.service_day \
+                WHERE (excluded.event_ms, excluded.key_id, excluded.sequence) \
+                < (alerts.event_ms, alerts.key_id, alerts.sequence)";
+    write_many(conn, text, rows).await?;
+    Ok(alerts.len() - known)
 }
 
 async fn deny_clones(
     app: &App,
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     clones: &BTreeSet<TokenKey>,
     registered: &BTreeSet<TokenKey>,
 ) -> Result<usize, RiskError> {
@@ -277,15 +272,15 @@ async fn deny_clones(
 /// The number of a card that nobody registered, out of the sealed entry of one of its taps.
 async fn number_in(
     app: &App,
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     token: &TokenKey,
 ) -> Result<(wavepass_protocol::token::Token, wavepass_protocol::token::Expiry), RiskError> {
-    let sealed: Vec<u8> = sqlx::query_scalar(
+    let sealed: Vec<u8> = query(
         "SELECT e.sealed FROM taps t JOIN entries e ON (e.key_id, e.sequence) = (t.key_id, t.sequence) \
          WHERE t.token_key = ? AND t.opened = 1 LIMIT 1",
     )
     .bind(token.as_slice())
-    .fetch_one(conn)
+    .scalar(conn)
     .await?;
     let opened =
         app.clearing.unseal(&[&sealed]).pop().unwrap_or(Err(SealError::Body)).map_err(RiskError::Entry)?;
@@ -295,24 +290,17 @@ async fn number_in(
     }
 }
 
-async fn mark_checked(conn: &mut SqliteConnection, tokens: &[TokenKey]) -> Result<(), RiskError> {
-    let text = format!(
-        "UPDATE taps INDEXED BY taps_unchecked SET checked = 1 \
-         WHERE opened = 1 AND checked = 0 AND token_key IN ({})",
-        sql::marks(tokens.len())
-    );
-    let mut query = sqlx::query(AssertSqlSafe(text)).persistent(tokens.len() == MAX_TOKENS);
-    for token in tokens {
-        query = query.bind(token.as_slice());
-    }
-    query.execute(conn).await?;
+async fn mark_checked(conn: &mut Conn, tokens: &[TokenKey]) -> Result<(), RiskError> {
+    let text = "UPDATE taps INDEXED BY taps_unchecked SET checked = 1 \
+                WHERE opened = 1 AND checked = 0 AND token_key IN ??";
+    query(text).bind_list(tokens.iter().map(|token| token.as_slice())).execute(conn).await?;
     Ok(())
 }
 
 /// Opened taps without a token: no gate of ours makes them, and nobody can be charged for them.
 async fn without_token(app: &App, summary: &mut Summary) -> Result<(), RiskError> {
     let mut tx = app.store.begin().await?;
-    let rows = sqlx::query(
+    let rows = query(
         "UPDATE taps INDEXED BY taps_unchecked SET checked = 1, withheld = withheld | 8 \
          WHERE opened = 1 AND checked = 0 AND token_key IS NULL RETURNING key_id, sequence, service_day",
     )
@@ -323,7 +311,7 @@ async fn without_token(app: &App, summary: &mut Summary) -> Result<(), RiskError
             kind: "no_token",
             subject: &sql::hex(row.try_get(0)?),
             service_day: row.try_get(2)?,
-            detail: &row.try_get::<i64, _>(1)?.to_string(),
+            detail: &row.try_get::<i64>(1)?.to_string(),
             at: app.clock.now(),
         };
         crate::store::raise_break_in(&mut tx, &found).await?;

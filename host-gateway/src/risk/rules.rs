@@ -120,6 +120,11 @@ impl Finding {
         Self::of(AlertKind::UnknownToken, tap, "no such token was issued here".into())
     }
 
+    /// The event's place in time.
+    pub(super) fn order(&self) -> (i64, KeyId, u32) {
+        (self.event_ms, self.key_id, self.sequence)
+    }
+
     /// Its identity: kind, token and what of it; not the tap that happened to show it.
     pub(super) fn id(&self, token: &TokenKey) -> String {
         content_id(&[self.kind.word().as_bytes(), token.as_slice(), self.detail.as_bytes()])

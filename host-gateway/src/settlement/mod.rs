@@ -4,8 +4,8 @@
 //! among the operators by largest remainder (rule 7). A day may be settled again when more was deducted since: then the
 //! difference alone is settled, under the next rank. Covered is zero until a bank bears debts.
 
+use crate::store::db::{Conn, Row, query};
 use serde::{Deserialize, Serialize};
-use sqlx::{Row, SqliteConnection};
 use wavepass_fares::{Fen, ServiceDay, split};
 
 use crate::clearing::{Clearing, ClearingError};
@@ -114,15 +114,15 @@ async fn settle(
     config: &SettlementConfig,
 ) -> Result<Vec<Settlement>, ClearingError> {
     let mut tx = clearing.store.begin().await?;
-    let sealed: i64 = sqlx::query_scalar("SELECT count(*) FROM batches WHERE service_day = ?")
+    let sealed: i64 = query("SELECT count(*) FROM batches WHERE service_day = ?")
         .bind(day.number())
-        .fetch_one(&mut *tx)
+        .scalar(&mut *tx)
         .await?;
     if sealed == 0 {
         return Err(ClearingError::NotClosed { day });
     }
     let balances = balances_in(&mut tx, Some(day.number())).await?;
-    let before = sqlx::query(
+    let before = query(
         "SELECT COALESCE(SUM(deducted_fen), 0), COALESCE(SUM(sponsored_fen), 0), COALESCE(SUM(covered_fen), 0), \
          COALESCE(MAX(rank) + 1, 0) FROM settlements WHERE service_day = ?",
     )
@@ -180,9 +180,9 @@ async fn settle(
     Ok(settlements)
 }
 
-async fn write_in(conn: &mut SqliteConnection, settlements: &[Settlement]) -> Result<(), ClearingError> {
+async fn write_in(conn: &mut Conn, settlements: &[Settlement]) -> Result<(), ClearingError> {
     for s in settlements {
-        sqlx::query(
+        query(
             "INSERT INTO settlements (operator, service_day, rank, deducted_fen, sponsored_fen, covered_fen, fees_fen, \
              settled_fen) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         )
@@ -205,14 +205,14 @@ pub async fn of_day(
     clearing: &crate::store::Store,
     day: ServiceDay,
 ) -> Result<Vec<Settlement>, ClearingError> {
-    let rows = sqlx::query(
+    let rows = query(
         "SELECT operator, rank, deducted_fen, sponsored_fen, covered_fen, fees_fen, settled_fen FROM settlements \
          WHERE service_day = ? ORDER BY operator, rank",
     )
     .bind(day.number())
     .fetch_all(clearing.pool())
     .await?;
-    let settlement = |row: &sqlx::sqlite::SqliteRow| -> Result<Settlement, ClearingError> {
+    let settlement = |row: &Row| -> Result<Settlement, ClearingError> {
         Ok(Settlement {
             operator: row.try_get(0)?,
             service_day: day,

@@ -1,45 +1,55 @@
-//! The store: one SQLite database in one data folder, owned by one process.
+//! The store: one database, SQLite in a file or PostgreSQL on a server, and one data folder owned by one process.
 //!
-//! Readers use [`Store::pool`]; whoever changes something waits for the one writer with [`Store::begin`]. A
-//! commit is on disk (`synchronous=FULL`) when it returns. Calls are batch-sized: never row at a time.
-//! PostgreSQL is not served yet; its URLs are refused by name.
+//! Readers use [`Store::pool`]; whoever changes something waits for the one writer with [`Store::begin`]: of this
+//! process on SQLite, of all processes on the same database on PostgreSQL. A commit is on disk when it returns. Calls
+//! are batch-sized, never row at a time. Statements are written once for both databases: see [`db`].
 
+pub mod db;
 mod lock;
 pub mod sql;
 #[cfg(test)]
 pub mod testing;
 
+use db::{Conn, Pool, Tx, query};
 use lock::DataLock;
 use sha2::{Digest, Sha256};
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{SqliteConnection, SqlitePool};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use wavepass_protocol::time::UnixMs;
 
 /// A transaction of the one writer. Dropped without `commit`, it is rolled back.
-pub type WriteTx = sqlx::Transaction<'static, sqlx::Sqlite>;
+pub type WriteTx = Tx;
 
-/// Readers at a time. Each is a thread; queries are short, so a few keep two to eight cores busy.
+/// Readers at a time. Queries are short, so a few keep two to eight cores busy.
 const READERS: u32 = 6;
 /// How long SQLite itself waits for a lock. Only a foreign process (a backup) can hold one.
 const BUSY: Duration = Duration::from_secs(15);
 /// How long a caller waits for its turn as writer: longer than the longest transaction, which closes a day.
 const WRITER_TURN: Duration = Duration::from_secs(600);
+/// How long PostgreSQL may take to accept a connection.
+const CONNECT: Duration = Duration::from_secs(15);
 /// The write-ahead log is folded into the database every so many pages (of 4 KiB).
 const CHECKPOINT_PAGES: &str = "4000";
 /// Page cache of the writer, KiB (negative: SQLite counts kibibytes). Random index pages of a busy day stay in it.
 const WRITER_CACHE: &str = "-131072";
 
-static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("./migrations");
+static SQLITE_MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("./migrations/sqlite");
+static POSTGRES_MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("./migrations/postgres");
 
 /// Why the store cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// A database this version does not serve.
-    #[error("the database `{0}` is not served: give `sqlite:PATH` or a path")]
+    #[error(
+        "the database `{0}` is not served: give `sqlite:PATH`, a path, or `postgres://USER@HOST/DATABASE`"
+    )]
     Unsupported(String),
+    /// A PostgreSQL URL that is not of its form.
+    #[error("the PostgreSQL URL is not of the form postgres://USER:PASSWORD@HOST:PORT/DATABASE: {0}")]
+    Url(String),
     /// Another process owns the data folder.
     #[error(
         "the data folder {path} is in use by another process ({holder}): stop it, or send the command to it"
@@ -59,10 +69,10 @@ pub enum StoreError {
         source: std::io::Error,
     },
     /// The database cannot be opened.
-    #[error("the database {path}: {source}")]
+    #[error("the database {name}: {source}")]
     Open {
-        /// Its file.
-        path: PathBuf,
+        /// Its file, or where it is served; never a password.
+        name: String,
         /// Why.
         source: sqlx::Error,
     },
@@ -87,8 +97,8 @@ pub struct Store {
 }
 
 struct Inner {
-    readers: SqlitePool,
-    writer: SqlitePool,
+    readers: Pool,
+    writer: Pool,
     // Held for as long as the store lives.
     _lock: DataLock,
 }
@@ -96,95 +106,151 @@ struct Inner {
 impl Store {
     /// Takes the data folder (made if it is missing), opens the database and brings its schema up to date.
     ///
-    /// `url` is `sqlite:PATH` or a path; a relative one is relative to the working directory.
+    /// `url` is `sqlite:PATH`, a path, or `postgres://…`; a relative path is relative to the working directory.
     pub async fn open(url: &str, data: &Path) -> Result<Self, StoreError> {
-        let file = database_path(url)?;
+        let place = Place::parse(url)?;
         let lock = DataLock::take(data)?;
-        let options = SqliteConnectOptions::new()
-            .filename(&file)
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full)
-            .foreign_keys(true)
-            .busy_timeout(BUSY)
-            .statement_cache_capacity(200)
-            .pragma("temp_store", "MEMORY");
-        let writer = SqlitePoolOptions::new()
-            .max_connections(1)
-            .max_lifetime(None)
-            .idle_timeout(None)
-            .test_before_acquire(false)
-            .acquire_timeout(WRITER_TURN)
-            .connect_with(
-                options
-                    .clone()
-                    .pragma("cache_size", WRITER_CACHE)
-                    .pragma("wal_autocheckpoint", CHECKPOINT_PAGES)
-                    .thread_name(|_| "store-writer".into()),
-            )
-            .await
-            .map_err(|source| StoreError::Open { path: file.clone(), source })?;
-        MIGRATIONS.run(&writer).await?;
-        let readers = SqlitePoolOptions::new()
-            .max_connections(READERS)
-            .max_lifetime(None)
-            .test_before_acquire(false)
-            .acquire_timeout(BUSY)
-            .connect_with(options.pragma("query_only", "ON").thread_name(|n| format!("store-reader-{n}")))
-            .await?;
+        let (readers, writer) = match place {
+            Place::Sqlite(file) => open_sqlite(&file).await?,
+            Place::Postgres(options) => open_postgres(*options).await?,
+        };
         Ok(Self { inner: Arc::new(Inner { readers, writer, _lock: lock }) })
     }
 
+    /// True where other processes may work on the same database.
+    pub fn is_shared(&self) -> bool {
+        matches!(self.inner.readers, Pool::Postgres(_))
+    }
+
     /// Connections that can only read.
-    pub fn pool(&self) -> &SqlitePool {
+    pub fn pool(&self) -> &Pool {
         &self.inner.readers
     }
 
-    /// Waits for the writer's turn and begins a transaction (`BEGIN IMMEDIATE`).
+    /// Waits for the writer's turn and begins a transaction.
     ///
     /// Whoever holds one must not ask for another, and does nothing slow but SQL while it does.
     pub async fn begin(&self) -> Result<WriteTx, StoreError> {
-        Ok(self.inner.writer.begin_with("BEGIN IMMEDIATE").await?)
+        Ok(self.inner.writer.begin_write().await?)
     }
 
     /// The newest time at which anything in the store was done, by the clock of whichever process did it; 0 where
     /// nothing was. Taps' own times do not count: a gate's clock may be wrong.
     pub async fn newest_time(&self) -> Result<UnixMs, StoreError> {
-        let newest: Option<i64> = sqlx::query_scalar(
+        let newest: Option<i64> = query(
             "SELECT max(t) FROM (SELECT max(at_ms) AS t FROM audit_log UNION ALL SELECT max(issued_ms) FROM lists \
              UNION ALL SELECT max(received_ms) FROM entries UNION ALL SELECT max(received_ms) FROM set_aside \
-             UNION ALL SELECT max(added_ms) FROM gates UNION ALL SELECT max(issued_ms) FROM tokens)",
+             UNION ALL SELECT max(added_ms) FROM gates UNION ALL SELECT max(issued_ms) FROM tokens) AS times",
         )
-        .fetch_one(self.pool())
+        .scalar(self.pool())
         .await?;
         Ok(UnixMs(newest.and_then(|ms| u64::try_from(ms).ok()).unwrap_or(0)))
     }
 
-    /// Ends every connection in order, folding the write-ahead log into the database.
+    /// Ends every connection in order, folding SQLite's write-ahead log into the database.
     pub async fn close(&self) {
         self.inner.readers.close().await;
         self.inner.writer.close().await;
     }
 }
 
-/// Refuses the URL of a database that this version does not serve, before anything is made for it.
-pub fn check_url(url: &str) -> Result<(), StoreError> {
-    database_path(url).map(drop)
+async fn open_sqlite(file: &Path) -> Result<(Pool, Pool), StoreError> {
+    let options = SqliteConnectOptions::new()
+        .filename(file)
+        .create_if_missing(true)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .foreign_keys(true)
+        .busy_timeout(BUSY)
+        .statement_cache_capacity(200)
+        .pragma("temp_store", "MEMORY");
+    let writer = SqlitePoolOptions::new()
+        .max_connections(1)
+        .max_lifetime(None)
+        .idle_timeout(None)
+        .test_before_acquire(false)
+        .acquire_timeout(WRITER_TURN)
+        .connect_with(
+            options
+                .clone()
+                .pragma("cache_size", WRITER_CACHE)
+                .pragma("wal_autocheckpoint", CHECKPOINT_PAGES)
+                .thread_name(|_| "store-writer".into()),
+        )
+        .await
+        .map_err(|source| StoreError::Open { name: file.display().to_string(), source })?;
+    SQLITE_MIGRATIONS.run(&writer).await?;
+    let readers = SqlitePoolOptions::new()
+        .max_connections(READERS)
+        .max_lifetime(None)
+        .test_before_acquire(false)
+        .acquire_timeout(BUSY)
+        .connect_with(options.pragma("query_only", "ON").thread_name(|n| format!("store-reader-{n}")))
+        .await?;
+    Ok((Pool::Sqlite(readers), Pool::Sqlite(writer)))
 }
 
-fn database_path(url: &str) -> Result<PathBuf, StoreError> {
-    let path = match url.split_once(':') {
-        Some(("sqlite", rest)) => rest.strip_prefix("//").unwrap_or(rest),
-        // A scheme of two letters or more; a single letter is a drive of a path.
-        Some((scheme, _)) if scheme.len() > 1 && scheme.bytes().all(|b| b.is_ascii_alphanumeric()) => {
-            return Err(StoreError::Unsupported(format!("{scheme}:…")));
-        }
-        _ => url,
-    };
-    if path.is_empty() || path.starts_with(":memory:") {
-        return Err(StoreError::Unsupported(url.into()));
+async fn open_postgres(options: PgConnectOptions) -> Result<(Pool, Pool), StoreError> {
+    let name = format!(
+        "{} at {}:{}",
+        options.get_database().unwrap_or("postgres"),
+        options.get_host(),
+        options.get_port()
+    );
+    let turn = WRITER_TURN.as_millis().to_string();
+    let writer = PgPoolOptions::new()
+        .max_connections(1)
+        .max_lifetime(None)
+        .idle_timeout(None)
+        .acquire_timeout(WRITER_TURN)
+        .connect_with(options.clone().application_name("wavepass-writer").options([("lock_timeout", turn)]));
+    let writer = match tokio::time::timeout(CONNECT, writer).await {
+        Ok(opened) => opened,
+        Err(_) => Err(sqlx::Error::PoolTimedOut),
     }
-    Ok(PathBuf::from(path))
+    .map_err(|source| StoreError::Open { name, source })?;
+    POSTGRES_MIGRATIONS.run(&writer).await?;
+    let readers = PgPoolOptions::new()
+        .max_connections(READERS)
+        .acquire_timeout(BUSY)
+        .connect_with(
+            options.application_name("wavepass-reader").options([("default_transaction_read_only", "on")]),
+        )
+        .await?;
+    Ok((Pool::Postgres(readers), Pool::Postgres(writer)))
+}
+
+/// Refuses the URL of a database that this version does not serve, before anything is made for it.
+pub fn check_url(url: &str) -> Result<(), StoreError> {
+    Place::parse(url).map(drop)
+}
+
+/// Where the database is.
+#[derive(Debug)]
+enum Place {
+    Sqlite(PathBuf),
+    Postgres(Box<PgConnectOptions>),
+}
+
+impl Place {
+    fn parse(url: &str) -> Result<Self, StoreError> {
+        let path = match url.split_once(':') {
+            Some(("sqlite", rest)) => rest.strip_prefix("//").unwrap_or(rest),
+            Some(("postgres" | "postgresql", _)) => {
+                let options = url.parse().map_err(|e: sqlx::Error| StoreError::Url(e.to_string()))?;
+                return Ok(Self::Postgres(Box::new(options)));
+            }
+            // A scheme of two letters or more; a single letter is a drive of a path.
+            Some((scheme, _)) if scheme.len() > 1 && scheme.bytes().all(|b| b.is_ascii_alphanumeric()) => {
+                return Err(StoreError::Unsupported(format!("{scheme}:…")));
+            }
+            _ => url,
+        };
+        if path.is_empty() || path.starts_with(":memory:") {
+            return Err(StoreError::Unsupported(url.into()));
+        }
+        Ok(Self::Sqlite(PathBuf::from(path)))
+    }
 }
 
 /// One line of the audit log.
@@ -203,15 +269,15 @@ pub struct Audit<'a> {
 }
 
 /// Writes a line of the audit log in the caller's transaction.
-pub async fn audit_in(conn: &mut SqliteConnection, line: &Audit<'_>) -> Result<(), StoreError> {
-    sqlx::query("INSERT INTO audit_log (at_ms, user, action, subject, detail) VALUES (?, ?, ?, ?, ?)")
-        .bind(sql::ms(line.at))
-        .bind(line.user)
-        .bind(line.action)
-        .bind(line.subject)
-        .bind(line.detail)
-        .execute(conn)
-        .await?;
+pub async fn audit_in(conn: &mut Conn, line: &Audit<'_>) -> Result<(), StoreError> {
+    audit_all_in(conn, &[*line]).await
+}
+
+/// Writes lines of the audit log in the caller's transaction.
+pub async fn audit_all_in(conn: &mut Conn, lines: &[Audit<'_>]) -> Result<(), StoreError> {
+    let rows = lines.iter().map(|line| (sql::ms(line.at), line.user, line.action, line.subject, line.detail));
+    let text = "INSERT INTO audit_log (at_ms, \"user\", action, subject, detail) VALUES ??";
+    db::write_many(conn, text, rows).await?;
     Ok(())
 }
 
@@ -231,11 +297,12 @@ pub struct Break<'a> {
 }
 
 /// Raises a break in the caller's transaction; true if it is new. The same break is raised once.
-pub async fn raise_break_in(conn: &mut SqliteConnection, found: &Break<'_>) -> Result<bool, StoreError> {
+pub async fn raise_break_in(conn: &mut Conn, found: &Break<'_>) -> Result<bool, StoreError> {
     let day = found.service_day.map(|d| d.to_string()).unwrap_or_default();
     let id = content_id(&[found.kind, found.subject, &day, found.detail].map(str::as_bytes));
-    let done = sqlx::query(
-        "INSERT OR IGNORE INTO breaks (id, kind, subject, service_day, detail, opened_ms) VALUES (?, ?, ?, ?, ?, ?)",
+    let raised = query(
+        "INSERT INTO breaks (id, kind, subject, service_day, detail, opened_ms) VALUES (?, ?, ?, ?, ?, ?) \
+         ON CONFLICT DO NOTHING",
     )
     .bind(id)
     .bind(found.kind)
@@ -245,7 +312,7 @@ pub async fn raise_break_in(conn: &mut SqliteConnection, found: &Break<'_>) -> R
     .bind(sql::ms(found.at))
     .execute(conn)
     .await?;
-    Ok(done.rows_affected() > 0)
+    Ok(raised > 0)
 }
 
 /// An identity derived from content: 32 hexadecimal digits of SHA-256 over the parts, each with its length.
@@ -263,13 +330,32 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_postgres_url_is_refused_by_name() {
-        let refused = database_path("postgres://host/db").unwrap_err().to_string();
-        assert!(refused.contains("postgres:"), "{refused}");
-        assert_eq!(database_path("sqlite:a/b.db").unwrap(), PathBuf::from("a/b.db"));
-        assert_eq!(database_path("sqlite:///a/b.db").unwrap(), PathBuf::from("/a/b.db"));
-        assert_eq!(database_path("/a/b.db").unwrap(), PathBuf::from("/a/b.db"));
-        assert!(database_path("sqlite::memory:").is_err());
+    fn a_database_is_told_by_its_url_and_another_is_refused_by_name() {
+        let refused = |url| Place::parse(url).unwrap_err().to_string();
+        let file = |url| match Place::parse(url).unwrap() {
+            Place::Sqlite(path) => path,
+            Place::Postgres(_) => panic!("{url} is a file"),
+        };
+        assert!(refused("mysql://host/db").contains("mysql:"));
+        assert!(refused("sqlite::memory:").contains("not served"));
+        assert!(refused("postgres://host:port/db").contains("postgres://USER"));
+        assert_eq!(file("sqlite:a/b.db"), PathBuf::from("a/b.db"));
+        assert_eq!(file("sqlite:///a/b.db"), PathBuf::from("/a/b.db"));
+        assert_eq!(file("/a/b.db"), PathBuf::from("/a/b.db"));
+        for url in
+            ["postgres://anna:secret@db.example:6000/wavepass", "postgresql://anna@db.example:6000/wavepass"]
+        {
+            let Place::Postgres(options) = Place::parse(url).unwrap() else { panic!("{url}") };
+            assert_eq!((options.get_host(), options.get_port()), ("db.example", 6000));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_server_that_is_not_there_is_named_and_the_password_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let url = "postgres://anna:secret@127.0.0.1:1/wavepass";
+        let refused = Store::open(url, folder.path()).await.err().unwrap().to_string();
+        assert!(refused.contains("wavepass at 127.0.0.1:1") && !refused.contains("secret"), "{refused}");
     }
 
     #[tokio::test]
@@ -285,8 +371,7 @@ mod tests {
     #[tokio::test]
     async fn a_second_owner_of_the_data_folder_is_told_who_has_it() {
         let scratch = testing::scratch().await;
-        let url = scratch.dir.path().join("wavepass.db");
-        let second = Store::open(url.to_str().unwrap(), scratch.dir.path()).await.err().unwrap();
+        let second = Store::open(&scratch.url, scratch.dir.path()).await.err().unwrap();
         assert!(matches!(second, StoreError::Locked { .. }));
         assert!(second.to_string().contains(&format!("process {}", std::process::id())), "{second}");
     }
@@ -301,20 +386,19 @@ mod tests {
         let mut tx = scratch.begin().await.unwrap();
         audit_in(&mut tx, &line).await.unwrap();
         tx.commit().await.unwrap();
-        let count: i64 =
-            sqlx::query_scalar("SELECT count(*) FROM audit_log").fetch_one(scratch.pool()).await.unwrap();
+        let count: i64 = query("SELECT count(*) FROM audit_log").scalar(scratch.pool()).await.unwrap();
         assert_eq!(count, 1);
     }
 
     #[tokio::test]
     async fn readers_cannot_write_and_the_audit_log_cannot_be_changed() {
         let scratch = testing::scratch().await;
-        assert!(sqlx::query("DELETE FROM taps").execute(scratch.pool()).await.is_err());
+        assert!(query("DELETE FROM taps").execute(scratch.pool()).await.is_err());
         let mut tx = scratch.begin().await.unwrap();
         audit_in(&mut tx, &Audit { at: UnixMs(1), user: "a", action: "b", subject: "c", detail: "d" })
             .await
             .unwrap();
-        assert!(sqlx::query("DELETE FROM audit_log").execute(&mut *tx).await.is_err());
+        assert!(query("DELETE FROM audit_log").execute(&mut *tx).await.is_err());
     }
 
     #[tokio::test]

@@ -1,28 +1,6 @@
-//! Small helpers for batch-sized statements.
+//! Values as the database keeps them.
 
 use wavepass_protocol::time::UnixMs;
-
-/// The most rows in one statement: enough that its fixed cost no longer shows.
-const MAX_ROWS: usize = 500;
-/// SQLite's limit on parameters in one statement.
-const MAX_BINDS: usize = 32_766;
-
-/// `(?,?),(?,?)`: placeholders of a multi-row `VALUES`.
-pub fn rows(rows: usize, columns: usize) -> String {
-    let row = format!("({})", marks(columns));
-    vec![row; rows].join(",")
-}
-
-/// `?,?,?`: so many placeholders.
-pub fn marks(n: usize) -> String {
-    vec!["?"; n].join(",")
-}
-
-/// How many rows of so many columns go into one statement.
-pub const fn chunk(columns: usize) -> usize {
-    let fit = MAX_BINDS / columns;
-    if fit < MAX_ROWS { fit } else { MAX_ROWS }
-}
 
 /// An instant as the database keeps it. Instants beyond the year 292 million are held at that.
 pub const fn ms(time: UnixMs) -> i64 {

@@ -9,10 +9,9 @@ pub mod cli;
 use crate::input::{self, TextError};
 use crate::keys::{AtRestError, BankKeys, ClearingKeys, PhoneOrder, TokenKey};
 use crate::lists::deny::{self, Addition, Cause, DenyError};
+use crate::store::db::{Conn, One, Row, query, read_many, write_many};
 use crate::store::{Audit, Store, StoreError, audit_in, sql};
 use rayon::prelude::*;
-use sqlx::sqlite::SqliteRow;
-use sqlx::{AssertSqlSafe, Row, SqliteConnection};
 use std::collections::{HashMap, HashSet};
 use wavepass_hce::issue::IssueError;
 use wavepass_hce::phone::PhoneFile;
@@ -235,7 +234,7 @@ pub async fn issue_many(
 
 /// The same in the caller's transaction, which the writer is held for.
 pub async fn issue_many_in(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     clearing: &dyn ClearingKeys,
     bank: &dyn BankKeys,
     requests: &[IssueRequest],
@@ -249,7 +248,7 @@ pub async fn issue_many_in(
 }
 
 async fn plan_in<'a>(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     clearing: &dyn ClearingKeys,
     bank: &dyn BankKeys,
     requests: &'a [IssueRequest],
@@ -299,7 +298,7 @@ fn personalise(
 }
 
 async fn enter(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     clearing: &dyn ClearingKeys,
     tokens: &[NewToken<'_>],
     by: &str,
@@ -323,7 +322,7 @@ fn issued(tokens: &[NewToken<'_>], phones: Vec<PhoneFile>) -> Vec<Issued> {
 
 /// Registers plastic cards as tokens. All or none.
 pub async fn register_in(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     clearing: &dyn ClearingKeys,
     cards: &[Registration],
     by: &str,
@@ -378,26 +377,19 @@ fn next_rank(ranks: &mut HashMap<String, u32>, account_id: &str) -> Result<u32, 
 
 // The next free rank of each account that has tokens.
 async fn ranks_in(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     accounts: impl Iterator<Item = &str>,
 ) -> Result<HashMap<String, u32>, TokensError> {
-    let accounts: Vec<&str> = accounts.collect::<HashSet<_>>().into_iter().collect();
+    let accounts: HashSet<&str> = accounts.collect();
     let mut ranks = HashMap::new();
-    for chunk in accounts.chunks(sql::chunk(1)) {
-        let text = format!(
-            "SELECT account_id, max(rank) + 1 FROM tokens WHERE account_id IN ({}) GROUP BY account_id",
-            sql::marks(chunk.len())
-        );
-        let mut query = sqlx::query_as::<_, (String, u32)>(AssertSqlSafe(text)).persistent(false);
-        for account in chunk {
-            query = query.bind(*account);
-        }
-        ranks.extend(query.fetch_all(&mut *conn).await?);
+    let text = "SELECT account_id, max(rank) + 1 FROM tokens WHERE account_id IN ?? GROUP BY account_id";
+    for row in read_many(conn, text, accounts.into_iter().map(One)).await? {
+        ranks.insert(row.try_get(0)?, row.try_get(1)?);
     }
     Ok(ranks)
 }
 
-async fn taken_in(conn: &mut SqliteConnection, keys: &[TokenKey]) -> Result<HashSet<TokenKey>, TokensError> {
+async fn taken_in(conn: &mut Conn, keys: &[TokenKey]) -> Result<HashSet<TokenKey>, TokensError> {
     let found = find_in(conn, keys).await?;
     Ok(found.into_iter().flatten().map(|row| row.token_key).collect())
 }
@@ -406,7 +398,7 @@ async fn taken_in(conn: &mut SqliteConnection, keys: &[TokenKey]) -> Result<Hash
 // number counts as taken under any expiry of this batch; an older token of the same number and another expiry is told
 // apart by its token key everywhere.
 async fn renumber_taken(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     clearing: &dyn ClearingKeys,
     bank: &dyn BankKeys,
     tokens: &mut [NewToken<'_>],
@@ -431,41 +423,35 @@ async fn renumber_taken(
 }
 
 async fn insert(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     clearing: &dyn ClearingKeys,
     tokens: &[NewToken<'_>],
     now: UnixMs,
 ) -> Result<(), TokensError> {
-    const COLUMNS: usize = 11;
-    for chunk in tokens.chunks(sql::chunk(COLUMNS)) {
-        let text = format!(
-            "INSERT INTO tokens (token_key, account_id, rank, sealed_token, last_four, expiry_yymm, psn, state, \
-             category, kind, issued_ms) VALUES {}",
-            sql::rows(chunk.len(), COLUMNS)
-        );
-        let mut query = sqlx::query(AssertSqlSafe(text)).persistent(false);
-        for token in chunk {
-            query = query
-                .bind(token.token_key.0.to_vec())
-                .bind(token.account_id)
-                .bind(token.rank)
-                .bind(clearing.seal_token(&token.token, token.expiry))
-                .bind(last_four(&token.token))
-                .bind(expiry_number(token.expiry))
-                .bind(token.psn)
-                .bind(State::Active.word())
-                .bind(token.category)
-                .bind(token.carrier.word())
-                .bind(sql::ms(now));
-        }
-        query.execute(&mut *conn).await?;
-    }
+    let rows = tokens.iter().map(|token| {
+        (
+            token.token_key.as_slice(),
+            token.account_id,
+            token.rank,
+            clearing.seal_token(&token.token, token.expiry),
+            last_four(&token.token),
+            expiry_number(token.expiry),
+            token.psn,
+            State::Active.word(),
+            token.category,
+            token.carrier.word(),
+            sql::ms(now),
+        )
+    });
+    let text = "INSERT INTO tokens (token_key, account_id, rank, sealed_token, last_four, expiry_yymm, psn, state, \
+                category, kind, issued_ms) VALUES ??";
+    write_many(conn, text, rows).await?;
     Ok(())
 }
 
 // One line for a batch of many, one line each for a few: an import of a city's cards is one act.
 async fn audit_batch(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     action: &str,
     tokens: &[(TokenKey, &str)],
     by: &str,
@@ -485,31 +471,19 @@ async fn audit_batch(
 }
 
 /// Finds tokens; one answer each, in the same order.
-pub async fn find_in(
-    conn: &mut SqliteConnection,
-    keys: &[TokenKey],
-) -> Result<Vec<Option<TokenRow>>, TokensError> {
+pub async fn find_in(conn: &mut Conn, keys: &[TokenKey]) -> Result<Vec<Option<TokenRow>>, TokensError> {
     let mut found = HashMap::with_capacity(keys.len());
-    for chunk in keys.chunks(sql::chunk(1)) {
-        let text = format!("SELECT * FROM tokens WHERE token_key IN ({})", sql::marks(chunk.len()));
-        let mut query = sqlx::query(AssertSqlSafe(text)).persistent(false);
-        for key in chunk {
-            query = query.bind(key.0.to_vec());
-        }
-        for row in query.fetch_all(&mut *conn).await? {
-            let row = row_of(&row)?;
-            found.insert(row.token_key, row);
-        }
+    let text = "SELECT * FROM tokens WHERE token_key IN ??";
+    for row in read_many(conn, text, keys.iter().map(|key| One(key.as_slice()))).await? {
+        let row = row_of(&row)?;
+        found.insert(row.token_key, row);
     }
     Ok(keys.iter().map(|key| found.get(key).cloned()).collect())
 }
 
 /// The tokens of an account, by rank.
-pub async fn of_account_in(
-    conn: &mut SqliteConnection,
-    account_id: &str,
-) -> Result<Vec<TokenRow>, TokensError> {
-    let rows = sqlx::query("SELECT * FROM tokens WHERE account_id = ? ORDER BY rank")
+pub async fn of_account_in(conn: &mut Conn, account_id: &str) -> Result<Vec<TokenRow>, TokensError> {
+    let rows = query("SELECT * FROM tokens WHERE account_id = ? ORDER BY rank")
         .bind(account_id)
         .fetch_all(conn)
         .await?;
@@ -518,11 +492,11 @@ pub async fn of_account_in(
 
 /// A page of all tokens in the order of their keys, from the one after `after`.
 pub async fn page_in(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     after: Option<TokenKey>,
     limit: u32,
 ) -> Result<Vec<TokenRow>, TokensError> {
-    let rows = sqlx::query("SELECT * FROM tokens WHERE token_key > ? ORDER BY token_key LIMIT ?")
+    let rows = query("SELECT * FROM tokens WHERE token_key > ? ORDER BY token_key LIMIT ?")
         .bind(after.map_or_else(Vec::new, |key| key.0.to_vec()))
         .bind(limit)
         .fetch_all(conn)
@@ -533,7 +507,7 @@ pub async fn page_in(
 /// Changes a token's state, and with it the deny list: suspended and deleted tokens are on it, an active one is not
 /// (for this cause). A deleted token stays deleted.
 pub async fn set_state_in(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     clearing: &dyn ClearingKeys,
     key: TokenKey,
     state: State,
@@ -548,7 +522,7 @@ pub async fn set_state_in(
     if row.state == State::Deleted {
         return Err(TokensError::Deleted(key));
     }
-    sqlx::query("UPDATE tokens SET state = ? WHERE token_key = ?")
+    query("UPDATE tokens SET state = ? WHERE token_key = ?")
         .bind(state.word())
         .bind(key.as_slice())
         .execute(&mut *conn)
@@ -586,9 +560,9 @@ pub(crate) fn expiry_of(number: u16) -> Result<Expiry, StoreError> {
         .ok_or(StoreError::Damaged { what: "expiry" })
 }
 
-fn row_of(row: &SqliteRow) -> Result<TokenRow, TokensError> {
+fn row_of(row: &Row) -> Result<TokenRow, TokensError> {
     let damaged = || StoreError::Damaged { what: "token" };
-    let carrier = match row.try_get::<&str, _>("kind")? {
+    let carrier = match row.try_get::<&str>("kind")? {
         "phone" => Carrier::Phone,
         "card" => Carrier::Card,
         _ => return Err(damaged().into()),
@@ -604,7 +578,7 @@ fn row_of(row: &SqliteRow) -> Result<TokenRow, TokensError> {
         category: row.try_get("category")?,
         carrier,
         // Written from a UnixMs, never negative.
-        issued: UnixMs(row.try_get::<i64, _>("issued_ms")?.unsigned_abs()),
+        issued: UnixMs(row.try_get::<i64>("issued_ms")?.unsigned_abs()),
     })
 }
 

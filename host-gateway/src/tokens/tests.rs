@@ -1,6 +1,7 @@
 use super::*;
 use crate::keys::{CardOrder, CryptogramCheck, CryptogramResult, KeyOptions, KeySet};
 use crate::lists::deny::causes_in;
+use crate::store::db::{Conn, query};
 use crate::store::testing::scratch;
 use crate::testing::House;
 use rand::SeedableRng;
@@ -143,10 +144,10 @@ async fn a_suspended_token_is_denied_until_it_is_resumed_and_a_deleted_one_for_g
     let key = register_in(&mut tx, clearing.as_ref(), &[card("6222021234567890")], "op", UnixMs(1))
         .await
         .unwrap()[0];
-    let set = async |tx: &mut SqliteConnection, state| {
+    let set = async |tx: &mut Conn, state| {
         set_state_in(tx, keys.clearing().as_ref(), key, state, "anna", UnixMs(3)).await
     };
-    let causes = async |tx: &mut SqliteConnection| {
+    let causes = async |tx: &mut Conn| {
         causes_in(tx, &key).await.unwrap().iter().map(|row| row.cause).collect::<Vec<_>>()
     };
     set(&mut tx, State::Suspended).await.unwrap();
@@ -383,10 +384,10 @@ async fn the_commands_issue_suspend_and_show_at_the_gates_list() {
     assert!(debt.to_string().contains("not lifted by hand"));
     let bad = deny("add --number 62990001x --expiry 2031-05").await.err().unwrap();
     assert!(!bad.to_string().contains("62990001"), "{bad}");
-    let users: Vec<String> = sqlx::query_scalar(
-        "SELECT action FROM audit_log WHERE user = 'anna' AND action IN ('token.issue', 'token.state', 'deny.add', 'deny.remove') ORDER BY id",
+    let users: Vec<String> = query(
+        "SELECT action FROM audit_log WHERE \"user\" = 'anna' AND action IN ('token.issue', 'token.state', 'deny.add', 'deny.remove') ORDER BY id",
     )
-    .fetch_all(app.store.pool())
+    .column(app.store.pool())
     .await
     .unwrap();
     let expected =
