@@ -127,6 +127,7 @@ fn test_phases(
     // What cannot be had is named, and the rest is tested all the same.
     let mut library = Ok(());
     let mut python = Err(Failure(String::new()));
+    let mut postgres = Ok(());
     phase("set-up", &mut || {
         setup::c_compiler()?;
         setup::components()?;
@@ -134,6 +135,7 @@ fn test_phases(
         setup::qemu()?;
         library = pcsc::library();
         python = pcsc::programs();
+        postgres = setup::postgres();
         Ok(())
     })?;
     let mut left_out = Vec::new();
@@ -181,6 +183,14 @@ fn test_phases(
         }
         run_tests(cargo(&["test", "--release", "--package", "rig", "--no-default-features"]), count)
     })?;
+    match &postgres {
+        Ok(()) => phase("the gateway's tests on PostgreSQL", &mut || {
+            let mut tests = cargo(&["test", "--release", "--package", "wavepass-gateway"]);
+            tests.args(["--lib", "--test", "process"]).env("WAVEPASS_TEST_STORE", "postgres");
+            run_tests(tests, count)
+        })?,
+        Err(why) => left_out.push(format!("tests on PostgreSQL ({why})")),
+    }
     match (&library, &python) {
         (Ok(()), Ok(python)) => phase("tests with pcscd, which has fixed ports", &mut || {
             let _pcscd = pcsc::Pcscd::start()?;

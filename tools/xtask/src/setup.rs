@@ -64,6 +64,21 @@ pub(crate) fn qemu() -> Result<(), Failure> {
     }
 }
 
+/// Makes sure that PostgreSQL's server is there: the tests start one of their own.
+pub(crate) fn postgres() -> Result<(), Failure> {
+    // Debian keeps the server's programs beside the path, by version.
+    let script = "command -v initdb || ls /usr/lib/postgresql/*/bin/initdb";
+    let there = || succeeds("sh", &["-c", script]) && succeeds("setpriv", &["--version"]);
+    if !there() {
+        apt(&["postgresql", "util-linux"])?;
+    }
+    if there() {
+        Ok(())
+    } else {
+        Err(Failure::said("PostgreSQL is missing: run `apt-get install postgresql util-linux`".into()))
+    }
+}
+
 /// True for the user who may do everything.
 pub(crate) fn is_root() -> bool {
     succeeds("sh", &["-c", "[ \"$(id -u)\" = 0 ]"])
