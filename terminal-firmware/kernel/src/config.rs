@@ -50,6 +50,10 @@ pub struct Config {
     pub tap_limit_us: u64,
     /// What the timed exchange may take; `None`: cards are not timed.
     pub relay: Option<RelayLimits>,
+    /// How SM2 cards sign where no source settles it; as usual, unless it is set. Issuers that were verified by another
+    /// convention are remembered until [`Kernel::forget_issuers`](crate::Kernel::forget_issuers).
+    #[cfg(feature = "sm2")]
+    pub sm2: wavepass_protocol::sm2::Convention,
 }
 
 /// Why a configuration cannot be used.
@@ -106,6 +110,8 @@ impl Config {
             operator,
             tap_limit_us: u64::from(gate.tap_limit_ms) * 1000,
             relay: gate.relay.filter(|limits| limits.cap_us > 0),
+            #[cfg(feature = "sm2")]
+            sm2: wavepass_protocol::sm2::Convention::DEFAULT,
         })
     }
 }

@@ -6,6 +6,7 @@ use serde::Deserialize;
 use std::path::{Path, PathBuf};
 use wavepass_kernel::{Asked, Config, ConfigError, Environment, Passback};
 use wavepass_protocol::lists::{Application, CaKey, GateConfig, RelayLimits, Revocation, Suite};
+use wavepass_protocol::sm2::Convention;
 use wavepass_protocol::time::UnixMs;
 use wavepass_protocol::token::{Expiry, Token};
 
@@ -73,6 +74,8 @@ struct File {
     tap_limit_ms: u32,
     #[serde(default)]
     relay: Option<RelayEntry>,
+    #[serde(default)]
+    sm2: Sm2Entry,
     application: Vec<ApplicationEntry>,
     #[serde(default)]
     ca_key: Vec<KeyEntry>,
@@ -88,6 +91,14 @@ struct RelayEntry {
     overhead_us: u32,
     grace_us: u32,
     cap_us: u32,
+}
+
+/// How SM2 cards sign; what is left out is as usual.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Sm2Entry {
+    user_id: Option<String>,
+    counter_prefix: Option<Hex>,
 }
 
 #[derive(Deserialize)]
@@ -211,8 +222,10 @@ impl Terminal {
             file.revoked.iter().enumerate().map(|(i, entry)| entry.read(i + 1)).collect::<Result<_, _>>()?;
         let denied =
             file.denied.iter().enumerate().map(|(i, entry)| entry.read(i + 1)).collect::<Result<_, _>>()?;
+        let mut config = Config::new(&gate, network, file.operator)?;
+        config.sm2 = file.sm2.read()?;
         Ok(Self {
-            config: Config::new(&gate, network, file.operator)?,
+            config,
             utc_offset_min: file.utc_offset_min,
             keys,
             revoked,
@@ -234,6 +247,15 @@ fn read(path: &Path) -> Result<String, TerminalError> {
     let mut text = String::new();
     std::fs::File::open(path).map_err(io)?.take(MAX_FILE + 1).read_to_string(&mut text).map_err(io)?;
     if text.len() as u64 > MAX_FILE { Err(TerminalError::TooLong) } else { Ok(text) }
+}
+
+impl Sm2Entry {
+    fn read(&self) -> Result<Convention, TerminalError> {
+        let usual = Convention::DEFAULT;
+        let user_id = self.user_id.as_deref().unwrap_or(usual.user_id());
+        let prefix = self.counter_prefix.as_ref().map_or(usual.counter_prefix(), |hex| &hex.0);
+        Convention::new(user_id, prefix).map_err(|e| field("sm2", e.to_string()))
+    }
 }
 
 impl ApplicationEntry {
@@ -383,6 +405,18 @@ mod tests {
         let modulus = format!("modulus = \"{}\"\n", "FF".repeat(144));
         let wrong = error(&format!("{BUILTIN}{key}{modulus}"));
         assert!(wrong.starts_with("ca_key 1 (A000000333 08): the check value is EE23B616"), "{wrong}");
+    }
+
+    #[test]
+    fn how_sm2_cards_sign_is_the_terminal_s_to_say() {
+        assert_eq!(Terminal::builtin().unwrap().config.sm2, Convention::DEFAULT);
+        let with = |line: &str| format!("{BUILTIN}\n[sm2]\n{line}\n");
+        let terminal = Terminal::parse(&with("user_id = \"ALICE\"")).unwrap();
+        assert_eq!(terminal.config.sm2, Convention::new("ALICE", &[2]).unwrap());
+        let terminal = Terminal::parse(&with("counter_prefix = \"\"")).unwrap();
+        assert_eq!(terminal.config.sm2, Convention::new("1234567812345678", &[]).unwrap());
+        let long = error(&with(&format!("user_id = \"{}\"", "x".repeat(33))));
+        assert_eq!(long, "sm2: a signer's identifier has at most 32 bytes, not 33");
     }
 
     #[test]
