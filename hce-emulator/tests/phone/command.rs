@@ -7,6 +7,8 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
+use wavepass_hce::card::Card;
+use wavepass_hce::hex;
 use wavepass_hce::phone::{PhoneFile, state_path};
 use wavepass_hce::reader::{Values, read};
 use wavepass_hce::state;
@@ -202,6 +204,40 @@ fn machines_get_an_object_a_line_and_numbers_only_where_they_are_asked_for() {
         let all = lines.concat();
         assert_eq!(all.contains(&digits), shown);
         assert_eq!(exchanges[0]["answer"].is_string(), shown);
+    }
+}
+
+/// What a terminal sends is logged too, whatever it is: here a card asks for its own number in the PDOL.
+#[test]
+fn a_number_that_a_terminal_sends_is_in_no_log_unless_it_is_asked_for() {
+    const NUMBER: &str = "6299000912345675";
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    assert!(run(folder, &["issue", "--out", "a.json"]).status.success());
+    let script = "[[answer]]\nmatch = \"00A40400\"\nanswer = \"6F098400A5059F38025A089000\"\n";
+    std::fs::write(folder.join("s.toml"), script).unwrap();
+    for (json, shown) in [(false, false), (false, true), (true, false), (true, true)] {
+        let mut args = vec!["serve", "a.json", "--tcp", "127.0.0.1:0", "--script", "s.toml"];
+        args.extend(json.then_some("--json"));
+        args.extend(shown.then_some("--show-numbers"));
+        let mut child = command(folder, &args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut out = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        out.read_line(&mut line).unwrap();
+        let port = line.split_once("127.0.0.1:").unwrap().1;
+        let port = port.split_once(|c: char| !c.is_ascii_digit()).unwrap().0.parse().unwrap();
+        let mut card =
+            TcpCard::connect(SocketAddr::from(([127, 0, 0, 1], port)), Duration::from_secs(5)).unwrap();
+        for sent in ["00A4040005F000000001", "80A800000A8308NUMBER", "0088000008NUMBER", "80AE800008NUMBER"] {
+            let sent = hex::decode(&sent.replace("NUMBER", NUMBER)).unwrap();
+            card.transmit(&sent).unwrap();
+        }
+        end_gracefully(&child);
+        let mut log = out.lines().map(Result::unwrap).collect::<String>();
+        log.push_str(text(&child.wait_with_output().unwrap().stderr));
+        assert_eq!(log.contains(NUMBER), shown, "{log}");
+        assert_eq!(log.contains("…5675"), !shown, "{log}");
+        assert!(log.contains("GENERATE AC 80, 8 bytes"), "{log}");
     }
 }
 
