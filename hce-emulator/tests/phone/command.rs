@@ -16,17 +16,17 @@ use wavepass_hce::tcp::TcpCard;
 use wavepass_protocol::tags;
 use wavepass_protocol::token::MAX_DIGITS;
 
-fn command(folder: &Path, args: &[&str]) -> Command {
+pub(crate) fn command(folder: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_phone"));
     command.args(args).current_dir(folder);
     command
 }
 
-fn run(folder: &Path, args: &[&str]) -> Output {
+pub(crate) fn run(folder: &Path, args: &[&str]) -> Output {
     command(folder, args).output().unwrap()
 }
 
-fn text(bytes: &[u8]) -> &str {
+pub(crate) fn text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).unwrap()
 }
 
@@ -271,7 +271,7 @@ fn profiles_and_faults_are_listed_and_made_from_the_command_line() {
 }
 
 #[cfg(unix)]
-fn end_gracefully(child: &Child) {
+pub(crate) fn end_gracefully(child: &Child) {
     assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
 }
 

@@ -49,6 +49,10 @@ pub(crate) struct Args {
     /// How long the phone leaves after each tap, in milliseconds; 1500 with --pn532, else it stays
     #[arg(long, value_name = "MILLISECONDS", conflicts_with = "tcp")]
     pause: Option<u64>,
+    /// How long a reader that is not there yet is waited for, in seconds; with --vpcd
+    #[arg(long, value_name = "SECONDS", conflicts_with_all = ["tcp", "pn532", "pn532_target"],
+        default_value_t = vpcd::PATIENCE.as_secs(), value_parser = clap::value_parser!(u64).range(..=86_400))]
+    wait: u64,
     /// Acknowledge every command and answer none, as a chip that hangs; with --pn532
     #[arg(long, conflicts_with_all = ["tcp", "vpcd", "pn532_target"])]
     never_answers: bool,
@@ -80,8 +84,8 @@ impl Args {
 #[derive(clap::Args)]
 #[group(required = true, multiple = false)]
 struct Way {
-    /// Connect to a virtual PC/SC reader
-    #[arg(long, value_name = "HOST:PORT", num_args = 0..=1, default_missing_value = vpcd::ADDRESS)]
+    /// Connect to a virtual PC/SC reader; without an address, to the one on this computer
+    #[arg(long, value_name = "HOST:PORT", num_args = 0..=1, default_missing_value = vpcd::ADDRESS, value_parser = reader)]
     vpcd: Option<String>,
     /// Where to listen for a reader of APDUs; port 0 takes a free one
     #[arg(long, value_name = "ADDRESS:PORT")]
@@ -96,6 +100,19 @@ struct Way {
 
 /// How long a phone leaves a simulated PN532 after a tap.
 const PAUSE_MS: u64 = 1_500;
+
+fn reader(text: &str) -> Result<String, String> {
+    let is_one =
+        text.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
+    if is_one {
+        return Ok(text.to_owned());
+    }
+    // What stands after the option is taken for its address.
+    Err(format!(
+        "it has the form HOST:PORT, as {}; to leave it out write the phone first: phone serve FILE --vpcd",
+        vpcd::ADDRESS
+    ))
+}
 
 fn chance(text: &str) -> Result<f64, String> {
     let value = text.parse().map_err(|_| "a number from 0 to 1".to_owned())?;
@@ -135,11 +152,14 @@ pub(crate) fn run(args: &Args) -> Result<(), String> {
             .map_err(|e| format!("{port}: {e}"));
     }
     if let Some(address) = &args.way.vpcd {
+        vpcd::resolve(address).map_err(|e| e.to_string())?;
         announce(args, &file, "reader", address);
         let slot = Slot { address: address.clone(), pause };
         let mut identity = identity(&file)?;
-        vpcd::serve(&slot, &mut phone, &mut identity, &stop, &mut |event| log.event(&event));
-        return Ok(());
+        let patience = Duration::from_secs(args.wait);
+        let mut log = |event: tcp::Event<'_>| log.event(&event);
+        return vpcd::serve_from_start(&slot, patience, &mut phone, &mut identity, &stop, &mut log)
+            .map_err(|e| format!("{e}; {}", log::START_PCSCD));
     }
     let wanted = args.way.tcp.or(args.way.pn532).ok_or("nowhere to listen")?;
     let in_use = |e| format!("cannot listen on {wanted}: {e}; give another port");
