@@ -64,7 +64,7 @@ pub enum FileError {
     #[error("a phone has 1 to {MAX_APPLICATIONS} applications, not {0}")]
     Applications(usize),
     /// Two applications with the same identifier.
-    #[error("application {0} is there twice")]
+    #[error("application {0} is there twice; a phone has each identifier once")]
     Twice(Aid),
     /// A UID or historical bytes that no reader takes.
     #[error("a UID has 4, 7 or 10 bytes, and at most {MAX_HISTORICAL} historical bytes follow")]

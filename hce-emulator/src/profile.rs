@@ -59,16 +59,21 @@ const ALIASES: &[(&str, &str)] = &[
 #[non_exhaustive]
 pub enum ProfileError {
     /// The file cannot be read.
-    #[error("{}: {source}", path.display())]
+    #[error("there is no profile to read at `{}` ({source}); {}", path.display(), choices())]
     Io {
         /// The file.
         path: PathBuf,
         /// What the system said.
         source: io::Error,
     },
-    /// No profile of that name, and no file.
-    #[error("there is no profile `{0}`; `phone list --profiles` lists them, and a path may be given")]
-    Unknown(String),
+    /// No profile of that name is built in.
+    #[error("there is no profile `{name}`; {}{}", choices(), here(name, *is_file))]
+    Unknown {
+        /// The name.
+        name: String,
+        /// True if a file of that name is in the current folder.
+        is_file: bool,
+    },
     /// More bytes than a profile has.
     #[error("a profile has at most {MAX_FILE} bytes")]
     TooLong,
@@ -78,6 +83,9 @@ pub enum ProfileError {
     /// What cannot be in a profile, or not there.
     #[error("{0}")]
     Content(String),
+    /// A domain was given for a phone without an application of the house.
+    #[error("only a token of the house has a network and an operator, and this profile has none")]
+    NoDomain,
     /// A token was given for several applications.
     #[error("a token can be given to a phone with one application; this profile has {0}")]
     SeveralTokens(usize),
@@ -99,6 +107,16 @@ pub enum ProfileError {
     /// It could not be read.
     #[error("the phone to be copied: {0}")]
     Read(#[from] ReadError),
+}
+
+/// How a profile is named.
+fn choices() -> String {
+    let names = Profile::names().collect::<Vec<_>>().join(", ");
+    format!("built in are {names}; one of your own is given by its path, as ./mine.toml")
+}
+
+fn here(name: &str, is_file: bool) -> String {
+    if is_file { format!("; if you mean the file {name}, give ./{name}") } else { String::new() }
 }
 
 /// A profile as its file has it.
@@ -189,7 +207,8 @@ impl Profile {
 
     /// A profile that is built in.
     pub fn builtin(name: &str) -> Result<Self, ProfileError> {
-        Self::parse(Self::text(name).ok_or_else(|| ProfileError::Unknown(name.to_owned()))?)
+        let unknown = || ProfileError::Unknown { name: name.to_owned(), is_file: false };
+        Self::parse(Self::text(name).ok_or_else(unknown)?)
     }
 
     /// A profile's file.
@@ -204,12 +223,15 @@ impl Profile {
         Self::parse(&text)
     }
 
-    /// A profile that is built in, or else a file.
+    /// A profile by its name or its path. A path is what holds a separator or ends in `.toml`, so that a mistyped name is
+    /// not taken for a file.
     pub fn find(name: &str) -> Result<Self, ProfileError> {
+        let path = Path::new(name);
+        let is_path = name.contains(std::path::is_separator) || path.extension().is_some_and(|e| e == "toml");
         match Self::text(name) {
             Some(text) => Self::parse(text),
-            None if Path::new(name).exists() => Self::load(Path::new(name)),
-            None => Err(ProfileError::Unknown(name.to_owned())),
+            None if is_path => Self::load(path),
+            None => Err(ProfileError::Unknown { name: name.to_owned(), is_file: path.is_file() }),
         }
     }
 
@@ -263,6 +285,9 @@ impl Profile {
     ) -> Result<PhoneFile, ProfileError> {
         if order.token.is_some() && self.applications.len() > 1 {
             return Err(ProfileError::SeveralTokens(self.applications.len()));
+        }
+        if order.domain != DomainOrder::Profile && self.applications.iter().all(|a| a.kind != Kind::House) {
+            return Err(ProfileError::NoDomain);
         }
         let faults = || self.faults.iter().chain(&order.faults);
         let is_wrong = |fault| faults().any(|f| *f == AnyFault::Issue(fault));

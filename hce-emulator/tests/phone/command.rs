@@ -30,12 +30,12 @@ pub(crate) fn text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).unwrap()
 }
 
-struct Served {
-    child: Child,
+pub(crate) struct Served {
+    pub(crate) child: Child,
     address: SocketAddr,
 }
 
-fn serve(folder: &Path, file: &str) -> Served {
+pub(crate) fn serve(folder: &Path, file: &str) -> Served {
     let args = ["serve", file, "--tcp", "127.0.0.1:0", "--json", "--quiet"];
     let mut child = command(folder, &args).stdout(Stdio::piped()).spawn().unwrap();
     let mut line = String::new();
@@ -95,30 +95,6 @@ fn a_second_application_is_added_and_nothing_is_overwritten_unasked() {
     let twice = run(folder, &["issue", "--out", "a.json", "--add"]);
     assert!(text(&twice.stderr).contains("there twice"));
     assert!(run(folder, &["issue", "--out", "a.json", "--force"]).status.success());
-}
-
-#[test]
-fn wrong_usage_and_failure_have_their_own_codes_and_say_what_to_do() {
-    let folder = tempfile::tempdir().unwrap();
-    let folder = folder.path();
-    for args in [
-        &["issue", "--out", "a.json", "--fault", "glass"][..],
-        &["issue", "--out", "a.json", "--expiry", "2030"],
-        &["issue", "--out", "a.json", "--network", "TOOLONG"],
-        &["serve", "a.json"],
-        &["apdu"],
-    ] {
-        assert_eq!(run(folder, args).status.code(), Some(2), "{args:?}");
-    }
-    let other = run(folder, &["issue", "--out", "a.json", "--token", "4111111111111111"]);
-    assert_eq!(other.status.code(), Some(1));
-    assert!(text(&other.stderr).contains("whose tokens begin with 62990009"));
-    assert!(!text(&other.stderr).contains("4111"));
-    assert_eq!(run(folder, &["show", "nobody.json"]).status.code(), Some(1));
-    let help = run(folder, &["--help"]);
-    assert!(
-        text(&help.stdout).contains("Exit codes") && text(&help.stdout).contains("phone serve anna.json")
-    );
 }
 
 #[test]

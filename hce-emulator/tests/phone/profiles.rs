@@ -6,8 +6,9 @@ use wavepass_hce::authorities::{Authorities, AuthorityError};
 use wavepass_hce::contactless::Surface;
 use wavepass_hce::faults::{Fault, IssueFault, Step};
 use wavepass_hce::hex;
+use wavepass_hce::issue::Domain;
 use wavepass_hce::phone::{Phone, PhoneFile};
-use wavepass_hce::profile::{Order, Profile, ProfileError};
+use wavepass_hce::profile::{DomainOrder, Order, Profile, ProfileError};
 use wavepass_hce::reader::{Values, read};
 use wavepass_hce::state::Counters;
 use wavepass_protocol::lists::Suite;
@@ -33,7 +34,7 @@ fn a_profile_is_copied_changed_and_read_from_its_path() {
     assert_eq!((card.label.as_str(), &file.faults[..]), ("Mine", &[Fault::Slow { delay_us: 5 }][..]));
     assert!(card.expiry < TODAY);
     assert!(file.to_json().contains("544F574E"), "the domain is the changed one");
-    assert!(matches!(Profile::find("nobody"), Err(ProfileError::Unknown(_))));
+    assert!(matches!(Profile::find("nobody"), Err(ProfileError::Unknown { is_file: false, .. })));
     assert!(matches!(Profile::load(folder.path()), Err(ProfileError::Io { .. })));
 }
 
@@ -166,6 +167,11 @@ fn orders_beyond_the_profile_are_kept_or_refused() {
     let token = rsa_token(1);
     let refused = issue("house", &Order { token: Some(token), ..Order::new(TODAY) }).unwrap_err();
     assert_eq!(refused.to_string(), "the token is not of this issuer, whose tokens begin with 62990009");
+    let domain = DomainOrder::At(Domain { network: *b"CITY", operator: 0 });
+    for domain in [domain, DomainOrder::Without] {
+        let nowhere = issue("sm2", &Order { domain, ..Order::new(TODAY) });
+        assert!(matches!(nowhere, Err(ProfileError::NoDomain)));
+    }
     let several = issue("wallet", &Order { token: Some(token), ..Order::new(TODAY) });
     assert!(matches!(several, Err(ProfileError::SeveralTokens(3))));
     let january = Date { year: 2026, month: 1, day: 31 };
