@@ -5,6 +5,7 @@
 
 use crate::seen::Seen;
 use crate::tap::{Exchanged, Tap, decision_word, phase_word};
+use crate::text::suite_word;
 use crate::verdict::method_word;
 use crate::words;
 use anstyle::{AnsiColor, Style};
@@ -247,6 +248,7 @@ pub fn json(tap: &Tap, options: Options) -> Value {
         "authority": chain.authority.as_ref().map(|a| json!({
             "rid": hex::encode(&a.rid),
             "index": format!("{:02X}", a.index),
+            "suite": suite_word(a.suite),
             "key": a.key,
         })),
         "issuer_certificate": chain.issuer.as_ref().map(certificate),

@@ -222,9 +222,9 @@ impl Terminal {
         })
     }
 
-    /// The key with this provider and index, of whatever kind.
-    pub fn key(&self, rid: &[u8; 5], index: u8) -> Option<&AuthorityKey> {
-        self.keys.iter().find(|key| key.rid == *rid && key.index == index)
+    /// The key of this kind with this provider and index.
+    pub fn key(&self, rid: &[u8; 5], index: u8, suite: Suite) -> Option<&AuthorityKey> {
+        self.keys.iter().find(|key| key.rid == *rid && key.index == index && key.suite == suite)
     }
 }
 
@@ -332,8 +332,7 @@ impl DeniedEntry {
 
 impl Environment for Terminal {
     fn ca_key(&self, rid: &[u8; 5], index: u8, suite: Suite) -> Option<CaKey<'_>> {
-        let found = self.keys.iter().find(|k| k.rid == *rid && k.index == index && k.suite == suite);
-        found.map(AuthorityKey::as_ca_key)
+        self.key(rid, index, suite).map(AuthorityKey::as_ca_key)
     }
 
     fn is_revoked(&self, issuer: &Revocation) -> bool {

@@ -1,10 +1,11 @@
 //! What the rig shows of a tap.
 
-use crate::cast::{TODAY, debit, house, older, tapped, tapped_by, terminal};
+use crate::cast::{TODAY, debit, house, national, older, tapped, tapped_by, terminal};
 use rig::show::{self, Options};
 use rig::tap::{Tap, decision_word};
 use rig::terminal::Terminal;
 use wavepass_hce::faults::Fault;
+use wavepass_protocol::lists::{Revocation, Suite};
 use wavepass_protocol::tap::OdaMethod;
 use wavepass_protocol::time::Date;
 
@@ -92,10 +93,63 @@ fn a_missing_authority_key_is_named_with_what_to_do() {
             "authority  A000000333 F1: not in this terminal",
             "failed     at ca_key",
             "REFUSED authentication_failed",
-            "rid = \"A000000333\"",
-            "index = \"F1\"",
+            "The terminal has no RSA key A000000333 F1",
+            "rid = \"A000000333\"\n    index = \"F1\"\n    modulus = \"…\"\n    exponent = \"03\"\n    check_value",
         ],
     );
+}
+
+#[test]
+fn what_to_add_for_a_missing_key_is_of_the_key_s_kind() {
+    let nobody = Terminal::builtin().unwrap();
+    let house = shown(&tapped_by(&house(), &nobody, TODAY), Options::default());
+    has(
+        &house,
+        &[
+            "no P-256 key F057415645 01",
+            "index = \"01\"\n    suite = \"p256\"\n    x = \"…\"\n    check_value",
+        ],
+    );
+    assert!(!house.contains("modulus"), "{house}");
+    let national = shown(&tapped_by(&national(), &nobody, TODAY), Options::default());
+    has(
+        &national,
+        &["no SM2 key A000000333 E1", "suite = \"sm2\"\n    x = \"…\"\n    y = \"…\"\n    check_value"],
+    );
+    assert!(!national.contains("modulus"), "{national}");
+
+    // A key of another kind under the same index is not the one that is asked for.
+    let mut other = terminal();
+    other.keys.retain(|key| key.suite == Suite::Sm2);
+    other.keys[0].index = 0xF1;
+    has(
+        &shown(&tapped_by(&debit(), &other, TODAY), Options::default()),
+        &["A000000333 F1: not in this terminal"],
+    );
+}
+
+#[test]
+fn a_revoked_issuer_is_told_with_where_that_comes_from() {
+    let mut terminal = terminal();
+    terminal.revoked = vec![Revocation { rid: [0xA0, 0, 0, 3, 0x33], index: 0xF1, serial: [0, 0, 9] }];
+    let text = shown(&tapped_by(&debit(), &terminal, TODAY), Options::default());
+    has(
+        &text,
+        &[
+            "failed     at issuer_certificate: the issuer certificate is revoked",
+            "The issuer's certificate 000009 under the authority's key A000000333 F1 is withdrawn",
+            "[[revoked]]",
+            "revocation remove --rid A000000333 --index F1 --serial 000009",
+        ],
+    );
+}
+
+#[test]
+fn an_authority_s_key_past_its_day_is_told_with_what_it_is() {
+    let mut terminal = terminal();
+    terminal.keys.iter_mut().for_each(|key| key.expiry = [0x20, 0x20, 0x01, 0x31]);
+    let text = shown(&tapped_by(&house(), &terminal, TODAY), Options::default());
+    has(&text, &["failed     at ca_key", "is past its last day (`expires` in the terminal's file)"]);
 }
 
 #[test]
