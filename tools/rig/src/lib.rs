@@ -4,6 +4,7 @@
 //! PC/SC reader. It records [`transcript`]s and runs authentication over them again ([`replay`]). It decides nothing
 //! itself, and moves no money.
 
+pub mod arrivals;
 pub mod bench;
 pub mod chain;
 pub mod cli;

@@ -219,7 +219,7 @@ fn on_pcscd(
     use crate::pcsc_way::Readers;
     use crate::pcscd_bench::{Foreign, Pcscd};
     let readers = Readers::open().map_err(|e| e.to_string())?;
-    let name = readers.find(Some(&args.reader)).map_err(|e| e.to_string())?;
+    let name = readers.find(&args.reader).map_err(|e| e.to_string())?;
     Ok(match (&args.command, way) {
         (Some(command), WayName::Command) => {
             let mut bench = Foreign::new(&readers, name, &args.vpcd, command.clone());
@@ -253,7 +253,7 @@ fn timing(args: &CheckArgs, maker: &Maker, own: impl Fn() -> Own) -> Result<bool
     let mut phone = Phone::new(&file, Counters::memory(), [7; 32]).map_err(|e| e.to_string())?;
     let process = sample(&mut own(), &mut InProcess::new(&mut phone), TIMED_TAPS)?;
     let readers = Readers::open().map_err(|e| e.to_string())?;
-    let name = readers.find(Some(&args.reader)).map_err(|e| e.to_string())?;
+    let name = readers.find(&args.reader).map_err(|e| e.to_string())?;
     let mut bench = Pcscd::new(own(), &readers, name, &args.vpcd);
     let timing = Timing::of(&process, &sample(&mut own(), bench.way(&file)?, TIMED_TAPS)?);
     show_timing(args, &timing);

@@ -109,6 +109,15 @@ fn a_profile_s_phone_is_tapped_without_a_file() {
 }
 
 #[test]
+fn a_phone_in_this_process_cannot_be_watched() {
+    for option in [&["--phone", "house"][..], &["--fault", "expired"], &["--wait", "1"]] {
+        let (status, text) = said(&rig(&[&["watch"], option].concat()));
+        assert_eq!(status, Some(2), "{text}");
+        assert!(text.contains(&format!("unexpected argument '{}'", option[0])), "{text}");
+    }
+}
+
+#[test]
 fn the_suite_that_comes_with_the_rig_passes_in_process_and_is_reported() {
     let folder = tempfile::tempdir().unwrap();
     let (table, xml) = (path(folder.path(), "report.md"), path(folder.path(), "report.xml"));
