@@ -13,6 +13,7 @@ pub mod keys;
 pub mod pcsc_way;
 #[cfg(feature = "pcsc")]
 pub mod pcscd_bench;
+pub mod relay;
 pub mod replay;
 pub mod report;
 pub mod seen;

@@ -3,6 +3,7 @@
 //! Nothing that identifies a rider is shown unless it was asked for: of a number the last four digits, of
 //! certificates, signatures and track data their length.
 
+use crate::relay;
 use crate::seen::Seen;
 use crate::tap::{Exchanged, Tap, decision_word, phase_word};
 use crate::text::suite_word;
@@ -190,6 +191,7 @@ pub fn summary(out: &mut impl Write, tap: &Tap, options: Options) -> fmt::Result
     }
     certificates(out, tap)?;
     times(out, tap)?;
+    relay::show(out, tap)?;
     let sentence = words::sentence(tap.decision, tap.verdict.passed());
     match tap.decision {
         Decision::Open { .. } => writeln!(out, "\n{GOOD}OPEN{GOOD:#}  {sentence}")?,
@@ -253,6 +255,7 @@ pub fn json(tap: &Tap, options: Options) -> Value {
         })),
         "issuer_certificate": chain.issuer.as_ref().map(certificate),
         "card_certificate": chain.card.as_ref().map(certificate),
+        "relay": relay::to_json(tap),
         "time_us": { "phases": phases, "work": tap.work_us(), "total": tap.total_us },
         "exchange": tap.exchanges.iter().map(&mut exchange).collect::<Vec<_>>(),
     })

@@ -5,7 +5,7 @@ use rig::show::{self, Options};
 use rig::tap::{Tap, decision_word};
 use rig::terminal::Terminal;
 use wavepass_hce::faults::Fault;
-use wavepass_protocol::lists::{Revocation, Suite};
+use wavepass_protocol::lists::{RelayLimits, Revocation, Suite};
 use wavepass_protocol::tap::OdaMethod;
 use wavepass_protocol::time::Date;
 
@@ -183,4 +183,44 @@ fn a_genuine_card_that_may_not_ride_is_told_apart_from_a_forged_one() {
         &shown(&forged, Options::default()),
         &["REFUSED authentication_failed  The card is not proven genuine.", "did not sign this tap"],
     );
+}
+
+#[test]
+fn each_timed_exchange_is_shown_with_what_it_was_allowed_and_of_what_that_is_made_up() {
+    // The card claims 2,000 µs for its answer and 1,000 for sending it.
+    let limits = RelayLimits { overhead_us: 900_000, grace_us: 300, cap_us: 2_500 };
+    let mut timing = terminal();
+    timing.config.relay = Some(limits);
+    timing.config.tap_limit_us = u64::MAX;
+    let tap = tapped_by(&house(), &timing, TODAY);
+    let told = show::json(&tap, Options::default());
+    assert_eq!(told["relay"].as_array().map(Vec::len), Some(1), "{told}");
+    let one = &told["relay"][0];
+    for (key, value) in [
+        ("overhead_us", 900_000),
+        ("grace_us", 300),
+        ("cap_us", 2_500),
+        ("claimed_us", 3_000),
+        ("allowed_us", 902_800),
+    ] {
+        assert_eq!(one[key], value, "{key}");
+    }
+    assert_eq!(one["in_time"], true);
+    has(
+        &shown(&tap, Options::default()),
+        &[
+            "timed exchanges",
+            " µs, 902800 µs allowed: in time",
+            "900000 + grace_us 300 + 2500 of the 3000 µs that the card claims",
+        ],
+    );
+
+    let relayed = house().with_fault(Fault::Relay { delay_us: 1_000_000 });
+    let tap = tapped_by(&relayed, &timing, TODAY);
+    assert_eq!(decision_word(tap.decision), "relay_suspected");
+    let timed = rig::relay::timed(&tap);
+    assert_eq!(timed.len(), 3, "three tries, all late");
+    assert!(timed.iter().all(|one| !one.in_time() && one.rest_us() >= 997_500));
+    has(&shown(&tap, Options::default()), &["902800 µs allowed: late"]);
+    assert!(rig::relay::timed(&tapped(&house())).is_empty(), "without limits nothing is timed");
 }
