@@ -8,6 +8,8 @@ pub mod arrivals;
 pub mod bench;
 pub mod chain;
 pub mod cli;
+mod files;
+pub mod foreign;
 pub mod keys;
 #[cfg(feature = "pcsc")]
 pub mod pcsc_way;

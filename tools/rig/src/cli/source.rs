@@ -1,6 +1,7 @@
 //! Where the card comes from, and which terminal it meets.
 
 use crate::bench::{known, trusted};
+use crate::files::at;
 use crate::terminal::Terminal;
 use clap::Args;
 use rand::SeedableRng;
@@ -40,7 +41,7 @@ impl Front {
     fn terminal(&self) -> Result<Terminal, String> {
         match &self.config {
             None => Terminal::builtin().map_err(|e| e.to_string()),
-            Some(path) => Terminal::load(path).map_err(|e| format!("{}: {e}", path.display())),
+            Some(path) => Terminal::load(path).map_err(|e| at(&path.display().to_string(), &e)),
         }
     }
 
@@ -116,7 +117,7 @@ impl Source {
     }
 
     fn issue(&self, name: &str, authorities: &Authorities, today: Date) -> Result<Phone, String> {
-        let wrong = |e: &dyn std::fmt::Display| format!("{name}: {e}");
+        let wrong = |e: &dyn std::fmt::Display| at(name, e);
         let profile = Profile::find(name).map_err(|e| wrong(&e))?;
         let mut seed = [0; 32];
         getrandom::fill(&mut seed).map_err(|e| format!("the system gives no random numbers: {e}"))?;
@@ -128,7 +129,7 @@ impl Source {
 }
 
 fn load(name: &str) -> Result<Phone, String> {
-    Phone::from_files(Path::new(name), Durability::Process).map_err(|e| format!("{name}: {e}"))
+    Phone::from_files(Path::new(name), Durability::Process).map_err(|e| at(name, &e))
 }
 
 /// This moment, for a tap.

@@ -28,7 +28,12 @@ const READER: &str = "Virtual PCD 00 00";
 const PATIENCE: Duration = Duration::from_secs(20);
 
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-static FOLDER: LazyLock<TempDir> = LazyLock::new(|| tempfile::tempdir().unwrap());
+static FOLDER: LazyLock<TempDir> = LazyLock::new(|| {
+    let folder = tempfile::tempdir().unwrap();
+    let authorities = Authorities::open(&folder.path().join("authorities"), today()).unwrap();
+    rig::bench::trusted(&authorities).unwrap();
+    folder
+});
 
 fn alone() -> MutexGuard<'static, ()> {
     ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner)
@@ -174,7 +179,15 @@ fn somebody_else_s_kernel_is_judged_by_what_it_says() {
     let _alone = alone();
     let only = "expired: house";
     let check = |command: &str| rig(&["check", "kernel", "--only", only, "--command", command]);
-    assert!(check("echo \"a line before\"; echo refuse expired").status.success());
+    assert!(
+        check("echo \"a line before\"; test -s \"$RIG_CA_KEYS\" && echo refuse expired").status.success()
+    );
+    let failing = check("echo refuse expired; exit 3");
+    assert!(
+        text(&failing).contains("failed with exit status: 3 after `refuse expired` instead"),
+        "{}",
+        text(&failing)
+    );
     let lax = check("test \"$RIG_READER\" = 'Virtual PCD 00 00' && echo open");
     assert_eq!(lax.status.code(), Some(1));
     assert!(text(&lax).contains("open instead of expired"), "{}", text(&lax));
