@@ -127,6 +127,7 @@ fn opens(tap: &Tap) -> bool {
 }
 
 fn record(args: &RecordArgs) -> Result<bool, String> {
+    Transcript::check_place(&args.file, args.force).map_err(|e| e.to_string())?;
     anstream::eprintln!(
         "{BOLD}careful:{BOLD:#} the transcript will hold the whole number of the card; only you may read {}",
         args.file.display()

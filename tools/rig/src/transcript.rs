@@ -2,6 +2,7 @@
 //!
 //! A transcript holds the whole card number. It is written for its owner only, and no error repeats what is in it.
 
+use crate::files;
 use crate::keys::{AuthorityKey, KeyError, NO_EXPIRY};
 use crate::tap::Tap;
 use crate::terminal::Terminal;
@@ -184,6 +185,22 @@ impl Transcript {
         text
     }
 
+    /// Checks that [`Transcript::save`] can write there, before there is anything to write.
+    pub fn check_place(path: &Path, replace: bool) -> Result<(), TranscriptError> {
+        let io = |source| TranscriptError::Io { path: path.to_owned(), source };
+        let checked = match std::fs::symlink_metadata(path) {
+            Ok(there) if replace && !there.is_file() => Err(not_regular()),
+            // The new one stands beside it until it is whole.
+            Ok(_) if replace => files::check_writable(&beside(path)),
+            Ok(_) => {
+                let why = "a file is there already; --force replaces it";
+                Err(io::Error::new(io::ErrorKind::AlreadyExists, why))
+            }
+            Err(_) => files::check_writable(path),
+        };
+        checked.map_err(io)
+    }
+
     /// Writes a new file that only its owner may read; with `replace` in the place of one that is there, once the new
     /// one is whole. Only a regular file is replaced.
     pub fn save(&self, path: &Path, replace: bool) -> Result<(), TranscriptError> {
@@ -191,11 +208,10 @@ impl Transcript {
         let there = std::fs::symlink_metadata(path).ok().filter(|_| replace);
         let Some(there) = there else { return self.write_new(path).map_err(io) };
         if !there.is_file() {
-            return Err(io(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file; it stays")));
+            return Err(io(not_regular()));
         }
-        let mut beside = path.as_os_str().to_owned();
-        beside.push(format!(".{}", std::process::id()));
-        let done = self.write_new(Path::new(&beside)).and_then(|()| std::fs::rename(&beside, path));
+        let beside = beside(path);
+        let done = self.write_new(&beside).and_then(|()| std::fs::rename(&beside, path));
         if done.is_err() {
             // What was half written; the error that counts is the first.
             let _ = std::fs::remove_file(&beside);
@@ -212,6 +228,17 @@ impl Transcript {
         file.write_all(self.to_json().as_bytes())?;
         file.sync_all()
     }
+}
+
+fn not_regular() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, "not a regular file; it stays")
+}
+
+/// Where a file stands until it takes the place of another.
+fn beside(path: &Path) -> PathBuf {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(format!(".{}", std::process::id()));
+    beside.into()
 }
 
 const LOST: [(Lost, &str); 4] = [

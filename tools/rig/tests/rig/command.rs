@@ -90,6 +90,27 @@ fn a_phone_is_tapped_recorded_and_replayed() {
 }
 
 #[test]
+fn where_a_recording_cannot_go_is_found_before_the_tap() {
+    let folder = tempfile::tempdir().unwrap();
+    let there = path(folder.path(), "there.json");
+    std::fs::write(&there, "before").unwrap();
+    let (missing, beside) = (path(folder.path(), "none/card.json"), path(folder.path(), "."));
+    for (arguments, why) in [
+        (&[there.as_str()][..], format!("{there}: a file is there already; --force replaces it")),
+        (&[&missing], format!("{missing}: No such file or directory (os error 2)")),
+        (&[&beside, "--force"], format!("{beside}: not a regular file; it stays")),
+    ] {
+        // There is no such phone: it is not even looked for.
+        let (status, text) = said(&rig(&[&["record", "--phone", "none.json"], arguments].concat()));
+        assert_eq!((status, text), (Some(2), format!("error: {why}\n")));
+    }
+    let (_, text) = said(&rig(&["record", "--phone", "none.json", "--force", &there]));
+    assert!(text.contains("error: none.json: "), "{text}");
+    assert_eq!(std::fs::read(&there).unwrap(), b"before");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+}
+
+#[test]
 fn the_status_tells_passed_failed_and_unusable_apart() {
     let folder = tempfile::tempdir().unwrap();
     let file = path(folder.path(), "card.json");
