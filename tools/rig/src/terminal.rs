@@ -429,6 +429,9 @@ mod tests {
             let line = BUILTIN.lines().find(|line| line.starts_with(key)).unwrap();
             assert_eq!(error(&BUILTIN.replacen(line, &format!("{key} = {value}"), 1)), wanted);
         }
+        let first = BUILTIN.replacen("suite = \"rsa\"\nttq = \"2180", "suite = \"rsa\"\nttq = \"2100", 1);
+        let first = first.replacen("21000080", "21800000", 1);
+        assert_eq!(error(&first), "application 2: the TTQ do not announce fDDA version 01");
         let key = "\n[[ca_key]]\nrid = \"A000000333\"\nindex = \"08\"\nexponent = \"03\"\n";
         assert_eq!(error(&format!("{BUILTIN}{key}")), "ca_key 1: `modulus` is missing");
         let modulus = format!("modulus = \"{}\"\n", "FF".repeat(144));
