@@ -8,6 +8,7 @@ use crate::tap::Tap;
 use crate::terminal::Terminal;
 use crate::text;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::fs::OpenOptions;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -96,6 +97,9 @@ struct WireKey {
     x: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     y: Option<String>,
+    /// Not written; lists of keys that gates are told of have it.
+    #[serde(skip_serializing)]
+    check_value: Option<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -164,6 +168,7 @@ impl Transcript {
                 _ => "not JSON",
             },
         })?;
+        check_keys(text)?;
         wire.read()
     }
 
@@ -227,6 +232,38 @@ impl Transcript {
         let mut file = options.open(path)?;
         file.write_all(self.to_json().as_bytes())?;
         file.sync_all()
+    }
+}
+
+/// The keys of a transcript, of one of its authority's keys, and of an exchange.
+const KEYS: [&str; 4] = ["ca_keys", "date", "exchange", "lost"];
+const CA_KEYS: [&str; 8] = ["rid", "index", "suite", "modulus", "exponent", "x", "y", "check_value"];
+const EXCHANGE: [&str; 2] = ["c", "r"];
+
+/// Refuses a key that a transcript does not have: what was meant by it would be passed over in silence.
+fn check_keys(text: &[u8]) -> Result<(), TranscriptError> {
+    // It has been read as a transcript, so that nothing of it is malformed.
+    let whole: Value = serde_json::from_slice(text).unwrap_or_default();
+    only(&whole, "", &KEYS)?;
+    for (list, known) in [("ca_keys", &CA_KEYS[..]), ("exchange", &EXCHANGE)] {
+        for (i, one) in whole[list].as_array().into_iter().flatten().enumerate() {
+            only(one, &format!("{list}[{i}]."), known)?;
+        }
+    }
+    Ok(())
+}
+
+fn only(object: &Value, place: &str, known: &[&str]) -> Result<(), TranscriptError> {
+    let mut keys = object.as_object().into_iter().flat_map(|object| object.keys());
+    match keys.find(|key| !known.contains(&key.as_str())) {
+        None => Ok(()),
+        Some(key) => {
+            // A name is told, but nothing that may be a card's number or its data.
+            let word =
+                key.len() <= 32 && key.bytes().all(|b| b.is_ascii_alphabetic() || matches!(b, b'_' | b'-'));
+            let key = if word { key } else { "…" };
+            Err(field(format!("{place}{key}"), format!("no such key; there are {}", known.join(", "))))
+        }
     }
 }
 
@@ -348,7 +385,15 @@ impl WireKey {
             key,
             exponent,
         };
-        key.check().map_err(|why| TranscriptError::Key { place, why })?;
+        let checked = match &self.check_value {
+            None => key.check(),
+            Some(text) => {
+                let stated = bytes("check_value", text)?;
+                let stated = stated.try_into().map_err(|_| field(at("check_value"), "20 bytes"))?;
+                key.verify(Some(stated))
+            }
+        };
+        checked.map_err(|why| TranscriptError::Key { place, why })?;
         Ok(key)
     }
 }
