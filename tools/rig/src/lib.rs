@@ -18,6 +18,7 @@ pub mod pcscd_bench;
 pub mod relay;
 pub mod replay;
 pub mod report;
+mod scheme;
 pub mod seen;
 pub mod show;
 pub mod suite;

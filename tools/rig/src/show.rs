@@ -4,6 +4,7 @@
 //! certificates, signatures and track data their length.
 
 use crate::relay;
+use crate::scheme;
 use crate::seen::Seen;
 use crate::tap::{Exchanged, Tap, decision_word, phase_word};
 use crate::text::suite_word;
@@ -16,6 +17,7 @@ use std::time::Duration;
 use wavepass_hce::decode::{Follower, Numbers};
 use wavepass_hce::hex;
 use wavepass_kernel::{Decision, Fate};
+use wavepass_protocol::tap::Reason;
 use wavepass_protocol::token::{MAX_DIGITS, Token};
 
 /// What is wrong.
@@ -207,9 +209,10 @@ pub fn summary(out: &mut impl Write, tap: &Tap, options: Options) -> fmt::Result
 }
 
 fn no_application(seen: &Seen, tap: &Tap) -> Option<String> {
-    let refused = tap.decision == Decision::Refuse(wavepass_protocol::tap::Reason::NoApplication);
-    (refused && !seen.directory.is_empty())
-        .then(|| "To try one of its applications add it to a terminal file (--config).".to_owned())
+    // Where both sides know one, the card itself did not select it.
+    let refused = tap.decision == Decision::Refuse(Reason::NoApplication) && tap.choices.is_empty();
+    let offered = || scheme::offered(&seen.directory.iter().map(|(entry, _)| entry.aid).collect::<Vec<_>>());
+    refused.then(offered).flatten()
 }
 
 /// A tap for machines. Raw bytes only where numbers are asked for.

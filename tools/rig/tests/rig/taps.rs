@@ -5,7 +5,9 @@ use rig::show::{self, Options};
 use rig::tap::{Tap, decision_word};
 use rig::terminal::Terminal;
 use wavepass_hce::faults::Fault;
+use wavepass_hce::phone::ApplicationFile;
 use wavepass_protocol::lists::{RelayLimits, Revocation, Suite};
+use wavepass_protocol::select::Aid;
 use wavepass_protocol::tap::OdaMethod;
 use wavepass_protocol::time::Date;
 
@@ -162,7 +164,28 @@ fn a_card_that_is_accepted_nowhere_is_named() {
         .extend(Terminal::builtin().unwrap().config.applications.into_iter().filter(|a| a.partial));
     let tap = tapped_by(&house(), &terminal, TODAY);
     let text = shown(&tap, Options::default());
-    has(&text, &["this terminal does not accept it", "REFUSED no_application", "add it to a terminal file"]);
+    has(
+        &text,
+        &[
+            "this terminal does not accept it",
+            "REFUSED no_application",
+            "    F0574156455041535301  Wavepass\n",
+            "    [[application]]\n    aid = \"F0574156455041535301\"\n    suite = \"p256\"",
+        ],
+    );
+    assert!(!text.contains("CDA"), "{text}");
+
+    let mut foreign = debit();
+    let ApplicationFile::Rsa(application) = &mut foreign.applications[0] else { panic!("an RSA card") };
+    application.card.aid = Aid::new(&[0xA0, 0, 0, 0, 4, 0x10, 0x10]).unwrap();
+    has(
+        &shown(&tapped(&foreign), Options::default()),
+        &[
+            "    A0000000041010  Mastercard\n",
+            "aid = \"A0000000041010\"\n    suite = \"rsa\"\n    ttq = \"21800080\"\n    formats = [\"05\", \"95\"]",
+            "Cards of Mastercard sign in GENERATE AC (CDA), which this kernel does not verify",
+        ],
+    );
 }
 
 #[test]
