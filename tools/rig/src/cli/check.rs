@@ -24,11 +24,12 @@ Examples:
   rig check kernel --way process --way pcscd --report report.md --junit report.xml
   rig check --merge a.json b.json --report report.md what --json printed before, side by side
   rig check kernel --timing                          what a virtual reader and a tap cost
-  rig check my.toml --authorities wavepass-authorities --command './my-kernel --reader \"$RIG_READER\"'
+  rig check my.toml --authorities FOLDER --command './my-kernel \"$RIG_READER\"'
 
-The command of --command is run once for each case, with the phone in the virtual reader: RIG_READER is the reader's
-name, RIG_CASE the case's, RIG_CA_KEYS the file with the public keys of the phones' authorities. Its last line says
-`open`, or a reason to refuse. A case fails if it ends with another status than 0, or takes longer than --case-timeout.")]
+The command of --command is run once for each case, with the phone in the virtual reader: RIG_READER is the \
+reader's name, RIG_CASE the case's, RIG_CA_KEYS the file with the public keys of the phones' authorities. Its last \
+line says `open`, or a reason to refuse. A case fails if it ends with another status than 0, or takes longer than \
+--case-timeout.")]
 pub(super) struct CheckArgs {
     /// A suite's file, or `kernel`
     #[arg(default_value = "kernel")]

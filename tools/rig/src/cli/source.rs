@@ -22,7 +22,7 @@ pub(super) struct Front {
     /// A text that the reader's name holds [default: any reader on which a card appears]
     #[arg(long, value_name = "TEXT")]
     pub(super) reader: Option<String>,
-    /// Test authorities that the terminal trusts too, and that make a profile's phone
+    /// The folder of test authorities that `phone issue` made: the terminal trusts them too
     #[arg(long, value_name = "FOLDER")]
     authorities: Option<PathBuf>,
     /// The terminal's file [default: the one that comes with the rig]
@@ -62,7 +62,8 @@ impl Front {
 pub(super) struct Source {
     #[command(flatten)]
     pub(super) front: Front,
-    /// A phone of the emulator in this process instead of a reader: a profile, or a phone's file
+    /// A phone of the emulator in this process instead of a reader: a profile, whose phone is made by --authorities or
+    /// by new ones, or a phone's file
     #[arg(long, value_name = "PROFILE|FILE", conflicts_with = "reader")]
     pub(super) phone: Option<String>,
     /// What is wrong with the profile's phone, as `phone list --faults` has it; may be given several times
