@@ -29,7 +29,10 @@ pub(super) fn on_reader(source: &Source, terminal: &Terminal) -> Result<(Tap, Op
         };
         match connect(front, &readers, &reader) {
             Ok(mut way) => return Ok((over(front, terminal, &mut way)?, Some(reader))),
-            Err(e) => bad = Some(e),
+            Err(e) => {
+                anstream::eprintln!("{DIM}{e}; waiting for another card{DIM:#}");
+                bad = Some(e);
+            }
         }
     }
 }
