@@ -64,6 +64,9 @@ pub enum AuthorityError {
         /// What is wrong with it.
         source: IssueError,
     },
+    /// No authorities in this folder, or no such folder.
+    #[error("{}: no test authorities are there; `phone issue --authorities {}` makes them", .0.display(), .0.display())]
+    None(PathBuf),
     /// A file that was given is no authority of any suite.
     #[error("{}: no authority of a suite known here; those in an authorities folder are", .0.display())]
     Unknown(PathBuf),
@@ -192,6 +195,16 @@ impl Authorities {
     /// cards that are made with them share one key.
     pub fn generate(seed: [u8; 32], today: Date) -> Self {
         Self::new(Source::Seed(Zeroizing::new(seed)), today)
+    }
+
+    /// The authorities of a folder that has some. Those of other suites are made there when needed.
+    pub fn existing(folder: &Path, today: Date) -> Result<Self, AuthorityError> {
+        let files = [HOUSE_FILE, RSA_FILE, SM2_FILE, PUBLIC_FILE];
+        if files.iter().any(|name| folder.join(name).is_file()) {
+            Self::open(folder, today)
+        } else {
+            Err(AuthorityError::None(folder.to_owned()))
+        }
     }
 
     /// The authorities of a folder, which is made if need be.
