@@ -1,4 +1,4 @@
-//! The clearing house's files, out and in: ISO 20022 messages and CSV.
+//! The clearing house's files, out and in: ISO 20022 messages, CSV and fixed-width records.
 //!
 //! Pure: it is handed values and a place to write to, or bytes to read; it knows no clock, database or file. Times and names come
 //! from the batch, so that the same batch gives the same bytes. Writers and readers go record by record: a batch of
@@ -6,9 +6,11 @@
 //! read to its end has been checked**: keep nothing of one that ends in an error. A writer that ends in an error
 //! leaves an unfinished file behind: throw it away.
 //!
-//! [`iso20022`] has the messages to and from the bank, [`table`] the CSV files, [`name`] the names that messages and their lines carry.
+//! [`iso20022`] has the messages to and from the bank, [`table`] the CSV files, [`fixed`] records of fixed width after a layout
+//! file, [`name`] the names that messages and their lines carry.
 
 pub mod error;
+pub mod fixed;
 pub mod iso20022;
 mod lines;
 pub mod money;
