@@ -7,7 +7,7 @@
 //! leaves an unfinished file behind: throw it away.
 //!
 //! [`iso20022`] has the messages to and from the bank, [`table`] the CSV files, [`fixed`] records of fixed width after a layout
-//! file, [`name`] the names that messages and their lines carry.
+//! file, [`name`] the names that messages and their lines carry. Formats: docs/files.md.
 
 pub mod error;
 pub mod fixed;
