@@ -81,6 +81,7 @@ fn what_is_wrong_in_a_message_is_named_with_its_place() {
         ("<MsgId>WP-B42-1<", "<MsgId>X<", "MsgId: is not an identifier of the form WP-B<batch>-<submission>"),
         ("<PmtMtd>DD", "<PmtMtd>CHK", "PmtMtd: is not `DD`"),
         ("ACC-1", "", "Id: is empty"),
+        ("ACC-1", "ACC\u{7}1", "Id: has characters that the file cannot carry"),
         ("ACC-1", "99999999999999999999999999999999999", "Id: is longer than 34"),
         ("    <Dbtr>", "    <PmtId><EndToEndId/></PmtId><Dbtr>", "PmtId: is given twice"),
         ("<NbOfTxs>2", "<NbOfTxs>two", "NbOfTxs: is not a whole number"),
@@ -97,6 +98,8 @@ fn what_is_wrong_in_a_message_is_named_with_its_place() {
     assert!(error.ends_with("TxSts: is not one of the codes of this field"), "{error}");
     let error = fault::<Statement>(STATEMENT, "<Cd>BOOK", "<Cd>PDNG");
     assert!(error.ends_with("Cd: is not `BOOK`"), "{error}");
+    let error = fault::<Statement>(STATEMENT, "<CdtDbtInd>DBIT</CdtDbtInd>", "");
+    assert!(error.ends_with("CdtDbtInd: is missing"), "{error}");
     let error = fault::<Statement>(STATEMENT, "<Cd>CLBD", "<Cd>OPBD");
     assert!(error.contains("OPBD: is given twice"), "{error}");
     let error = fault::<Statement>(STATEMENT, "<Cd>OPBD", "<Cd>ITBD");
@@ -141,9 +144,11 @@ fn what_banks_write_otherwise_than_we_do_is_read() {
     ] {
         assert_eq!(read::<Statement>(&with(STATEMENT, from, to)), Ok(3), "{to}");
     }
-    // One payment in an entry may leave its amount to the entry.
+    // A payment in an entry may leave its direction to the entry, and an only one its amount.
     let amount = "</Refs>\n      <Amt Ccy=\"CNY\">3.50</Amt>\n      <CdtDbtInd>CRDT</CdtDbtInd>";
-    assert_eq!(read::<Statement>(&with(STATEMENT, amount, "</Refs>")), Ok(3));
+    for to in ["</Refs>", "</Refs><Amt Ccy=\"CNY\">3.50</Amt>"] {
+        assert_eq!(read::<Statement>(&with(STATEMENT, amount, to)), Ok(3));
+    }
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! ISO 20022: the collection to the bank (pain.008), the bank's answers (pain.002), the bank's statement (camt.053).
 //!
-//! Each message is a head and items, written with [`Writer`] (or [`write`] over an iterator) and read with [`Reader`]. We write the
+//! Each message is a head and items, written with [`Writer`] (or [`write()`] over an iterator) and read with [`Reader`]. We write the
 //! versions of 2019 that most banks take. A reader takes any prefix and ignores elements that we have no use for; those that we use
 //! must be there, once, and right. Both directions are here for all three, because the sandbox bank is the other end. Amounts are
 //! minor units of the one currency that a reader or writer is told; a message in another is refused.

@@ -69,12 +69,13 @@ impl Node {
         self.content.trim()
     }
 
-    /// Text of 1 to `max` characters.
+    /// Text of 1 to `max` characters, none of them a control character.
     pub(super) fn text(&self, path: &[&'static str], max: usize) -> Result<Option<String>, FileError> {
         let Some(node) = self.get(path)? else { return Ok(None) };
         match node.value().chars().count() {
             0 => Err(node.own(Fault::Empty)),
             len if len > max => Err(node.own(Fault::TooLong { max })),
+            _ if node.value().contains(char::is_control) => Err(node.own(Fault::Characters)),
             _ => Ok(Some(node.value().to_owned())),
         }
     }
@@ -126,15 +127,16 @@ impl Node {
         self.amount(path, currency)?.ok_or_else(|| self.fault(&path.join("/"), Fault::Missing))
     }
 
-    /// An amount whose direction is beside it: credit above zero, debit below.
-    pub(super) fn directed(&self, currency: Currency) -> Result<i64, FileError> {
+    /// An amount whose direction is beside it: credit above zero, debit below. `inherited` has the sign of an amount that names none.
+    pub(super) fn directed(&self, currency: Currency, inherited: Option<i64>) -> Result<i64, FileError> {
         let amount = self.need_amount(&["Amt"], currency)?;
-        let sign = self.need_parse(&["CdtDbtInd"], |code| match code {
+        let direction = self.parse(&["CdtDbtInd"], |code| match code {
             "CRDT" => Ok(1),
             "DBIT" => Ok(-1),
             _ => Err(Fault::Code),
         })?;
-        Ok(sign * amount)
+        let sign = direction.or(inherited.map(|whole| if whole < 0 { -1 } else { 1 }));
+        Ok(sign.ok_or_else(|| self.fault("CdtDbtInd", Fault::Missing))? * amount)
     }
 
     /// A date, or the date of a date and time as it is written.

@@ -177,13 +177,13 @@ impl Message for Statement {
             "BOOK" => Ok(()),
             _ => Err(Fault::Constant("BOOK".into())),
         })?;
-        let amount_minor = node.directed(currency)?;
+        let amount_minor = node.directed(currency, None)?;
         let nodes: Vec<&Node> = node.all("NtryDtls").flat_map(|details| details.all("TxDtls")).collect();
         let mut details = Vec::with_capacity(nodes.len());
         for &detail in &nodes {
             let amount_minor = match (detail.get(&["Amt"])?, nodes.len()) {
                 (None, 1) => amount_minor,
-                _ => detail.directed(currency)?,
+                _ => detail.directed(currency, Some(amount_minor))?,
             };
             details
                 .push(EntryDetail { end_to_end_id: detail.text(&["Refs", "EndToEndId"], 35)?, amount_minor });
@@ -227,7 +227,7 @@ fn read_balance(group: &Node, code: &str, currency: Currency) -> Result<Balance,
     for node in group.all("Bal") {
         if node.text(&["Tp", "CdOrPrtry", "Cd"], 4)?.as_deref() == Some(code) {
             let date = node.date("Dt")?.ok_or_else(|| node.fault("Dt", Fault::Missing))?;
-            if found.replace(Balance { minor: node.directed(currency)?, date }).is_some() {
+            if found.replace(Balance { minor: node.directed(currency, None)?, date }).is_some() {
                 return Err(node.fault(code, Fault::Twice));
             }
         }
