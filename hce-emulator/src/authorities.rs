@@ -7,12 +7,13 @@ use crate::files;
 use crate::hex;
 use crate::issue::{
     AuthorityOrder, CARD_BITS, HouseAuthority, IssueError, RsaAuthority, RsaAuthorityOrder, RsaCardKey,
-    Sm2Authority, Sm2AuthorityOrder,
+    Sm2Authority, Sm2AuthorityOrder, Sm2Kind,
 };
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha20Rng;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+use std::borrow::Cow;
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -63,9 +64,29 @@ pub enum AuthorityError {
         /// What is wrong with it.
         source: IssueError,
     },
+    /// No authorities in this folder, or no such folder.
+    #[error("{}: no test authorities are there; `phone issue --authorities {}` makes them", .0.display(), .0.display())]
+    None(PathBuf),
     /// A file that was given is no authority of any suite.
     #[error("{}: no authority of a suite known here; those in an authorities folder are", .0.display())]
     Unknown(PathBuf),
+    /// The SM2 authority certified its issuer in another way than the cards that it is to have.
+    #[error(
+        "the SM2 authority signs by user ID `{theirs}` with key parameters {}, not by `{wanted}` with {}; another \
+         folder of authorities makes one that does",
+        hex::encode(their_parameters),
+        hex::encode(wanted_parameters)
+    )]
+    Sm2Kind {
+        /// The authority's user ID.
+        theirs: String,
+        /// The two bytes before the issuer's key.
+        their_parameters: [u8; 2],
+        /// The cards' user ID.
+        wanted: String,
+        /// The two bytes before the cards' keys.
+        wanted_parameters: [u8; 2],
+    },
     /// The folder's master key is no key.
     #[error("{}: a master key is 32 hexadecimal digits", .0.display())]
     Master(PathBuf),
@@ -176,6 +197,16 @@ impl Authorities {
         Self::new(Source::Seed(Zeroizing::new(seed)), today)
     }
 
+    /// The authorities of a folder that has some. Those of other suites are made there when needed.
+    pub fn existing(folder: &Path, today: Date) -> Result<Self, AuthorityError> {
+        let files = [HOUSE_FILE, RSA_FILE, SM2_FILE, PUBLIC_FILE];
+        if files.iter().any(|name| folder.join(name).is_file()) {
+            Self::open(folder, today)
+        } else {
+            Err(AuthorityError::None(folder.to_owned()))
+        }
+    }
+
     /// The authorities of a folder, which is made if need be.
     pub fn open(folder: &Path, today: Date) -> Result<Self, AuthorityError> {
         let mut builder = fs::DirBuilder::new();
@@ -249,8 +280,44 @@ impl Authorities {
         once(&self.rsa, || self.kept(RSA_FILE, make, RsaAuthority::from_json))
     }
 
-    /// The SM2 authority and its issuer.
+    /// The SM2 authority and its issuer, of whatever kind; as usual, if it is made now.
     pub fn sm2(&self) -> Result<&Sm2Authority, AuthorityError> {
+        self.sm2_first(&Sm2Kind::default())
+    }
+
+    /// The SM2 authority for cards of this kind. One in memory certifies its issuer for each kind; one of a folder was
+    /// made for one kind, for its own key is gone.
+    pub fn sm2_as(&self, kind: &Sm2Kind) -> Result<Cow<'_, Sm2Authority>, AuthorityError> {
+        let serves = |authority: &Sm2Authority| {
+            authority.user_id() == kind.convention.user_id()
+                && authority.key_parameters() == kind.key_parameters
+        };
+        let first = self.sm2_first(kind)?;
+        if serves(first) {
+            return Ok(Cow::Borrowed(first));
+        }
+        if matches!(self.source, Source::Seed(_)) {
+            let again = self.make_sm2(kind)?;
+            // One that was taken from a file has another key.
+            if again.ca_key() == first.ca_key() {
+                return Ok(Cow::Owned(again));
+            }
+        }
+        Err(AuthorityError::Sm2Kind {
+            theirs: first.user_id().to_owned(),
+            their_parameters: first.key_parameters(),
+            wanted: kind.convention.user_id().to_owned(),
+            wanted_parameters: kind.key_parameters,
+        })
+    }
+
+    /// The SM2 authority, made for this kind if there is none yet.
+    fn sm2_first(&self, kind: &Sm2Kind) -> Result<&Sm2Authority, AuthorityError> {
+        let make = || Ok(self.make_sm2(kind)?.to_json());
+        once(&self.sm2, || self.kept(SM2_FILE, make, Sm2Authority::from_json))
+    }
+
+    fn make_sm2(&self, kind: &Sm2Kind) -> Result<Sm2Authority, AuthorityError> {
         let order = Sm2AuthorityOrder {
             rid: UNIONPAY_RID,
             ca_index: SM2_INDEX,
@@ -258,8 +325,7 @@ impl Authorities {
             expiry: self.expiry().expiry(),
             serial: [0, 0, 1],
         };
-        let make = || Ok(Sm2Authority::generate(&mut self.random(SM2_FILE)?, order)?.to_json());
-        once(&self.sm2, || self.kept(SM2_FILE, make, Sm2Authority::from_json))
+        Ok(Sm2Authority::generate_as(kind, &mut self.random(SM2_FILE)?, order)?)
     }
 
     /// The key from which the master keys of phones derive.

@@ -112,6 +112,7 @@ pub fn command(bytes: &[u8]) -> String {
         return format!("malformed command of {} bytes", bytes.len());
     };
     match (command.cla, command.ins) {
+        (0x00, 0xA4) if is_number(command.data) => format!("SELECT {} bytes", command.data.len()),
         (0x00, 0xA4) => match std::str::from_utf8(command.data) {
             Ok(name) if name.is_ascii() && !name.contains(char::is_control) => format!("SELECT {name}"),
             _ => format!("SELECT {}", crate::hex::encode(command.data)),
@@ -125,6 +126,27 @@ pub fn command(bytes: &[u8]) -> String {
         (0xFF, 0xCA) if command.p1 == 0 => "GET DATA: UID, of the reader".to_owned(),
         (0xFF, 0xCA) => "GET DATA: historical bytes, of the reader".to_owned(),
         (cla, ins) => format!("command {cla:02X} {ins:02X}, {} bytes", command.data.len()),
+    }
+}
+
+/// True if bytes that should name an application are a card's number, packed or as text.
+fn is_number(name: &[u8]) -> bool {
+    Token::from_bcd(name).is_ok() || std::str::from_utf8(name).is_ok_and(|n| Token::from_digits(n).is_ok())
+}
+
+/// True if the data of a command cannot tell riders apart. `list`: the values of the card's list that it answers.
+fn is_harmless(command: &Command<'_>, list: &[(Tag, &[u8])]) -> bool {
+    match (command.cla, command.ins) {
+        (0x00, 0xA4) => !is_number(command.data),
+        (0x80, 0xEA) => true,
+        _ if list.is_empty() => command.data.is_empty(),
+        (_, ins) => {
+            let told: usize = list.iter().map(|(_, value)| value.len()).sum();
+            // Before the values for a PDOL stand tag and length; nothing may follow.
+            let template = if ins == 0xA8 { 2 + usize::from(told > 0x7F) } else { 0 };
+            command.data.len() == template + told
+                && list.iter().all(|(tag, _)| *tag != tags::PAN && !is_hidden(*tag))
+        }
     }
 }
 
@@ -252,7 +274,7 @@ pub struct Exchange {
     sent: Vec<Object>,
     status: Option<Status>,
     answered: Vec<Object>,
-    command: Vec<u8>,
+    command: Option<String>,
     answer: Vec<u8>,
     numbers: Numbers,
 }
@@ -275,12 +297,20 @@ impl Follower {
             _ if is_pseudo => vec![Object::untagged(1, "bytes", Some(crate::hex::encode(data)))],
             _ => objects(data, self.numbers),
         };
+        let list = parsed.map_or_else(Vec::new, |command| self.list(&command));
+        let object = |(tag, bytes): &(Tag, &[u8])| Object::new(1, *tag, value(*tag, bytes, self.numbers));
+        let shown = match (self.numbers, parsed) {
+            (Numbers::Shown, _) => Some(bytes),
+            (Numbers::Masked, Some(command)) if is_harmless(&command, &list) => Some(bytes),
+            // Its header, and nothing of what is no command.
+            (Numbers::Masked, parsed) => parsed.and_then(|_| bytes.get(..4)),
+        };
         let exchange = Exchange {
             name: command(bytes),
-            sent: parsed.map_or_else(Vec::new, |command| self.sent(&command)),
+            sent: list.iter().take(MAX_SHOWN).map(object).collect(),
             status: response.map(|r| r.status),
             answered,
-            command: bytes.to_vec(),
+            command: shown.map(crate::hex::encode),
             answer: answer.to_vec(),
             numbers: self.numbers,
         };
@@ -288,8 +318,8 @@ impl Follower {
         exchange
     }
 
-    /// The values of the list that the command answers.
-    fn sent(&self, command: &Command<'_>) -> Vec<Object> {
+    /// The values of the list that the command answers; none where they are not as long as the list says.
+    fn list<'a>(&self, command: &Command<'a>) -> Vec<(Tag, &'a [u8])> {
         let (list, values) = match command.ins {
             0xA8 => (&self.pdol, tlv::get(command.data, tags::COMMAND_TEMPLATE).unwrap_or_default()),
             0xAE => (&self.cdol, command.data),
@@ -305,9 +335,9 @@ impl Follower {
         let entries = dol.entries().map_while(|(tag, len)| {
             let value;
             (value, rest) = rest.split_at_checked(usize::from(len))?;
-            Some(Object::new(1, tag, self::value(tag, value, self.numbers)))
+            Some((tag, value))
         });
-        entries.take(MAX_SHOWN).collect()
+        entries.collect()
     }
 
     /// Keeps the lists that the card gives.
@@ -361,13 +391,14 @@ impl Exchange {
         self.answered.iter().map(Object::line)
     }
 
-    /// The exchange for machines. The answer's bytes are in it only where numbers are shown.
+    /// The exchange for machines. All bytes of the answer are in it only where numbers are shown; so are those of a
+    /// command whose data may hold a number, which else is its header.
     pub fn to_json(&self, took: Duration) -> Value {
         let list = |objects: &[Object]| objects.iter().map(Object::to_json).collect::<Vec<_>>();
         let mut out = json!({
             "event": "exchange",
             "name": self.name,
-            "command": crate::hex::encode(&self.command),
+            "command": self.command,
             "sent": list(&self.sent),
             "status": self.status.map(|status| format!("{:04X}", u16::from(status))),
             "meaning": self.status.map(status_name),
@@ -407,54 +438,4 @@ const fn status_name(status: Status) -> &'static str {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn commands_are_named() {
-        assert_eq!(command(b"\x00\xA4\x04\x00\x0E2PAY.SYS.DDF01\x00"), "SELECT 2PAY.SYS.DDF01");
-        assert_eq!(command(&[0x00, 0xB2, 0x01, 0x14, 0x00]), "READ RECORD 1 of file 2");
-        assert_eq!(command(&[0x00, 0xB2]), "malformed command of 2 bytes");
-    }
-
-    #[test]
-    fn of_a_token_the_last_four_digits_are_shown() {
-        let record =
-            [0x70, 0x0E, 0x5A, 8, 0x62, 0x99, 0, 1, 0x23, 0x45, 0x67, 0x89, 0x57, 2, 0x62, 0x99, 0x90, 0];
-        let lines = answer(&record);
-        assert_eq!(
-            lines,
-            ["9000 success", "  70 record", "    5A token: …6789", "    57 track 2 equivalent data: 2 bytes"]
-        );
-        assert_eq!(answer(&[0x90]), ["no status word, 1 bytes"]);
-        let mut follower = Follower::new(Numbers::Shown);
-        let shown = follower.exchange(&[0x00, 0xB2, 0x01, 0x0C, 0x00], &record);
-        assert!(shown.answered().any(|line| line == "    5A token: 6299000123456789"));
-        assert_eq!(shown.to_json(Duration::ZERO)["answer"], crate::hex::encode(&record));
-        let masked = Follower::new(Numbers::Masked).exchange(&[0x00, 0xB2, 0x01, 0x0C, 0x00], &record);
-        let json = masked.to_json(Duration::from_micros(7));
-        assert!(!json.to_string().contains("62990001"), "{json}");
-        assert_eq!(
-            (&json["us"], &json["meaning"], &json["bytes"]),
-            (&7.into(), &"success".into(), &18.into())
-        );
-    }
-
-    #[test]
-    fn what_a_terminal_sends_is_told_apart_by_the_card_s_list() {
-        let mut follower = Follower::new(Numbers::Masked);
-        let fci = [0x6F, 0x0B, 0x84, 0x00, 0xA5, 0x07, 0x9F, 0x38, 0x04, 0x9A, 0x03, 0x9C, 0x01, 0x90, 0x00];
-        follower.exchange(b"\x00\xA4\x04\x00\x05abcde\x00", &fci);
-        let gpo = [0x80, 0xA8, 0, 0, 6, 0x83, 4, 0x26, 0x11, 0x24, 0x00, 0];
-        let exchange = follower.exchange(&gpo, &[0x69, 0x85]);
-        let sent: Vec<_> = exchange.sent().collect();
-        assert_eq!(sent, ["  9A transaction date: 261124", "  9C transaction type: 00"]);
-        assert_eq!(exchange.status().unwrap(), "6985 conditions not satisfied");
-        assert!(!exchange.is_success() && exchange.answered().next().is_none());
-        let uid = follower.exchange(&[0xFF, 0xCA, 0, 0, 0], &[8, 1, 2, 3, 0x90, 0x00]);
-        assert_eq!(uid.answered().collect::<Vec<_>>(), ["  bytes: 08010203"]);
-        // Another application has another list.
-        follower.exchange(b"\x00\xA4\x04\x00\x05abcdf\x00", &[0x6A, 0x82]);
-        assert_eq!(follower.exchange(&gpo, &[0x90, 0x00]).sent().count(), 0);
-    }
-}
+mod tests;

@@ -289,8 +289,24 @@ impl Broken {
 
 /// Why text names no fault.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no fault; `phone list --faults` lists them")]
+#[error("`{text}` is no fault; {hint}", text = .0, hint = rightly(.0))]
 pub struct UnknownFault(String);
+
+/// How what was meant is written, where the name is right.
+fn rightly(text: &str) -> String {
+    let name = |text: &'static str| text.split_once('=').map_or(text, |(name, _)| name);
+    let meant = text.split_once('=').map_or(text, |(name, _)| name);
+    let known: Vec<_> = CATALOGUE.iter().filter(|entry| name(entry.name) == meant).collect();
+    match known[..] {
+        [] => "`phone list --faults` lists them".to_owned(),
+        [one] if one.example == one.name => format!("it is written {}", one.name),
+        [one] => format!("it is written {}, as {}", one.name, one.example),
+        _ => {
+            let names: Vec<_> = known.iter().map(|entry| entry.name).collect();
+            format!("it is one of {}", names.join(", "))
+        }
+    }
+}
 
 impl std::str::FromStr for Fault {
     type Err = UnknownFault;
@@ -758,6 +774,19 @@ mod tests {
             "extended=1",
         ] {
             assert_eq!(text.parse::<AnyFault>(), Err(UnknownFault(text.to_owned())));
+        }
+    }
+
+    #[test]
+    fn a_fault_that_is_written_wrongly_is_told_how_it_is_written() {
+        for (text, wanted) in [
+            ("glass", "`glass` is no fault; `phone list --faults` lists them"),
+            ("slow", "`slow` is no fault; it is written slow=US, as slow="),
+            ("expired=1", "`expired=1` is no fault; it is written expired"),
+            ("afl=up", "`afl=up` is no fault; it is one of afl=endless, afl=nowhere"),
+        ] {
+            let said = text.parse::<AnyFault>().unwrap_err().to_string();
+            assert!(said.starts_with(wanted), "{said}");
         }
     }
 

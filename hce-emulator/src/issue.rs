@@ -14,7 +14,8 @@ pub use house::{AuthorityOrder, Domain, HouseAuthority, HouseIssuer, HouseOrder,
 pub use rsa::{
     CA_BITS, CARD_BITS, ISSUER_BITS, RsaAuthority, RsaAuthorityOrder, RsaCaKey, RsaKeyPool, RsaKind, RsaOrder,
 };
-pub use sm2::{Sm2Authority, Sm2AuthorityOrder, Sm2CaKey};
+pub use sm2::{Sm2Authority, Sm2AuthorityOrder, Sm2CaKey, Sm2Kind};
+pub(crate) use sm2::{is_usual_user_id, usual_user_id};
 
 use wavepass_protocol::ecc::CertError;
 use wavepass_protocol::sm2::Sm2Error;
@@ -53,6 +54,9 @@ pub enum IssueError {
     /// An SM2 certificate or signature.
     #[error("SM2: {0}")]
     Sm2(Sm2Error),
+    /// An SM2 card of another user ID than its issuer's.
+    #[error("the card's user ID is not its issuer's")]
+    UserId,
     /// An RSA key.
     #[error(transparent)]
     RsaKey(#[from] RsaKeyError),

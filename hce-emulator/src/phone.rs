@@ -23,6 +23,7 @@ use wavepass_protocol::apdu::{Command, PPSE, Status};
 use wavepass_protocol::dol::Dol;
 use wavepass_protocol::ecc::CertError;
 use wavepass_protocol::select::Aid;
+use wavepass_protocol::sm2::Sm2Error;
 use wavepass_protocol::tags;
 use wavepass_protocol::tlv::{self, Tag, TlvError, Writer};
 use wavepass_protocol::token::{LastFour, Token};
@@ -63,7 +64,7 @@ pub enum FileError {
     #[error("a phone has 1 to {MAX_APPLICATIONS} applications, not {0}")]
     Applications(usize),
     /// Two applications with the same identifier.
-    #[error("application {0} is there twice")]
+    #[error("application {0} is there twice; a phone has each identifier once")]
     Twice(Aid),
     /// A UID or historical bytes that no reader takes.
     #[error("a UID has 4, 7 or 10 bytes, and at most {MAX_HISTORICAL} historical bytes follow")]
@@ -282,6 +283,9 @@ pub enum PhoneError {
     /// An SM2 card key outside its range.
     #[error("the card's key is no SM2 key")]
     Sm2Key,
+    /// What its SM2 signatures are made by has no place there.
+    #[error("{0}")]
+    Convention(Sm2Error),
     /// An RSA card key that cannot be used.
     #[error(transparent)]
     RsaKey(#[from] RsaKeyError),

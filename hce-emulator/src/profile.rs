@@ -3,31 +3,27 @@
 //! A profile says which applications a phone has and how it shows itself; tokens, dates and keys are made when it is
 //! issued. What is wrong with what is signed, such as an expired date, goes in there too ([`IssueFault`]).
 
-use crate::application::{HOUSE_AID, RSA_DEBIT_AID, RsaFlow};
+mod application;
+
 use crate::authorities::{Authorities, AuthorityError};
 use crate::contactless::Surface;
 use crate::faults::{AnyFault, Cards, IssueFault, certificate_of, recording};
-use crate::hex;
-use crate::issue::{Domain, HouseOrder, IssueError, RsaKind, RsaOrder};
+use crate::issue::{Domain, IssueError};
 use crate::phone::{Phone, PhoneError, PhoneFile};
 use crate::reader::{ReadError, Values};
 use crate::state::{Counters, MAX_APPLICATIONS};
 use crate::text::{self, Misplaced};
+use application::{ApplicationProfile, Kind};
 use rand::CryptoRng;
 use serde::Deserialize;
 use std::fmt;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use wavepass_protocol::cryptogram::master_key_option_c;
-use wavepass_protocol::select::Aid;
 use wavepass_protocol::time::Date;
 use wavepass_protocol::token::{Expiry, Token, TokenError};
-use zeroize::Zeroizing;
 
 /// The longest profile, in bytes.
 const MAX_FILE: u64 = 1 << 16;
-/// How many digits a token has that is made here.
-const DIGITS: usize = 16;
 /// How long a token is good, in years.
 const YEARS: u16 = 3;
 
@@ -63,16 +59,21 @@ const ALIASES: &[(&str, &str)] = &[
 #[non_exhaustive]
 pub enum ProfileError {
     /// The file cannot be read.
-    #[error("{}: {source}", path.display())]
+    #[error("there is no profile to read at `{}` ({source}); {}", path.display(), choices())]
     Io {
         /// The file.
         path: PathBuf,
         /// What the system said.
         source: io::Error,
     },
-    /// No profile of that name, and no file.
-    #[error("there is no profile `{0}`; `phone list --profiles` lists them, and a path may be given")]
-    Unknown(String),
+    /// No profile of that name is built in.
+    #[error("there is no profile `{name}`; {}{}", choices(), here(name, *is_file))]
+    Unknown {
+        /// The name.
+        name: String,
+        /// True if a file of that name is in the current folder.
+        is_file: bool,
+    },
     /// More bytes than a profile has.
     #[error("a profile has at most {MAX_FILE} bytes")]
     TooLong,
@@ -82,6 +83,9 @@ pub enum ProfileError {
     /// What cannot be in a profile, or not there.
     #[error("{0}")]
     Content(String),
+    /// A domain was given for a phone without an application of the house.
+    #[error("only a token of the house has a network and an operator, and this profile has none")]
+    NoDomain,
     /// A token was given for several applications.
     #[error("a token can be given to a phone with one application; this profile has {0}")]
     SeveralTokens(usize),
@@ -105,38 +109,14 @@ pub enum ProfileError {
     Read(#[from] ReadError),
 }
 
-/// What kind of application.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-enum Kind {
-    /// P-256, the house's own.
-    House,
-    /// RSA with fDDA.
-    Rsa,
-    /// RSA of an older card: INTERNAL AUTHENTICATE and GENERATE AC.
-    RsaOlder,
-    /// The same, with answers in template 80.
-    RsaOlderPlain,
-    /// SM2, the national suite.
-    Sm2,
+/// How a profile is named.
+fn choices() -> String {
+    let names = Profile::names().collect::<Vec<_>>().join(", ");
+    format!("built in are {names}; one of your own is given by its path, as ./mine.toml")
 }
 
-/// One application of a profile. What is left out is as most cards have it.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ApplicationProfile {
-    kind: Kind,
-    aid: Option<String>,
-    label: Option<String>,
-    priority: Option<u8>,
-    psn: Option<u8>,
-    years: Option<u16>,
-    /// House only.
-    network: Option<String>,
-    /// House only.
-    operator: Option<u16>,
-    /// RSA only.
-    signed_format: Option<String>,
+fn here(name: &str, is_file: bool) -> String {
+    if is_file { format!("; if you mean the file {name}, give ./{name}") } else { String::new() }
 }
 
 /// A profile as its file has it.
@@ -227,7 +207,8 @@ impl Profile {
 
     /// A profile that is built in.
     pub fn builtin(name: &str) -> Result<Self, ProfileError> {
-        Self::parse(Self::text(name).ok_or_else(|| ProfileError::Unknown(name.to_owned()))?)
+        let unknown = || ProfileError::Unknown { name: name.to_owned(), is_file: false };
+        Self::parse(Self::text(name).ok_or_else(unknown)?)
     }
 
     /// A profile's file.
@@ -242,12 +223,15 @@ impl Profile {
         Self::parse(&text)
     }
 
-    /// A profile that is built in, or else a file.
+    /// A profile by its name or its path. A path is what holds a separator or ends in `.toml`, so that a mistyped name is
+    /// not taken for a file.
     pub fn find(name: &str) -> Result<Self, ProfileError> {
+        let path = Path::new(name);
+        let is_path = name.contains(std::path::is_separator) || path.extension().is_some_and(|e| e == "toml");
         match Self::text(name) {
             Some(text) => Self::parse(text),
-            None if Path::new(name).exists() => Self::load(Path::new(name)),
-            None => Err(ProfileError::Unknown(name.to_owned())),
+            None if is_path => Self::load(path),
+            None => Err(ProfileError::Unknown { name: name.to_owned(), is_file: path.is_file() }),
         }
     }
 
@@ -301,6 +285,9 @@ impl Profile {
     ) -> Result<PhoneFile, ProfileError> {
         if order.token.is_some() && self.applications.len() > 1 {
             return Err(ProfileError::SeveralTokens(self.applications.len()));
+        }
+        if order.domain != DomainOrder::Profile && self.applications.iter().all(|a| a.kind != Kind::House) {
+            return Err(ProfileError::NoDomain);
         }
         let faults = || self.faults.iter().chain(&order.faults);
         let is_wrong = |fault| faults().any(|f| *f == AnyFault::Issue(fault));
@@ -357,120 +344,6 @@ impl Profile {
     }
 }
 
-impl ApplicationProfile {
-    /// Refuses what does not belong to the kind.
-    fn check(&self) -> Result<(), String> {
-        let is_house = self.kind == Kind::House;
-        if !is_house && (self.network.is_some() || self.operator.is_some()) {
-            return Err("`network` and `operator` belong to kind `house`".into());
-        }
-        if self.kind != Kind::Rsa && self.signed_format.is_some() {
-            return Err("`signed_format` belongs to kind `rsa`".into());
-        }
-        if is_house && self.aid.is_some() {
-            return Err("kind `house` has an `aid` of its own".into());
-        }
-        if self.years.is_some_and(|years| !(1..=20).contains(&years)) {
-            return Err("`years` is 1 to 20".into());
-        }
-        self.aid()?;
-        self.format()?;
-        self.domain().map(drop)
-    }
-
-    fn aid(&self) -> Result<Vec<u8>, String> {
-        let Some(text) = &self.aid else {
-            return Ok(if self.kind == Kind::House { HOUSE_AID } else { RSA_DEBIT_AID }.to_vec());
-        };
-        let bytes = hex::decode(text).map_err(|e| format!("`aid`: {e}"))?;
-        Aid::new(&bytes).map(|_| bytes).ok_or_else(|| "`aid` has 5 to 16 bytes".into())
-    }
-
-    fn format(&self) -> Result<u8, String> {
-        match self.signed_format.as_deref() {
-            None | Some("05") => Ok(0x05),
-            Some("95") => Ok(0x95),
-            Some(_) => Err("`signed_format` is \"05\" or \"95\"".into()),
-        }
-    }
-
-    fn domain(&self) -> Result<Option<Domain>, String> {
-        let Some(name) = &self.network else { return Ok(None) };
-        let network = <[u8; 4]>::try_from(name.as_bytes()).ok();
-        let network = network.filter(|n| n.iter().all(u8::is_ascii_alphanumeric));
-        let network = network.ok_or("`network` has four letters or digits")?;
-        Ok(Some(Domain { network, operator: self.operator.unwrap_or_default() }))
-    }
-
-    fn make(
-        &self,
-        authorities: &Authorities,
-        signing: &Authorities,
-        order: &Order,
-        rng: &mut (impl CryptoRng + ?Sized),
-    ) -> Result<PhoneFile, ProfileError> {
-        let prefix = match self.kind {
-            Kind::House => prefix(&signing.house()?.issuer().issuer_id()),
-            Kind::Rsa | Kind::RsaOlder | Kind::RsaOlderPlain => prefix(&signing.rsa()?.iin()),
-            Kind::Sm2 => prefix(&signing.sm2()?.iin()),
-        };
-        let token = match order.token {
-            Some(token) => token,
-            None => random_token(&prefix, rng)?,
-        };
-        let psn = order.psn.or(self.psn).unwrap_or_default();
-        let years = self.years.unwrap_or(YEARS);
-        let last = Date { year: (order.today.year + years).min(2099), ..order.today };
-        let expiry = order.expiry.unwrap_or_else(|| last.expiry());
-        let effective = order.effective.unwrap_or(order.today);
-        let master_key = master_key_option_c(authorities.master()?, &token, psn);
-        let made = if self.kind == Kind::House {
-            let domain = match order.domain {
-                DomainOrder::Profile => self.domain().map_err(ProfileError::Content)?,
-                DomainOrder::At(domain) => Some(domain),
-                DomainOrder::Without => None,
-            };
-            let (serial, card_key) = ([0; 6], [0; 32]);
-            let mut order =
-                HouseOrder { token, expiry, effective, psn, domain, serial, card_key, master_key };
-            rng.fill_bytes(&mut order.serial);
-            rng.fill_bytes(&mut order.card_key);
-            signing.house()?.issue(&order)
-        } else {
-            let aid = self.aid().map_err(ProfileError::Content)?;
-            let mut order = RsaOrder { token, expiry, effective, psn, aid, serial: [0; 3], master_key };
-            rng.fill_bytes(&mut order.serial);
-            let flow = match self.kind {
-                Kind::RsaOlder => RsaFlow::Standard,
-                Kind::RsaOlderPlain => RsaFlow::StandardPlain,
-                Kind::House | Kind::Rsa | Kind::Sm2 => RsaFlow::Quick,
-            };
-            if self.kind == Kind::Sm2 {
-                let mut card_key = Zeroizing::new([0; 32]);
-                rng.fill_bytes(card_key.as_mut_slice());
-                signing.sm2()?.issue(&order, &card_key)
-            } else {
-                let signed_format = self.format().map_err(ProfileError::Content)?;
-                let key = authorities.card_key()?;
-                signing.rsa()?.issue_as(RsaKind { flow, signed_format }, &order, &key)
-            }
-        };
-        let mut file = made.map_err(|e| match e {
-            IssueError::NotOurToken => ProfileError::NotOurToken(prefix),
-            other => other.into(),
-        })?;
-        // Neither is certified.
-        for application in &mut file.applications {
-            let card = application.card_mut();
-            if let Some(label) = &self.label {
-                card.label.clone_from(label);
-            }
-            card.priority = self.priority.unwrap_or(card.priority);
-        }
-        Ok(file)
-    }
-}
-
 impl fmt::Display for Profile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.about)
@@ -482,31 +355,4 @@ fn months_on(date: Date, months: i32) -> Date {
     let month = i32::from(date.year) * 12 + i32::from(date.month) - 1 + months;
     // Cards have four-digit years.
     Date { year: (month / 12) as u16, month: (month % 12 + 1) as u8, day: 1 }
-}
-
-/// The digits before the padding.
-fn prefix(packed: &[u8]) -> String {
-    let digits = packed.iter().flat_map(|byte| [byte >> 4, byte & 0xF]);
-    digits.take_while(|digit| *digit < 10).map(|digit| char::from(b'0' + digit)).collect()
-}
-
-/// A token of the issuer's with a right check digit.
-fn random_token(prefix: &str, rng: &mut (impl CryptoRng + ?Sized)) -> Result<Token, TokenError> {
-    let mut text = prefix.to_owned();
-    while text.len() < DIGITS - 1 {
-        // A bias of 6 in 256 does no harm to a number that only has to be new.
-        text.push(char::from(b'0' + (rng.next_u32() % 10) as u8));
-    }
-    let sum: u32 = text
-        .bytes()
-        .rev()
-        .enumerate()
-        .map(|(i, c)| {
-            let digit = u32::from(c - b'0');
-            if i % 2 == 1 { digit } else { digit * 2 / 10 + digit * 2 % 10 }
-        })
-        .sum();
-    // Below ten.
-    text.push(char::from(b'0' + ((10 - sum % 10) % 10) as u8));
-    Token::from_digits(&text)
 }

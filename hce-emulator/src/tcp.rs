@@ -70,7 +70,12 @@ pub enum Event<'a> {
     /// A reader connected.
     Connected(SocketAddr),
     /// The reader to connect to is not there; it is looked for again and again, and told of once.
-    NoReader(&'a io::Error),
+    NoReader {
+        /// What the system said.
+        why: &'a io::Error,
+        /// How long it is waited for in all; `None`: until it comes.
+        patience: Option<Duration>,
+    },
     /// The field came on.
     Field,
     /// The chip that plays the card is in trouble, and is begun with again; told of once.

@@ -17,6 +17,8 @@ use std::time::{Duration, Instant};
 
 /// Where vpcd listens unless it was told otherwise.
 pub const ADDRESS: &str = "127.0.0.1:35963";
+/// How long a reader that is not there at the start is waited for, unless it is said otherwise.
+pub const PATIENCE: Duration = Duration::from_secs(30);
 /// How long a card that lost the field stays away.
 pub const AWAY: Duration = Duration::from_millis(1_500);
 
@@ -40,6 +42,37 @@ impl Default for Slot {
     }
 }
 
+/// Why there is no reader to hold a card to.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum NoReader {
+    /// Its name leads nowhere.
+    #[error("{address}: the name has no address ({source}); correct it, or leave it out for {ADDRESS}")]
+    Name {
+        /// HOST:PORT as it was given.
+        address: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// It did not come.
+    #[error("no reader at {address} within {} s ({source})", patience.as_secs())]
+    Absent {
+        /// HOST:PORT as it was given.
+        address: String,
+        /// How long it was waited for.
+        patience: Duration,
+        /// What the system said last.
+        source: io::Error,
+    },
+}
+
+/// The addresses of HOST:PORT; an error at once where the name has none.
+pub fn resolve(address: &str) -> Result<Vec<SocketAddr>, NoReader> {
+    let name = |source| NoReader::Name { address: address.to_owned(), source };
+    let found: Vec<_> = address.to_socket_addrs().map_err(name)?.collect();
+    if found.is_empty() { Err(name(io::ErrorKind::NotFound.into())) } else { Ok(found) }
+}
+
 /// Holds a card to the reader until `stop` is set. The reader may come and go. Modelled delays are waited for.
 pub fn serve(
     slot: &Slot,
@@ -48,19 +81,49 @@ pub fn serve(
     stop: &AtomicBool,
     log: &mut dyn FnMut(Event<'_>),
 ) {
+    // There is no error without an end of the patience.
+    let _ = hold(slot, None, card, identity, stop, log);
+}
+
+/// As [`serve`], where the reader must be there within `patience`. Once it was, it may come and go.
+pub fn serve_from_start(
+    slot: &Slot,
+    patience: Duration,
+    card: &mut dyn Card,
+    identity: &mut Identity,
+    stop: &AtomicBool,
+    log: &mut dyn FnMut(Event<'_>),
+) -> Result<(), NoReader> {
+    resolve(&slot.address)?;
+    hold(slot, Some(patience), card, identity, stop, log)
+}
+
+fn hold(
+    slot: &Slot,
+    mut patience: Option<Duration>,
+    card: &mut dyn Card,
+    identity: &mut Identity,
+    stop: &AtomicBool,
+    log: &mut dyn FnMut(Event<'_>),
+) -> Result<(), NoReader> {
+    let begun = Instant::now();
     let mut is_told = false;
     while !stop.load(Ordering::Relaxed) {
         let (mut stream, from) = match connect(&slot.address) {
             Ok(connected) => connected,
-            Err(e) => {
-                if !std::mem::replace(&mut is_told, true) {
-                    log(Event::NoReader(&e));
+            Err(source) => {
+                let left = patience.map(|all| (all, all.saturating_sub(begun.elapsed())));
+                if let Some((patience, Duration::ZERO)) = left {
+                    return Err(NoReader::Absent { address: slot.address.clone(), patience, source });
                 }
-                wait(RETRY, stop);
+                if !std::mem::replace(&mut is_told, true) {
+                    log(Event::NoReader { why: &source, patience });
+                }
+                wait(left.map_or(RETRY, |(_, left)| left.min(RETRY)), stop);
                 continue;
             }
         };
-        is_told = false;
+        (is_told, patience) = (false, None);
         log(Event::Connected(from));
         identity.enter_field();
         let away = match talk(&mut stream, slot, card, identity, stop, log) {
@@ -73,6 +136,7 @@ pub fn serve(
         drop(stream);
         wait(away, stop);
     }
+    Ok(())
 }
 
 fn connect(address: &str) -> io::Result<(TcpStream, SocketAddr)> {

@@ -2,7 +2,8 @@
 //! 3.0 as deployed code has it (`docs/formats.md`). Signatures are those of GM/T 0003.2; the arithmetic is crate
 //! `sm2`'s.
 //!
-//! No card was at hand. What no source settles stands in [`unverified`] and nowhere else.
+//! No card was at hand. What no source settles and is a plain value is a [`Convention`]; what is assumed of it stands in
+//! [`unverified`] and nowhere else.
 
 use crate::rsa::{Fdda, is_issuer_id};
 use crate::token::{Expiry, Token};
@@ -10,17 +11,21 @@ use core::fmt;
 use sm2::dsa::signature::{MultipartSigner, MultipartVerifier};
 use sm2::dsa::{self, Signature};
 
-/// What the sources at hand leave open. A change for real cards is made here.
+/// What is assumed where the sources at hand leave it open: unverified for real cards.
 pub mod unverified {
     /// The signer's identifier, which every signature covers by its hash: the usual default.
     pub const USER_ID: &str = "1234567812345678";
     /// The two bytes between signature algorithm and key length of a certificate, as issued here. They are covered by
     /// the signature; any are accepted.
     pub const KEY_PARAMETERS: [u8; 2] = [0x00, 0x11];
-    /// The ICC dynamic data of a quick signature begin with the length of a dynamic number that is the transaction
-    /// counter, as RSA's do.
-    pub const DYNAMIC_NUMBER_LEN: u8 = 2;
+    /// What stands before the transaction counter in the ICC dynamic data of a quick signature: the length of a dynamic
+    /// number that is the counter, as RSA's have it.
+    pub const COUNTER_PREFIX: &[u8] = &[2];
 }
+
+mod convention;
+
+pub use convention::{Convention, MAX_COUNTER_PREFIX, MAX_USER_ID};
 
 /// Bytes of an issuer certificate.
 pub const ISSUER_CERTIFICATE_LEN: usize = 142;
@@ -30,8 +35,8 @@ pub const CARD_CERTIFICATE_LEN: usize = 148;
 pub const KEY_LEN: usize = 64;
 /// Bytes of a signature: r ‖ s.
 pub const SIGNATURE_LEN: usize = 64;
-/// Bytes of a quick dynamic signature: format, length, data, signature.
-pub const QUICK_SIGNATURE_LEN: usize = 2 + QUICK_DATA_LEN + SIGNATURE_LEN;
+/// The most bytes of a quick dynamic signature: format, length, data, signature.
+pub const MAX_QUICK_SIGNATURE: usize = 2 + MAX_COUNTER_PREFIX + 2 + SIGNATURE_LEN;
 
 const ISSUER_FORMAT: u8 = 0x12;
 const CARD_FORMAT: u8 = 0x14;
@@ -41,7 +46,6 @@ const ALGORITHM: u8 = 0x04;
 /// Where the signature algorithm stands in the certificates; two bytes, the key's length and the key follow.
 const ISSUER_ALGORITHM_AT: usize = 10;
 const CARD_ALGORITHM_AT: usize = 16;
-const QUICK_DATA_LEN: usize = 3;
 
 /// Why an SM2 key, certificate or signature is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,6 +75,10 @@ pub enum Sm2Error {
     FddaVersion(u8),
     /// The signed transaction counter is not the one in the response.
     AtcMismatch,
+    /// A signer's identifier of more than [`MAX_USER_ID`] bytes.
+    UserId(usize),
+    /// More than [`MAX_COUNTER_PREFIX`] bytes before the transaction counter.
+    CounterPrefix(usize),
 }
 
 impl fmt::Display for Sm2Error {
@@ -88,6 +96,12 @@ impl fmt::Display for Sm2Error {
             Self::CardData(n) => write!(f, "card authentication data cannot have {n} bytes"),
             Self::FddaVersion(b) => write!(f, "fDDA version {b:02X} is not accepted"),
             Self::AtcMismatch => f.write_str("the signed transaction counter is another one"),
+            Self::UserId(n) => {
+                write!(f, "a signer's identifier has at most {MAX_USER_ID} bytes, not {n}")
+            }
+            Self::CounterPrefix(n) => {
+                write!(f, "at most {MAX_COUNTER_PREFIX} bytes stand before the counter, not {n}")
+            }
         }
     }
 }
@@ -110,10 +124,15 @@ impl PublicKey {
     }
 
     /// Verifies a signature over the parts of `message` joined: one public key operation.
-    pub fn verify(&self, message: &[&[u8]], signature: &[u8; SIGNATURE_LEN]) -> Result<(), Sm2Error> {
+    pub fn verify(
+        &self,
+        message: &[&[u8]],
+        signature: &[u8; SIGNATURE_LEN],
+        convention: &Convention,
+    ) -> Result<(), Sm2Error> {
         let mut sec1 = [0x04; 1 + KEY_LEN];
         sec1[1..].copy_from_slice(&self.0);
-        let key = dsa::VerifyingKey::from_sec1_bytes(unverified::USER_ID, &sec1);
+        let key = dsa::VerifyingKey::from_sec1_bytes(convention.user_id(), &sec1);
         let signature = Signature::from_bytes(&(*signature).into());
         match (key, signature) {
             (Ok(key), Ok(signature)) => {
@@ -136,9 +155,9 @@ impl fmt::Debug for PublicKey {
 pub struct SigningKey(dsa::SigningKey);
 
 impl SigningKey {
-    /// The key with this private number, big-endian; `None` outside 1 to n − 2.
-    pub fn from_bytes(d: &[u8; 32]) -> Option<Self> {
-        dsa::SigningKey::from_slice(unverified::USER_ID, d).ok().map(Self)
+    /// The key with this private number, big-endian, that signs by this convention; `None` outside 1 to n − 2.
+    pub fn from_bytes(d: &[u8; 32], convention: &Convention) -> Option<Self> {
+        dsa::SigningKey::from_slice(convention.user_id(), d).ok().map(Self)
     }
 
     /// The public key.
@@ -167,6 +186,8 @@ pub struct IssuerFields {
     pub expiry: Expiry,
     /// Serial number, which a revocation list names.
     pub serial: [u8; 3],
+    /// Two bytes before the key, of unknown meaning ([`unverified::KEY_PARAMETERS`]).
+    pub key_parameters: [u8; 2],
     /// The issuer's key.
     pub key: PublicKey,
 }
@@ -199,14 +220,15 @@ impl<'a> IssuerCertificate<'a> {
             issuer_id: id,
             expiry: Expiry::from_mmyy([month, year]).map_err(|_| Sm2Error::Date)?,
             serial: [s0, s1, s2],
+            key_parameters: field(raw, ISSUER_ALGORITHM_AT + 1),
             key: certified_key(raw, ISSUER_ALGORITHM_AT)?,
         };
         Ok(Self { signed, fields })
     }
 
     /// Checks the signature with the authority's key: one public key operation.
-    pub fn verify(&self, ca_key: &PublicKey) -> Result<(), Sm2Error> {
-        ca_key.verify(&[self.signed.body], self.signed.signature)
+    pub fn verify(&self, ca_key: &PublicKey, convention: &Convention) -> Result<(), Sm2Error> {
+        ca_key.verify(&[self.signed.body], self.signed.signature, convention)
     }
 
     /// Issues a certificate.
@@ -220,7 +242,7 @@ impl<'a> IssuerCertificate<'a> {
         out[1..5].copy_from_slice(&fields.issuer_id);
         out[5..7].copy_from_slice(&[month, year]);
         out[7..10].copy_from_slice(&fields.serial);
-        seal(&mut out, ISSUER_ALGORITHM_AT, &fields.key, signer, &[])?;
+        seal(&mut out, ISSUER_ALGORITHM_AT, fields.key_parameters, &fields.key, signer, &[])?;
         Ok(out)
     }
 }
@@ -234,6 +256,8 @@ pub struct CardFields {
     pub expiry: Expiry,
     /// Serial number.
     pub serial: [u8; 3],
+    /// Two bytes before the key, of unknown meaning ([`unverified::KEY_PARAMETERS`]).
+    pub key_parameters: [u8; 2],
     /// The card's key.
     pub key: PublicKey,
 }
@@ -256,6 +280,7 @@ impl<'a> CardCertificate<'a> {
             token: Token::from_bcd(&pan).map_err(|_| Sm2Error::Pan)?,
             expiry: Expiry::from_mmyy([month, year]).map_err(|_| Sm2Error::Date)?,
             serial: [s0, s1, s2],
+            key_parameters: field(raw, CARD_ALGORITHM_AT + 1),
             key: certified_key(raw, CARD_ALGORITHM_AT)?,
         };
         Ok(Self { signed, fields })
@@ -263,8 +288,14 @@ impl<'a> CardCertificate<'a> {
 
     /// Checks the signature with the issuer's key: one public key operation. `records`, joined, are those for offline
     /// data authentication; the AIP's value is always covered.
-    pub fn verify(&self, issuer: &PublicKey, records: &[u8], aip: &[u8; 2]) -> Result<(), Sm2Error> {
-        issuer.verify(&[self.signed.body, records, aip], self.signed.signature)
+    pub fn verify(
+        &self,
+        issuer: &PublicKey,
+        records: &[u8],
+        aip: &[u8; 2],
+        convention: &Convention,
+    ) -> Result<(), Sm2Error> {
+        issuer.verify(&[self.signed.body, records, aip], self.signed.signature, convention)
     }
 
     /// Issues a certificate.
@@ -280,7 +311,7 @@ impl<'a> CardCertificate<'a> {
         out[1..11].copy_from_slice(fields.token.bcd());
         out[11..13].copy_from_slice(&[month, year]);
         out[13..16].copy_from_slice(&fields.serial);
-        seal(&mut out, CARD_ALGORITHM_AT, &fields.key, signer, &[records, aip])?;
+        seal(&mut out, CARD_ALGORITHM_AT, fields.key_parameters, &fields.key, signer, &[records, aip])?;
         Ok(out)
     }
 }
@@ -291,26 +322,23 @@ pub fn verify_dynamic<'a>(
     key: &PublicKey,
     value: &'a [u8],
     terminal_data: &[u8],
+    convention: &Convention,
 ) -> Result<&'a [u8], Sm2Error> {
-    let (body, signature) = value.split_last_chunk::<SIGNATURE_LEN>().ok_or(Sm2Error::Length(value.len()))?;
-    let &[format, len, ref data @ ..] = body else { return Err(Sm2Error::Length(value.len())) };
-    if format != DYNAMIC_FORMAT {
-        return Err(Sm2Error::Format(format));
-    }
-    if data.len() != usize::from(len) {
-        return Err(Sm2Error::DynamicData);
-    }
+    let data = verify_signed_data(key, value, terminal_data, convention)?;
     match data.split_first() {
-        Some((&number, rest)) if (2..=8).contains(&number) && usize::from(number) <= rest.len() => {}
-        _ => return Err(Sm2Error::DynamicData),
+        Some((&number, rest)) if (2..=8).contains(&number) && usize::from(number) <= rest.len() => Ok(data),
+        _ => Err(Sm2Error::DynamicData),
     }
-    key.verify(&[body, terminal_data], signature)?;
-    Ok(data)
 }
 
-/// Checks quick offline authentication, version 01: [`verify_dynamic`] over 9F37, 9F02, 5F2A and 9F69, with the
-/// transaction counter of the response as the only dynamic data.
-pub fn verify_fdda(key: &PublicKey, value: &[u8], fdda: &Fdda<'_>) -> Result<(), Sm2Error> {
+/// Checks quick offline authentication, version 01: the signature over 9F37, 9F02, 5F2A and 9F69, with the transaction
+/// counter of the response, after what the convention puts before it, as the only dynamic data.
+pub fn verify_fdda(
+    key: &PublicKey,
+    value: &[u8],
+    fdda: &Fdda<'_>,
+    convention: &Convention,
+) -> Result<(), Sm2Error> {
     match fdda.version() {
         None => return Err(Sm2Error::CardData(fdda.card_data.len())),
         Some(0x01) => {}
@@ -321,9 +349,31 @@ pub fn verify_fdda(key: &PublicKey, value: &[u8], fdda: &Fdda<'_>) -> Result<(),
     for part in fdda.terminal_data() {
         joined.extend_from_slice(part).map_err(|_| Sm2Error::CardData(fdda.card_data.len()))?;
     }
-    let data = verify_dynamic(key, value, &joined)?;
-    let [unverified::DYNAMIC_NUMBER_LEN, high, low] = *data else { return Err(Sm2Error::DynamicData) };
-    if u16::from_be_bytes([high, low]) == fdda.atc { Ok(()) } else { Err(Sm2Error::AtcMismatch) }
+    let data = verify_signed_data(key, value, &joined, convention)?;
+    match *data.strip_prefix(convention.counter_prefix()).ok_or(Sm2Error::DynamicData)? {
+        [high, low] if u16::from_be_bytes([high, low]) == fdda.atc => Ok(()),
+        [_, _] => Err(Sm2Error::AtcMismatch),
+        _ => Err(Sm2Error::DynamicData),
+    }
+}
+
+/// The dynamic data of the value of 9F4B, once its signature is found to be the key's.
+fn verify_signed_data<'a>(
+    key: &PublicKey,
+    value: &'a [u8],
+    terminal_data: &[u8],
+    convention: &Convention,
+) -> Result<&'a [u8], Sm2Error> {
+    let (body, signature) = value.split_last_chunk::<SIGNATURE_LEN>().ok_or(Sm2Error::Length(value.len()))?;
+    let &[format, len, ref data @ ..] = body else { return Err(Sm2Error::Length(value.len())) };
+    if format != DYNAMIC_FORMAT {
+        return Err(Sm2Error::Format(format));
+    }
+    if data.len() != usize::from(len) {
+        return Err(Sm2Error::DynamicData);
+    }
+    key.verify(&[body, terminal_data], signature, convention)?;
+    Ok(data)
 }
 
 /// Makes the value of 9F4B for quick offline authentication; `terminal_data`, joined, are the terminal dynamic data.
@@ -331,13 +381,18 @@ pub fn sign_fdda(
     signer: &SigningKey,
     atc: u16,
     terminal_data: &[&[u8]; 4],
-) -> Result<[u8; QUICK_SIGNATURE_LEN], Sm2Error> {
-    let [high, low] = atc.to_be_bytes();
-    let mut out = [0; QUICK_SIGNATURE_LEN];
-    let (body, signature) = out.split_at_mut(2 + QUICK_DATA_LEN);
-    body.copy_from_slice(&[DYNAMIC_FORMAT, QUICK_DATA_LEN as u8, unverified::DYNAMIC_NUMBER_LEN, high, low]);
+    convention: &Convention,
+) -> Result<heapless::Vec<u8, MAX_QUICK_SIGNATURE>, Sm2Error> {
+    let prefix = convention.counter_prefix();
+    let too_long = || Sm2Error::CounterPrefix(prefix.len());
+    let mut out = heapless::Vec::new();
+    // At most MAX_COUNTER_PREFIX and two bytes of data.
+    for part in [&[DYNAMIC_FORMAT, prefix.len() as u8 + 2][..], prefix, &atc.to_be_bytes()] {
+        out.extend_from_slice(part).map_err(|_| too_long())?;
+    }
     let [a, b, c, d] = *terminal_data;
-    signature.copy_from_slice(&signer.sign(&[body, a, b, c, d])?);
+    let signature = signer.sign(&[&out, a, b, c, d])?;
+    out.extend_from_slice(&signature).map_err(|_| too_long())?;
     Ok(out)
 }
 
@@ -375,11 +430,11 @@ fn certified_key(raw: &[u8], at: usize) -> Result<PublicKey, Sm2Error> {
 fn seal(
     out: &mut [u8],
     at: usize,
+    [p0, p1]: [u8; 2],
     key: &PublicKey,
     signer: &SigningKey,
     rest: &[&[u8]],
 ) -> Result<(), Sm2Error> {
-    let [p0, p1] = unverified::KEY_PARAMETERS;
     out[at..at + 4].copy_from_slice(&[ALGORITHM, p0, p1, KEY_LEN as u8]);
     out[at + 4..at + 4 + KEY_LEN].copy_from_slice(&key.0);
     let (body, signature) = out.split_at_mut(at + 4 + KEY_LEN);

@@ -5,10 +5,13 @@ use super::rsa::{AIP, FDDA_01, certified_content, record, track2};
 use super::{CTQ, CardData, RsaFlow, Tap, write};
 use super::{RSA_PDOL, Record};
 use crate::hex::Secret;
+use crate::issue::{is_usual_user_id, usual_user_id};
 use crate::phone::PhoneError;
 use serde::{Deserialize, Serialize};
 use wavepass_protocol::dol::Dol;
-use wavepass_protocol::sm2::{CARD_CERTIFICATE_LEN, ISSUER_CERTIFICATE_LEN, SigningKey, sign_fdda};
+use wavepass_protocol::sm2::{
+    CARD_CERTIFICATE_LEN, Convention, ISSUER_CERTIFICATE_LEN, SigningKey, sign_fdda, unverified,
+};
 use wavepass_protocol::tags;
 use wavepass_protocol::tlv::TlvError;
 
@@ -41,12 +44,27 @@ pub struct Sm2File {
     /// The card's signing key.
     #[serde(with = "crate::hex")]
     pub card_key: Secret<32>,
+    /// The identifier by which it signs; left out where it is the usual one.
+    #[serde(default = "usual_user_id", skip_serializing_if = "is_usual_user_id")]
+    pub user_id: String,
+    /// What stands before the counter in what it signs; left out where it is as usual.
+    #[serde(default = "usual_prefix", skip_serializing_if = "is_usual_prefix", with = "crate::hex")]
+    pub counter_prefix: Vec<u8>,
+}
+
+fn usual_prefix() -> Vec<u8> {
+    unverified::COUNTER_PREFIX.to_vec()
+}
+
+fn is_usual_prefix(prefix: &[u8]) -> bool {
+    prefix == unverified::COUNTER_PREFIX
 }
 
 /// An SM2 application at work.
 pub(crate) struct Sm2 {
     pub(crate) file: Sm2File,
     key: SigningKey,
+    convention: Convention,
     /// The last one is made anew at each tap.
     pub(crate) records: Vec<Record>,
 }
@@ -70,8 +88,10 @@ impl Sm2 {
             (1, 2, record(|w| w.tlv(tags::CARD_CERTIFICATE, &file.card_certificate))?),
             (2, 1, record(|w| w.bytes(&certified_content(&file.card, RsaFlow::Quick)?))?),
         ];
-        let key = SigningKey::from_bytes(file.card_key.bytes()).ok_or(PhoneError::Sm2Key)?;
-        Ok(Self { file: file.clone(), key, records })
+        let convention =
+            Convention::new(&file.user_id, &file.counter_prefix).map_err(PhoneError::Convention)?;
+        let key = SigningKey::from_bytes(file.card_key.bytes(), &convention).ok_or(PhoneError::Sm2Key)?;
+        Ok(Self { file: file.clone(), key, convention, records })
     }
 
     /// True if the gate that sent these values knows the suite.
@@ -89,8 +109,8 @@ impl Sm2 {
         let value = |tag| dol.locate(tap.values, tag).unwrap_or_default();
         let signed =
             [value(tags::UNPREDICTABLE_NUMBER), value(tags::AMOUNT), value(tags::CURRENCY), &card_data];
-        let mut signature =
-            sign_fdda(&self.key, quirks.signed_atc(tap.atc), &signed).map_err(|_| TlvError::Full)?;
+        let mut signature = sign_fdda(&self.key, quirks.signed_atc(tap.atc), &signed, &self.convention)
+            .map_err(|_| TlvError::Full)?;
         if quirks.forged_signature
             && let Some(last) = signature.last_mut()
         {

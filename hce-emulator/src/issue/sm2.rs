@@ -10,8 +10,8 @@ use sha2::{Digest, Sha256};
 use wavepass_protocol::rsa::ca_check_value;
 use wavepass_protocol::select::Aid;
 use wavepass_protocol::sm2::{
-    CardCertificate, CardFields, ISSUER_CERTIFICATE_LEN, IssuerCertificate, IssuerFields, KEY_LEN, PublicKey,
-    SigningKey,
+    CardCertificate, CardFields, Convention, ISSUER_CERTIFICATE_LEN, IssuerCertificate, IssuerFields,
+    KEY_LEN, PublicKey, SigningKey, unverified,
 };
 use wavepass_protocol::time::Date;
 use wavepass_protocol::token::Expiry;
@@ -19,6 +19,21 @@ use zeroize::Zeroizing;
 
 /// What a phone calls such an application.
 const LABEL: &str = "SM2 test card";
+
+/// What no source settles of SM2 cards; the default is what is assumed of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sm2Kind {
+    /// How signatures are made.
+    pub convention: Convention,
+    /// The two bytes before the key in certificates.
+    pub key_parameters: [u8; 2],
+}
+
+impl Default for Sm2Kind {
+    fn default() -> Self {
+        Self { convention: Convention::DEFAULT, key_parameters: unverified::KEY_PARAMETERS }
+    }
+}
 
 /// What a self-made SM2 authority and its issuer are called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,6 +78,9 @@ pub struct Sm2Authority {
     certificate: Vec<u8>,
     #[serde(with = "crate::hex")]
     issuer_key: Secret<32>,
+    /// The identifier by which authority and issuer sign; left out where it is the usual one.
+    #[serde(default = "usual_user_id", skip_serializing_if = "is_usual_user_id")]
+    user_id: String,
 }
 
 impl Sm2Authority {
@@ -72,10 +90,19 @@ impl Sm2Authority {
         rng: &mut (impl rand::CryptoRng + ?Sized),
         order: Sm2AuthorityOrder,
     ) -> Result<Self, IssueError> {
+        Self::generate_as(&Sm2Kind::default(), rng, order)
+    }
+
+    /// The same, of another kind. The same randomness gives the same keys, whatever the kind.
+    pub fn generate_as(
+        kind: &Sm2Kind,
+        rng: &mut (impl rand::CryptoRng + ?Sized),
+        order: Sm2AuthorityOrder,
+    ) -> Result<Self, IssueError> {
         let mut number = || {
             let mut seed = Zeroizing::new([0; 32]);
             rng.fill_bytes(seed.as_mut_slice());
-            derive(&seed)
+            derive(&seed, &kind.convention)
         };
         let (_, ca) = number();
         let (issuer_number, issuer) = number();
@@ -83,6 +110,7 @@ impl Sm2Authority {
             issuer_id: order.iin,
             expiry: order.expiry,
             serial: order.serial,
+            key_parameters: kind.key_parameters,
             key: issuer.public_key(),
         };
         let certificate = IssuerCertificate::issue(&fields, &ca).map_err(IssueError::Sm2)?;
@@ -93,7 +121,19 @@ impl Sm2Authority {
             ca_key: ca.public_key().as_bytes().to_vec(),
             certificate: certificate.to_vec(),
             issuer_key: Secret::new(*issuer_number),
+            user_id: kind.convention.user_id().to_owned(),
         })
+    }
+
+    /// The identifier by which it signs.
+    pub fn user_id(&self) -> &str {
+        &self.user_id
+    }
+
+    /// The two bytes before the key in the issuer's certificate.
+    pub fn key_parameters(&self) -> [u8; 2] {
+        // The certificate was made or verified here.
+        IssuerCertificate::parse(&self.certificate).map(|c| c.fields.key_parameters).unwrap_or_default()
     }
 
     /// The authority's public key.
@@ -116,6 +156,22 @@ impl Sm2Authority {
 
     /// Makes a card, after the order of an RSA card. `card_key` are random bytes from which its key derives.
     pub fn issue(&self, order: &RsaOrder, card_key: &[u8; 32]) -> Result<PhoneFile, IssueError> {
+        let convention =
+            Convention::new(&self.user_id, unverified::COUNTER_PREFIX).map_err(IssueError::Sm2)?;
+        self.issue_as(&Sm2Kind { convention, ..Sm2Kind::default() }, order, card_key)
+    }
+
+    /// The same, of another kind, whose user ID must be the authority's.
+    pub fn issue_as(
+        &self,
+        kind: &Sm2Kind,
+        order: &RsaOrder,
+        card_key: &[u8; 32],
+    ) -> Result<PhoneFile, IssueError> {
+        let convention = &kind.convention;
+        if convention.user_id() != self.user_id {
+            return Err(IssueError::UserId);
+        }
         let expiry = Date::last_of(order.expiry);
         check_dates(order.effective, expiry)?;
         if !order.token.starts_with_bcd(&self.iin) {
@@ -131,14 +187,16 @@ impl Sm2Authority {
             psn: order.psn,
             master_key: Secret::new(order.master_key),
         };
-        let (number, key) = derive(card_key);
+        let (number, key) = derive(card_key, convention);
         let fields = CardFields {
             token: order.token,
             expiry: order.expiry,
             serial: order.serial,
+            key_parameters: kind.key_parameters,
             key: key.public_key(),
         };
-        let issuer = SigningKey::from_bytes(self.issuer_key.bytes()).ok_or(IssueError::Inconsistent)?;
+        let issuer =
+            SigningKey::from_bytes(self.issuer_key.bytes(), convention).ok_or(IssueError::Inconsistent)?;
         let (records, aip) = sm2_static_data(&card)?;
         let certificate =
             CardCertificate::issue(&fields, &issuer, &records, &aip).map_err(IssueError::Sm2)?;
@@ -148,6 +206,8 @@ impl Sm2Authority {
             issuer_certificate: self.certificate.clone(),
             card_certificate: certificate.to_vec(),
             card_key: Secret::new(*number),
+            user_id: self.user_id.clone(),
+            counter_prefix: convention.counter_prefix().to_vec(),
         };
         Ok(PhoneFile::of(ApplicationFile::Sm2(Box::new(file))))
     }
@@ -165,9 +225,12 @@ impl Sm2Authority {
             authority.ca_key.as_slice().try_into().map_err(|_| IssueError::Inconsistent)?;
         let certificate: &[u8; ISSUER_CERTIFICATE_LEN] =
             authority.certificate.as_slice().try_into().map_err(|_| IssueError::Inconsistent)?;
-        let issuer = SigningKey::from_bytes(authority.issuer_key.bytes()).ok_or(IssueError::Inconsistent)?;
+        let convention =
+            Convention::new(&authority.user_id, unverified::COUNTER_PREFIX).map_err(IssueError::Sm2)?;
+        let issuer = SigningKey::from_bytes(authority.issuer_key.bytes(), &convention)
+            .ok_or(IssueError::Inconsistent)?;
         let certificate = IssuerCertificate::parse(certificate).map_err(IssueError::Sm2)?;
-        certificate.verify(&PublicKey::from_bytes(ca)).map_err(IssueError::Sm2)?;
+        certificate.verify(&PublicKey::from_bytes(ca), &convention).map_err(IssueError::Sm2)?;
         let fields = certificate.fields;
         if fields.key != issuer.public_key() || fields.issuer_id != authority.iin {
             return Err(IssueError::Inconsistent);
@@ -176,14 +239,23 @@ impl Sm2Authority {
     }
 }
 
+/// The user ID of a file that names none.
+pub(crate) fn usual_user_id() -> String {
+    unverified::USER_ID.to_owned()
+}
+
+pub(crate) fn is_usual_user_id(user_id: &str) -> bool {
+    user_id == unverified::USER_ID
+}
+
 /// The private number and key of a seed: the first of its hashes that is a key.
-fn derive(seed: &[u8; 32]) -> (Zeroizing<[u8; 32]>, SigningKey) {
+fn derive(seed: &[u8; 32], convention: &Convention) -> (Zeroizing<[u8; 32]>, SigningKey) {
     for attempt in 0u32.. {
         let hash = Sha256::new_with_prefix(b"Wavepass SM2 key")
             .chain_update(seed)
             .chain_update(attempt.to_be_bytes());
         let number = Zeroizing::new(<[u8; 32]>::from(hash.finalize()));
-        if let Some(key) = SigningKey::from_bytes(&number) {
+        if let Some(key) = SigningKey::from_bytes(&number, convention) {
             return (number, key);
         }
     }

@@ -7,6 +7,8 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
+use wavepass_hce::card::Card;
+use wavepass_hce::hex;
 use wavepass_hce::phone::{PhoneFile, state_path};
 use wavepass_hce::reader::{Values, read};
 use wavepass_hce::state;
@@ -14,26 +16,26 @@ use wavepass_hce::tcp::TcpCard;
 use wavepass_protocol::tags;
 use wavepass_protocol::token::MAX_DIGITS;
 
-fn command(folder: &Path, args: &[&str]) -> Command {
+pub(crate) fn command(folder: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_phone"));
     command.args(args).current_dir(folder);
     command
 }
 
-fn run(folder: &Path, args: &[&str]) -> Output {
+pub(crate) fn run(folder: &Path, args: &[&str]) -> Output {
     command(folder, args).output().unwrap()
 }
 
-fn text(bytes: &[u8]) -> &str {
+pub(crate) fn text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).unwrap()
 }
 
-struct Served {
-    child: Child,
+pub(crate) struct Served {
+    pub(crate) child: Child,
     address: SocketAddr,
 }
 
-fn serve(folder: &Path, file: &str) -> Served {
+pub(crate) fn serve(folder: &Path, file: &str) -> Served {
     let args = ["serve", file, "--tcp", "127.0.0.1:0", "--json", "--quiet"];
     let mut child = command(folder, &args).stdout(Stdio::piped()).spawn().unwrap();
     let mut line = String::new();
@@ -93,30 +95,6 @@ fn a_second_application_is_added_and_nothing_is_overwritten_unasked() {
     let twice = run(folder, &["issue", "--out", "a.json", "--add"]);
     assert!(text(&twice.stderr).contains("there twice"));
     assert!(run(folder, &["issue", "--out", "a.json", "--force"]).status.success());
-}
-
-#[test]
-fn wrong_usage_and_failure_have_their_own_codes_and_say_what_to_do() {
-    let folder = tempfile::tempdir().unwrap();
-    let folder = folder.path();
-    for args in [
-        &["issue", "--out", "a.json", "--fault", "glass"][..],
-        &["issue", "--out", "a.json", "--expiry", "2030"],
-        &["issue", "--out", "a.json", "--network", "TOOLONG"],
-        &["serve", "a.json"],
-        &["apdu"],
-    ] {
-        assert_eq!(run(folder, args).status.code(), Some(2), "{args:?}");
-    }
-    let other = run(folder, &["issue", "--out", "a.json", "--token", "4111111111111111"]);
-    assert_eq!(other.status.code(), Some(1));
-    assert!(text(&other.stderr).contains("whose tokens begin with 62990009"));
-    assert!(!text(&other.stderr).contains("4111"));
-    assert_eq!(run(folder, &["show", "nobody.json"]).status.code(), Some(1));
-    let help = run(folder, &["--help"]);
-    assert!(
-        text(&help.stdout).contains("Exit codes") && text(&help.stdout).contains("phone serve anna.json")
-    );
 }
 
 #[test]
@@ -205,6 +183,40 @@ fn machines_get_an_object_a_line_and_numbers_only_where_they_are_asked_for() {
     }
 }
 
+/// What a terminal sends is logged too, whatever it is: here a card asks for its own number in the PDOL.
+#[test]
+fn a_number_that_a_terminal_sends_is_in_no_log_unless_it_is_asked_for() {
+    const NUMBER: &str = "6299000912345675";
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    assert!(run(folder, &["issue", "--out", "a.json"]).status.success());
+    let script = "[[answer]]\nmatch = \"00A40400\"\nanswer = \"6F098400A5059F38025A089000\"\n";
+    std::fs::write(folder.join("s.toml"), script).unwrap();
+    for (json, shown) in [(false, false), (false, true), (true, false), (true, true)] {
+        let mut args = vec!["serve", "a.json", "--tcp", "127.0.0.1:0", "--script", "s.toml"];
+        args.extend(json.then_some("--json"));
+        args.extend(shown.then_some("--show-numbers"));
+        let mut child = command(folder, &args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut out = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        out.read_line(&mut line).unwrap();
+        let port = line.split_once("127.0.0.1:").unwrap().1;
+        let port = port.split_once(|c: char| !c.is_ascii_digit()).unwrap().0.parse().unwrap();
+        let mut card =
+            TcpCard::connect(SocketAddr::from(([127, 0, 0, 1], port)), Duration::from_secs(5)).unwrap();
+        for sent in ["00A4040005F000000001", "80A800000A8308NUMBER", "0088000008NUMBER", "80AE800008NUMBER"] {
+            let sent = hex::decode(&sent.replace("NUMBER", NUMBER)).unwrap();
+            card.transmit(&sent).unwrap();
+        }
+        end_gracefully(&child);
+        let mut log = out.lines().map(Result::unwrap).collect::<String>();
+        log.push_str(text(&child.wait_with_output().unwrap().stderr));
+        assert_eq!(log.contains(NUMBER), shown, "{log}");
+        assert_eq!(log.contains("…5675"), !shown, "{log}");
+        assert!(log.contains("GENERATE AC 80, 8 bytes"), "{log}");
+    }
+}
+
 #[test]
 fn profiles_and_faults_are_listed_and_made_from_the_command_line() {
     let folder = tempfile::tempdir().unwrap();
@@ -235,7 +247,7 @@ fn profiles_and_faults_are_listed_and_made_from_the_command_line() {
 }
 
 #[cfg(unix)]
-fn end_gracefully(child: &Child) {
+pub(crate) fn end_gracefully(child: &Child) {
     assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
 }
 

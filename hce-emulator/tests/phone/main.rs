@@ -6,6 +6,7 @@ mod cast;
 mod command;
 mod faults;
 mod files;
+mod misuse;
 mod oracle;
 mod pn532;
 mod pn532_target;

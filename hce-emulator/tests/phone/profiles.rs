@@ -6,8 +6,9 @@ use wavepass_hce::authorities::{Authorities, AuthorityError};
 use wavepass_hce::contactless::Surface;
 use wavepass_hce::faults::{Fault, IssueFault, Step};
 use wavepass_hce::hex;
+use wavepass_hce::issue::Domain;
 use wavepass_hce::phone::{Phone, PhoneFile};
-use wavepass_hce::profile::{Order, Profile, ProfileError};
+use wavepass_hce::profile::{DomainOrder, Order, Profile, ProfileError};
 use wavepass_hce::reader::{Values, read};
 use wavepass_hce::state::Counters;
 use wavepass_protocol::lists::Suite;
@@ -33,7 +34,7 @@ fn a_profile_is_copied_changed_and_read_from_its_path() {
     assert_eq!((card.label.as_str(), &file.faults[..]), ("Mine", &[Fault::Slow { delay_us: 5 }][..]));
     assert!(card.expiry < TODAY);
     assert!(file.to_json().contains("544F574E"), "the domain is the changed one");
-    assert!(matches!(Profile::find("nobody"), Err(ProfileError::Unknown(_))));
+    assert!(matches!(Profile::find("nobody"), Err(ProfileError::Unknown { is_file: false, .. })));
     assert!(matches!(Profile::load(folder.path()), Err(ProfileError::Io { .. })));
 }
 
@@ -62,6 +63,21 @@ fn what_does_not_belong_into_a_profile_is_named_with_its_place() {
     ] {
         let said = says(from, to);
         assert!(said.contains(wanted), "{said}");
+    }
+    let sm2 = Profile::text("sm2").unwrap();
+    for (line, wanted) in [
+        (
+            "user_id = \"123456789012345678901234567890123\"",
+            "a signer's identifier has at most 32 bytes, not 33",
+        ),
+        ("counter_prefix = \"0\"", "`counter_prefix`: hexadecimal text has an even number of digits"),
+        ("counter_prefix = \"000000000000000000\"", "at most 8 bytes stand before the counter, not 9"),
+        ("key_parameters = \"00\"", "`key_parameters` has 2 bytes"),
+    ] {
+        let said = Profile::parse(&format!("{sm2}{line}\n")).unwrap_err().to_string();
+        assert!(said.starts_with("application 1: ") && said.contains(wanted), "{said}");
+        let said = Profile::parse(&format!("{good}{line}\n")).unwrap_err().to_string();
+        assert!(said.contains("`key_parameters` belong to kind `sm2`"), "{said}");
     }
     assert!(matches!(Profile::parse("about = \"\"\napplication = []"), Err(ProfileError::Content(_))));
 }
@@ -120,10 +136,42 @@ fn authorities_of_a_folder_are_kept_and_others_are_taken_from_their_files() {
 }
 
 #[test]
+fn an_sm2_authority_of_a_folder_signs_as_the_first_card_had_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let alice = Profile::parse(&format!("{}user_id = \"ALICE\"\n", Profile::text("sm2").unwrap())).unwrap();
+    let usual = Profile::builtin("sm2").unwrap();
+    let issue = |profile: &Profile, authorities: &Authorities| {
+        profile.issue(authorities, &Order::new(TODAY), &mut rng(1)).map_err(|e| e.to_string())
+    };
+    let of = |name: &str| Authorities::open(&folder.path().join(name), TODAY).unwrap();
+    assert!(issue(&usual, &of("a")).is_ok());
+    assert_eq!(
+        issue(&alice, &of("a")).unwrap_err(),
+        "the SM2 authority signs by user ID `1234567812345678` with key parameters 0011, not by `ALICE` with 0011; \
+         another folder of authorities makes one that does"
+    );
+    assert!(issue(&alice, &of("b")).is_ok());
+    assert!(issue(&alice, &of("b")).is_ok(), "the file says it");
+    assert!(issue(&usual, &of("b")).is_err());
+    // In memory one authority certifies for both, and a stranger does too.
+    let own = authorities();
+    let key = own.sm2().unwrap().ca_key();
+    assert!(issue(&usual, &own).is_ok() && issue(&alice, &own).is_ok());
+    assert_eq!(own.sm2().unwrap().ca_key(), key);
+    let stranger = Order::new(TODAY).with_fault(IssueFault::OtherAuthority);
+    assert!(alice.issue(&own, &stranger, &mut rng(1)).is_ok());
+}
+
+#[test]
 fn orders_beyond_the_profile_are_kept_or_refused() {
     let token = rsa_token(1);
     let refused = issue("house", &Order { token: Some(token), ..Order::new(TODAY) }).unwrap_err();
     assert_eq!(refused.to_string(), "the token is not of this issuer, whose tokens begin with 62990009");
+    let domain = DomainOrder::At(Domain { network: *b"CITY", operator: 0 });
+    for domain in [domain, DomainOrder::Without] {
+        let nowhere = issue("sm2", &Order { domain, ..Order::new(TODAY) });
+        assert!(matches!(nowhere, Err(ProfileError::NoDomain)));
+    }
     let several = issue("wallet", &Order { token: Some(token), ..Order::new(TODAY) });
     assert!(matches!(several, Err(ProfileError::SeveralTokens(3))));
     let january = Date { year: 2026, month: 1, day: 31 };

@@ -14,6 +14,7 @@ use wavepass_hce::state::Counters;
 use wavepass_kernel::{Asked, Config, Decision, Environment, Kernel, Lost, Passback, Step, TapInput, Work};
 use wavepass_protocol::ecc::P256Verifier;
 use wavepass_protocol::lists::{Application, CaKey, GateConfig, RelayLimits, Revocation, Suite};
+use wavepass_protocol::sm2::Convention;
 use wavepass_protocol::tap::Reason;
 use wavepass_protocol::time::UnixMs;
 use wavepass_protocol::token::Token;
@@ -180,6 +181,26 @@ fn every_fault_of_every_profile_gets_the_verdict_that_the_list_promises() {
 fn the_application_of_a_wallet_that_comes_first_is_the_one_that_is_tapped() {
     let mut phone = Phone::new(&issue("wallet", &[]), Counters::memory(), [9; 32]).unwrap();
     assert_eq!(tap(&mut phone, 1).1, RSA_CREDIT_AID);
+}
+
+#[test]
+fn a_profile_says_how_an_sm2_card_signs_and_a_gate_that_is_told_the_same_opens() {
+    let usual = config(None);
+    for (line, convention) in [
+        ("user_id = \"ALICE123@YAHOO.COM\"", Convention::new("ALICE123@YAHOO.COM", &[2]).unwrap()),
+        ("counter_prefix = \"000102\"", Convention::new(usual.sm2.user_id(), &[0, 1, 2]).unwrap()),
+    ] {
+        let text = format!("{}{line}\nkey_parameters = \"0000\"\n", Profile::text("sm2").unwrap());
+        let profile = Profile::parse(&text).unwrap();
+        let mut rng = ChaCha20Rng::from_seed([5; 32]);
+        let file = profile.issue(&AUTHORITIES, &Order::new(TODAY), &mut rng).unwrap();
+        let file = PhoneFile::from_json(&file.to_json()).unwrap();
+        let mut phone = Phone::new(&file, Counters::memory(), [9; 32]).unwrap();
+        let refused = Decision::Refuse(Reason::AuthenticationFailed);
+        assert_eq!(tap_at(&usual, &mut phone, 1).0, refused, "{line}");
+        let alike = Config { sm2: convention, ..usual.clone() };
+        assert_eq!(tap_at(&alike, &mut phone, 2).0, Decision::Open { again: false }, "{line}");
+    }
 }
 
 #[test]

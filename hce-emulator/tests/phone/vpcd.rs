@@ -83,7 +83,7 @@ fn served(file: &PhoneFile, address: String, pause: Option<Duration>) -> Served 
                 // Nobody may be listening any more.
                 let _ = sender.send(match event {
                     Event::Connected(_) => "connected".to_owned(),
-                    Event::NoReader(_) => "no reader".to_owned(),
+                    Event::NoReader { .. } => "no reader".to_owned(),
                     Event::Lost(_) => "lost".to_owned(),
                     Event::Ended(e) => format!("ended: {e}"),
                     Event::Field => "field".to_owned(),

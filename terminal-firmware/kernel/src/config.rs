@@ -50,9 +50,13 @@ pub struct Config {
     pub tap_limit_us: u64,
     /// What the timed exchange may take; `None`: cards are not timed.
     pub relay: Option<RelayLimits>,
+    /// How SM2 cards sign where no source settles it; as usual, unless it is set. Issuers that were verified by another
+    /// convention are remembered until [`Kernel::forget_issuers`](crate::Kernel::forget_issuers).
+    #[cfg(feature = "sm2")]
+    pub sm2: wavepass_protocol::sm2::Convention,
 }
 
-/// Why a configuration cannot be used.
+/// Why a configuration cannot be used. Places in the list are from 0; for people they are shown from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ConfigError {
@@ -69,9 +73,11 @@ pub enum ConfigError {
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Aid(i) => write!(f, "application {i}: an AID has 5 to 16 bytes"),
-            Self::Ttq(i) => write!(f, "application {i}: the TTQ do not announce fDDA version 01"),
-            Self::Formats(i) => write!(f, "application {i}: no format of signed dynamic data is accepted"),
+            Self::Aid(i) => write!(f, "application {}: an AID has 5 to 16 bytes", i + 1),
+            Self::Ttq(i) => write!(f, "application {}: the TTQ do not announce fDDA version 01", i + 1),
+            Self::Formats(i) => {
+                write!(f, "application {}: no format of signed dynamic data is accepted", i + 1)
+            }
             Self::Amount => f.write_str("the authorisation amount has more than 12 digits"),
         }
     }
@@ -106,6 +112,8 @@ impl Config {
             operator,
             tap_limit_us: u64::from(gate.tap_limit_ms) * 1000,
             relay: gate.relay.filter(|limits| limits.cap_us > 0),
+            #[cfg(feature = "sm2")]
+            sm2: wavepass_protocol::sm2::Convention::DEFAULT,
         })
     }
 }

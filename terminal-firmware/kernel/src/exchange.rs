@@ -85,6 +85,8 @@ pub(crate) struct Exchange {
     afl: Afl,
     exchange_us: u32,
     command: Vec<u8, MAX_COMMAND>,
+    #[cfg(feature = "sm2")]
+    sm2: wavepass_protocol::sm2::Convention,
 }
 
 /// Parts of a chained answer.
@@ -115,12 +117,18 @@ impl Exchange {
             afl: Afl::EMPTY,
             exchange_us: 0,
             command: Vec::new(),
+            #[cfg(feature = "sm2")]
+            sm2: wavepass_protocol::sm2::Convention::DEFAULT,
         }
     }
 
     /// Begins a tap with the directory.
     pub(crate) fn begin(&mut self, config: &Config, tap: TapInput) {
         self.tap = tap;
+        #[cfg(feature = "sm2")]
+        {
+            self.sm2 = config.sm2;
+        }
         self.phase = Phase::Directory;
         self.stop = None;
         self.sent = 0;
@@ -619,6 +627,12 @@ impl Exchange {
 
     pub(crate) const fn chosen(&self) -> Option<&AidConfig> {
         self.application.as_ref()
+    }
+
+    /// How SM2 cards sign.
+    #[cfg(feature = "sm2")]
+    pub(crate) const fn sm2(&self) -> &wavepass_protocol::sm2::Convention {
+        &self.sm2
     }
 
     pub(crate) const fn exchange_us(&self) -> u32 {

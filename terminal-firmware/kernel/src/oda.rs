@@ -170,7 +170,7 @@ impl Oda {
             Suite::P256 => self.advance(&mut ecc::Ecc(verifier), &cx, issuers, env),
             Suite::Rsa => self.advance(&mut rsa::Rsa, &cx, issuers, env),
             #[cfg(feature = "sm2")]
-            Suite::Sm2 => self.advance(&mut sm2::Sm2, &cx, issuers, env),
+            Suite::Sm2 => self.advance(&mut sm2::Sm2(exchange.sm2()), &cx, issuers, env),
             // Refused when it was selected.
             #[cfg(not(feature = "sm2"))]
             Suite::Sm2 => Err(OdaFault::Suite),

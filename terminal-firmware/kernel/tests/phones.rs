@@ -244,19 +244,20 @@ mod sm2 {
     use wavepass_hce::faults::certificate_of;
     use wavepass_kernel::{OdaFault, SuiteError};
     use wavepass_protocol::lists::Revocation;
-    use wavepass_protocol::sm2::Sm2Error;
+    use wavepass_protocol::sm2::{Convention, Sm2Error};
 
     static SM2: LazyLock<Sm2Authority> = LazyLock::new(|| authority(1));
 
+    const AUTHORITY: Sm2AuthorityOrder = Sm2AuthorityOrder {
+        rid: rsa::RID,
+        ca_index: 0xF1,
+        iin: [0x62, 0x99, 0x00, 0x02],
+        expiry: ISSUER_EXPIRY,
+        serial: [0, 0, 11],
+    };
+
     fn authority(seed: u8) -> Sm2Authority {
-        let order = Sm2AuthorityOrder {
-            rid: rsa::RID,
-            ca_index: 0xF1,
-            iin: [0x62, 0x99, 0x00, 0x02],
-            expiry: ISSUER_EXPIRY,
-            serial: [0, 0, 11],
-        };
-        Sm2Authority::generate(&mut ChaCha20Rng::from_seed([seed; 32]), order).unwrap()
+        Sm2Authority::generate(&mut ChaCha20Rng::from_seed([seed; 32]), AUTHORITY).unwrap()
     }
 
     fn order(n: u32) -> RsaOrder {
@@ -413,18 +414,56 @@ mod sm2 {
         assert_eq!(fault_of(&config, &world, &sm2_phone(3)), (FORGED, Some(OdaFault::CaKeyUnknown)));
     }
 
+    /// What no source settles is the configuration's to say: a gate that is told the same opens, and any other says at
+    /// which signature it did not understand the card.
+    #[test]
+    fn a_card_that_signs_by_another_convention_opens_a_gate_that_is_told_of_it_and_no_other() {
+        let issuer = OdaFault::IssuerCertificate(SuiteError::Sm2(Sm2Error::Signature));
+        let form = OdaFault::DynamicSignature(SuiteError::Sm2(Sm2Error::DynamicData));
+        let usual = Sm2Kind::default();
+        let convention = |user_id: &str, prefix: &[u8]| Convention::new(user_id, prefix).unwrap();
+        for (kind, fault) in [
+            (Sm2Kind { convention: convention("ALICE123@YAHOO.COM", &[2]), ..usual }, Some(issuer)),
+            (Sm2Kind { convention: convention("", &[2]), ..usual }, Some(issuer)),
+            (Sm2Kind { convention: convention(usual.convention.user_id(), &[]), ..usual }, Some(form)),
+            // Any bytes are accepted there.
+            (Sm2Kind { key_parameters: [0xAA, 0xBB], ..usual }, None),
+        ] {
+            let mut rng = ChaCha20Rng::from_seed([5; 32]);
+            let authority = Sm2Authority::generate_as(&kind, &mut rng, AUTHORITY).unwrap();
+            let file = authority.issue_as(&kind, &order(5), &[5; 32]).unwrap();
+            let file = PhoneFile::from_json(&file.to_json()).unwrap();
+            let ca = authority.ca_key();
+            let mut world = world();
+            world.authorities.push(Authority::new(ca.rid, ca.index, Suite::Sm2, &ca.key, &[]));
+            let mut config = serving(&[Suite::Sm2]);
+            let decision = if fault.is_none() { OPEN } else { FORGED };
+            assert_eq!(fault_of(&config, &world, &file), (decision, fault), "{kind:?}");
+            config.sm2 = kind.convention;
+            assert_eq!(fault_of(&config, &world, &file), (OPEN, None), "{kind:?}");
+            // Nor does a card that signs as usual open this gate.
+            let decision = fault_of(&config, &both(), &sm2_phone(1)).0;
+            assert_eq!(decision, if fault.is_none() { OPEN } else { FORGED });
+            assert_eq!(Sm2Authority::from_json(&authority.to_json()).unwrap().ca_key(), ca);
+        }
+        let other = Sm2Kind { convention: convention("ALICE", &[2]), ..usual };
+        assert!(matches!(SM2.issue_as(&other, &order(5), &[5; 32]), Err(IssueError::UserId)));
+    }
+
     /// An SM2 card without DF61: INTERNAL AUTHENTICATE and GENERATE AC. `data` is what it signs with its dynamic number.
     fn older_card(data: &[u8]) -> impl FnMut(&[u8]) -> Vec<u8> {
         use wavepass_protocol::apdu::Command;
         use wavepass_protocol::sm2::{
-            CardCertificate, CardFields, IssuerCertificate, IssuerFields, SigningKey,
+            CardCertificate, CardFields, IssuerCertificate, IssuerFields, SigningKey, unverified,
         };
         const AIP: [u8; 2] = [0x20, 0x00];
-        let [ca, issuer, card] = [1, 2, 3].map(|seed| SigningKey::from_bytes(&[seed; 32]).unwrap());
+        let [ca, issuer, card] =
+            [1, 2, 3].map(|seed| SigningKey::from_bytes(&[seed; 32], &Convention::DEFAULT).unwrap());
         let fields = IssuerFields {
             issuer_id: [0x62, 0x99, 0x00, 0x02],
             expiry: ISSUER_EXPIRY,
             serial: [0, 0, 1],
+            key_parameters: unverified::KEY_PARAMETERS,
             key: issuer.public_key(),
         };
         let issuer_certificate = IssuerCertificate::issue(&fields, &ca).unwrap();
@@ -436,7 +475,13 @@ mod sm2 {
             tlv(0x9F49, &[0x9F, 0x37, 4, 0x9F, 0x02, 6]),
         ]
         .concat();
-        let fields = CardFields { token, expiry: EXPIRY, serial: [0, 0, 2], key: card.public_key() };
+        let fields = CardFields {
+            token,
+            expiry: EXPIRY,
+            serial: [0, 0, 2],
+            key_parameters: unverified::KEY_PARAMETERS,
+            key: card.public_key(),
+        };
         let card_certificate = CardCertificate::issue(&fields, &issuer, &signed, &AIP).unwrap();
         let pdol = tlv(0xA5, &tlv(0x9F38, &[0x9F, 0x66, 4, 0xDF, 0x69, 1]));
         let files = Files {
@@ -470,7 +515,7 @@ mod sm2 {
         use wavepass_protocol::sm2::SigningKey;
         let config = serving(&[Suite::Rsa, Suite::Sm2]);
         let mut world = World::new();
-        let ca = SigningKey::from_bytes(&[1; 32]).unwrap().public_key();
+        let ca = SigningKey::from_bytes(&[1; 32], &Convention::DEFAULT).unwrap().public_key();
         world.authorities.push(Authority::new(rsa::RID, 0x18, Suite::Sm2, ca.as_bytes(), &[]));
         let mut card = older_card(&[4, 1, 2, 3, 4]);
         let mut kernel = gate();

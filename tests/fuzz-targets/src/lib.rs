@@ -3,6 +3,7 @@
 //! `cargo x test` drives them on stable with seeds and seeded mutation ([`TARGETS`]); `cargo fuzz run NAME`
 //! (nightly) runs the same functions under a coverage-guided fuzzer, see `fuzz/`.
 
+mod files;
 mod phone;
 mod pn532;
 mod targets;
@@ -39,6 +40,10 @@ pub const TARGETS: &[Target] = &[
     Target { name: "phone_text", run: phone::text, seeds: phone::text_seeds },
     Target { name: "phone_chip", run: phone::chip, seeds: phone::chip_seeds },
     Target { name: "phone_log", run: phone::log, seeds: phone::log_seeds },
+    Target { name: "files_message", run: files::message, seeds: files::message_seeds },
+    Target { name: "files_table", run: files::table, seeds: files::table_seeds },
+    Target { name: "files_fixed", run: files::fixed, seeds: files::fixed_seeds },
+    Target { name: "files_layout", run: files::layout, seeds: files::layout_seeds },
     Target { name: "pn532_frame", run: pn532::frame, seeds: pn532::frame_seeds },
     Target { name: "pn532_reader", run: pn532::reader, seeds: pn532::reader_seeds },
 ];

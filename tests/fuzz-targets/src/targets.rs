@@ -88,13 +88,15 @@ pub(crate) fn ecc_certificate(data: &[u8]) {
 
 pub(crate) fn sm2_certificate(data: &[u8]) {
     let key = sm2::PublicKey::from_bytes([7; sm2::KEY_LEN]);
+    let usual = &sm2::Convention::DEFAULT;
     if let Ok(certificate) = sm2::IssuerCertificate::parse(data) {
-        assert!(certificate.verify(&certificate.fields.key).is_err(), "nobody signed it");
+        assert!(certificate.verify(&certificate.fields.key, usual).is_err(), "nobody signed it");
     }
     if let Ok(certificate) = sm2::CardCertificate::parse(data) {
-        assert!(certificate.verify(&certificate.fields.key, data, &[0x20, 0]).is_err(), "nobody signed it");
+        let verified = certificate.verify(&certificate.fields.key, data, &[0x20, 0], usual);
+        assert!(verified.is_err(), "nobody signed it");
     }
-    assert!(sm2::verify_dynamic(&key, data, &[]).is_err(), "the key is no point of the curve");
+    assert!(sm2::verify_dynamic(&key, data, &[], usual).is_err(), "the key is no point of the curve");
 }
 
 pub(crate) fn sm2_seeds() -> Vec<Vec<u8>> {
@@ -104,7 +106,7 @@ pub(crate) fn sm2_seeds() -> Vec<Vec<u8>> {
     card.extend([0x12, 0x30, 1, 2, 3, 4, 0, 0x11, 0x40]);
     card.resize(sm2::CARD_CERTIFICATE_LEN, 0x55);
     let mut dynamic = vec![0x15, 3, 2, 0, 1];
-    dynamic.resize(sm2::QUICK_SIGNATURE_LEN, 0x55);
+    dynamic.resize(5 + sm2::SIGNATURE_LEN, 0x55);
     vec![issuer, card, dynamic]
 }
 

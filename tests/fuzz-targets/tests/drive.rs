@@ -8,11 +8,11 @@ use rand_chacha::ChaCha8Rng;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use wavepass_fuzz_targets::TARGETS;
 
-/// Inputs for each target; the slow ones (flash images, RSA) get a tenth.
+/// Inputs for each target; the slow ones (flash images, RSA, long texts) get a twentieth.
 fn count(name: &str) -> u32 {
     let all = if std::env::var_os("WAVEPASS_LONG").is_some() { 1_000_000 } else { 40_000 };
     match name {
-        "journal" | "keylog" | "rsa_certificate" | "tariff" => all / 20,
+        "journal" | "keylog" | "rsa_certificate" | "tariff" | "files_message" | "files_layout" => all / 20,
         _ => all,
     }
 }

@@ -1,5 +1,6 @@
 //! Runs a suite's cases: makes each phone, brings it to the kernel under test, and compares.
 
+use crate::files::at;
 use crate::keys::AuthorityKey;
 use crate::report::{Outcome, Report, Row};
 use crate::suite::{Case, Suite, Terminal as Knows, WayName};
@@ -10,6 +11,7 @@ use crate::way::InProcess;
 use rand::SeedableRng;
 use rand_chacha::ChaCha20Rng;
 use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use wavepass_hce::authorities::{Authorities, AuthorityError, PublicKey};
 use wavepass_hce::faults::AnyFault;
@@ -64,14 +66,20 @@ impl Maker {
     }
 
     fn make(&self, name: &str, faults: Vec<AnyFault>, number: u64) -> Result<PhoneFile, String> {
-        let profile = Profile::find(name).map_err(|e| format!("{name}: {e}"))?;
+        let profile = Profile::find(name).map_err(|e| at(name, &e))?;
         let order = Order { faults, ..Order::new(self.today) };
         let mut file = profile
             .issue(&self.authorities, &order, &mut ChaCha20Rng::seed_from_u64(number))
-            .map_err(|e| format!("{name}: {e}"))?;
+            .map_err(|e| at(name, &e))?;
         file.surface.answer_us = 0;
         file.surface.sign_us = 0;
         Ok(file)
+    }
+
+    /// Writes the authorities' public keys into their folder, and tells where; none where they have none.
+    pub fn publish(&self) -> Result<Option<PathBuf>, AuthorityError> {
+        trusted(&self.authorities)?;
+        self.authorities.publish()
     }
 
     /// The authorities' keys, for the terminal.
@@ -149,10 +157,12 @@ pub struct Own {
 }
 
 impl Own {
-    /// A terminal that trusts these keys, at this time.
+    /// A terminal that trusts these keys, at this time. The limits are the suite's: cards are timed in its cases that
+    /// say so, and in no other.
     pub fn new(mut terminal: Terminal, keys: Vec<AuthorityKey>, suite: &Suite, now: UnixMs) -> Self {
         terminal.keys.extend(keys);
         terminal.config.tap_limit_us = u64::from(suite.tap_limit_ms) * 1000;
+        terminal.config.relay = None;
         Self { kernel: crate::tap::kernel(), terminal, now, taps: 0 }
     }
 
@@ -217,7 +227,7 @@ fn knowing(terminal: &Terminal, knows: Knows, file: &PhoneFile) -> Terminal {
         Knows::AcceptsNothing => terminal.config.applications.truncate(1),
         Knows::OnlyFormat05 => {
             for application in &mut terminal.config.applications {
-                application.formats.truncate(1);
+                application.formats.retain(|format| *format == 0x05);
             }
         }
         Knows::Passback => terminal.passback = Passback::Refuse,

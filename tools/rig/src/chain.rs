@@ -9,6 +9,7 @@ use wavepass_protocol::ecc::{CardCertificate, IssuerCertificate};
 use wavepass_protocol::lists::Suite;
 use wavepass_protocol::rsa::{BUFFER, Exponent, IccCert, IssuerCert, RsaKey, recover};
 use wavepass_protocol::tags;
+use wavepass_protocol::tap::OdaMethod;
 use wavepass_protocol::time::Date;
 use wavepass_protocol::token::Expiry;
 
@@ -19,7 +20,9 @@ pub struct Authority {
     pub rid: [u8; 5],
     /// Index, from tag 8F.
     pub index: u8,
-    /// What kind of key it is; none where the terminal does not have it.
+    /// Which kind of key the card's certificates ask for.
+    pub suite: Suite,
+    /// The key in words; none where the terminal does not have it.
     pub key: Option<String>,
 }
 
@@ -92,12 +95,19 @@ fn describe(key: &AuthorityKey) -> String {
 }
 
 impl Chain {
-    /// What the card's answers give.
-    pub fn of(seen: &Seen, terminal: &Terminal, today: Date) -> Self {
+    /// What the card's answers give, where the kernel proves it by this method.
+    pub fn of(seen: &Seen, method: Option<OdaMethod>, terminal: &Terminal, today: Date) -> Self {
         let mut chain = Self::default();
-        let (Some(aid), Some(&[index])) = (seen.aid, seen.get(tags::CA_INDEX)) else { return chain };
-        let key = terminal.key(&aid.rid(), index);
-        chain.authority = Some(Authority { rid: aid.rid(), index, key: key.map(describe) });
+        let (Some(aid), Some(&[index]), Some(method)) = (seen.aid, seen.get(tags::CA_INDEX), method) else {
+            return chain;
+        };
+        let suite = match method {
+            OdaMethod::Ecc => Suite::P256,
+            OdaMethod::Fdda | OdaMethod::Dda => Suite::Rsa,
+            OdaMethod::Sm2 => Suite::Sm2,
+        };
+        let key = terminal.key(&aid.rid(), index, suite);
+        chain.authority = Some(Authority { rid: aid.rid(), index, suite, key: key.map(describe) });
         if let Some(key) = key {
             match key.suite {
                 Suite::Rsa => chain.rsa(seen, key, today),

@@ -2,6 +2,8 @@
 
 mod check;
 mod live;
+#[cfg(feature = "pcsc")]
+mod readers;
 mod source;
 
 use crate::replay::replay;
@@ -9,7 +11,7 @@ use crate::show::{self, BAD, BOLD, DIM, GOOD};
 use crate::tap::{Tap, decision_word};
 use crate::transcript::Transcript;
 use clap::{Args, Parser, Subcommand};
-use source::Source;
+use source::{Front, Source};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use wavepass_kernel::Decision;
@@ -45,8 +47,8 @@ enum Command {
     List(ListArgs),
     /// Tap one card and show all of it
     Tap(Source),
-    /// Tap every card that comes, until Ctrl-C
-    Watch(Source),
+    /// Tap every card that comes on any reader, until Ctrl-C
+    Watch(Front),
     /// Tap one card and keep what was said
     Record(RecordArgs),
     /// Verify a recorded tap again
@@ -109,11 +111,11 @@ fn run(command: Command) -> Result<bool, String> {
     match command {
         Command::List(args) => source::list(args.json),
         Command::Tap(source) => {
-            let (tap, _) = live::tap(&source)?;
-            live::tell(&tap, &source)?;
+            let live::Tapped { tap, reader, .. } = live::tap(&source)?;
+            live::tell(&tap, reader.as_deref(), &source.front)?;
             Ok(opens(&tap))
         }
-        Command::Watch(source) => live::watch(&source),
+        Command::Watch(front) => live::watch(&front),
         Command::Record(args) => record(&args),
         Command::Replay(args) => run_replay(&args),
         Command::Check(args) => check::run(&args),
@@ -125,17 +127,18 @@ fn opens(tap: &Tap) -> bool {
 }
 
 fn record(args: &RecordArgs) -> Result<bool, String> {
+    Transcript::check_place(&args.file, args.force).map_err(|e| e.to_string())?;
     anstream::eprintln!(
         "{BOLD}careful:{BOLD:#} the transcript will hold the whole number of the card; only you may read {}",
         args.file.display()
     );
-    let (tap, terminal) = live::tap(&args.source.without_limit())?;
+    let live::Tapped { tap, terminal, .. } = live::tap(&args.source.without_limit())?;
     let transcript = Transcript::of(&tap, &terminal, source::today(&terminal));
     if transcript.exchanges.is_empty() {
         return Err("the card said nothing, so there is nothing to keep".to_owned());
     }
     transcript.save(&args.file, args.force).map_err(|e| e.to_string())?;
-    if args.source.json {
+    if args.source.front.json {
         println!("{}", tap.verdict.to_json());
     } else {
         anstream::println!(

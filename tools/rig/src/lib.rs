@@ -4,16 +4,21 @@
 //! PC/SC reader. It records [`transcript`]s and runs authentication over them again ([`replay`]). It decides nothing
 //! itself, and moves no money.
 
+pub mod arrivals;
 pub mod bench;
 pub mod chain;
 pub mod cli;
+mod files;
+pub mod foreign;
 pub mod keys;
 #[cfg(feature = "pcsc")]
 pub mod pcsc_way;
 #[cfg(feature = "pcsc")]
 pub mod pcscd_bench;
+pub mod relay;
 pub mod replay;
 pub mod report;
+mod scheme;
 pub mod seen;
 pub mod show;
 pub mod suite;

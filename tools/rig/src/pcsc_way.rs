@@ -1,5 +1,6 @@
 //! Cards on readers of the system: PC/SC, through pcscd.
 
+use crate::arrivals::{Arrivals, Slot};
 use crate::way::{MAX_ANSWER, Way};
 use pcsc::{Context, Disposition, Error, Protocols, ReaderState, Scope, ShareMode, State};
 use std::ffi::CString;
@@ -10,6 +11,8 @@ use wavepass_kernel::Lost;
 const NOTICE: Duration = Duration::from_millis(1_200);
 /// How often the list of readers is looked at while none fits.
 const LOOK: Duration = Duration::from_millis(200);
+/// The same while a card on any reader is waited for: a card is told at once, a new reader within this time.
+const LOOK_FOR_READERS: Duration = Duration::from_secs(1);
 
 /// Why there is no card to tap.
 #[derive(Debug, thiserror::Error)]
@@ -75,37 +78,81 @@ impl Readers {
         }
     }
 
-    /// What there is now.
-    pub fn list(&self) -> Result<Vec<Reader>, ReaderError> {
+    /// The readers as they are now.
+    fn states(&self) -> Result<Vec<ReaderState>, ReaderError> {
         let mut states: Vec<_> =
             self.names()?.into_iter().map(|name| ReaderState::new(name, State::UNAWARE)).collect();
-        if states.is_empty() {
-            return Ok(Vec::new());
+        if !states.is_empty() {
+            let now = Some(Duration::ZERO);
+            self.context
+                .get_status_change(now, &mut states)
+                .or_else(quiet)
+                .map_err(ReaderError::NoService)?;
         }
-        let now = Some(Duration::ZERO);
-        self.context.get_status_change(now, &mut states).or_else(quiet).map_err(ReaderError::NoService)?;
-        let reader = |state: &ReaderState| {
-            let present = state.event_state().contains(State::PRESENT);
-            let name = state.name().to_string_lossy().into_owned();
-            Reader { name, atr: present.then(|| state.atr().to_vec()) }
-        };
-        Ok(states.iter().map(reader).collect())
+        Ok(states)
     }
 
-    /// The reader whose name holds this text; without one, the first that has a card, or else the first.
-    pub fn find(&self, wanted: Option<&str>) -> Result<String, ReaderError> {
-        let readers = self.list()?;
-        let found = match wanted {
-            Some(text) => readers.iter().find(|reader| reader.name.contains(text)),
-            None => readers.iter().find(|reader| reader.atr.is_some()).or(readers.first()),
+    /// What there is now.
+    pub fn list(&self) -> Result<Vec<Reader>, ReaderError> {
+        let reader = |state: &ReaderState| Reader {
+            name: name(state),
+            atr: present(state).then(|| state.atr().to_vec()),
         };
-        match (found, wanted) {
-            (Some(reader), _) => Ok(reader.name.clone()),
-            (None, Some(text)) if !readers.is_empty() => Err(ReaderError::NotFound {
-                wanted: text.to_owned(),
-                known: readers.into_iter().map(|reader| reader.name).collect(),
-            }),
-            (None, _) => Err(ReaderError::NoReaders),
+        Ok(self.states()?.iter().map(reader).collect())
+    }
+
+    /// The first reader whose name holds this text.
+    pub fn find(&self, wanted: &str) -> Result<String, ReaderError> {
+        let states = self.fitting(Some(wanted))?;
+        states.first().map(name).ok_or(ReaderError::NoReaders)
+    }
+
+    /// The readers whose names hold this text, or all of them; an error where there are none.
+    fn fitting(&self, wanted: Option<&str>) -> Result<Vec<ReaderState>, ReaderError> {
+        let mut states = self.states()?;
+        let known: Vec<String> = states.iter().map(name).collect();
+        if let Some(text) = wanted {
+            states.retain(|state| name(state).contains(text));
+        }
+        match wanted {
+            _ if !states.is_empty() => Ok(states),
+            Some(text) if !known.is_empty() => Err(ReaderError::NotFound { wanted: text.to_owned(), known }),
+            _ => Err(ReaderError::NoReaders),
+        }
+    }
+
+    /// Waits for the next card that comes on a reader whose name holds this text, or on any reader; without patience
+    /// for ever. `waiting` is told the readers' names once, where there is none yet. Gives the reader's name.
+    pub fn arrival(
+        &self,
+        wanted: Option<&str>,
+        arrivals: &mut Arrivals,
+        patience: Option<Duration>,
+        waiting: &mut dyn FnMut(&[String]),
+    ) -> Result<String, ReaderError> {
+        let begin = Instant::now();
+        let mut told = false;
+        loop {
+            let mut states = self.fitting(wanted)?;
+            let slot = |state: &ReaderState| Slot {
+                reader: name(state),
+                card: present(state).then(|| state.event_count()),
+            };
+            if let Some(reader) = arrivals.next(&states.iter().map(slot).collect::<Vec<_>>()) {
+                return Ok(reader);
+            }
+            let names: Vec<String> = states.iter().map(name).collect();
+            if !std::mem::replace(&mut told, true) {
+                waiting(&names);
+            }
+            let left = patience.map(|patience| patience.saturating_sub(begin.elapsed()));
+            if left.is_some_and(|left| left.is_zero()) {
+                return Err(ReaderError::NotInTime { reader: names.join(", "), wanted: true });
+            }
+            states.iter_mut().for_each(ReaderState::sync_current_state);
+            let pause = left.unwrap_or(LOOK_FOR_READERS).min(LOOK_FOR_READERS);
+            let changed = self.context.get_status_change(Some(pause), &mut states);
+            changed.or_else(quiet).map_err(ReaderError::NoService)?;
         }
     }
 
@@ -181,9 +228,20 @@ impl Readers {
     }
 }
 
-/// Time that passed without a change is no error.
+/// Time that passed without a change is no error, nor is a reader that was unplugged since it was listed.
 fn quiet(e: Error) -> Result<(), Error> {
-    if e == Error::Timeout { Ok(()) } else { Err(e) }
+    match e {
+        Error::Timeout | Error::UnknownReader | Error::ReaderUnavailable => Ok(()),
+        e => Err(e),
+    }
+}
+
+fn name(state: &ReaderState) -> String {
+    state.name().to_string_lossy().into_owned()
+}
+
+fn present(state: &ReaderState) -> bool {
+    state.event_state().contains(State::PRESENT)
 }
 
 /// A card on a reader.

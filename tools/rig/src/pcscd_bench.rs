@@ -1,9 +1,9 @@
 //! Suites through a real pcscd: each phone in turn in a virtual reader (vpcd), the kernel in front of it.
 
 use crate::bench::{Bench, Own, Said};
+use crate::foreign::Foreign;
 use crate::pcsc_way::{PcscWay, ReaderError, Readers};
 use crate::suite::{Case, WayName};
-use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -160,22 +160,21 @@ impl Bench for Pcscd<'_> {
     }
 }
 
-/// Somebody else's kernel: a command that is run once for each case, with the phone in the virtual reader.
-pub struct Foreign<'r> {
+/// Somebody else's kernel, with the phone in the virtual reader.
+pub struct ForeignBench<'r> {
     readers: &'r Readers,
-    name: String,
     reader: VirtualReader,
-    command: String,
+    foreign: Foreign,
 }
 
-impl<'r> Foreign<'r> {
-    /// A bench on the reader with this name, whose vpcd listens at this address.
-    pub fn new(readers: &'r Readers, name: String, address: &str, command: String) -> Self {
-        Self { readers, name: name.clone(), reader: VirtualReader::take(name, address), command }
+impl<'r> ForeignBench<'r> {
+    /// A bench on the reader that the command is told of, whose vpcd listens at this address.
+    pub fn new(readers: &'r Readers, address: &str, foreign: Foreign) -> Self {
+        Self { readers, reader: VirtualReader::take(foreign.reader.clone(), address), foreign }
     }
 }
 
-impl Bench for Foreign<'_> {
+impl Bench for ForeignBench<'_> {
     fn way(&self) -> WayName {
         WayName::Command
     }
@@ -183,14 +182,6 @@ impl Bench for Foreign<'_> {
     fn present(&mut self, case: &Case, file: &PhoneFile) -> Result<Said, String> {
         let phone = Phone::new(file, Counters::memory(), [7; 32]).map_err(|e| e.to_string())?;
         self.reader.hold(self.readers, phone).map_err(|e| e.to_string())?;
-        let mut command = Command::new("sh");
-        command.args(["-c", &self.command]).env("RIG_READER", &self.name).env("RIG_CASE", &case.name);
-        let done = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output();
-        let done = done.map_err(|e| format!("{}: {e}", self.command))?;
-        let said = String::from_utf8_lossy(&done.stdout);
-        let word = said.lines().rev().map(str::trim).find(|line| !line.is_empty());
-        let word = word.ok_or_else(|| format!("the command said nothing and ended with {}", done.status))?;
-        // A kernel may refuse with a status of its own; what it says counts.
-        Ok(Said { word: word.trim_start_matches("refuse ").to_owned(), method: None })
+        self.foreign.ask(&case.name)
     }
 }

@@ -96,11 +96,24 @@ impl Report {
     }
 }
 
+/// Text of others in Markdown: nothing of it ends a cell or a line, or begins markup.
+fn plain(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\\' | '`' | '|' | '<' | '*' | '[' => out.extend(['\\', c]),
+            c if c.is_control() => out.push(' '),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
 /// The reports of one suite on several ways as a table in Markdown.
 pub fn table(out: &mut impl Write, reports: &[Report]) -> fmt::Result {
     let Some(first) = reports.first() else { return Ok(()) };
     let ways: Vec<&str> = reports.iter().map(|report| report.way.word()).collect();
-    writeln!(out, "# Suite {}\n", first.suite)?;
+    writeln!(out, "# Suite {}\n", plain(&first.suite))?;
     for report in reports {
         writeln!(out, "- {}", report.summary())?;
     }
@@ -109,17 +122,20 @@ pub fn table(out: &mut impl Write, reports: &[Report]) -> fmt::Result {
     for (i, row) in first.rows.iter().enumerate() {
         let cells: Vec<&str> =
             reports.iter().map(|r| r.rows.get(i).map_or("", |row| row.outcome.mark())).collect();
-        writeln!(out, "| {} | {} | {} |", row.case, row.expected, cells.join(" | "))?;
+        writeln!(out, "| {} | {} | {} |", plain(&row.case), plain(&row.expected), cells.join(" | "))?;
     }
     let complaints = reports.iter().flat_map(|report| {
-        let line = |row: &Row| Some(format!("- {}, {}: {}", report.way.word(), row.case, row.complaint()?));
+        let line = |row: &Row| {
+            let complaint = plain(&row.complaint()?);
+            Some(format!("- {}, {}: {complaint}", report.way.word(), plain(&row.case)))
+        };
         report.rows.iter().filter_map(line)
     });
     let mut skipped: Vec<String> = reports
         .iter()
         .flat_map(|report| {
             report.rows.iter().filter_map(|row| match &row.outcome {
-                Outcome::Skipped(why) => Some(format!("- not on {}: {why}", report.way.word())),
+                Outcome::Skipped(why) => Some(format!("- not on {}: {}", report.way.word(), plain(why))),
                 _ => None,
             })
         })
@@ -295,9 +311,20 @@ mod tests {
         table(&mut text, &[report()]).unwrap();
         for line in [
             "- process: 1 passed, 1 failed, 1 not tried, 1 not for this way",
-            "| bad <card> | open | FAILED |",
-            "- process, bad <card>: expired instead of open",
+            "| bad \\<card> | open | FAILED |",
+            "- process, bad \\<card>: expired instead of open",
             "- not on process: firmware only",
+        ] {
+            assert!(text.lines().any(|l| l == line), "`{line}` is not in:\n{text}");
+        }
+        let mut odd = report();
+        odd.rows[1].case = "a|b\nc `d`".to_owned();
+        odd.rows[1].outcome = Outcome::NotTried("x|y\r\n- z".to_owned());
+        text.clear();
+        table(&mut text, &[odd]).unwrap();
+        for line in [
+            r"| a\|b c \`d\` | open | NOT TRIED |",
+            r"- process, a\|b c \`d\`: could not be tried: x\|y  - z",
         ] {
             assert!(text.lines().any(|l| l == line), "`{line}` is not in:\n{text}");
         }

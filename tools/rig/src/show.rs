@@ -3,8 +3,11 @@
 //! Nothing that identifies a rider is shown unless it was asked for: of a number the last four digits, of
 //! certificates, signatures and track data their length.
 
+use crate::relay;
+use crate::scheme;
 use crate::seen::Seen;
 use crate::tap::{Exchanged, Tap, decision_word, phase_word};
+use crate::text::suite_word;
 use crate::verdict::method_word;
 use crate::words;
 use anstyle::{AnsiColor, Style};
@@ -14,6 +17,7 @@ use std::time::Duration;
 use wavepass_hce::decode::{Follower, Numbers};
 use wavepass_hce::hex;
 use wavepass_kernel::{Decision, Fate};
+use wavepass_protocol::tap::Reason;
 use wavepass_protocol::token::{MAX_DIGITS, Token};
 
 /// What is wrong.
@@ -189,6 +193,7 @@ pub fn summary(out: &mut impl Write, tap: &Tap, options: Options) -> fmt::Result
     }
     certificates(out, tap)?;
     times(out, tap)?;
+    relay::show(out, tap)?;
     let sentence = words::sentence(tap.decision, tap.verdict.passed());
     match tap.decision {
         Decision::Open { .. } => writeln!(out, "\n{GOOD}OPEN{GOOD:#}  {sentence}")?,
@@ -204,9 +209,10 @@ pub fn summary(out: &mut impl Write, tap: &Tap, options: Options) -> fmt::Result
 }
 
 fn no_application(seen: &Seen, tap: &Tap) -> Option<String> {
-    let refused = tap.decision == Decision::Refuse(wavepass_protocol::tap::Reason::NoApplication);
-    (refused && !seen.directory.is_empty())
-        .then(|| "To try one of its applications add it to a terminal file (--config).".to_owned())
+    // Where both sides know one, the card itself did not select it.
+    let refused = tap.decision == Decision::Refuse(Reason::NoApplication) && tap.choices.is_empty();
+    let offered = || scheme::offered(&seen.directory.iter().map(|(entry, _)| entry.aid).collect::<Vec<_>>());
+    refused.then(offered).flatten()
 }
 
 /// A tap for machines. Raw bytes only where numbers are asked for.
@@ -247,10 +253,12 @@ pub fn json(tap: &Tap, options: Options) -> Value {
         "authority": chain.authority.as_ref().map(|a| json!({
             "rid": hex::encode(&a.rid),
             "index": format!("{:02X}", a.index),
+            "suite": suite_word(a.suite),
             "key": a.key,
         })),
         "issuer_certificate": chain.issuer.as_ref().map(certificate),
         "card_certificate": chain.card.as_ref().map(certificate),
+        "relay": relay::to_json(tap),
         "time_us": { "phases": phases, "work": tap.work_us(), "total": tap.total_us },
         "exchange": tap.exchanges.iter().map(&mut exchange).collect::<Vec<_>>(),
     })

@@ -1,17 +1,27 @@
 //! Suites: named cases of a phone, what is wrong with it, what the terminal knows, and what must come of it.
 
+use crate::files::at;
+use crate::verdict::method_word;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use wavepass_hce::faults::{AnyFault, CATALOGUE, Cards, UnknownFault};
 use wavepass_hce::profile::Profile;
-use wavepass_protocol::tap::Reason;
+use wavepass_protocol::lists::TAP_LIMIT_MS;
+use wavepass_protocol::tap::{OdaMethod, Reason};
 
 /// The suite for this project's kernel.
 pub const KERNEL: &str = include_str!("../suites/kernel.toml");
 /// The longest file taken, bytes.
 const MAX_FILE: u64 = 1 << 20;
+/// The words of the ways in which a card is proven genuine.
+const METHODS: [&str; 4] = [
+    method_word(OdaMethod::Fdda),
+    method_word(OdaMethod::Dda),
+    method_word(OdaMethod::Ecc),
+    method_word(OdaMethod::Sm2),
+];
 /// The most cases of a suite, profiles counted one by one.
 const MAX_CASES: usize = 10_000;
 
@@ -51,6 +61,9 @@ pub enum SuiteError {
         /// What is wrong.
         why: String,
     },
+    /// A tap's limit that no gate takes.
+    #[error("tap_limit_ms: from {} to {}, as at a gate", TAP_LIMIT_MS.start(), TAP_LIMIT_MS.end())]
+    TapLimit,
     /// More cases than are run.
     #[error("a suite has 1 to {MAX_CASES} cases")]
     Count,
@@ -109,7 +122,7 @@ pub enum Terminal {
     OtherNetwork,
     /// It accepts none of the card's applications.
     AcceptsNothing,
-    /// It accepts format 05 alone.
+    /// Of the formats of signed data it accepts 05 alone, and no card that signs in 95.
     OnlyFormat05,
     /// Somebody has just gone through with the card.
     Passback,
@@ -168,7 +181,7 @@ impl Expected {
 pub struct Case {
     /// Its name, unlike any other of the suite.
     pub name: String,
-    /// The phone's profile: a name, or a path.
+    /// The phone's profile: a name, or a path from where the rig runs.
     pub profile: String,
     /// What is wrong with it.
     pub faults: Vec<AnyFault>,
@@ -270,7 +283,7 @@ impl Suite {
         }
     }
 
-    /// Reads a suite's file.
+    /// Reads a suite's file. Its profiles' paths count from its folder.
     pub fn load(path: &Path) -> Result<Self, SuiteError> {
         let io = |source| SuiteError::Io { path: path.to_owned(), source };
         let mut text = String::new();
@@ -278,20 +291,27 @@ impl Suite {
         if text.len() as u64 > MAX_FILE {
             return Err(SuiteError::TooLong);
         }
-        Self::parse(&text)
+        Self::parse_in(&text, path.parent().unwrap_or(Path::new("")))
     }
 
-    /// Reads a suite's text.
+    /// Reads a suite's text. Its profiles' paths count from where the rig runs.
     pub fn parse(text: &str) -> Result<Self, SuiteError> {
+        Self::parse_in(text, Path::new(""))
+    }
+
+    fn parse_in(text: &str, folder: &Path) -> Result<Self, SuiteError> {
         let file: File = toml::from_str(text)?;
+        if !TAP_LIMIT_MS.contains(&file.tap_limit_ms) {
+            return Err(SuiteError::TapLimit);
+        }
         let mut cases: Vec<Case> = Vec::new();
         for (i, entry) in file.case.iter().enumerate() {
             let wrong = |why| SuiteError::Case { place: i + 1, name: entry.name.clone(), why };
-            cases.extend(entry.cases().map_err(wrong)?);
+            cases.extend(entry.cases(folder).map_err(wrong)?);
         }
         for (i, cross) in file.cross.iter().enumerate() {
             let wrong = |why| SuiteError::Cross { place: i + 1, why };
-            cases.extend(cross.cases().map_err(wrong)?);
+            cases.extend(cross.cases(folder).map_err(wrong)?);
         }
         if cases.is_empty() || cases.len() > MAX_CASES {
             return Err(SuiteError::Count);
@@ -307,7 +327,7 @@ impl Suite {
 
 impl Entry {
     /// A case for each profile.
-    fn cases(&self) -> Result<Vec<Case>, String> {
+    fn cases(&self, folder: &Path) -> Result<Vec<Case>, String> {
         let profiles = self.profiles.list();
         if let Some(stranger) = self.except.keys().find(|name| !profiles.contains(name)) {
             return Err(format!("`except` names `{stranger}`, which is not among the profiles"));
@@ -315,13 +335,16 @@ impl Entry {
         check_ways(&self.ways, self.why.as_deref())?;
         let faults = self.faults.iter().map(|text| text.parse::<AnyFault>().map_err(|e| e.to_string()));
         let faults = faults.collect::<Result<Vec<_>, _>>()?;
+        if let Some(method) = self.method.as_deref().filter(|method| !METHODS.contains(method)) {
+            return Err(format!("`{method}` is no method; there are {}", METHODS.join(", ")));
+        }
         profiles
             .iter()
             .map(|profile| {
                 let expect = self.except.get(profile).unwrap_or(&self.expect);
                 Ok(Case {
                     name: format!("{}: {profile}", self.name),
-                    profile: profile.clone(),
+                    profile: find(folder, profile)?.0,
                     faults: faults.clone(),
                     terminal: self.terminal,
                     expected: Expected::parse(expect.list())?,
@@ -336,21 +359,18 @@ impl Entry {
 
 impl Cross {
     /// A case for each fault and profile, by faults.
-    fn cases(&self) -> Result<Vec<Case>, String> {
+    fn cases(&self, folder: &Path) -> Result<Vec<Case>, String> {
         check_ways(&self.ways, self.why.as_deref())?;
-        let profiles = self.profiles.list().iter().map(|name| {
-            let profile = Profile::find(name).map_err(|e| format!("{name}: {e}"))?;
-            Ok((name, profile))
-        });
+        let profiles = self.profiles.list().iter().map(|name| Ok((name, find(folder, name)?)));
         let profiles = profiles.collect::<Result<Vec<_>, String>>()?;
         let mut cases = Vec::with_capacity(CATALOGUE.len() * profiles.len());
         for entry in CATALOGUE {
             let fault: AnyFault = entry.example.parse().map_err(|e: UnknownFault| e.to_string())?;
             let timed = entry.cards == Cards::Timed;
             let (terminal, ways, why) = if timed { self.timed() } else { self.plain() };
-            cases.extend(profiles.iter().map(|(name, profile)| Case {
+            cases.extend(profiles.iter().map(|(name, (path, profile))| Case {
                 name: format!("{}: {name}", entry.example),
-                profile: name.to_string(),
+                profile: path.clone(),
                 faults: vec![fault.clone()],
                 terminal,
                 expected: match entry.verdict(profile) {
@@ -377,6 +397,16 @@ impl Cross {
             self.why.clone().unwrap_or_else(|| "what somebody else's kernel knows is its own".to_owned());
         (Terminal::Timed, ways, Some(why))
     }
+}
+
+/// A profile that is built in, or else the file at this path from a folder; its name or path, and itself.
+fn find(folder: &Path, name: &str) -> Result<(String, Profile), String> {
+    let place = match Profile::text(name) {
+        Some(_) => name.to_owned(),
+        None => folder.join(name).display().to_string(),
+    };
+    let profile = Profile::find(&place).map_err(|e| at(&place, &e))?;
+    Ok((place, profile))
 }
 
 fn check_ways(ways: &[WayName], why: Option<&str>) -> Result<(), String> {
@@ -437,18 +467,45 @@ mod tests {
             error(&format!("{good}\nways = [\"process\"]")),
             "case 1 (n): what is not for all ways says `why`"
         );
+        assert_eq!(
+            error(&format!("{good}\nmethod = \"fdaa\"")),
+            "case 1 (n): `fdaa` is no method; there are fdda, dda, ecc, sm2"
+        );
         assert!(
             error(&format!("{good}\nexpects = 1")).contains("line 7"),
             "{}",
             error(&format!("{good}\nexpects = 1"))
         );
-        assert_eq!(
-            error(&format!("{good}\n[[cross]]\nprofiles = \"no-such\"")),
-            "cross 1: no-such: there is no profile `no-such`; `phone list --profiles` lists them, and a path may be given"
-        );
+        let unknown = error(&format!("{good}\n[[cross]]\nprofiles = \"no-such\""));
+        assert!(unknown.starts_with("cross 1: no-such: there is no profile `no-such`; built in are house, "));
         assert_eq!(
             error("profiles = [\"house\", \"house\"]\nexpect = \"open\""),
             "two cases are called `n: house`"
+        );
+        let limit =
+            |ms| Suite::parse(&format!("name = \"t\"\ntap_limit_ms = {ms}\n")).err().map(|e| e.to_string());
+        assert_eq!(limit(0).as_deref(), Some("tap_limit_ms: from 100 to 5000, as at a gate"));
+        assert_eq!(limit(60_000), limit(0));
+    }
+
+    #[test]
+    fn a_profile_s_path_counts_from_its_suite_s_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("mine.toml"), Profile::text("house").unwrap()).unwrap();
+        let suite = folder.path().join("suite.toml");
+        let save = |profile: &str| {
+            let case = format!("[[case]]\nname = \"n\"\nprofiles = \"{profile}\"\nexpect = \"open\"\n");
+            std::fs::write(&suite, format!("name = \"t\"\ntap_limit_ms = 1000\n{case}")).unwrap();
+            Suite::load(&suite)
+        };
+        let read = save("mine.toml").unwrap();
+        assert_eq!(read.cases[0].name, "n: mine.toml");
+        assert!(Profile::find(&read.cases[0].profile).is_ok());
+        assert_eq!(save("house").unwrap().cases[0].profile, "house");
+        let missing = save("none.toml").unwrap_err().to_string();
+        assert!(
+            missing.starts_with("case 1 (n): there is no profile `") && missing.contains("none.toml"),
+            "{missing}"
         );
     }
 }

@@ -9,6 +9,7 @@ use crate::way::Way;
 use std::time::Instant;
 use wavepass_kernel::{Decision, Fate, Kernel, Lost, Phase, Step, TapInput, Work};
 use wavepass_protocol::ecc::P256Verifier;
+use wavepass_protocol::lists::RelayLimits;
 use wavepass_protocol::select::Aid;
 use wavepass_protocol::tap::Reason;
 use wavepass_protocol::token::{Expiry, Token};
@@ -85,6 +86,8 @@ pub struct Tap {
     pub choices: Vec<(Aid, Fate)>,
     /// Why the card gave no further answer, where the exchange broke off.
     pub lost: Option<Lost>,
+    /// What the terminal allowed timed exchanges to take; none where it times no cards.
+    pub relay: Option<RelayLimits>,
     /// From the first command to the decision, microseconds, modelled delays included.
     pub total_us: u64,
 }
@@ -190,7 +193,7 @@ pub fn tap(
     };
     let verdict = Verdict::of(&facts, decision, &exchanges, terminal, input);
     let choices = kernel.choices().collect();
-    Tap { exchanges, decision, verdict, known, choices, lost: lost_by, total_us }
+    Tap { exchanges, decision, verdict, known, choices, lost: lost_by, relay: config.relay, total_us }
 }
 
 fn command(step: Step<'_>) -> Option<Vec<u8>> {

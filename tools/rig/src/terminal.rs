@@ -1,11 +1,15 @@
 //! The terminal that the rig plays, from its file: what it accepts, what it says of itself, whose keys it trusts.
 
 use crate::keys::{AuthorityKey, KeyError, NO_EXPIRY};
+use crate::relay::MAX_CLAIM_US;
 use crate::text::{self, Hex};
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 use wavepass_kernel::{Asked, Config, ConfigError, Environment, Passback};
-use wavepass_protocol::lists::{Application, CaKey, GateConfig, RelayLimits, Revocation, Suite};
+use wavepass_protocol::lists::{
+    Application, CaKey, GateConfig, RelayLimits, Revocation, Suite, TAP_LIMIT_MS,
+};
+use wavepass_protocol::sm2::Convention;
 use wavepass_protocol::time::UnixMs;
 use wavepass_protocol::token::{Expiry, Token};
 
@@ -68,11 +72,13 @@ struct File {
     utc_offset_min: i16,
     #[serde(default)]
     amount_fen: u64,
-    currency: Hex,
-    country: Hex,
+    currency: String,
+    country: String,
     tap_limit_ms: u32,
     #[serde(default)]
     relay: Option<RelayEntry>,
+    #[serde(default)]
+    sm2: Sm2Entry,
     application: Vec<ApplicationEntry>,
     #[serde(default)]
     ca_key: Vec<KeyEntry>,
@@ -88,6 +94,14 @@ struct RelayEntry {
     overhead_us: u32,
     grace_us: u32,
     cap_us: u32,
+}
+
+/// How SM2 cards sign; what is left out is as usual.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Sm2Entry {
+    user_id: Option<String>,
+    counter_prefix: Option<Hex>,
 }
 
 #[derive(Deserialize)]
@@ -178,12 +192,18 @@ impl Terminal {
         let file: File = toml::from_str(text)?;
         let network = <[u8; 4]>::try_from(file.network.as_bytes())
             .map_err(|_| field("network", "four ASCII characters"))?;
-        let two = |name: &str, value: &Hex| {
-            value.array().map(u16::from_be_bytes).ok_or_else(|| field(name, "four digits, as \"0156\""))
+        let number = |name: &str, standard: &str, text: &str| {
+            let form = format!("the three digits of a number of {standard}, as \"156\" or \"0156\"");
+            code(text).ok_or_else(|| field(name, form))
         };
         if !(-840..=840).contains(&file.utc_offset_min) {
             return Err(field("utc_offset_min", "from -840 to 840"));
         }
+        if !TAP_LIMIT_MS.contains(&file.tap_limit_ms) {
+            let (least, most) = (TAP_LIMIT_MS.start(), TAP_LIMIT_MS.end());
+            return Err(field("tap_limit_ms", format!("from {least} to {most}, as at a gate")));
+        }
+        let relay = file.relay.as_ref().map(|relay| relay.read(file.tap_limit_ms)).transpose()?;
         let mut applications = heapless::Vec::new();
         for (i, entry) in file.application.iter().enumerate() {
             let application = entry.read(&format!("application {}", i + 1))?;
@@ -192,18 +212,14 @@ impl Terminal {
         let gate = GateConfig {
             utc_offset_min: file.utc_offset_min,
             amount_fen: file.amount_fen,
-            currency: two("currency", &file.currency)?,
-            country: two("country", &file.country)?,
+            currency: number("currency", "ISO 4217", &file.currency)?,
+            country: number("country", "ISO 3166", &file.country)?,
             passback_ms: 0,
             tap_limit_ms: file.tap_limit_ms,
             list_max_age_ms: 0,
             stale_opens: false,
             applications,
-            relay: file.relay.map(|relay| RelayLimits {
-                overhead_us: relay.overhead_us,
-                grace_us: relay.grace_us,
-                cap_us: relay.cap_us,
-            }),
+            relay,
         };
         let keys =
             file.ca_key.iter().enumerate().map(|(i, entry)| entry.read(i + 1)).collect::<Result<_, _>>()?;
@@ -211,8 +227,10 @@ impl Terminal {
             file.revoked.iter().enumerate().map(|(i, entry)| entry.read(i + 1)).collect::<Result<_, _>>()?;
         let denied =
             file.denied.iter().enumerate().map(|(i, entry)| entry.read(i + 1)).collect::<Result<_, _>>()?;
+        let mut config = Config::new(&gate, network, file.operator)?;
+        config.sm2 = file.sm2.read()?;
         Ok(Self {
-            config: Config::new(&gate, network, file.operator)?,
+            config,
             utc_offset_min: file.utc_offset_min,
             keys,
             revoked,
@@ -222,9 +240,9 @@ impl Terminal {
         })
     }
 
-    /// The key with this provider and index, of whatever kind.
-    pub fn key(&self, rid: &[u8; 5], index: u8) -> Option<&AuthorityKey> {
-        self.keys.iter().find(|key| key.rid == *rid && key.index == index)
+    /// The key of this kind with this provider and index.
+    pub fn key(&self, rid: &[u8; 5], index: u8, suite: Suite) -> Option<&AuthorityKey> {
+        self.keys.iter().find(|key| key.rid == *rid && key.index == index && key.suite == suite)
     }
 }
 
@@ -234,6 +252,40 @@ fn read(path: &Path) -> Result<String, TerminalError> {
     let mut text = String::new();
     std::fs::File::open(path).map_err(io)?.take(MAX_FILE + 1).read_to_string(&mut text).map_err(io)?;
     if text.len() as u64 > MAX_FILE { Err(TerminalError::TooLong) } else { Ok(text) }
+}
+
+impl Sm2Entry {
+    fn read(&self) -> Result<Convention, TerminalError> {
+        let usual = Convention::DEFAULT;
+        let user_id = self.user_id.as_deref().unwrap_or(usual.user_id());
+        let prefix = self.counter_prefix.as_ref().map_or(usual.counter_prefix(), |hex| &hex.0);
+        Convention::new(user_id, prefix).map_err(|e| field("sm2", e.to_string()))
+    }
+}
+
+/// A number of ISO 4217 or 3166 as packed decimal, with a leading zero or without.
+fn code(text: &str) -> Option<u16> {
+    let digits = text.strip_prefix('0').filter(|rest| rest.len() == 3).unwrap_or(text);
+    let number = digits.len() == 3 && digits.bytes().all(|b| b.is_ascii_digit());
+    number.then(|| u16::from_str_radix(digits, 16).ok()).flatten().filter(|code| *code != 0)
+}
+
+impl RelayEntry {
+    /// Limits that can be of use beside the limit of the whole tap.
+    fn read(&self, tap_limit_ms: u32) -> Result<RelayLimits, TerminalError> {
+        let &Self { overhead_us, grace_us, cap_us } = self;
+        if cap_us > MAX_CLAIM_US {
+            let why = format!("at most {MAX_CLAIM_US}, for a card cannot claim more; 0: cards are not timed");
+            return Err(field("relay: cap_us", why));
+        }
+        let longest_us = [overhead_us, grace_us, cap_us].map(u64::from).iter().sum::<u64>();
+        if cap_us > 0 && longest_us > u64::from(tap_limit_ms) * 1000 {
+            let why =
+                format!("a timed exchange may take {longest_us} µs, but a whole tap only {tap_limit_ms} ms");
+            return Err(field("relay", why));
+        }
+        Ok(RelayLimits { overhead_us, grace_us, cap_us })
+    }
 }
 
 impl ApplicationEntry {
@@ -332,8 +384,7 @@ impl DeniedEntry {
 
 impl Environment for Terminal {
     fn ca_key(&self, rid: &[u8; 5], index: u8, suite: Suite) -> Option<CaKey<'_>> {
-        let found = self.keys.iter().find(|k| k.rid == *rid && k.index == index && k.suite == suite);
-        found.map(AuthorityKey::as_ca_key)
+        self.key(rid, index, suite).map(AuthorityKey::as_ca_key)
     }
 
     fn is_revoked(&self, issuer: &Revocation) -> bool {
@@ -378,11 +429,73 @@ mod tests {
         assert!(error(&unknown).contains("line 8"), "{}", error(&unknown));
         let ttq = BUILTIN.replacen("21800080\"\nformats", "218000\"\nformats", 1);
         assert_eq!(error(&ttq), "application 2: ttq: four bytes");
+        for (key, value, wanted) in [
+            (
+                "currency",
+                "\"ABCD\"",
+                "currency: the three digits of a number of ISO 4217, as \"156\" or \"0156\"",
+            ),
+            (
+                "currency",
+                "\"1560\"",
+                "currency: the three digits of a number of ISO 4217, as \"156\" or \"0156\"",
+            ),
+            (
+                "country",
+                "\"0000\"",
+                "country: the three digits of a number of ISO 3166, as \"156\" or \"0156\"",
+            ),
+            ("tap_limit_ms", "0", "tap_limit_ms: from 100 to 5000, as at a gate"),
+            ("tap_limit_ms", "60000", "tap_limit_ms: from 100 to 5000, as at a gate"),
+        ] {
+            let line = BUILTIN.lines().find(|line| line.starts_with(key)).unwrap();
+            assert_eq!(error(&BUILTIN.replacen(line, &format!("{key} = {value}"), 1)), wanted);
+        }
+        let first = BUILTIN.replacen("suite = \"rsa\"\nttq = \"2180", "suite = \"rsa\"\nttq = \"2100", 1);
+        let first = first.replacen("21000080", "21800000", 1);
+        assert_eq!(error(&first), "application 2: the TTQ do not announce fDDA version 01");
         let key = "\n[[ca_key]]\nrid = \"A000000333\"\nindex = \"08\"\nexponent = \"03\"\n";
         assert_eq!(error(&format!("{BUILTIN}{key}")), "ca_key 1: `modulus` is missing");
         let modulus = format!("modulus = \"{}\"\n", "FF".repeat(144));
         let wrong = error(&format!("{BUILTIN}{key}{modulus}"));
         assert!(wrong.starts_with("ca_key 1 (A000000333 08): the check value is EE23B616"), "{wrong}");
+    }
+
+    #[test]
+    fn how_sm2_cards_sign_is_the_terminal_s_to_say() {
+        assert_eq!(Terminal::builtin().unwrap().config.sm2, Convention::DEFAULT);
+        let with = |line: &str| format!("{BUILTIN}\n[sm2]\n{line}\n");
+        let terminal = Terminal::parse(&with("user_id = \"ALICE\"")).unwrap();
+        assert_eq!(terminal.config.sm2, Convention::new("ALICE", &[2]).unwrap());
+        let terminal = Terminal::parse(&with("counter_prefix = \"\"")).unwrap();
+        assert_eq!(terminal.config.sm2, Convention::new("1234567812345678", &[]).unwrap());
+        let long = error(&with(&format!("user_id = \"{}\"", "x".repeat(33))));
+        assert_eq!(long, "sm2: a signer's identifier has at most 32 bytes, not 33");
+    }
+
+    #[test]
+    fn relay_limits_make_sense_beside_the_tap_s_or_are_refused() {
+        let with = |relay: &str| {
+            BUILTIN.replacen("[[application]]", &format!("relay = {relay}\n[[application]]"), 1)
+        };
+        let good = Terminal::parse(&with("{ overhead_us = 2000, grace_us = 300, cap_us = 10000 }")).unwrap();
+        assert_eq!(good.config.relay.map(|limits| limits.cap_us), Some(10_000));
+        let off = Terminal::parse(&with("{ overhead_us = 2000, grace_us = 300, cap_us = 0 }")).unwrap();
+        assert_eq!(off.config.relay, None, "a cap of 0: not timed, as at a gate");
+        assert_eq!(
+            error(&with("{ overhead_us = 2000, grace_us = 300, cap_us = 13107001 }")),
+            "relay: cap_us: at most 13107000, for a card cannot claim more; 0: cards are not timed"
+        );
+        assert_eq!(
+            error(&with("{ overhead_us = 1990000, grace_us = 1, cap_us = 10000 }")),
+            "relay: a timed exchange may take 2000001 µs, but a whole tap only 2000 ms"
+        );
+    }
+
+    #[test]
+    fn a_number_of_a_currency_has_three_digits() {
+        assert_eq!(["156", "0156", "978"].map(code), [Some(0x0156), Some(0x0156), Some(0x0978)]);
+        assert_eq!(["56", "00156", "1156", "15a", "", "000", "0000"].map(code), [None; 7]);
     }
 
     #[test]

@@ -50,6 +50,15 @@ pub(crate) fn suite(word: &str) -> Option<Suite> {
     })
 }
 
+/// A suite's word in terminal files.
+pub(crate) const fn suite_word(suite: Suite) -> &'static str {
+    match suite {
+        Suite::Rsa => "rsa",
+        Suite::P256 => "p256",
+        Suite::Sm2 => "sm2",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,11 +2,13 @@
 //!
 //! A transcript holds the whole card number. It is written for its owner only, and no error repeats what is in it.
 
+use crate::files;
 use crate::keys::{AuthorityKey, KeyError, NO_EXPIRY};
 use crate::tap::Tap;
 use crate::terminal::Terminal;
 use crate::text;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::fs::OpenOptions;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -95,6 +97,9 @@ struct WireKey {
     x: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     y: Option<String>,
+    /// Not written; lists of keys that gates are told of have it.
+    #[serde(skip_serializing)]
+    check_value: Option<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -163,6 +168,7 @@ impl Transcript {
                 _ => "not JSON",
             },
         })?;
+        check_keys(text)?;
         wire.read()
     }
 
@@ -184,6 +190,22 @@ impl Transcript {
         text
     }
 
+    /// Checks that [`Transcript::save`] can write there, before there is anything to write.
+    pub fn check_place(path: &Path, replace: bool) -> Result<(), TranscriptError> {
+        let io = |source| TranscriptError::Io { path: path.to_owned(), source };
+        let checked = match std::fs::symlink_metadata(path) {
+            Ok(there) if replace && !there.is_file() => Err(not_regular()),
+            // The new one stands beside it until it is whole.
+            Ok(_) if replace => files::check_writable(&beside(path)),
+            Ok(_) => {
+                let why = "a file is there already; --force replaces it";
+                Err(io::Error::new(io::ErrorKind::AlreadyExists, why))
+            }
+            Err(_) => files::check_writable(path),
+        };
+        checked.map_err(io)
+    }
+
     /// Writes a new file that only its owner may read; with `replace` in the place of one that is there, once the new
     /// one is whole. Only a regular file is replaced.
     pub fn save(&self, path: &Path, replace: bool) -> Result<(), TranscriptError> {
@@ -191,11 +213,10 @@ impl Transcript {
         let there = std::fs::symlink_metadata(path).ok().filter(|_| replace);
         let Some(there) = there else { return self.write_new(path).map_err(io) };
         if !there.is_file() {
-            return Err(io(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file; it stays")));
+            return Err(io(not_regular()));
         }
-        let mut beside = path.as_os_str().to_owned();
-        beside.push(format!(".{}", std::process::id()));
-        let done = self.write_new(Path::new(&beside)).and_then(|()| std::fs::rename(&beside, path));
+        let beside = beside(path);
+        let done = self.write_new(&beside).and_then(|()| std::fs::rename(&beside, path));
         if done.is_err() {
             // What was half written; the error that counts is the first.
             let _ = std::fs::remove_file(&beside);
@@ -212,6 +233,49 @@ impl Transcript {
         file.write_all(self.to_json().as_bytes())?;
         file.sync_all()
     }
+}
+
+/// The keys of a transcript, of one of its authority's keys, and of an exchange.
+const KEYS: [&str; 4] = ["ca_keys", "date", "exchange", "lost"];
+const CA_KEYS: [&str; 8] = ["rid", "index", "suite", "modulus", "exponent", "x", "y", "check_value"];
+const EXCHANGE: [&str; 2] = ["c", "r"];
+
+/// Refuses a key that a transcript does not have: what was meant by it would be passed over in silence.
+fn check_keys(text: &[u8]) -> Result<(), TranscriptError> {
+    // It has been read as a transcript, so that nothing of it is malformed.
+    let whole: Value = serde_json::from_slice(text).unwrap_or_default();
+    only(&whole, "", &KEYS)?;
+    for (list, known) in [("ca_keys", &CA_KEYS[..]), ("exchange", &EXCHANGE)] {
+        for (i, one) in whole[list].as_array().into_iter().flatten().enumerate() {
+            only(one, &format!("{list}[{i}]."), known)?;
+        }
+    }
+    Ok(())
+}
+
+fn only(object: &Value, place: &str, known: &[&str]) -> Result<(), TranscriptError> {
+    let mut keys = object.as_object().into_iter().flat_map(|object| object.keys());
+    match keys.find(|key| !known.contains(&key.as_str())) {
+        None => Ok(()),
+        Some(key) => {
+            // A name is told, but nothing that may be a card's number or its data.
+            let word =
+                key.len() <= 32 && key.bytes().all(|b| b.is_ascii_alphabetic() || matches!(b, b'_' | b'-'));
+            let key = if word { key } else { "…" };
+            Err(field(format!("{place}{key}"), format!("no such key; there are {}", known.join(", "))))
+        }
+    }
+}
+
+fn not_regular() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, "not a regular file; it stays")
+}
+
+/// Where a file stands until it takes the place of another.
+fn beside(path: &Path) -> PathBuf {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(format!(".{}", std::process::id()));
+    beside.into()
 }
 
 const LOST: [(Lost, &str); 4] = [
@@ -321,7 +385,15 @@ impl WireKey {
             key,
             exponent,
         };
-        key.check().map_err(|why| TranscriptError::Key { place, why })?;
+        let checked = match &self.check_value {
+            None => key.check(),
+            Some(text) => {
+                let stated = bytes("check_value", text)?;
+                let stated = stated.try_into().map_err(|_| field(at("check_value"), "20 bytes"))?;
+                key.verify(Some(stated))
+            }
+        };
+        checked.map_err(|why| TranscriptError::Key { place, why })?;
         Ok(key)
     }
 }

@@ -45,7 +45,7 @@ impl Verdict {
         input: TapInput,
     ) -> Self {
         let today = Date::at(input.now, input.utc_offset_min);
-        let chain = Chain::of(&Seen::of(exchanges), terminal, today);
+        let chain = Chain::of(&Seen::of(exchanges), facts.oda_method, terminal, today);
         let failure = match (facts.oda_result, facts.oda_fault) {
             (_, Some(fault)) => Some(Failure { step: fault.step(), reason: fault.to_string() }),
             (OdaResult::Passed, None) => expired(&chain),

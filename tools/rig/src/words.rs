@@ -1,9 +1,11 @@
 //! Decisions and faults in words for people who see them for the first time.
 
-use crate::chain::Chain;
+use crate::chain::{Authority, Certificate, Chain};
 use crate::keys::published;
+use crate::text::suite_word;
 use wavepass_hce::hex;
 use wavepass_kernel::{Decision, OdaFault};
+use wavepass_protocol::lists::Suite;
 use wavepass_protocol::tap::Reason;
 
 /// What a decision means, in a few words.
@@ -53,20 +55,13 @@ pub fn sentence(decision: Decision, passed: bool) -> String {
 pub fn advice(fault: OdaFault, chain: &Chain) -> Option<String> {
     let authority = chain.authority.as_ref();
     Some(match fault {
-        OdaFault::CaKeyUnknown => {
-            let authority = authority?;
-            let rid = hex::encode(&authority.rid);
-            let index = authority.index;
-            let check = match published(authority.rid, index) {
-                Some(value) => format!("; its published check value is {}", hex::encode(&value)),
-                None => String::new(),
-            };
-            format!(
-                "The terminal has no authority key {rid} {index:02X}{check}. Get it from the scheme and add it \
-                 to a terminal file (--config):\n\n    [[ca_key]]\n    rid = \"{rid}\"\n    index = \"{index:02X}\"\n    \
-                 modulus = \"…\"\n    exponent = \"03\"\n    check_value = \"…\""
-            )
+        OdaFault::CaKeyUnknown => unknown_key(authority?),
+        OdaFault::CaKeyExpired => {
+            "The terminal's copy of the authority's key is past its last day (`expires` in the terminal's file): the \
+             scheme publishes until when a key is good."
+                .to_owned()
         }
+        OdaFault::IssuerRevoked => revoked(authority?, chain.issuer.as_ref()),
         OdaFault::UnprotectedPdol => {
             "The card's list of wanted data (PDOL) leaves out the unpredictable number, \
                                       the amount or the currency, so its signature would not bind this tap. \
@@ -94,4 +89,45 @@ pub fn advice(fault: OdaFault, chain: &Chain) -> Option<String> {
         }
         _ => return None,
     })
+}
+
+/// What to add for a key that the terminal does not have.
+fn unknown_key(authority: &Authority) -> String {
+    let (rid, index, suite) = (hex::encode(&authority.rid), authority.index, authority.suite);
+    let kind = match suite {
+        Suite::Rsa => "RSA",
+        Suite::P256 => "P-256",
+        Suite::Sm2 => "SM2",
+    };
+    let check = match published(authority.rid, index).filter(|_| suite == Suite::Rsa) {
+        Some(value) => format!("; its published check value is {}", hex::encode(&value)),
+        None => String::new(),
+    };
+    let fields: &[(&str, &str)] = match suite {
+        Suite::Rsa => &[("modulus", "…"), ("exponent", "03")],
+        Suite::P256 => &[("suite", suite_word(suite)), ("x", "…")],
+        Suite::Sm2 => &[("suite", suite_word(suite)), ("x", "…"), ("y", "…")],
+    };
+    let mut entry = format!("    [[ca_key]]\n    rid = \"{rid}\"\n    index = \"{index:02X}\"\n");
+    for (name, value) in fields.iter().chain(&[("check_value", "…")]) {
+        entry += &format!("    {name} = \"{value}\"\n");
+    }
+    format!(
+        "The terminal has no {kind} key {rid} {index:02X} of an authority{check}. Get it from whoever runs the scheme and \
+         add it to a terminal file (--config); of a phone that `phone issue` made, give the folder of its authorities \
+         instead (--authorities).\n\n{}",
+        entry.trim_end()
+    )
+}
+
+/// Where a revocation comes from, and how to take it out.
+fn revoked(authority: &Authority, issuer: Option<&Certificate>) -> String {
+    let (rid, index) = (hex::encode(&authority.rid), authority.index);
+    let serial = issuer.map_or("…", |certificate| certificate.serial.as_str());
+    format!(
+        "The issuer's certificate {serial} under the authority's key {rid} {index:02X} is withdrawn: the terminal's file \
+         has it under [[revoked]], as a scheme or a bank tells those who run gates. If it is there by mistake, take out \
+         the entry with serial = \"{serial}\"; at gates:\n\n    wavepass-gateway revocation remove --rid {rid} --index \
+         {index:02X} --serial {serial}"
+    )
 }

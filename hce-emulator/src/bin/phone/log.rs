@@ -12,6 +12,10 @@ use wavepass_hce::tcp::Event;
 
 const SUCCESS: Style = AnsiColor::Green.on_default();
 
+/// What to do where there is no reader.
+pub(crate) const START_PCSCD: &str = "start pcscd with vpcd in it: `apt-get install pcscd vsmartcard-vpcd`, then, as \
+    root, `systemctl start pcscd` or, without systemd, `pcscd --foreground`";
+
 /// How a log looks.
 #[derive(Clone, Copy)]
 pub(crate) struct Look {
@@ -33,6 +37,8 @@ impl Log {
 
     pub(crate) fn event(&mut self, event: &Event<'_>) {
         match event {
+            // No APDU, and without it a quiet phone would seem to be in the reader.
+            Event::NoReader { .. } if !self.look.json => self.show(event),
             _ if self.look.quiet => {}
             _ if self.look.json => self.write(event),
             _ => self.show(event),
@@ -42,7 +48,11 @@ impl Log {
     fn write(&mut self, event: &Event<'_>) {
         let line = match event {
             Event::Connected(from) => json!({ "event": "connected", "reader": from.to_string() }),
-            Event::NoReader(why) => json!({ "event": "no_reader", "why": why.to_string() }),
+            Event::NoReader { why, patience } => json!({
+                "event": "no_reader",
+                "why": why.to_string(),
+                "patience_s": patience.map(|patience| patience.as_secs()),
+            }),
             Event::Field => json!({ "event": "field" }),
             Event::Exchange { command, answer, took } => {
                 self.follower.exchange(command, answer).to_json(*took)
@@ -75,8 +85,12 @@ impl Log {
                     anstream::eprintln!("  {line}");
                 }
             }
-            Event::NoReader(why) => {
-                anstream::eprintln!("{DIM}no reader yet: {why}; is pcscd running, with vpcd in it?{DIM:#}");
+            Event::NoReader { why, patience: Some(patience) } => {
+                let s = patience.as_secs();
+                anstream::eprintln!("no reader yet ({why}); waiting for it, {s} s at most\n{START_PCSCD}");
+            }
+            Event::NoReader { why, .. } => {
+                anstream::eprintln!("no reader any more ({why}); waiting until it comes back");
             }
             Event::Chip(why) => anstream::eprintln!("{ERROR}{why}{ERROR:#}"),
             Event::Lost(why) => anstream::eprintln!("{DIM}{why}{DIM:#}"),

@@ -47,6 +47,20 @@ enum Action {
     Serve(serve::Args),
 }
 
+/// Why a command did not do what it was asked.
+enum Failure {
+    /// It was not asked rightly.
+    Usage(String),
+    /// It failed.
+    Failed(String),
+}
+
+impl From<String> for Failure {
+    fn from(message: String) -> Self {
+        Self::Failed(message)
+    }
+}
+
 /// `help --help` asks for help, and clap knows no such option there.
 fn arguments() -> impl Iterator<Item = OsString> {
     let asks = std::env::args_os().nth(1).is_some_and(|word| word == "help");
@@ -56,15 +70,17 @@ fn arguments() -> impl Iterator<Item = OsString> {
 fn main() -> ExitCode {
     let result = match Cli::parse_from(arguments()).command {
         Action::Issue(args) => issue::run(&args),
-        Action::List(args) => show::list(&args),
-        Action::Show(args) => show::show(&args),
-        Action::Serve(args) => serve::run(&args),
+        Action::List(args) => show::list(&args).map_err(Failure::from),
+        Action::Show(args) => show::show(&args).map_err(Failure::from),
+        Action::Serve(args) => serve::run(&args).map_err(Failure::from),
     };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(message) => {
-            anstream::eprintln!("{ERROR}error:{ERROR:#} {message}");
-            ExitCode::FAILURE
+    let (message, code) = match result {
+        Ok(()) => return ExitCode::SUCCESS,
+        Err(Failure::Usage(message)) => {
+            (format!("{message}\n\nFor more information, try '--help'."), ExitCode::from(2))
         }
-    }
+        Err(Failure::Failed(message)) => (message, ExitCode::FAILURE),
+    };
+    anstream::eprintln!("{ERROR}error:{ERROR:#} {message}");
+    code
 }

@@ -5,7 +5,7 @@ use crate::log::{self, Log, Logged, Look};
 use crate::{BOLD, ERROR};
 use clap::ValueEnum;
 use serial2::SerialPort;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use wavepass_hce::decode::Numbers;
 use wavepass_hce::phone::{Phone, PhoneFile};
 use wavepass_hce::pn532::{SimulatedChip, Switches};
 use wavepass_hce::pn532_target;
-use wavepass_hce::script::{Script, Scripted};
+use wavepass_hce::script::{Script, ScriptError, Scripted};
 use wavepass_hce::state::Durability;
 use wavepass_hce::tcp;
 use wavepass_hce::vpcd::{self, Slot};
@@ -49,6 +49,10 @@ pub(crate) struct Args {
     /// How long the phone leaves after each tap, in milliseconds; 1500 with --pn532, else it stays
     #[arg(long, value_name = "MILLISECONDS", conflicts_with = "tcp")]
     pause: Option<u64>,
+    /// How long a reader that is not there yet is waited for, in seconds; with --vpcd
+    #[arg(long, value_name = "SECONDS", conflicts_with_all = ["tcp", "pn532", "pn532_target"],
+        default_value_t = vpcd::PATIENCE.as_secs(), value_parser = clap::value_parser!(u64).range(..=86_400))]
+    wait: u64,
     /// Acknowledge every command and answer none, as a chip that hangs; with --pn532
     #[arg(long, conflicts_with_all = ["tcp", "vpcd", "pn532_target"])]
     never_answers: bool,
@@ -80,14 +84,14 @@ impl Args {
 #[derive(clap::Args)]
 #[group(required = true, multiple = false)]
 struct Way {
-    /// Connect to a virtual PC/SC reader
-    #[arg(long, value_name = "HOST:PORT", num_args = 0..=1, default_missing_value = vpcd::ADDRESS)]
+    /// Connect to a virtual PC/SC reader; without an address, to the one on this computer
+    #[arg(long, value_name = "HOST:PORT", num_args = 0..=1, default_missing_value = vpcd::ADDRESS, value_parser = reader)]
     vpcd: Option<String>,
     /// Where to listen for a reader of APDUs; port 0 takes a free one
-    #[arg(long, value_name = "ADDRESS:PORT")]
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = listening)]
     tcp: Option<SocketAddr>,
     /// Where to listen as a PN532; port 0 takes a free one
-    #[arg(long, value_name = "ADDRESS:PORT")]
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = listening)]
     pn532: Option<SocketAddr>,
     /// A PN532 that is to play the card: its serial port, or where it is served over TCP. Not yet tried on hardware
     #[arg(long, value_name = "PORT|HOST:PORT")]
@@ -96,6 +100,23 @@ struct Way {
 
 /// How long a phone leaves a simulated PN532 after a tap.
 const PAUSE_MS: u64 = 1_500;
+
+fn reader(text: &str) -> Result<String, String> {
+    let is_one =
+        text.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
+    if is_one {
+        return Ok(text.to_owned());
+    }
+    // What stands after the option is taken for its address.
+    Err(format!(
+        "it has the form HOST:PORT, as {}; to leave it out write the phone first: phone serve FILE --vpcd",
+        vpcd::ADDRESS
+    ))
+}
+
+fn listening(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| "an IP address of this computer and a port, as 127.0.0.1:35000".to_owned())
+}
 
 fn chance(text: &str) -> Result<f64, String> {
     let value = text.parse().map_err(|_| "a number from 0 to 1".to_owned())?;
@@ -117,7 +138,10 @@ pub(crate) fn run(args: &Args) -> Result<(), String> {
     };
     let file = crate::show::load(&args.file)?;
     let script = match &args.script {
-        Some(path) => Script::load(path).map_err(|e| format!("{}: {e}", path.display()))?,
+        Some(path) => Script::load(path).map_err(|e| match e {
+            ScriptError::Io { .. } => e.to_string(),
+            e => format!("{}: {e}", path.display()),
+        })?,
         None => Script::default(),
     };
     let phone =
@@ -127,7 +151,8 @@ pub(crate) fn run(args: &Args) -> Result<(), String> {
     let stop = stop_on_signal()?;
     let pause = args.pause.map(Duration::from_millis);
     if let Some(port) = &args.way.pn532_target {
-        let mut line = open(port).map_err(|e| format!("{port}: {e}"))?;
+        let mut line = open(port)
+            .map_err(|e| format!("{port}: {e}; give a serial port, as /dev/ttyUSB0, or HOST:PORT"))?;
         announce(args, &file, "chip", port);
         let mut identity = identity(&file)?;
         let mut log = |event: tcp::Event<'_>| log.event(&event);
@@ -135,15 +160,24 @@ pub(crate) fn run(args: &Args) -> Result<(), String> {
             .map_err(|e| format!("{port}: {e}"));
     }
     if let Some(address) = &args.way.vpcd {
+        vpcd::resolve(address).map_err(|e| e.to_string())?;
         announce(args, &file, "reader", address);
         let slot = Slot { address: address.clone(), pause };
         let mut identity = identity(&file)?;
-        vpcd::serve(&slot, &mut phone, &mut identity, &stop, &mut |event| log.event(&event));
-        return Ok(());
+        let patience = Duration::from_secs(args.wait);
+        let mut log = |event: tcp::Event<'_>| log.event(&event);
+        return vpcd::serve_from_start(&slot, patience, &mut phone, &mut identity, &stop, &mut log)
+            .map_err(|e| format!("{e}; {}", log::START_PCSCD));
     }
     let wanted = args.way.tcp.or(args.way.pn532).ok_or("nowhere to listen")?;
-    let in_use = |e| format!("cannot listen on {wanted}: {e}; give another port");
-    let listener = TcpListener::bind(wanted).map_err(in_use)?;
+    let cannot = |e: std::io::Error| {
+        let hint = match e.kind() {
+            ErrorKind::AddrNotAvailable => "give an address of this computer, as 127.0.0.1",
+            _ => "give another port",
+        };
+        format!("cannot listen on {wanted}: {e}; {hint}")
+    };
+    let listener = TcpListener::bind(wanted).map_err(cannot)?;
     let address = listener.local_addr().map_err(|e| e.to_string())?;
     announce(args, &file, "listening", &address.to_string());
     if !address.ip().is_loopback() {

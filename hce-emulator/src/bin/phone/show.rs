@@ -29,6 +29,8 @@ pub(crate) struct ShowArgs {
 }
 
 /// Lists the phones of a folder, the profiles, or the faults
+///
+/// Phones are looked for in files whose names end in `.json`.
 #[derive(clap::Args)]
 pub(crate) struct ListArgs {
     /// The profiles that are built in
@@ -132,7 +134,11 @@ pub(crate) fn list(args: &ListArgs) -> Result<(), String> {
         list_faults(args.json);
         return Ok(());
     }
-    let entries = std::fs::read_dir(&args.folder).map_err(|e| format!("{}: {e}", args.folder.display()))?;
+    let folder = args.folder.display();
+    if args.folder.is_file() {
+        return Err(format!("{folder} is no folder; `phone show {folder}` shows a phone"));
+    }
+    let entries = std::fs::read_dir(&args.folder).map_err(|e| format!("{folder}: {e}"))?;
     let mut paths: Vec<PathBuf> = entries
         .filter_map(|entry| Some(entry.ok()?.path()))
         .filter(|path| path.extension().is_some_and(|e| e == "json"))

@@ -6,14 +6,14 @@ use super::{Certified, Context, Method, OdaFault, Part, SuiteError, rsa};
 use crate::exchange::Flow;
 use wavepass_protocol::lists::CaKey;
 use wavepass_protocol::sm2::{
-    CardCertificate, IssuerCertificate, PublicKey, Sm2Error, verify_dynamic, verify_fdda,
+    CardCertificate, Convention, IssuerCertificate, PublicKey, Sm2Error, verify_dynamic, verify_fdda,
 };
 use wavepass_protocol::tags;
 use wavepass_protocol::time::Date;
 use wavepass_protocol::token::Token;
 
-/// The suite. It has no state.
-pub(super) struct Sm2;
+/// The suite, and how its cards sign.
+pub(super) struct Sm2<'a>(pub(super) &'a Convention);
 
 const fn issuer_fault(e: Sm2Error) -> OdaFault {
     OdaFault::IssuerCertificate(SuiteError::Sm2(e))
@@ -23,7 +23,7 @@ const fn card_fault(e: Sm2Error) -> OdaFault {
     OdaFault::CardCertificate(SuiteError::Sm2(e))
 }
 
-impl Method for Sm2 {
+impl Method for Sm2<'_> {
     fn has_inputs(part: Part, cx: &Context<'_>) -> bool {
         let has = |tag| cx.card.get(tag).is_some();
         match part {
@@ -36,7 +36,7 @@ impl Method for Sm2 {
         let certificate =
             IssuerCertificate::parse(cx.need(tags::ISSUER_CERTIFICATE)?).map_err(issuer_fault)?;
         let ca_key = ca.key.try_into().map_err(|_| OdaFault::CaKeyUnknown)?;
-        certificate.verify(&PublicKey::from_bytes(ca_key)).map_err(issuer_fault)?;
+        certificate.verify(&PublicKey::from_bytes(ca_key), self.0).map_err(issuer_fault)?;
         let fields = certificate.fields;
         let mut issuer_id = [0xFF; 5];
         issuer_id[..4].copy_from_slice(&fields.issuer_id);
@@ -56,7 +56,7 @@ impl Method for Sm2 {
         }
         let aip = cx.card.array(tags::AIP).ok_or(OdaFault::Missing(tags::AIP))?;
         let certificate = CardCertificate::parse(cx.need(tags::CARD_CERTIFICATE)?).map_err(card_fault)?;
-        certificate.verify(key, cx.card.statics(), &aip).map_err(card_fault)?;
+        certificate.verify(key, cx.card.statics(), &aip, self.0).map_err(card_fault)?;
         let fields = certificate.fields;
         Ok(Certified::Sm2 { token: fields.token, expiry: fields.expiry, key: fields.key })
     }
@@ -65,8 +65,8 @@ impl Method for Sm2 {
         let Certified::Sm2 { key, .. } = card else { return Err(OdaFault::Suite) };
         let signature = cx.need(tags::SDAD)?;
         let result = match cx.flow {
-            Flow::Standard => verify_dynamic(key, signature, cx.card.ddol_values()).map(|_| ()),
-            Flow::Quick => verify_fdda(key, signature, &rsa::quick(cx)?),
+            Flow::Standard => verify_dynamic(key, signature, cx.card.ddol_values(), self.0).map(|_| ()),
+            Flow::Quick => verify_fdda(key, signature, &rsa::quick(cx)?, self.0),
         };
         result.map_err(|e| OdaFault::DynamicSignature(SuiteError::Sm2(e)))
     }

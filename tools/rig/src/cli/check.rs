@@ -2,8 +2,9 @@
 
 use super::source;
 use crate::bench::{self, Maker, Own, Process};
+use crate::files::{at, check_writable};
 use crate::report::{self, Report};
-use crate::show::{BAD, GOOD};
+use crate::show::{BAD, BOLD, GOOD};
 use crate::suite::{Case, Suite, WayName};
 use crate::terminal::Terminal;
 use clap::{Args, ValueEnum};
@@ -23,10 +24,12 @@ Examples:
   rig check kernel --way process --way pcscd --report report.md --junit report.xml
   rig check --merge a.json b.json --report report.md what --json printed before, side by side
   rig check kernel --timing                          what a virtual reader and a tap cost
-  rig check my.toml --command './my-kernel --reader \"$RIG_READER\"'
+  rig check my.toml --authorities FOLDER --command './my-kernel \"$RIG_READER\"'
 
-The command of --command is run once for each case, with the phone in the virtual reader: RIG_READER is the reader's
-name, RIG_CASE the case's. Its last line says `open`, or a reason to refuse.")]
+The command of --command is run once for each case, with the phone in the virtual reader: RIG_READER is the \
+reader's name, RIG_CASE the case's, RIG_CA_KEYS the file with the public keys of the phones' authorities. Its last \
+line says `open`, or a reason to refuse. A case fails if it ends with another status than 0, or takes longer than \
+--case-timeout.")]
 pub(super) struct CheckArgs {
     /// A suite's file, or `kernel`
     #[arg(default_value = "kernel")]
@@ -35,8 +38,12 @@ pub(super) struct CheckArgs {
     #[arg(long, value_enum)]
     way: Vec<Way>,
     /// Somebody else's kernel, in front of the virtual reader of pcscd
-    #[arg(long, value_name = "COMMAND", conflicts_with = "way")]
+    #[arg(long, value_name = "COMMAND", conflicts_with = "way", requires = "authorities")]
     command: Option<String>,
+    /// How long the command may take for a case; then it is killed
+    #[arg(long, value_name = "SECONDS", requires = "command", default_value_t = 30,
+        value_parser = clap::value_parser!(u64).range(1..=3600))]
+    case_timeout: u64,
     /// Put what --json printed of earlier runs side by side instead of running anything
     #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with_all = ["way", "command", "only", "timing"])]
     merge: Vec<PathBuf>,
@@ -52,7 +59,7 @@ pub(super) struct CheckArgs {
     /// The terminal's file [default: the one that comes with the rig]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Where test authorities are kept [default: made anew, which takes seconds]
+    /// The folder of test authorities that `phone issue` made [default: made anew, which takes seconds]
     #[arg(long, value_name = "FOLDER")]
     authorities: Option<PathBuf>,
     /// Write a table for people (Markdown)
@@ -82,20 +89,20 @@ enum Way {
 const TIMED_TAPS: usize = 50;
 
 pub(super) fn run(args: &CheckArgs) -> Result<bool, String> {
+    for path in [&args.report, &args.junit].into_iter().flatten() {
+        check_writable(path).map_err(|e| at(&path.display().to_string(), &e))?;
+    }
     if !args.merge.is_empty() {
         return merge(args);
     }
-    let mut suite = Suite::find(&args.suite).map_err(|e| format!("{}: {e}", args.suite))?;
+    let mut suite = Suite::find(&args.suite).map_err(|e| at(&args.suite, &e))?;
     if let Some(text) = &args.only {
         suite.cases.retain(|case| case.name.contains(text));
         if suite.cases.is_empty() {
             return Err(format!("no case's name holds `{text}`"));
         }
     }
-    let terminal = match &args.config {
-        None => Terminal::builtin().map_err(|e| e.to_string())?,
-        Some(path) => Terminal::load(path).map_err(|e| format!("{}: {e}", path.display()))?,
-    };
+    let terminal = terminal(args, &suite)?;
     let today = source::today(&terminal);
     let maker = Maker::new(authorities(args.authorities.as_deref(), today)?, today);
     let keys = maker.keys().map_err(|e| e.to_string())?;
@@ -123,7 +130,7 @@ pub(super) fn run(args: &CheckArgs) -> Result<bool, String> {
         };
         let report = match way {
             WayName::Process => bench::run(&suite, &maker, &mut Process(own()), &mut progress),
-            _ => on_pcscd(args, &suite, &maker, way, own(), &mut progress)?,
+            _ => on_pcscd(args, &suite, &maker, own(), &mut progress)?,
         };
         bar.finish_and_clear();
         if !args.json {
@@ -132,6 +139,27 @@ pub(super) fn run(args: &CheckArgs) -> Result<bool, String> {
         reports.push(report);
     }
     end(args, &reports)
+}
+
+/// The terminal. Where its file has other limits than the suite, it is said whose count.
+fn terminal(args: &CheckArgs, suite: &Suite) -> Result<Terminal, String> {
+    let Some(path) = &args.config else { return Terminal::builtin().map_err(|e| e.to_string()) };
+    let place = path.display().to_string();
+    let terminal = Terminal::load(path).map_err(|e| at(&place, &e))?;
+    let (limit_ms, suites_ms) = (terminal.config.tap_limit_us / 1000, suite.tap_limit_ms);
+    if limit_ms != u64::from(suites_ms) && args.command.is_none() {
+        anstream::eprintln!(
+            "{BOLD}note:{BOLD:#} the suite counts on taps of at most {suites_ms} ms, which is what is tried; {place} says \
+             {limit_ms} ms"
+        );
+    }
+    if terminal.config.relay.is_some() && args.command.is_none() {
+        anstream::eprintln!(
+            "{BOLD}note:{BOLD:#} cards are timed in cases with `terminal = \"timed\"` alone, with the rig's own limits; \
+             {place} has others"
+        );
+    }
+    Ok(terminal)
 }
 
 /// Writes what was asked for; true if everything passed.
@@ -147,7 +175,7 @@ fn end(args: &CheckArgs, reports: &[Report]) -> Result<bool, String> {
 fn merge(args: &CheckArgs) -> Result<bool, String> {
     let mut reports = Vec::new();
     for path in &args.merge {
-        let wrong = |e: &dyn std::fmt::Display| format!("{}: {e}", path.display());
+        let wrong = |e: &dyn std::fmt::Display| at(&path.display().to_string(), e);
         let text = std::fs::read_to_string(path).map_err(|e| wrong(&e))?;
         reports.extend(report::from_json(&text).map_err(|e| wrong(&e))?);
     }
@@ -161,10 +189,10 @@ fn merge(args: &CheckArgs) -> Result<bool, String> {
     end(args, &reports)
 }
 
-/// Authorities of a folder, or new ones that are forgotten.
+/// Authorities of a folder that has some, or new ones that are forgotten.
 pub(super) fn authorities(folder: Option<&std::path::Path>, today: Date) -> Result<Authorities, String> {
     match folder {
-        Some(folder) => Authorities::open(folder, today).map_err(|e| e.to_string()),
+        Some(folder) => Authorities::existing(folder, today).map_err(|e| e.to_string()),
         None => {
             let mut seed = [0; 32];
             getrandom::fill(&mut seed).map_err(|e| format!("the system gives no random numbers: {e}"))?;
@@ -212,21 +240,22 @@ fn on_pcscd(
     args: &CheckArgs,
     suite: &Suite,
     maker: &Maker,
-    way: WayName,
     own: Own,
     progress: &mut dyn FnMut(usize, &Case),
 ) -> Result<Report, String> {
+    use crate::foreign::Foreign;
     use crate::pcsc_way::Readers;
-    use crate::pcscd_bench::{Foreign, Pcscd};
+    use crate::pcscd_bench::{ForeignBench, Pcscd};
     let readers = Readers::open().map_err(|e| e.to_string())?;
-    let name = readers.find(Some(&args.reader)).map_err(|e| e.to_string())?;
-    Ok(match (&args.command, way) {
-        (Some(command), WayName::Command) => {
-            let mut bench = Foreign::new(&readers, name, &args.vpcd, command.clone());
-            bench::run(suite, maker, &mut bench, progress)
-        }
-        _ => bench::run(suite, maker, &mut Pcscd::new(own, &readers, name, &args.vpcd), progress),
-    })
+    let name = readers.find(&args.reader).map_err(|e| e.to_string())?;
+    let Some(command) = &args.command else {
+        return Ok(bench::run(suite, maker, &mut Pcscd::new(own, &readers, name, &args.vpcd), progress));
+    };
+    let keys = maker.publish().map_err(|e| e.to_string())?.ok_or("--command needs --authorities")?;
+    let keys = keys.canonicalize().map_err(|e| at(&keys.display().to_string(), &e))?;
+    let limit = std::time::Duration::from_secs(args.case_timeout);
+    let foreign = Foreign { command: command.clone(), reader: name, keys, limit };
+    Ok(bench::run(suite, maker, &mut ForeignBench::new(&readers, &args.vpcd, foreign), progress))
 }
 
 #[cfg(not(feature = "pcsc"))]
@@ -234,7 +263,6 @@ fn on_pcscd(
     _: &CheckArgs,
     _: &Suite,
     _: &Maker,
-    _: WayName,
     _: Own,
     _: &mut dyn FnMut(usize, &Case),
 ) -> Result<Report, String> {
@@ -253,7 +281,7 @@ fn timing(args: &CheckArgs, maker: &Maker, own: impl Fn() -> Own) -> Result<bool
     let mut phone = Phone::new(&file, Counters::memory(), [7; 32]).map_err(|e| e.to_string())?;
     let process = sample(&mut own(), &mut InProcess::new(&mut phone), TIMED_TAPS)?;
     let readers = Readers::open().map_err(|e| e.to_string())?;
-    let name = readers.find(Some(&args.reader)).map_err(|e| e.to_string())?;
+    let name = readers.find(&args.reader).map_err(|e| e.to_string())?;
     let mut bench = Pcscd::new(own(), &readers, name, &args.vpcd);
     let timing = Timing::of(&process, &sample(&mut own(), bench.way(&file)?, TIMED_TAPS)?);
     show_timing(args, &timing);
@@ -267,7 +295,7 @@ fn timing(_: &CheckArgs, _: &Maker, _: impl Fn() -> Own) -> Result<bool, String>
 
 #[cfg(feature = "pcsc")]
 fn show_timing(args: &CheckArgs, timing: &crate::timing::Timing) {
-    use crate::show::{BOLD, DIM};
+    use crate::show::DIM;
     if args.json {
         println!("{}", timing.to_json());
         return;

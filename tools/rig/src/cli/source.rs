@@ -1,6 +1,7 @@
 //! Where the card comes from, and which terminal it meets.
 
 use crate::bench::{known, trusted};
+use crate::files::at;
 use crate::terminal::Terminal;
 use clap::Args;
 use rand::SeedableRng;
@@ -15,35 +16,64 @@ use wavepass_hce::state::{Counters, Durability};
 use wavepass_kernel::TapInput;
 use wavepass_protocol::time::{Date, UnixMs};
 
-/// A reader or a phone, and the terminal in front of it.
+/// The readers, and the terminal in front of them.
 #[derive(Args, Clone)]
-pub(super) struct Source {
-    /// A text that the reader's name holds [default: the first with a card]
-    #[arg(long, value_name = "TEXT", conflicts_with = "phone")]
+pub(super) struct Front {
+    /// A text that the reader's name holds [default: any reader on which a card appears]
+    #[arg(long, value_name = "TEXT")]
     pub(super) reader: Option<String>,
-    /// A phone of the emulator in this process instead of a reader: a profile, or a phone's file
-    #[arg(long, value_name = "PROFILE|FILE")]
-    pub(super) phone: Option<String>,
-    /// What is wrong with the profile's phone, as `phone list --faults` has it; may be given several times
-    #[arg(long, value_name = "FAULT", requires = "phone")]
-    fault: Vec<AnyFault>,
-    /// Test authorities that the terminal trusts too, and that make a profile's phone
+    /// The folder of test authorities that `phone issue` made: the terminal trusts them too
     #[arg(long, value_name = "FOLDER")]
     authorities: Option<PathBuf>,
     /// The terminal's file [default: the one that comes with the rig]
     #[arg(long, value_name = "FILE")]
-    pub(super) config: Option<PathBuf>,
-    /// How long to wait for a card, in seconds
-    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
-    pub(super) wait: u64,
+    config: Option<PathBuf>,
     /// Show whole card numbers and every byte
     #[arg(long)]
     pub(super) show_numbers: bool,
     /// JSON, one line a tap
     #[arg(long)]
     pub(super) json: bool,
+}
+
+impl Front {
+    /// The terminal, without the test authorities.
+    fn terminal(&self) -> Result<Terminal, String> {
+        match &self.config {
+            None => Terminal::builtin().map_err(|e| e.to_string()),
+            Some(path) => Terminal::load(path).map_err(|e| at(&path.display().to_string(), &e)),
+        }
+    }
+
+    /// The terminal, which trusts the test authorities where their folder is given.
+    #[cfg(feature = "pcsc")]
+    pub(super) fn open(&self) -> Result<Terminal, String> {
+        let mut terminal = self.terminal()?;
+        if let Some(folder) = &self.authorities {
+            let authorities = super::check::authorities(Some(folder), today(&terminal))?;
+            terminal.keys.extend(trusted(&authorities).map_err(|e| e.to_string())?);
+        }
+        Ok(terminal)
+    }
+}
+
+/// One card: on a reader, or a phone of the emulator.
+#[derive(Args, Clone)]
+pub(super) struct Source {
+    #[command(flatten)]
+    pub(super) front: Front,
+    /// A phone of the emulator in this process instead of a reader: a profile, whose phone is made by --authorities or
+    /// by new ones, or a phone's file
+    #[arg(long, value_name = "PROFILE|FILE", conflicts_with = "reader")]
+    pub(super) phone: Option<String>,
+    /// What is wrong with the profile's phone, as `phone list --faults` has it; may be given several times
+    #[arg(long, value_name = "FAULT", requires = "phone")]
+    fault: Vec<AnyFault>,
+    /// How long to wait for a card, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    wait: u64,
     #[arg(skip)]
-    pub(super) no_limit: bool,
+    no_limit: bool,
 }
 
 impl Source {
@@ -60,23 +90,20 @@ impl Source {
     /// The terminal, and the phone in this process where one is asked for. They trust each other if the phone is of
     /// a profile.
     pub(super) fn open(&self) -> Result<(Terminal, Option<Phone>), String> {
-        let mut terminal = match &self.config {
-            None => Terminal::builtin().map_err(|e| e.to_string())?,
-            Some(path) => Terminal::load(path).map_err(|e| format!("{}: {e}", path.display()))?,
-        };
+        let mut terminal = self.front.terminal()?;
         if self.no_limit {
             terminal.config.tap_limit_us = u64::MAX;
         }
         let file = self.phone.as_deref().filter(|name| name.ends_with(".json"));
         let profile = self.phone.as_deref().filter(|_| file.is_none());
-        if profile.is_none() && self.authorities.is_none() {
+        if profile.is_none() && self.front.authorities.is_none() {
             return Ok((terminal, file.map(load).transpose()?));
         }
         if file.is_some() && !self.fault.is_empty() {
             return Err("faults are for a profile's phone; a phone's file has its own".to_owned());
         }
         let today = today(&terminal);
-        let authorities = super::check::authorities(self.authorities.as_deref(), today)?;
+        let authorities = super::check::authorities(self.front.authorities.as_deref(), today)?;
         let phone = match profile {
             Some(name) => Some(self.issue(name, &authorities, today)?),
             None => file.map(load).transpose()?,
@@ -91,7 +118,7 @@ impl Source {
     }
 
     fn issue(&self, name: &str, authorities: &Authorities, today: Date) -> Result<Phone, String> {
-        let wrong = |e: &dyn std::fmt::Display| format!("{name}: {e}");
+        let wrong = |e: &dyn std::fmt::Display| at(name, e);
         let profile = Profile::find(name).map_err(|e| wrong(&e))?;
         let mut seed = [0; 32];
         getrandom::fill(&mut seed).map_err(|e| format!("the system gives no random numbers: {e}"))?;
@@ -103,7 +130,7 @@ impl Source {
 }
 
 fn load(name: &str) -> Result<Phone, String> {
-    Phone::from_files(Path::new(name), Durability::Process).map_err(|e| format!("{name}: {e}"))
+    Phone::from_files(Path::new(name), Durability::Process).map_err(|e| at(name, &e))
 }
 
 /// This moment, for a tap.

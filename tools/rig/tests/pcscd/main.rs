@@ -7,13 +7,15 @@
 use rig::pcsc_way::Readers;
 use rig::pcscd_bench::VirtualReader;
 use serde_json::Value;
+use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tempfile::TempDir;
 use wavepass_hce::authorities::Authorities;
 use wavepass_hce::contactless::{Identity, Surface};
+use wavepass_hce::faults::Fault;
 use wavepass_hce::hex;
 use wavepass_hce::phone::{Phone, PhoneFile};
 use wavepass_hce::profile::{Order, Profile};
@@ -26,7 +28,12 @@ const READER: &str = "Virtual PCD 00 00";
 const PATIENCE: Duration = Duration::from_secs(20);
 
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-static FOLDER: LazyLock<TempDir> = LazyLock::new(|| tempfile::tempdir().unwrap());
+static FOLDER: LazyLock<TempDir> = LazyLock::new(|| {
+    let folder = tempfile::tempdir().unwrap();
+    let authorities = Authorities::open(&folder.path().join("authorities"), today()).unwrap();
+    rig::bench::trusted(&authorities).unwrap();
+    folder
+});
 
 fn alone() -> MutexGuard<'static, ()> {
     ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner)
@@ -108,6 +115,9 @@ fn a_card_on_the_reader_is_listed_tapped_and_recorded() {
     assert_eq!(there["atr"], hex::encode(&atr()));
     let tapped = rig(&["tap", "--reader", READER]);
     assert!(tapped.status.success(), "{}", text(&tapped));
+    assert!(text(&rig(&["tap"])).contains(READER), "the reader on which the card is is named");
+    let told: Value = serde_json::from_slice(&rig(&["tap", "--json"]).stdout).unwrap();
+    assert_eq!((&told["reader"], &told["decision"]), (&READER.into(), &"open".into()));
     assert!(text(&tapped).contains("OPEN  The card is genuine"), "{}", text(&tapped));
     let file = FOLDER.path().join("card.json");
     let file = file.to_str().unwrap();
@@ -133,12 +143,51 @@ fn a_reader_that_is_not_there_is_named() {
     assert!(text(&output).contains("no card on Virtual PCD 00 00"), "{}", text(&output));
 }
 
+/// The program until the test ends, however it ends.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_card_that_leaves_does_not_end_the_watch() {
+    let _alone = alone();
+    let bad = issue("house").with_fault(Fault::FieldLost { after: 2 });
+    let mut watch = Command::new(env!("CARGO_BIN_EXE_rig"));
+    watch.args(["watch", "--json", "--authorities"]).arg(authorities()).stdout(Stdio::piped());
+    let mut watch = Running(watch.spawn().unwrap());
+    let mut lines = BufReader::new(watch.0.stdout.take().unwrap()).lines();
+    for (file, reason) in [(bad, Value::from("card_removed")), (issue("house"), Value::Null)] {
+        let readers = Readers::open().unwrap();
+        readers.wait(READER, false, PATIENCE).unwrap();
+        let mut reader = VirtualReader::take(READER.to_owned(), wavepass_hce::vpcd::ADDRESS);
+        // The bad one may have left again before it is seen here, and come again.
+        let held = reader.hold(&readers, phone(&file));
+        assert!(held.is_ok() || reason != Value::Null, "{held:?}");
+        let mut told = lines.by_ref().map(|line| serde_json::from_str::<Value>(&line.unwrap()).unwrap());
+        let told = told.find(|told| told["reason"] == reason).unwrap();
+        assert_eq!(told["reader"], READER, "{told}");
+    }
+}
+
 #[test]
 fn somebody_else_s_kernel_is_judged_by_what_it_says() {
     let _alone = alone();
     let only = "expired: house";
     let check = |command: &str| rig(&["check", "kernel", "--only", only, "--command", command]);
-    assert!(check("echo \"a line before\"; echo refuse expired").status.success());
+    assert!(
+        check("echo \"a line before\"; test -s \"$RIG_CA_KEYS\" && echo refuse expired").status.success()
+    );
+    let failing = check("echo refuse expired; exit 3");
+    assert!(
+        text(&failing).contains("failed with exit status: 3 after `refuse expired` instead"),
+        "{}",
+        text(&failing)
+    );
     let lax = check("test \"$RIG_READER\" = 'Virtual PCD 00 00' && echo open");
     assert_eq!(lax.status.code(), Some(1));
     assert!(text(&lax).contains("open instead of expired"), "{}", text(&lax));

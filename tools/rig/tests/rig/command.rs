@@ -1,10 +1,12 @@
 //! The command line: exit statuses, output for machines, and suites.
 
-use crate::cast::{debit, house, terminal};
+use crate::cast::{TODAY, debit, house, terminal};
 use crate::replays::recorded;
+use rig::bench::trusted;
 use serde_json::Value;
 use std::path::Path;
 use std::process::{Command, Output};
+use wavepass_hce::authorities::Authorities;
 use wavepass_hce::faults::Fault;
 use wavepass_hce::hex;
 use wavepass_protocol::lists::Suite;
@@ -52,6 +54,13 @@ fn config(folder: &Path) -> String {
     file
 }
 
+/// A folder with test authorities of every suite.
+fn authorities(folder: &Path) -> String {
+    let made = path(folder, "authorities");
+    trusted(&Authorities::open(Path::new(&made), TODAY).unwrap()).unwrap();
+    made
+}
+
 #[test]
 fn a_phone_is_tapped_recorded_and_replayed() {
     let folder = tempfile::tempdir().unwrap();
@@ -78,6 +87,27 @@ fn a_phone_is_tapped_recorded_and_replayed() {
     assert_eq!(output.status.code(), Some(0));
     let verdict: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!((&verdict["oda"], &verdict["method"]), (&"passed".into(), &"ecc".into()));
+}
+
+#[test]
+fn where_a_recording_cannot_go_is_found_before_the_tap() {
+    let folder = tempfile::tempdir().unwrap();
+    let there = path(folder.path(), "there.json");
+    std::fs::write(&there, "before").unwrap();
+    let (missing, beside) = (path(folder.path(), "none/card.json"), path(folder.path(), "."));
+    for (arguments, why) in [
+        (&[there.as_str()][..], format!("{there}: a file is there already; --force replaces it")),
+        (&[&missing], format!("{missing}: No such file or directory (os error 2)")),
+        (&[&beside, "--force"], format!("{beside}: not a regular file; it stays")),
+    ] {
+        // There is no such phone: it is not even looked for.
+        let (status, text) = said(&rig(&[&["record", "--phone", "none.json"], arguments].concat()));
+        assert_eq!((status, text), (Some(2), format!("error: {why}\n")));
+    }
+    let (_, text) = said(&rig(&["record", "--phone", "none.json", "--force", &there]));
+    assert!(text.contains("error: none.json: "), "{text}");
+    assert_eq!(std::fs::read(&there).unwrap(), b"before");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
 }
 
 #[test]
@@ -109,10 +139,98 @@ fn a_profile_s_phone_is_tapped_without_a_file() {
 }
 
 #[test]
+fn a_phone_in_this_process_cannot_be_watched() {
+    for option in [&["--phone", "house"][..], &["--fault", "expired"], &["--wait", "1"]] {
+        let (status, text) = said(&rig(&[&["watch"], option].concat()));
+        assert_eq!(status, Some(2), "{text}");
+        assert!(text.contains(&format!("unexpected argument '{}'", option[0])), "{text}");
+    }
+}
+
+#[test]
+fn a_mistyped_folder_of_authorities_is_named_and_not_made() {
+    let folder = tempfile::tempdir().unwrap();
+    let (missing, empty) = (path(folder.path(), "authorites"), path(folder.path(), "empty"));
+    std::fs::create_dir(&empty).unwrap();
+    for wrong in [&missing, &empty] {
+        for command in [&["check", "kernel"][..], &["tap", "--phone", "house"]] {
+            let (status, text) = said(&rig(&[command, &["--authorities", wrong]].concat()));
+            assert_eq!(status, Some(2));
+            let wanted = format!(
+                "error: {wrong}: no test authorities are there; `phone issue --authorities {wrong}` makes"
+            );
+            assert!(text.starts_with(&wanted), "{text}");
+        }
+    }
+    assert!(!Path::new(&missing).exists());
+    assert_eq!(std::fs::read_dir(&empty).unwrap().count(), 0);
+}
+
+#[test]
+fn a_report_that_cannot_be_written_is_found_before_the_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let report = path(folder.path(), "none/report");
+    for option in ["--report", "--junit"] {
+        // Were the suite run first, it would be the one that is told of.
+        let (status, text) = said(&rig(&["check", "no-such-suite", option, &report]));
+        assert_eq!(status, Some(2));
+        assert_eq!(text, format!("error: {report}: No such file or directory (os error 2)\n"));
+    }
+}
+
+#[test]
+fn a_file_that_is_not_there_is_named_once() {
+    for command in [
+        &["check", "none.toml"][..],
+        &["check", "kernel", "--config", "none.toml"],
+        &["tap", "--phone", "house", "--config", "none.toml"],
+        &["replay", "none.toml"],
+    ] {
+        let (status, text) = said(&rig(command));
+        assert_eq!(
+            (status, text.as_str()),
+            (Some(2), "error: none.toml: No such file or directory (os error 2)\n")
+        );
+    }
+    let (_, text) = said(&rig(&["tap", "--phone", "none.json"]));
+    assert_eq!(text, "error: none.json: No such file or directory (os error 2)\n");
+    let (_, text) = said(&rig(&["tap", "--phone", "none"]));
+    assert!(text.starts_with("error: there is no profile `none`"), "{text}");
+}
+
+#[test]
+fn somebody_else_s_kernel_is_told_the_authorities_keys() {
+    let (status, text) = said(&rig(&["check", "kernel", "--command", "true"]));
+    assert_eq!(status, Some(2));
+    assert!(text.contains("--authorities <FOLDER>"), "{text}");
+}
+
+#[test]
+fn other_limits_than_the_suite_s_are_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = path(folder.path(), "terminal.toml");
+    let text = rig::terminal::BUILTIN.replacen("tap_limit_ms = 2000", "tap_limit_ms = 300", 1);
+    let relay = "relay = { overhead_us = 1, grace_us = 1, cap_us = 1 }\n\n[[application]]";
+    std::fs::write(&config, text.replacen("[[application]]", relay, 1)).unwrap();
+    // A phone that is timed elsewhere is not in a plain case.
+    let case = ["check", "kernel", "--only", "a phone of the house opens: house"];
+    let (status, text) = said(&rig(&[&case[..], &["--config", &config]].concat()));
+    assert_eq!(status, Some(0), "{text}");
+    assert!(
+        text.contains(&format!("at most 1000 ms, which is what is tried; {config} says 300 ms")),
+        "{text}"
+    );
+    assert!(text.contains("cards are timed in cases with `terminal = \"timed\"` alone"), "{text}");
+    let (status, text) = said(&rig(&case));
+    assert_eq!(status, Some(0), "{text}");
+    assert!(!text.contains("note:"), "{text}");
+}
+
+#[test]
 fn the_suite_that_comes_with_the_rig_passes_in_process_and_is_reported() {
     let folder = tempfile::tempdir().unwrap();
     let (table, xml) = (path(folder.path(), "report.md"), path(folder.path(), "report.xml"));
-    let authorities = path(folder.path(), "authorities");
+    let authorities = authorities(folder.path());
     let output = rig(&[
         "check",
         "kernel",

@@ -6,6 +6,7 @@ use rig::tap::{Tap, kernel, tap};
 use rig::transcript::{Exchange, Transcript};
 use rig::way::InProcess;
 use wavepass_hce::faults::{Broken, Fault};
+use wavepass_hce::hex;
 use wavepass_hce::phone::PhoneFile;
 use wavepass_protocol::tap::OdaMethod;
 use wavepass_protocol::time::Date;
@@ -134,6 +135,37 @@ fn a_wrong_length_that_was_recorded_replays() {
     assert_eq!(replay(&transcript).verdict, tap.verdict);
 }
 
+/// As a list of keys has them that gates are told of.
+#[test]
+fn a_key_s_check_value_is_looked_at_where_a_recording_states_it() {
+    let transcript = recorded(&house()).1;
+    let x = format!("\"x\": \"{}\"", hex::encode(&transcript.keys[0].key));
+    let stating = |value: &[u8]| {
+        let text = transcript.to_json();
+        assert!(text.contains(&x));
+        error(&text.replace(&x, &format!("{x}, \"check_value\": \"{}\"", hex::encode(value))))
+    };
+    assert_eq!(stating(&transcript.keys[0].check_value()), "");
+    let wrong = stating(&[0; 20]);
+    assert!(wrong.starts_with("ca_keys[0]: the check value is 0000"), "{wrong}");
+}
+
+/// What this kernel does not take of other schemes' cards is named.
+#[test]
+fn a_card_that_signs_by_fdda_version_00_is_refused_by_name() {
+    let (_, mut transcript) = recorded(&debit());
+    let version = [0x9F, 0x69];
+    let found = transcript.exchanges.iter_mut().find_map(|e| {
+        let at = e.answer.windows(2).position(|w| w == version)?;
+        Some(&mut e.answer[at + 3])
+    });
+    let version = found.unwrap();
+    assert_eq!(std::mem::replace(version, 0x00), 0x01);
+    let failure = replay(&transcript).verdict.failure.unwrap();
+    assert_eq!(failure.step, "dynamic_signature");
+    assert_eq!(failure.reason, "dynamic signature: fDDA version 00 is not accepted");
+}
+
 fn error(text: &str) -> String {
     Transcript::parse(text.as_bytes()).err().map(|e| e.to_string()).unwrap_or_default()
 }
@@ -166,6 +198,23 @@ fn an_unusable_file_is_named_with_its_place_and_never_quoted() {
             "ca_keys[0]: the exponent is neither 3 nor 65537",
         ),
         (key(r#","suite":"10","x":"00""#), "ca_keys[0]: a P-256 key has 32 bytes, not 1"),
+        (
+            exchange(r#"{"c":"00A40400","r":"9000"}"#).replace("\"date\"", "\"losst\":\"removed\",\"date\""),
+            "losst: no such key; there are ca_keys, date, exchange, lost",
+        ),
+        (exchange(r#"{"c":"00A40400","r":"9000","t":"5"}"#), "exchange[0].t: no such key; there are c, r"),
+        (
+            key(&format!(r#","modulus":"{modulus}","exponent":"03","expires":"2030-12-31""#)),
+            "ca_keys[0].expires: no such key; there are rid, index, suite, modulus, exponent, x, y, check_value",
+        ),
+        (
+            exchange(r#"{"c":"00A40400","r":"9000","6299000100000000001":""}"#),
+            "exchange[0].…: no such key; there are c, r",
+        ),
+        (
+            key(&format!(r#","modulus":"{modulus}","exponent":"03","check_value":"00""#)),
+            "ca_keys[0].check_value: 20 bytes",
+        ),
         (
             exchange(r#"{"c":"00A40400","r":"9000"}"#).replace("11-23", "13-23"),
             "date: a date YYYY-MM-DD of this century",

@@ -1,10 +1,13 @@
 //! What the rig shows of a tap.
 
-use crate::cast::{TODAY, debit, house, older, tapped, tapped_by, terminal};
+use crate::cast::{TODAY, debit, house, national, older, tapped, tapped_by, terminal};
 use rig::show::{self, Options};
 use rig::tap::{Tap, decision_word};
 use rig::terminal::Terminal;
 use wavepass_hce::faults::Fault;
+use wavepass_hce::phone::ApplicationFile;
+use wavepass_protocol::lists::{RelayLimits, Revocation, Suite};
+use wavepass_protocol::select::Aid;
 use wavepass_protocol::tap::OdaMethod;
 use wavepass_protocol::time::Date;
 
@@ -92,10 +95,63 @@ fn a_missing_authority_key_is_named_with_what_to_do() {
             "authority  A000000333 F1: not in this terminal",
             "failed     at ca_key",
             "REFUSED authentication_failed",
-            "rid = \"A000000333\"",
-            "index = \"F1\"",
+            "The terminal has no RSA key A000000333 F1",
+            "rid = \"A000000333\"\n    index = \"F1\"\n    modulus = \"…\"\n    exponent = \"03\"\n    check_value",
         ],
     );
+}
+
+#[test]
+fn what_to_add_for_a_missing_key_is_of_the_key_s_kind() {
+    let nobody = Terminal::builtin().unwrap();
+    let house = shown(&tapped_by(&house(), &nobody, TODAY), Options::default());
+    has(
+        &house,
+        &[
+            "no P-256 key F057415645 01",
+            "index = \"01\"\n    suite = \"p256\"\n    x = \"…\"\n    check_value",
+        ],
+    );
+    assert!(!house.contains("modulus"), "{house}");
+    let national = shown(&tapped_by(&national(), &nobody, TODAY), Options::default());
+    has(
+        &national,
+        &["no SM2 key A000000333 E1", "suite = \"sm2\"\n    x = \"…\"\n    y = \"…\"\n    check_value"],
+    );
+    assert!(!national.contains("modulus"), "{national}");
+
+    // A key of another kind under the same index is not the one that is asked for.
+    let mut other = terminal();
+    other.keys.retain(|key| key.suite == Suite::Sm2);
+    other.keys[0].index = 0xF1;
+    has(
+        &shown(&tapped_by(&debit(), &other, TODAY), Options::default()),
+        &["A000000333 F1: not in this terminal"],
+    );
+}
+
+#[test]
+fn a_revoked_issuer_is_told_with_where_that_comes_from() {
+    let mut terminal = terminal();
+    terminal.revoked = vec![Revocation { rid: [0xA0, 0, 0, 3, 0x33], index: 0xF1, serial: [0, 0, 9] }];
+    let text = shown(&tapped_by(&debit(), &terminal, TODAY), Options::default());
+    has(
+        &text,
+        &[
+            "failed     at issuer_certificate: the issuer certificate is revoked",
+            "The issuer's certificate 000009 under the authority's key A000000333 F1 is withdrawn",
+            "[[revoked]]",
+            "revocation remove --rid A000000333 --index F1 --serial 000009",
+        ],
+    );
+}
+
+#[test]
+fn an_authority_s_key_past_its_day_is_told_with_what_it_is() {
+    let mut terminal = terminal();
+    terminal.keys.iter_mut().for_each(|key| key.expiry = [0x20, 0x20, 0x01, 0x31]);
+    let text = shown(&tapped_by(&house(), &terminal, TODAY), Options::default());
+    has(&text, &["failed     at ca_key", "is past its last day (`expires` in the terminal's file)"]);
 }
 
 #[test]
@@ -108,7 +164,28 @@ fn a_card_that_is_accepted_nowhere_is_named() {
         .extend(Terminal::builtin().unwrap().config.applications.into_iter().filter(|a| a.partial));
     let tap = tapped_by(&house(), &terminal, TODAY);
     let text = shown(&tap, Options::default());
-    has(&text, &["this terminal does not accept it", "REFUSED no_application", "add it to a terminal file"]);
+    has(
+        &text,
+        &[
+            "this terminal does not accept it",
+            "REFUSED no_application",
+            "    F0574156455041535301  Wavepass\n",
+            "    [[application]]\n    aid = \"F0574156455041535301\"\n    suite = \"p256\"",
+        ],
+    );
+    assert!(!text.contains("CDA"), "{text}");
+
+    let mut foreign = debit();
+    let ApplicationFile::Rsa(application) = &mut foreign.applications[0] else { panic!("an RSA card") };
+    application.card.aid = Aid::new(&[0xA0, 0, 0, 0, 4, 0x10, 0x10]).unwrap();
+    has(
+        &shown(&tapped(&foreign), Options::default()),
+        &[
+            "    A0000000041010  Mastercard\n",
+            "aid = \"A0000000041010\"\n    suite = \"rsa\"\n    ttq = \"21800080\"\n    formats = [\"05\", \"95\"]",
+            "Cards of Mastercard sign in GENERATE AC (CDA), which this kernel does not verify",
+        ],
+    );
 }
 
 #[test]
@@ -129,4 +206,44 @@ fn a_genuine_card_that_may_not_ride_is_told_apart_from_a_forged_one() {
         &shown(&forged, Options::default()),
         &["REFUSED authentication_failed  The card is not proven genuine.", "did not sign this tap"],
     );
+}
+
+#[test]
+fn each_timed_exchange_is_shown_with_what_it_was_allowed_and_of_what_that_is_made_up() {
+    // The card claims 2,000 µs for its answer and 1,000 for sending it.
+    let limits = RelayLimits { overhead_us: 900_000, grace_us: 300, cap_us: 2_500 };
+    let mut timing = terminal();
+    timing.config.relay = Some(limits);
+    timing.config.tap_limit_us = u64::MAX;
+    let tap = tapped_by(&house(), &timing, TODAY);
+    let told = show::json(&tap, Options::default());
+    assert_eq!(told["relay"].as_array().map(Vec::len), Some(1), "{told}");
+    let one = &told["relay"][0];
+    for (key, value) in [
+        ("overhead_us", 900_000),
+        ("grace_us", 300),
+        ("cap_us", 2_500),
+        ("claimed_us", 3_000),
+        ("allowed_us", 902_800),
+    ] {
+        assert_eq!(one[key], value, "{key}");
+    }
+    assert_eq!(one["in_time"], true);
+    has(
+        &shown(&tap, Options::default()),
+        &[
+            "timed exchanges",
+            " µs, 902800 µs allowed: in time",
+            "900000 + grace_us 300 + 2500 of the 3000 µs that the card claims",
+        ],
+    );
+
+    let relayed = house().with_fault(Fault::Relay { delay_us: 1_000_000 });
+    let tap = tapped_by(&relayed, &timing, TODAY);
+    assert_eq!(decision_word(tap.decision), "relay_suspected");
+    let timed = rig::relay::timed(&tap);
+    assert_eq!(timed.len(), 3, "three tries, all late");
+    assert!(timed.iter().all(|one| !one.in_time() && one.rest_us() >= 997_500));
+    has(&shown(&tap, Options::default()), &["902800 µs allowed: late"]);
+    assert!(rig::relay::timed(&tapped(&house())).is_empty(), "without limits nothing is timed");
 }
