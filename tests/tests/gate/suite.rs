@@ -6,11 +6,12 @@ use rig::bench::{Bench, Maker, Said, run};
 use rig::keys::AuthorityKey;
 use rig::report;
 use rig::suite::{Case, KERNEL, Suite, Terminal, WayName};
-use sqlx::{Connection, SqliteConnection};
 use std::collections::BTreeMap;
 use std::path::Path;
 use wavepass_gateway::keys::OwnedCaKey;
 use wavepass_gateway::lists::{default_config, revoke_in, set_ca_keys_in, set_config_in};
+use wavepass_gateway::store::Store;
+use wavepass_gateway::store::db::query;
 use wavepass_hce::authorities::Authorities;
 use wavepass_hce::phone::{ApplicationFile, Phone, PhoneFile};
 use wavepass_hce::pn532::Switches;
@@ -197,16 +198,20 @@ fn publish(town: &Town, lists: &Lists) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let path = town.root().join("gateway.sqlite");
-        let mut db = SqliteConnection::connect(&format!("sqlite:{}", path.display())).await.unwrap();
+        // Behind the gateway's back: its lock is on its own folder.
+        let elsewhere = tempfile::tempdir().unwrap();
+        let store = Store::open(&format!("sqlite:{}", path.display()), elsewhere.path()).await.unwrap();
+        let mut tx = store.begin().await.unwrap();
         for table in ["DELETE FROM ca_keys", "DELETE FROM revocations"] {
-            sqlx::query(table).execute(&mut db).await.unwrap();
+            query(table).execute(&mut *tx).await.unwrap();
         }
-        set_ca_keys_in(&mut db, &keys).await.unwrap();
+        set_ca_keys_in(&mut tx, &keys).await.unwrap();
         for issuer in &revoked {
-            revoke_in(&mut db, issuer, "test", "", UnixMs(MORNING.0)).await.unwrap();
+            revoke_in(&mut tx, issuer, "test", "", UnixMs(MORNING.0)).await.unwrap();
         }
-        set_config_in(&mut db, &lists.config).await.unwrap();
-        db.close().await.unwrap();
+        set_config_in(&mut tx, &lists.config).await.unwrap();
+        tx.commit().await.unwrap();
+        store.close().await;
     });
     let at = town.gateway.addresses().http;
     town.admin.post(at, "/v1/lists/publish", &serde_json::json!({})).unwrap();
