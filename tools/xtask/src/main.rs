@@ -51,6 +51,9 @@ enum Bench {
         /// How many taps
         #[arg(long, default_value_t = 100_000)]
         taps: u32,
+        /// Only on this store: sqlite or postgres
+        #[arg(long, value_parser = ["sqlite", "postgres"])]
+        store: Option<String>,
     },
 }
 
@@ -59,9 +62,7 @@ fn main() -> ExitCode {
         Command::Test { long } => phases::test(long),
         Command::Firmware => setup::target().and_then(|()| phases::firmware()),
         Command::Bench { what: Bench::Gate { json } } => phases::bench_gate(json),
-        Command::Bench { what: Bench::Host { json, taps } } => {
-            phases::bench("bench-host", json, &["--taps".into(), taps.to_string()])
-        }
+        Command::Bench { what: Bench::Host { json, taps, store } } => phases::bench_host(json, taps, store),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -244,6 +244,16 @@ pub(crate) fn bench_gate(json: Option<PathBuf>) -> Result<(), Failure> {
     bench("bench-gate", json, &[])
 }
 
+/// `cargo x bench host`: on PostgreSQL it needs a server's programs.
+pub(crate) fn bench_host(json: Option<PathBuf>, taps: u32, store: Option<String>) -> Result<(), Failure> {
+    if store.as_deref() != Some("sqlite") {
+        setup::postgres()?;
+    }
+    let mut more = vec!["--taps".to_owned(), taps.to_string()];
+    more.extend(store.into_iter().flat_map(|store| ["--store".to_owned(), store]));
+    bench("bench-host", json, &more)
+}
+
 /// `cargo x bench …`: the measuring programs live with the tests that span crates.
 pub(crate) fn bench(binary: &str, json: Option<PathBuf>, more: &[String]) -> Result<(), Failure> {
     let mut command =

@@ -1,83 +1,30 @@
-//! `cargo x bench host`: the host's work, from sealed taps to a settled day, on a real SQLite file with
-//! `synchronous=FULL`.
-//!
-//! The taps are made beforehand by real phones (their cryptograms verify) and sealed by stand-ins of gates; then
-//! each stage is timed: intake (sealed tap to durable row), close (risk, pricing, charges, batch, deduction at
-//! the embedded bank), settlement. Rates are taps a second; `overall` is all stages together.
+//! What a run works on: tokens with e-accounts, gates, a tariff, and a day's taps of real phones, sealed. The same number of
+//! taps gives the same town.
 
-use clap::Parser;
-use rand::SeedableRng;
-use rand_chacha::ChaCha12Rng;
+use crate::{Failure, START, TAPS_EACH, TARIFF};
 use rayon::prelude::*;
-use serde_json::json;
-use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::Instant;
 use wavepass_fares::{Fen, Tariff};
 use wavepass_gateway::bank::embedded::{Class, Deposit, Limits, NewAccount, deposit_in, open_in};
-use wavepass_gateway::clearing::{app as clearing, tariffs};
-use wavepass_gateway::cli::App;
-use wavepass_gateway::clock::Driven;
-use wavepass_gateway::config::Config;
+use wavepass_gateway::clearing::tariffs;
 use wavepass_gateway::gates::{self, NewGate};
 use wavepass_gateway::intake::sealer::Sealer;
-use wavepass_gateway::intake::{IntakeError, Verdict};
-use wavepass_gateway::keys::{KeyOptions, KeySet};
+use wavepass_gateway::keys::KeySet;
 use wavepass_gateway::lists;
 use wavepass_gateway::store::Store;
 use wavepass_gateway::tokens::{self, IssueRequest};
 use wavepass_hce::phone::{Phone, PhoneFile};
 use wavepass_hce::reader::{Values, read};
 use wavepass_hce::state::Counters;
-use wavepass_protocol::seal::Sealed;
 use wavepass_protocol::tags;
 use wavepass_protocol::tap::{ClockQuality, Decision, Direction, Entry, OdaMethod, OdaResult, Tap, Timings};
 use wavepass_protocol::time::{Date, UnixMs};
 use wavepass_protocol::token::{Expiry, Token};
 
-const TARIFF: &str = include_str!("../../../host-gateway/tariffs/wavepass-city.toml");
-const START: UnixMs = UnixMs(1_795_377_600_000);
 const GATES: usize = 20;
-/// Taps of one token in the day.
-const TAPS_EACH: usize = 10;
-/// Concentrators that bring entries at once.
-const LANES: usize = 5;
-/// Entries handed in at once, as gates' sessions do together.
-const BATCH: usize = 4096;
 
-#[derive(Parser)]
-#[command(name = "cargo x bench host")]
-struct Arguments {
-    /// How many taps
-    #[arg(long, default_value_t = 100_000)]
-    taps: usize,
-    /// Also write the figures to this file
-    #[arg(long)]
-    json: Option<PathBuf>,
-}
-
-type Failure = Box<dyn std::error::Error + Send + Sync>;
-
-fn main() -> Result<(), Failure> {
-    let arguments = Arguments::parse();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let figures = runtime.block_on(run(arguments.taps))?;
-    let text = serde_json::to_string_pretty(&json!({ "sqlite": figures }))?;
-    println!("{text}");
-    if let Some(file) = arguments.json {
-        std::fs::write(file, text)?;
-    }
-    Ok(())
-}
-
-async fn run(taps: usize) -> Result<serde_json::Value, Failure> {
-    let folder = tempfile::tempdir()?;
-    let mut rng = ChaCha12Rng::seed_from_u64(7);
-    let keys = KeySet::generate(&mut rng, &KeyOptions::house(2040))?;
-    let url = format!("sqlite:{}", folder.path().join("bench.sqlite").display());
-    let store = Store::open(&url, folder.path()).await?;
+/// Fills an empty store; gives the taps in the order of time, as gates sealed them.
+pub(crate) async fn found(store: &Store, keys: &KeySet, taps: usize) -> Result<Vec<Vec<u8>>, Failure> {
     let riders = taps.div_ceil(TAPS_EACH);
-    eprintln!("making {riders} tokens and {taps} taps …");
     let account = |rider: usize| format!("E{rider:08}");
     let mut tx = store.begin().await?;
     lists::set_ca_keys_in(&mut tx, &keys.bank().ca_keys()).await?;
@@ -135,62 +82,7 @@ async fn run(taps: usize) -> Result<serde_json::Value, Failure> {
     }
     tx.commit().await?;
     let sealed = seal_all(&phones, taps, &mut sealers)?;
-
-    let clock = Arc::new(Driven::new(START));
-    let app = App::start(store.clone(), clearing_keys, bank_keys, Config::of(folder.path())?, clock.clone())
-        .await?;
-    clock.set(UnixMs(START.0 + 34 * 3_600_000))?;
-    let begin = Instant::now();
-    let mut waiting = tokio::task::JoinSet::new();
-    // As concentrators bring them: each gate's entries in order, several gates at once.
-    let mut lanes = vec![Vec::new(); LANES];
-    for entry in sealed {
-        let gate = Sealed::parse(&entry)?.header.ksn.key_id.0[7];
-        lanes[usize::from(gate) % LANES].push(entry);
-    }
-    for lane in lanes {
-        let intake = app.intake.clone();
-        waiting.spawn(async move {
-            let mut accepted = 0;
-            for part in lane.chunks(BATCH) {
-                let receipt = intake.ingest(part.to_vec()).await?;
-                accepted += receipt.verdicts.iter().filter(|v| matches!(v, Verdict::Accepted)).count();
-            }
-            Ok::<_, IntakeError>(accepted)
-        });
-    }
-    let mut accepted = 0;
-    while let Some(done) = waiting.join_next().await {
-        accepted += done??;
-    }
-    if accepted != taps {
-        return Err(format!("{accepted} of {taps} taps were accepted").into());
-    }
-    let intake_s = begin.elapsed().as_secs_f64();
-    let day = tariff.clock().day_of(START.0 as i64)?;
-    let begin = Instant::now();
-    clearing::close(&app, "bench", day, false, false).await?;
-    let close_s = begin.elapsed().as_secs_f64();
-    let begin = Instant::now();
-    clearing::settle(&app, "bench", day).await?;
-    let settle_s = begin.elapsed().as_secs_f64();
-    let report = wavepass_gateway::clearing::report(&store, Some(day)).await?;
-    if report.charged_fen.0 == 0 || report.ledger_sum_fen.0 != 0 {
-        return Err(format!("the day is not balanced: charged {:?}", report.charged_fen).into());
-    }
-    let rate = |seconds: f64| (taps as f64 / seconds).round();
-    Ok(json!({
-        "taps": taps,
-        "tokens": riders,
-        "charged_fen": report.charged_fen.0,
-        "deducted_fen": report.deducted_fen.0,
-        "taps_per_second": {
-            "intake": rate(intake_s),
-            "close_and_deduct": rate(close_s),
-            "settle": rate(settle_s),
-            "overall": rate(intake_s + close_s + settle_s),
-        },
-    }))
+    Ok(sealed)
 }
 
 /// What a gate keeps of one tap, owned.

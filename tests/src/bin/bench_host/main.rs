@@ -1,0 +1,173 @@
+//! `cargo x bench host`: the host's work, from sealed taps to a settled day, on a real SQLite file with
+//! `synchronous=FULL` and on a PostgreSQL server of its own with `fsync` on.
+//!
+//! The taps are made beforehand by real phones (their cryptograms verify) and sealed by stand-ins of gates; then
+//! each stage is timed: intake (sealed tap to durable row), close (risk, pricing, charges, batch, deduction at
+//! the embedded bank), settlement. Rates are taps a second; `overall` is all stages together. Beside it, in the same
+//! run: the same work row at a time, and `pgbench` on the same server.
+
+mod baseline;
+mod ours;
+mod town;
+
+use clap::{Parser, ValueEnum};
+use rand::SeedableRng;
+use rand_chacha::ChaCha12Rng;
+use serde_json::{Map, Value, json};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use wavepass_gateway::keys::{KeyOptions, KeySet};
+use wavepass_gateway::store::Store;
+use wavepass_protocol::time::UnixMs;
+use wavepass_test_postgres::{Options, Server};
+
+const TARIFF: &str = include_str!("../../../../host-gateway/tariffs/wavepass-city.toml");
+const START: UnixMs = UnixMs(1_795_377_600_000);
+/// Taps of one token in the day.
+const TAPS_EACH: usize = 10;
+/// Connections of the wider baseline.
+const WIDE: u32 = 8;
+
+#[derive(Parser)]
+#[command(name = "cargo x bench host")]
+struct Arguments {
+    /// How many taps
+    #[arg(long, default_value_t = 100_000)]
+    taps: usize,
+    /// Taps of the baselines, which are slow
+    #[arg(long, default_value_t = 2_000)]
+    baseline_taps: usize,
+    /// Only on this store
+    #[arg(long, value_enum)]
+    store: Option<StoreKind>,
+    /// Also write the figures to this file
+    #[arg(long)]
+    json: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum StoreKind {
+    Sqlite,
+    Postgres,
+}
+
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+fn main() -> Result<(), Failure> {
+    let arguments = Arguments::parse();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let mut figures = Map::new();
+    let wanted = |kind| arguments.store.is_none_or(|only| only == kind);
+    if wanted(StoreKind::Sqlite) {
+        figures.insert("sqlite".into(), runtime.block_on(on_sqlite(&arguments))?);
+    }
+    if wanted(StoreKind::Postgres) {
+        figures.insert("postgres".into(), runtime.block_on(on_postgres(&arguments))?);
+    }
+    let text = serde_json::to_string_pretty(&figures)?;
+    println!("{text}");
+    if let Some(file) = arguments.json {
+        std::fs::write(file, text)?;
+    }
+    Ok(())
+}
+
+fn keys() -> Result<KeySet, Failure> {
+    Ok(KeySet::generate(&mut ChaCha12Rng::seed_from_u64(7), &KeyOptions::house(2040))?)
+}
+
+/// One run of ours, on an empty database.
+async fn run(name: &str, url: &str, data: &Path, taps: usize) -> Result<ours::Figures, Failure> {
+    eprintln!("{name}: {taps} taps …");
+    let store = Store::open(url, data).await?;
+    let keys = keys()?;
+    let sealed = town::found(&store, &keys, taps).await?;
+    let figures = ours::run(&store, &keys, data, sealed).await?;
+    store.close().await;
+    Ok(figures)
+}
+
+/// One run row at a time, on an empty database.
+async fn run_baseline(
+    name: &str,
+    url: &str,
+    data: &Path,
+    taps: usize,
+    connections: u32,
+) -> Result<baseline::Figures, Failure> {
+    eprintln!("{name}: {taps} taps, row at a time over {connections} …");
+    let store = Store::open(url, data).await?;
+    let keys = keys()?;
+    let sealed = town::found(&store, &keys, taps).await?;
+    store.close().await;
+    drop(store);
+    baseline::run(url, &keys, sealed, connections).await
+}
+
+/// Refuses figures of work that was not the same.
+fn compare(ours: &ours::Figures, baseline: &baseline::Figures) -> Result<(), Failure> {
+    match ours.charged_fen == baseline.charged_fen {
+        true => Ok(()),
+        false => Err(format!(
+            "row at a time, riders are charged {} fen, ours charges {}",
+            baseline.charged_fen, ours.charged_fen
+        )
+        .into()),
+    }
+}
+
+async fn on_sqlite(arguments: &Arguments) -> Result<Value, Failure> {
+    let folder = || tempfile::tempdir();
+    let url = |folder: &tempfile::TempDir| format!("sqlite:{}", folder.path().join("bench.sqlite").display());
+    let (small, own, row) = (folder()?, folder()?, folder()?);
+    let same = run("SQLite", &url(&small), small.path(), arguments.baseline_taps).await?;
+    let figures = run("SQLite", &url(&own), own.path(), arguments.taps).await?;
+    let baseline = run_baseline("SQLite", &url(&row), row.path(), arguments.baseline_taps, 1).await?;
+    compare(&same, &baseline)?;
+    Ok(json!({
+        "ours": figures.json(),
+        "row_at_a_time": baseline.json(),
+        "times_the_baseline": figures.rate / baseline.rate,
+    }))
+}
+
+async fn on_postgres(arguments: &Arguments) -> Result<Value, Failure> {
+    let settings = ["shared_buffers=1GB", "max_wal_size=4GB", "checkpoint_timeout=15min"];
+    let settings = settings.map(str::to_owned).to_vec();
+    let server = Server::start(Options { durable: true, tcp: false, settings })?;
+    let folder = || tempfile::tempdir();
+    let (small, own, row, wide) = (folder()?, folder()?, folder()?, folder()?);
+    let database = || Ok::<_, Failure>(server.url(&server.new_database()?));
+    let name = "PostgreSQL";
+    let same = run(name, &database()?, small.path(), arguments.baseline_taps).await?;
+    let figures = run(name, &database()?, own.path(), arguments.taps).await?;
+    let baseline = run_baseline(name, &database()?, row.path(), arguments.baseline_taps, 1).await?;
+    compare(&same, &baseline)?;
+    let wider = run_baseline(name, &database()?, wide.path(), arguments.baseline_taps, WIDE).await?;
+    compare(&same, &wider)?;
+    let tpc_b = server.new_database()?;
+    pgbench(&server, &tpc_b, &["-i", "-q", "-s", "10"])?;
+    let tps = |clients: &str| pgbench(&server, &tpc_b, &["-c", clients, "-j", "2", "-T", "10"]);
+    Ok(json!({
+        "ours": figures.json(),
+        "row_at_a_time": baseline.json(),
+        "row_at_a_time_over_8": wider.json(),
+        "times_the_baseline": figures.rate / baseline.rate,
+        "times_the_baseline_over_8": figures.rate / wider.rate,
+        "pgbench_tpc_b_per_second": { "1": tps("1")?, "8": tps("8")? },
+    }))
+}
+
+/// Runs `pgbench`; gives its transactions a second where it prints them.
+fn pgbench(server: &Server, database: &str, arguments: &[&str]) -> Result<f64, Failure> {
+    eprintln!("pgbench {} …", arguments.join(" "));
+    let mut command = Command::new(server.program("pgbench"));
+    command.args(arguments).args(["-U", "postgres", "-p", &server.port().to_string(), "-h"]);
+    let output = command.arg(server.socket()).arg(database).output()?;
+    if !output.status.success() {
+        return Err(format!("pgbench: {}", String::from_utf8_lossy(&output.stderr)).into());
+    }
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let tps = text.lines().find_map(|line| line.strip_prefix("tps = ")?.split(' ').next()?.parse().ok());
+    Ok(tps.unwrap_or_default())
+}

@@ -1,0 +1,111 @@
+//! The gateway's own work on a day of taps.
+
+use crate::{Failure, START, TARIFF};
+use serde_json::{Value, json};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+use wavepass_fares::Tariff;
+use wavepass_gateway::clearing::{app as clearing, report};
+use wavepass_gateway::cli::App;
+use wavepass_gateway::clock::Driven;
+use wavepass_gateway::config::Config;
+use wavepass_gateway::intake::{IntakeError, Verdict};
+use wavepass_gateway::keys::KeySet;
+use wavepass_gateway::store::Store;
+use wavepass_protocol::seal::Sealed;
+use wavepass_protocol::time::UnixMs;
+
+/// Concentrators that bring entries at once.
+const LANES: usize = 5;
+/// Entries handed in at once, as gates' sessions do together.
+const BATCH: usize = 4096;
+
+/// What a run came to.
+pub(crate) struct Figures {
+    taps: usize,
+    intake_s: f64,
+    close_s: f64,
+    settle_s: f64,
+    /// Taps a second, all stages together.
+    pub(crate) rate: f64,
+    pub(crate) charged_fen: i64,
+    deducted_fen: i64,
+}
+
+impl Figures {
+    pub(crate) fn json(&self) -> Value {
+        let rate = |seconds: f64| (self.taps as f64 / seconds).round();
+        json!({
+            "taps": self.taps,
+            "charged_fen": self.charged_fen,
+            "deducted_fen": self.deducted_fen,
+            "taps_per_second": {
+                "intake": rate(self.intake_s),
+                "close_and_deduct": rate(self.close_s),
+                "settle": rate(self.settle_s),
+                "overall": self.rate.round(),
+            },
+        })
+    }
+}
+
+pub(crate) async fn run(
+    store: &Store,
+    keys: &KeySet,
+    data: &Path,
+    sealed: Vec<Vec<u8>>,
+) -> Result<Figures, Failure> {
+    let taps = sealed.len();
+    let clock = Arc::new(Driven::new(START));
+    let app =
+        App::start(store.clone(), keys.clearing(), keys.bank(), Config::of(data)?, clock.clone()).await?;
+    clock.set(UnixMs(START.0 + 34 * 3_600_000))?;
+    let begin = Instant::now();
+    let mut waiting = tokio::task::JoinSet::new();
+    // As concentrators bring them: each gate's entries in order, several gates at once.
+    let mut lanes = vec![Vec::new(); LANES];
+    for entry in sealed {
+        let gate = Sealed::parse(&entry)?.header.ksn.key_id.0[7];
+        lanes[usize::from(gate) % LANES].push(entry);
+    }
+    for lane in lanes {
+        let intake = app.intake.clone();
+        waiting.spawn(async move {
+            let mut accepted = 0;
+            for part in lane.chunks(BATCH) {
+                let receipt = intake.ingest(part.to_vec()).await?;
+                accepted += receipt.verdicts.iter().filter(|v| matches!(v, Verdict::Accepted)).count();
+            }
+            Ok::<_, IntakeError>(accepted)
+        });
+    }
+    let mut accepted = 0;
+    while let Some(done) = waiting.join_next().await {
+        accepted += done??;
+    }
+    if accepted != taps {
+        return Err(format!("{accepted} of {taps} taps were accepted").into());
+    }
+    let intake_s = begin.elapsed().as_secs_f64();
+    let day = Tariff::parse("wavepass-city.toml", TARIFF)?.clock.day_of(START.0 as i64)?;
+    let begin = Instant::now();
+    clearing::close(&app, "bench", day, false, false).await?;
+    let close_s = begin.elapsed().as_secs_f64();
+    let begin = Instant::now();
+    clearing::settle(&app, "bench", day).await?;
+    let settle_s = begin.elapsed().as_secs_f64();
+    let report = report(store, Some(day)).await?;
+    if report.charged_fen.0 == 0 || report.ledger_sum_fen.0 != 0 || !report.balances()? {
+        return Err(format!("the day is not balanced: charged {:?}", report.charged_fen).into());
+    }
+    Ok(Figures {
+        taps,
+        intake_s,
+        close_s,
+        settle_s,
+        rate: taps as f64 / (intake_s + close_s + settle_s),
+        charged_fen: report.charged_fen.0,
+        deducted_fen: report.deducted_fen.0,
+    })
+}
