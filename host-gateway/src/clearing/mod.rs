@@ -13,6 +13,7 @@ pub mod close;
 pub mod deduct;
 pub mod deny;
 mod emergencies;
+pub mod files;
 pub mod report;
 mod taps;
 pub mod tariff_cli;

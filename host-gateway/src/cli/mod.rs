@@ -161,6 +161,8 @@ pub(crate) enum StoreCommand {
     Reconcile(clearing::cli::ReconcileArgs),
     /// Report a service day.
     Report(clearing::cli::ReportArgs),
+    /// Write the files of a closed day: what the bank is asked for, charges, journeys, settlement.
+    File(clearing::files::FileArgs),
 }
 
 impl StoreCommand {
@@ -168,6 +170,7 @@ impl StoreCommand {
         match self {
             Self::Gate(args) => args.output(),
             Self::Token(args) => args.output(),
+            Self::File(args) => args.output(),
             _ => None,
         }
     }
@@ -331,6 +334,7 @@ pub(crate) async fn run_store_command(
         StoreCommand::Settle(args) => clearing::cli::settle(args, app, user).await?,
         StoreCommand::Reconcile(args) => clearing::cli::reconcile(args, app, user).await?,
         StoreCommand::Report(args) => clearing::cli::report(args, app, user).await?,
+        StoreCommand::File(args) => clearing::files::file(args, app, user).await?,
     };
     // A gate may have been added or retired.
     app.directory.refresh(&app.store).await?;

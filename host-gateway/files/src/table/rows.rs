@@ -27,6 +27,13 @@ pub enum ChargeState {
     Waived,
 }
 
+impl ChargeState {
+    /// Reads the word for a state, as the file and the store have it.
+    pub fn from_word(word: &str) -> Option<Self> {
+        STATES.iter().find(|(_, known)| *known == word).map(|(state, _)| *state)
+    }
+}
+
 /// States and the words for them, everywhere the same.
 const STATES: [(ChargeState, &str); 6] = [
     (ChargeState::Open, "open"),
@@ -182,9 +189,7 @@ impl Row for Charge {
             token_key: cells.take(bytes)?,
             part: cells.number()?,
             amount: cells.fen()?,
-            state: cells.take(|text| {
-                STATES.iter().find(|(_, word)| *word == text).map(|(state, _)| *state).ok_or(Fault::Code)
-            })?,
+            state: cells.take(|text| ChargeState::from_word(text).ok_or(Fault::Code))?,
             attempts: cells.number()?,
         })
     }
