@@ -14,7 +14,6 @@ use wavepass_kernel::{AidConfig, Config, Lost, Passback, TapInput};
 use wavepass_protocol::apdu::{Command, PPSE, Response, Status};
 use wavepass_protocol::lists::Suite;
 use wavepass_protocol::select::{Aid, Fci, parse_ppse};
-use wavepass_protocol::sm2::Convention;
 use wavepass_protocol::tags;
 use wavepass_protocol::time::UnixMs;
 use wavepass_protocol::tlv::{self, Tag};
@@ -74,7 +73,7 @@ fn terminal(transcript: &Transcript) -> Terminal {
         tap_limit_us: u64::MAX,
         // How long a recorded card took is not in the recording.
         relay: None,
-        sm2: Convention::DEFAULT,
+        sm2: transcript.sm2,
     };
     Terminal {
         config,

@@ -256,10 +256,8 @@ fn read(path: &Path) -> Result<String, TerminalError> {
 
 impl Sm2Entry {
     fn read(&self) -> Result<Convention, TerminalError> {
-        let usual = Convention::DEFAULT;
-        let user_id = self.user_id.as_deref().unwrap_or(usual.user_id());
-        let prefix = self.counter_prefix.as_ref().map_or(usual.counter_prefix(), |hex| &hex.0);
-        Convention::new(user_id, prefix).map_err(|e| field("sm2", e.to_string()))
+        let prefix = self.counter_prefix.as_ref().map(|hex| hex.0.as_slice());
+        text::convention(self.user_id.as_deref(), prefix).map_err(|e| field("sm2", e.to_string()))
     }
 }
 

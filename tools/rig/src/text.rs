@@ -3,6 +3,7 @@
 use serde::{Deserialize, Deserializer, de};
 use wavepass_hce::hex;
 use wavepass_protocol::lists::Suite;
+use wavepass_protocol::sm2::{Convention, Sm2Error};
 use wavepass_protocol::time::Date;
 
 /// Hexadecimal text.
@@ -57,6 +58,15 @@ pub(crate) const fn suite_word(suite: Suite) -> &'static str {
         Suite::P256 => "p256",
         Suite::Sm2 => "sm2",
     }
+}
+
+/// How SM2 cards sign, by who signs and what stands before the counter; what is left out is as usual.
+pub(crate) fn convention(
+    user_id: Option<&str>,
+    counter_prefix: Option<&[u8]>,
+) -> Result<Convention, Sm2Error> {
+    let usual = Convention::DEFAULT;
+    Convention::new(user_id.unwrap_or(usual.user_id()), counter_prefix.unwrap_or(usual.counter_prefix()))
 }
 
 #[cfg(test)]

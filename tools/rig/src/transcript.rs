@@ -15,6 +15,8 @@ use std::path::{Path, PathBuf};
 use wavepass_hce::hex;
 use wavepass_kernel::Lost;
 use wavepass_protocol::lists::Suite;
+use wavepass_protocol::sm2::Convention;
+use wavepass_protocol::tap::OdaMethod;
 use wavepass_protocol::time::Date;
 
 /// The longest file taken, bytes: a tap with the longest certificates has some 10 KB.
@@ -76,6 +78,8 @@ fn field(place: impl Into<String>, why: impl Into<String>) -> TranscriptError {
 #[derive(Serialize, Deserialize)]
 struct Wire {
     ca_keys: Vec<WireKey>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    sm2: Option<WireSm2>,
     date: String,
     exchange: Vec<WireExchange>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -102,6 +106,14 @@ struct WireKey {
     check_value: Option<String>,
 }
 
+/// How SM2 cards sign; what is left out is as usual.
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default)]
+struct WireSm2 {
+    user_id: Option<String>,
+    counter_prefix: Option<String>,
+}
+
 #[derive(Serialize, Deserialize)]
 struct WireExchange {
     c: String,
@@ -122,6 +134,8 @@ pub struct Exchange {
 pub struct Transcript {
     /// Whom the terminal trusted.
     pub keys: Vec<AuthorityKey>,
+    /// How SM2 cards sign, as the terminal had it; of other cards' taps as usual.
+    pub sm2: Convention,
     /// The day of the tap.
     pub date: Date,
     /// What was said, in order.
@@ -137,8 +151,10 @@ impl Transcript {
             Some(Exchange { command: e.command.clone(), answer: e.answer.clone()? })
         };
         let provider = tap.known.aid.get(..5);
+        let is_sm2 = tap.verdict.method == Some(OdaMethod::Sm2);
         Self {
             keys: terminal.keys.iter().filter(|key| provider == Some(&key.rid[..])).cloned().collect(),
+            sm2: if is_sm2 { terminal.config.sm2 } else { Convention::DEFAULT },
             date,
             exchanges: tap.exchanges.iter().filter_map(answered).collect(),
             lost: tap.lost,
@@ -176,6 +192,7 @@ impl Transcript {
     pub fn to_json(&self) -> String {
         let wire = Wire {
             ca_keys: self.keys.iter().map(WireKey::of).collect(),
+            sm2: (self.sm2 != Convention::DEFAULT).then(|| WireSm2::of(&self.sm2)),
             date: text::show_date(self.date),
             exchange: self
                 .exchanges
@@ -235,9 +252,10 @@ impl Transcript {
     }
 }
 
-/// The keys of a transcript, of one of its authority's keys, and of an exchange.
-const KEYS: [&str; 4] = ["ca_keys", "date", "exchange", "lost"];
+/// The keys of a transcript, of one of its authority's keys, of how SM2 cards sign, and of an exchange.
+const KEYS: [&str; 5] = ["ca_keys", "sm2", "date", "exchange", "lost"];
 const CA_KEYS: [&str; 8] = ["rid", "index", "suite", "modulus", "exponent", "x", "y", "check_value"];
+const SM2: [&str; 2] = ["user_id", "counter_prefix"];
 const EXCHANGE: [&str; 2] = ["c", "r"];
 
 /// Refuses a key that a transcript does not have: what was meant by it would be passed over in silence.
@@ -245,6 +263,7 @@ fn check_keys(text: &[u8]) -> Result<(), TranscriptError> {
     // It has been read as a transcript, so that nothing of it is malformed.
     let whole: Value = serde_json::from_slice(text).unwrap_or_default();
     only(&whole, "", &KEYS)?;
+    only(&whole["sm2"], "sm2.", &SM2)?;
     for (list, known) in [("ca_keys", &CA_KEYS[..]), ("exchange", &EXCHANGE)] {
         for (i, one) in whole[list].as_array().into_iter().flatten().enumerate() {
             only(one, &format!("{list}[{i}]."), known)?;
@@ -302,6 +321,7 @@ impl Wire {
             return too_many("ca_keys", MAX_KEYS);
         }
         let keys = self.ca_keys.iter().enumerate().map(|(i, key)| key.read(i)).collect::<Result<_, _>>()?;
+        let sm2 = self.sm2.unwrap_or_default().read()?;
         let date =
             text::date(&self.date).ok_or_else(|| field("date", "a date YYYY-MM-DD of this century"))?;
         let apdu = |i: usize, name: &str, text: &str| {
@@ -327,7 +347,22 @@ impl Wire {
                 Some(known.ok_or_else(|| field("lost", "removed, several_cards, protocol or timeout"))?.0)
             }
         };
-        Ok(Transcript { keys, date, exchanges, lost })
+        Ok(Transcript { keys, sm2, date, exchanges, lost })
+    }
+}
+
+impl WireSm2 {
+    fn of(convention: &Convention) -> Self {
+        Self {
+            user_id: Some(convention.user_id().to_owned()),
+            counter_prefix: Some(hex::encode(convention.counter_prefix())),
+        }
+    }
+
+    fn read(&self) -> Result<Convention, TranscriptError> {
+        let prefix = self.counter_prefix.as_deref().map(hex::decode).transpose();
+        let prefix = prefix.map_err(|e| field("sm2.counter_prefix", e.to_string()))?;
+        text::convention(self.user_id.as_deref(), prefix.as_deref()).map_err(|e| field("sm2", e.to_string()))
     }
 }
 

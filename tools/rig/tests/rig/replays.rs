@@ -1,13 +1,19 @@
 //! Transcripts, and what the kernel says of them again.
 
 use crate::cast::{TODAY, at, debit, house, national, older, phone, tapped, tapped_by, terminal, visa};
+use rand::SeedableRng;
+use rand_chacha::ChaCha20Rng;
+use rig::bench::known;
 use rig::replay::replay;
 use rig::tap::{Tap, kernel, tap};
 use rig::transcript::{Exchange, Transcript};
 use rig::way::InProcess;
+use wavepass_hce::authorities::Authorities;
 use wavepass_hce::faults::{Broken, Fault};
 use wavepass_hce::hex;
 use wavepass_hce::phone::PhoneFile;
+use wavepass_hce::profile::{Order, Profile};
+use wavepass_protocol::sm2::Convention;
 use wavepass_protocol::tap::OdaMethod;
 use wavepass_protocol::time::Date;
 
@@ -72,6 +78,66 @@ fn the_verdict_is_the_json_that_scripts_read() {
     let failed = verdict(&house().with_fault(Fault::ForgedSignature));
     assert!(failed.contains(r#""method":"ecc","oda":"failed","reason":"dynamic signature: "#), "{failed}");
     assert!(failed.ends_with(r#""signed_format":null,"step":"dynamic_signature"}"#), "{failed}");
+}
+
+/// The tap of a phone whose profile is a copy of the national card's with a line more, in front of a terminal that is
+/// told the same.
+fn tapped_by_convention(line: &str, convention: Convention) -> (Tap, Transcript) {
+    let profile = Profile::parse(&format!("{}{line}\n", Profile::text("sm2").unwrap())).unwrap();
+    let authorities = Authorities::generate([6; 32], TODAY);
+    let file = profile.issue(&authorities, &Order::new(TODAY), &mut ChaCha20Rng::from_seed([7; 32])).unwrap();
+    let mut told = terminal();
+    told.config.sm2 = convention;
+    told.keys = known(&authorities).unwrap();
+    let tap = tapped_by(&file, &told, TODAY);
+    let transcript = Transcript::of(&tap, &told, TODAY);
+    (tap, transcript)
+}
+
+#[test]
+fn an_sm2_card_that_signs_by_another_convention_is_replayed_by_it() {
+    let usual = Convention::DEFAULT;
+    for (line, convention, recorded, wrong) in [
+        (
+            "user_id = \"ALICE123@YAHOO.COM\"",
+            Convention::new("ALICE123@YAHOO.COM", usual.counter_prefix()).unwrap(),
+            "\"user_id\": \"ALICE123@YAHOO.COM\"",
+            "\"user_id\": \"ALICE123@YAHOO.COMM\"",
+        ),
+        (
+            "counter_prefix = \"000102\"",
+            Convention::new(usual.user_id(), &[0, 1, 2]).unwrap(),
+            "\"counter_prefix\": \"000102\"",
+            "\"counter_prefix\": \"000103\"",
+        ),
+    ] {
+        let (tap, transcript) = tapped_by_convention(line, convention);
+        assert!(tap.verdict.passed(), "{line}: {:?}", tap.verdict.failure);
+        let text = transcript.to_json();
+        assert!(text.contains(recorded), "{text}");
+        let read = |text: &str| Transcript::parse(text.as_bytes()).ok().unwrap();
+        assert_eq!(read(&text).sm2, convention, "{line}");
+        assert_eq!(replay(&read(&text)).verdict, tap.verdict, "{line}");
+        let replayed = replay(&read(&text.replace(recorded, wrong)));
+        assert!(!replayed.verdict.passed(), "{line}");
+        // What it leaves out is as usual.
+        let (from, to) = (text.find("  \"sm2\"").unwrap(), text.find("  \"date\"").unwrap());
+        let stated = |sm2: &str| [&text[..from], sm2, &text[to..]].concat();
+        assert_eq!(replay(&read(&stated(&format!("\"sm2\": {{{recorded}}},")))).verdict, tap.verdict);
+        assert!(!replay(&read(&stated(""))).verdict.passed());
+    }
+}
+
+#[test]
+fn how_sm2_cards_sign_is_recorded_of_a_card_that_signs_otherwise_alone() {
+    let mut other = terminal();
+    for file in [national(), house(), debit()] {
+        let (_, transcript) = recorded(&file);
+        assert!(!transcript.to_json().contains("\"sm2\": {"), "{file:?}");
+        other.config.sm2 = Convention::new("ALICE", &[]).unwrap();
+        let transcript = Transcript::of(&tapped_by(&file, &other, TODAY), &other, TODAY);
+        assert_eq!(transcript.sm2 != Convention::DEFAULT, file.token() == national().token(), "{file:?}");
+    }
 }
 
 #[test]
@@ -200,7 +266,22 @@ fn an_unusable_file_is_named_with_its_place_and_never_quoted() {
         (key(r#","suite":"10","x":"00""#), "ca_keys[0]: a P-256 key has 32 bytes, not 1"),
         (
             exchange(r#"{"c":"00A40400","r":"9000"}"#).replace("\"date\"", "\"losst\":\"removed\",\"date\""),
-            "losst: no such key; there are ca_keys, date, exchange, lost",
+            "losst: no such key; there are ca_keys, sm2, date, exchange, lost",
+        ),
+        (
+            exchange(r#"{"c":"00A40400","r":"9000"}"#)
+                .replace("\"date\"", "\"sm2\":{\"prefix\":\"\"},\"date\""),
+            "sm2.prefix: no such key; there are user_id, counter_prefix",
+        ),
+        (
+            exchange(r#"{"c":"00A40400","r":"9000"}"#)
+                .replace("\"date\"", "\"sm2\":{\"counter_prefix\":\"2\"},\"date\""),
+            "sm2.counter_prefix: hexadecimal text has an even number of digits, not 1",
+        ),
+        (
+            exchange(r#"{"c":"00A40400","r":"9000"}"#)
+                .replace("\"date\"", "\"sm2\":{\"counter_prefix\":\"000102030405060708\"},\"date\""),
+            "sm2: at most 8 bytes stand before the counter, not 9",
         ),
         (exchange(r#"{"c":"00A40400","r":"9000","t":"5"}"#), "exchange[0].t: no such key; there are c, r"),
         (
