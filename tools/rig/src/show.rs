@@ -100,6 +100,8 @@ fn directory(out: &mut impl Write, seen: &Seen, tap: &Tap) -> fmt::Result {
     if seen.directory.is_empty() {
         return Ok(());
     }
+    // A tap that ended before the choice says nothing of what the terminal accepts.
+    let chose = !tap.choices.is_empty() || tap.decision == Decision::Refuse(Reason::NoApplication);
     writeln!(out, "\n{BOLD}applications of the card{BOLD:#}")?;
     for (entry, label) in &seen.directory {
         let choice = tap.choices.iter().find(|(aid, _)| *aid == entry.aid);
@@ -107,14 +109,16 @@ fn directory(out: &mut impl Write, seen: &Seen, tap: &Tap) -> fmt::Result {
             Some(Fate::Taken) => "chosen",
             Some(Fate::PassedOver) => "tried; the card refused it",
             Some(Fate::NotTried) => "accepted, but another comes first",
-            None => "this terminal does not accept it",
+            None if chose => "this terminal does not accept it",
+            None => "",
         };
         let label = label.as_deref().unwrap_or("");
         let priority = match entry.priority {
             0 => "no priority".to_owned(),
             n => format!("priority {n}"),
         };
-        writeln!(out, "  {:<32} {label:<16} {priority:<12} {what}", entry.aid.to_string())?;
+        let line = format!("  {:<32} {label:<16} {priority:<12} {what}", entry.aid.to_string());
+        writeln!(out, "{}", line.trim_end())?;
     }
     Ok(())
 }

@@ -5,7 +5,7 @@ use rig::show::{self, Options};
 use rig::tap::{Tap, decision_word};
 use rig::terminal::Terminal;
 use wavepass_hce::faults::Fault;
-use wavepass_hce::phone::ApplicationFile;
+use wavepass_hce::phone::{ApplicationFile, PhoneFile};
 use wavepass_protocol::lists::{RelayLimits, Revocation, Suite};
 use wavepass_protocol::select::Aid;
 use wavepass_protocol::tap::OdaMethod;
@@ -186,6 +186,19 @@ fn a_card_that_is_accepted_nowhere_is_named() {
             "Cards of Mastercard sign in GENERATE AC (CDA), which this kernel does not verify",
         ],
     );
+}
+
+#[test]
+fn a_tap_that_ends_before_the_choice_says_nothing_of_acceptance() {
+    let mut hasty = terminal();
+    hasty.config.tap_limit_us = 1_000_000;
+    let slow = Fault::Slow { delay_us: 2_000_000 };
+    let wallet = PhoneFile { applications: [debit(), house()].map(|f| f.applications).concat(), ..house() };
+    for file in [house(), wallet] {
+        let text = shown(&tapped_by(&file.with_fault(slow.clone()), &hasty, TODAY), Options::default());
+        has(&text, &["REFUSED too_slow", "Wavepass         priority 1\n"]);
+        assert!(!text.contains("accept"), "{text}");
+    }
 }
 
 #[test]
