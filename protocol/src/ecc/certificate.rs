@@ -105,6 +105,11 @@ pub struct IssuerCertificate<'a> {
 }
 
 impl<'a> IssuerCertificate<'a> {
+    /// True if the value of tag 90 is such a certificate by its length and format; an RSA one is longer.
+    pub const fn is_one(value: &[u8]) -> bool {
+        value.len() == ISSUER_CERTIFICATE_LEN && value[0] == ISSUER_FORMAT
+    }
+
     /// Reads the value of tag 90.
     pub fn parse(value: &'a [u8]) -> Result<Self, CertError> {
         let raw: &[u8; ISSUER_CERTIFICATE_LEN] =

@@ -385,6 +385,7 @@ fn lengths_and_dates_that_no_certificate_has_are_named() {
     let chain = chain(CARD);
     assert_eq!(IssuerCertificate::parse(&chain.issuer[1..]), Err(CertError::Length(116)));
     assert_eq!(CardCertificate::parse(&chain.issuer), Err(CertError::Length(117)));
+    assert_eq!([&chain.issuer[..], &chain.card, &[]].map(IssuerCertificate::is_one), [true, false, false]);
     let with = |at: usize, byte: u8| {
         let mut card = chain.card;
         card[at] = byte;

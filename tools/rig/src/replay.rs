@@ -2,7 +2,7 @@
 //!
 //! The recording answers the kernel's commands. Where the recording's terminal sent values of its own, the kernel is
 //! told of them, for the card signed those. What is accepted follows from the recording itself: its application, and
-//! the kind of its authority's key.
+//! the form of its issuer's certificate.
 
 use crate::keys::UNIONPAY_RID;
 use crate::tap::{self, Tap};
@@ -10,8 +10,10 @@ use crate::terminal::Terminal;
 use crate::transcript::{Exchange, Transcript};
 use crate::way::Way;
 use heapless::Vec as Bounded;
+use wavepass_hce::authorities::HOUSE_RID;
 use wavepass_kernel::{AidConfig, Config, Lost, Passback, TapInput};
 use wavepass_protocol::apdu::{Command, PPSE, Response, Status};
+use wavepass_protocol::ecc::IssuerCertificate;
 use wavepass_protocol::lists::Suite;
 use wavepass_protocol::select::{Aid, Fci, parse_ppse};
 use wavepass_protocol::tags;
@@ -113,24 +115,48 @@ fn select_name(command: &[u8]) -> Option<&[u8]> {
     ((command.cla, command.ins, command.p1) == (0x00, 0xA4, 0x04)).then_some(command.data)
 }
 
-/// P-256 or else RSA (and SM2): by the key that the card's certificates name, where the transcript has that key; else
-/// by the provider's first.
+/// P-256 or else RSA (and SM2), by the form of the issuer's certificate. Where the card gave none of P-256: by the key
+/// that it named, else by the provider's first, else by who the provider is.
 fn suite(transcript: &Transcript, aid: &Aid) -> Suite {
+    let answers = answers(with(&transcript.exchanges, aid));
+    let given = |tag| answers.iter().find_map(|data| content(data, tag));
+    if given(tags::ISSUER_CERTIFICATE).is_some_and(IssuerCertificate::is_one) {
+        return Suite::P256;
+    }
     let rid = aid.rid();
     let keys = || transcript.keys.iter().filter(|key| key.rid == rid);
-    let index = transcript.exchanges.iter().find_map(|e| ca_index(&e.answer));
-    let named = keys().find(|key| Some(key.index) == index);
+    let index = given(tags::CA_INDEX).and_then(|index| index.first());
+    let named = keys().find(|key| Some(&key.index) == index);
     let key = named.or_else(|| keys().next());
-    if key.is_some_and(|key| key.suite == Suite::P256) { Suite::P256 } else { Suite::Rsa }
+    let is_p256 = key.map_or(rid == HOUSE_RID, |key| key.suite == Suite::P256);
+    if is_p256 { Suite::P256 } else { Suite::Rsa }
 }
 
-fn ca_index(answer: &[u8]) -> Option<u8> {
-    content(answer, tags::CA_INDEX)?.first().copied()
+/// The exchanges with an application: from its selection to another's.
+fn with<'t>(exchanges: &'t [Exchange], aid: &Aid) -> impl Iterator<Item = &'t Exchange> {
+    let selects = |e: &Exchange| select_name(&e.command).map(|name| name == aid.as_slice());
+    exchanges
+        .iter()
+        .skip_while(move |e| selects(e) != Some(true))
+        .take_while(move |e| selects(e) != Some(false))
 }
 
-/// An object in an answer's template 70 or 77.
-fn content(answer: &[u8], tag: Tag) -> Option<&[u8]> {
-    let data = Response::parse(answer).ok()?.data;
+/// The data of answers; where one came in several parts, they are joined.
+fn answers<'t>(exchanges: impl IntoIterator<Item = &'t Exchange>) -> Vec<Vec<u8>> {
+    let mut answers = Vec::new();
+    let mut joined = Vec::new();
+    for exchange in exchanges {
+        let Ok(Response { data, status }) = Response::parse(&exchange.answer) else { continue };
+        joined.extend_from_slice(data);
+        if !matches!(status, Status::MoreData(_)) {
+            answers.push(std::mem::take(&mut joined));
+        }
+    }
+    answers
+}
+
+/// An object in template 70 or 77 of an answer's data.
+fn content(data: &[u8], tag: Tag) -> Option<&[u8]> {
     let template =
         tlv::iter(data).next()?.ok().filter(|t| matches!(t.tag, tags::RECORD | tags::RESPONSE_2))?;
     tlv::find(template.value, tag).ok()?
@@ -153,7 +179,7 @@ impl<'t> Recording<'t> {
         let exchanges = &transcript.exchanges[..];
         let aids = selected(transcript);
         let authenticates = exchanges.iter().any(|e| e.command.starts_with(&[0x00, 0x88]));
-        let signs = exchanges.iter().any(|e| content(&e.answer, tags::SDAD).is_some());
+        let signs = answers(exchanges).iter().any(|data| content(data, tags::SDAD).is_some());
         Self {
             exchanges,
             lost: transcript.lost.unwrap_or(Lost::Removed),

@@ -13,6 +13,7 @@ use wavepass_hce::faults::{Broken, Fault};
 use wavepass_hce::hex;
 use wavepass_hce::phone::PhoneFile;
 use wavepass_hce::profile::{Order, Profile};
+use wavepass_protocol::lists::Suite;
 use wavepass_protocol::sm2::Convention;
 use wavepass_protocol::tap::OdaMethod;
 use wavepass_protocol::time::Date;
@@ -138,6 +139,30 @@ fn how_sm2_cards_sign_is_recorded_of_a_card_that_signs_otherwise_alone() {
         let transcript = Transcript::of(&tapped_by(&file, &other, TODAY), &other, TODAY);
         assert_eq!(transcript.sm2 != Convention::DEFAULT, file.token() == national().token(), "{file:?}");
     }
+}
+
+/// Neither which key is missing nor how the card signs depends on the keys that are there.
+#[test]
+fn a_recording_without_keys_is_of_the_card_s_own_method() {
+    let mut nobody = terminal();
+    nobody.keys.clear();
+    for file in [house(), debit(), visa(), older(), national()] {
+        let chained = file.clone().with_fault(Fault::Chained { bytes: 50 });
+        let lost = file.clone().with_fault(Fault::FieldLost { after: 3 });
+        for file in [file, chained, lost] {
+            let tap = tapped_by(&file, &nobody, TODAY);
+            let transcript = Transcript::of(&tap, &nobody, TODAY);
+            assert!(transcript.keys.is_empty());
+            assert_eq!(replay(&transcript).verdict, tap.verdict, "{file:?}");
+        }
+    }
+    // Another provider's card tells it by its certificate.
+    let (_, transcript) = recorded(&house());
+    let other = Transcript { keys: Vec::new(), ..transcript }.to_json().replace("F057415645", "F011223344");
+    let verdict = replay(&Transcript::parse(other.as_bytes()).ok().unwrap()).verdict;
+    let authority = verdict.chain.authority.unwrap();
+    assert_eq!((verdict.method, authority.suite), (Some(OdaMethod::Ecc), Suite::P256));
+    assert_eq!((authority.rid, authority.index), ([0xF0, 0x11, 0x22, 0x33, 0x44], 1));
 }
 
 #[test]
