@@ -6,7 +6,7 @@
 
 use crate::keys::UNIONPAY_RID;
 use crate::tap::{self, Tap};
-use crate::terminal::Terminal;
+use crate::terminal::{FORMATS, Terminal};
 use crate::transcript::{Exchange, Transcript};
 use crate::way::Way;
 use heapless::Vec as Bounded;
@@ -91,7 +91,7 @@ fn terminal(transcript: &Transcript) -> Terminal {
 /// The formats of signed dynamic data that a scheme's cards use: 95 beside 05 where a card answers with an ARQC.
 const fn formats(rid: [u8; 5]) -> &'static [u8] {
     match rid {
-        VISA_RID | UNIONPAY_RID => &[0x05, 0x95],
+        VISA_RID | UNIONPAY_RID => &FORMATS,
         _ => &[0x05],
     }
 }

@@ -15,6 +15,8 @@ use wavepass_protocol::token::{Expiry, Token};
 
 /// The terminal that is used where no file is given.
 pub const BUILTIN: &str = include_str!("../terminal.toml");
+/// The formats of signed dynamic data that there are; each application says which of them it accepts.
+pub(crate) const FORMATS: [u8; 2] = [0x05, 0x95];
 /// The longest file taken, bytes: hundreds of keys.
 const MAX_FILE: u64 = 1 << 20;
 
@@ -289,7 +291,11 @@ impl RelayEntry {
 impl ApplicationEntry {
     fn read(&self, place: &str) -> Result<Application, TerminalError> {
         let formats = self.formats.iter().map(|f| match f.0[..] {
-            [format] => Ok(format),
+            [format] if FORMATS.contains(&format) => Ok(format),
+            [format] => {
+                let why = format!("{format:02X} is no format of signed data; there are 05 and 95");
+                Err(field(format!("{place}: formats"), why))
+            }
             _ => Err(field(format!("{place}: formats"), "one byte each, as \"05\"")),
         });
         let formats = formats.collect::<Result<Vec<_>, _>>()?;
@@ -452,6 +458,11 @@ mod tests {
         let first = BUILTIN.replacen("suite = \"rsa\"\nttq = \"2180", "suite = \"rsa\"\nttq = \"2100", 1);
         let first = first.replacen("21000080", "21800000", 1);
         assert_eq!(error(&first), "application 2: the TTQ do not announce fDDA version 01");
+        let format = BUILTIN.replacen("formats = [\"05\", \"95\"]", "formats = [\"05\", \"07\"]", 1);
+        assert_eq!(
+            error(&format),
+            "application 2: formats: 07 is no format of signed data; there are 05 and 95"
+        );
         let key = "\n[[ca_key]]\nrid = \"A000000333\"\nindex = \"08\"\nexponent = \"03\"\n";
         assert_eq!(error(&format!("{BUILTIN}{key}")), "ca_key 1: `modulus` is missing");
         let modulus = format!("modulus = \"{}\"\n", "FF".repeat(144));
