@@ -123,11 +123,12 @@ fn directory(out: &mut impl Write, seen: &Seen, tap: &Tap) -> fmt::Result {
     Ok(())
 }
 
-pub(crate) fn certificates(out: &mut impl Write, tap: &Tap) -> fmt::Result {
+/// The certificates; `place` is where the authorities' keys are from: the terminal, or a transcript.
+pub(crate) fn certificates(out: &mut impl Write, tap: &Tap, place: &str) -> fmt::Result {
     let chain = &tap.verdict.chain;
     let Some(authority) = &chain.authority else { return Ok(()) };
     writeln!(out, "\n{BOLD}certificates{BOLD:#}")?;
-    let missing = format!("{BAD}not in this terminal{BAD:#}");
+    let missing = format!("{BAD}not in this {place}{BAD:#}");
     let key = authority.key.as_deref().unwrap_or(&missing);
     writeln!(out, "  authority  {} {:02X}: {key}", hex::encode(&authority.rid), authority.index)?;
     for (who, certificate) in [("issuer", &chain.issuer), ("card", &chain.card)] {
@@ -195,7 +196,7 @@ pub fn summary(out: &mut impl Write, tap: &Tap, options: Options) -> fmt::Result
             writeln!(out, "  {counter}{kind}")?;
         }
     }
-    certificates(out, tap)?;
+    certificates(out, tap, "terminal")?;
     times(out, tap)?;
     relay::show(out, tap)?;
     let sentence = words::sentence(tap.decision, tap.verdict.passed());
@@ -203,7 +204,7 @@ pub fn summary(out: &mut impl Write, tap: &Tap, options: Options) -> fmt::Result
         Decision::Open { .. } => writeln!(out, "\n{GOOD}OPEN{GOOD:#}  {sentence}")?,
         Decision::Refuse(reason) => writeln!(out, "\n{BAD}REFUSED {reason}{BAD:#}  {sentence}")?,
     }
-    if let Some(advice) = tap.verdict.fault.and_then(|fault| words::advice(fault, &tap.verdict.chain)) {
+    if let Some(advice) = words::advice(&tap.verdict) {
         writeln!(out, "{advice}")?;
     }
     if let Some(advice) = no_application(&seen, tap) {

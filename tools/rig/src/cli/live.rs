@@ -85,10 +85,10 @@ pub(super) fn replayed(out: &mut impl Write, tap: &Tap, options: Options) -> fmt
     for exchanged in &tap.exchanges {
         show::exchange(out, &mut follower, exchanged, options)?;
     }
-    show::certificates(out, tap)
+    show::certificates(out, tap, "transcript")
 }
 
-/// What a fault means, in words.
+/// What a fault of a replayed tap means, in words.
 pub(super) fn advice(tap: &Tap) -> Option<String> {
-    words::advice(tap.verdict.fault?, &tap.verdict.chain)
+    words::advice_on_recording(&tap.verdict)
 }

@@ -90,6 +90,33 @@ fn a_phone_is_tapped_recorded_and_replayed() {
 }
 
 #[test]
+fn a_recording_without_the_authority_s_key_is_told_which_one_and_where_it_goes() {
+    let folder = tempfile::tempdir().unwrap();
+    let (phone, transcript) = (path(folder.path(), "phone.json"), path(folder.path(), "card.json"));
+    for (file, kind, key, entry) in [
+        (house(), "P-256", "F057415645 01", r#"{"rid":"F057415645","index":"01","suite":"10","x":"…"}"#),
+        (
+            debit(),
+            "RSA",
+            "A000000333 F1",
+            r#"{"rid":"A000000333","index":"F1","modulus":"…","exponent":"03"}"#,
+        ),
+    ] {
+        file.save(Path::new(&phone)).unwrap();
+        let output = rig(&["record", &transcript, "--force", "--phone", &phone]);
+        assert_eq!(output.status.code(), Some(0), "{}", said(&output).1);
+        let (status, text) = said(&rig(&["replay", &transcript]));
+        assert_eq!(status, Some(1), "{text}");
+        let named = format!("{key}: not in this transcript");
+        let missing = format!("The transcript has no {kind} key {key} of an authority");
+        for part in [named.as_str(), &missing, entry] {
+            assert!(text.contains(part), "`{part}` is not in:\n{text}");
+        }
+        std::fs::remove_file(&phone).unwrap();
+    }
+}
+
+#[test]
 fn where_a_recording_cannot_go_is_found_before_the_tap() {
     let folder = tempfile::tempdir().unwrap();
     let there = path(folder.path(), "there.json");

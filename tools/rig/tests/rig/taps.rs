@@ -1,6 +1,6 @@
 //! What the rig shows of a tap.
 
-use crate::cast::{TODAY, debit, house, national, older, tapped, tapped_by, terminal};
+use crate::cast::{TODAY, debit, house, national, older, tapped, tapped_by, terminal, visa};
 use rig::show::{self, Options};
 use rig::tap::{Tap, decision_word};
 use rig::terminal::Terminal;
@@ -8,6 +8,7 @@ use wavepass_hce::faults::Fault;
 use wavepass_hce::phone::{ApplicationFile, PhoneFile};
 use wavepass_protocol::lists::{RelayLimits, Revocation, Suite};
 use wavepass_protocol::select::Aid;
+use wavepass_protocol::sm2::Convention;
 use wavepass_protocol::tap::OdaMethod;
 use wavepass_protocol::time::Date;
 
@@ -186,6 +187,37 @@ fn a_card_that_is_accepted_nowhere_is_named() {
             "Cards of Mastercard sign in GENERATE AC (CDA), which this kernel does not verify",
         ],
     );
+}
+
+#[test]
+fn a_format_of_signed_data_that_is_not_accepted_is_told_with_how_to_accept_it() {
+    let mut narrow = terminal();
+    narrow.config.applications.iter_mut().for_each(|a| a.formats.retain(|&format| format == 0x05));
+    let text = shown(&tapped_by(&visa(), &narrow, TODAY), Options::default());
+    has(
+        &text,
+        &[
+            "failed     at dynamic_signature: dynamic signature: format 95 is not accepted",
+            "its signed data have format 95, which is not accepted of this application",
+            "in a terminal file (--config):\n\n    formats = [\"05\", \"95\"]",
+        ],
+    );
+    assert!(!text.contains("it is a copy"), "{text}");
+}
+
+#[test]
+fn an_sm2_card_that_signs_by_another_convention_is_told_apart_from_a_copy() {
+    let usual = Convention::DEFAULT;
+    for (user_id, prefix, step, cause) in [
+        (usual.user_id(), &[][..], "dynamic_signature", "`counter_prefix` of `sm2`"),
+        ("ALICE", usual.counter_prefix(), "issuer_certificate", "`user_id` of `sm2`"),
+    ] {
+        let mut other = terminal();
+        other.config.sm2 = Convention::new(user_id, prefix).unwrap();
+        let text = shown(&tapped_by(&national(), &other, TODAY), Options::default());
+        has(&text, &[&format!("failed     at {step}: "), cause]);
+        assert!(!text.contains("it is a copy"), "{text}");
+    }
 }
 
 #[test]
