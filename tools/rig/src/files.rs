@@ -29,6 +29,19 @@ pub(crate) fn check_writable(path: &Path) -> io::Result<()> {
     }
 }
 
+/// True if both are one regular file, there already or to be made. Into a device or a pipe, both may go.
+pub(crate) fn same_file(one: &Path, other: &Path) -> bool {
+    let whole = |path: &Path| match fs::canonicalize(path) {
+        Ok(path) => fs::metadata(&path).is_ok_and(|there| there.is_file()).then_some(path),
+        Err(_) => {
+            let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+            let folder = fs::canonicalize(folder.unwrap_or(Path::new("."))).ok()?;
+            Some(folder.join(path.file_name()?))
+        }
+    };
+    whole(one).is_some_and(|one| whole(other) == Some(one))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -38,6 +51,21 @@ mod tests {
         assert_eq!(at("a.toml", &"no such file"), "a.toml: no such file");
         assert_eq!(at("a.toml", &"a.toml: no such file"), "a.toml: no such file");
         assert_eq!(at("a", &"there is no profile `a`"), "there is no profile `a`");
+    }
+
+    #[test]
+    fn a_file_is_the_same_by_whatever_path() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        fs::create_dir(at("in")).unwrap();
+        assert!(same_file(&at("new"), &at("in/../new")), "not there yet");
+        assert!(!same_file(&at("new"), &at("in/new")));
+        fs::write(at("old"), "before").unwrap();
+        std::os::unix::fs::symlink(at("old"), at("link")).unwrap();
+        assert!(same_file(&at("old"), &at("link")));
+        assert!(same_file(Path::new("new"), Path::new("./new")));
+        assert!(!same_file(Path::new("/dev/null"), Path::new("/dev/null")));
+        assert!(!same_file(&at("none/new"), &at("none/new")), "writing finds what is wrong there");
     }
 
     #[test]

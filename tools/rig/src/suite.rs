@@ -277,10 +277,12 @@ struct Cross {
 impl Suite {
     /// The suite that comes with the rig under this name, or else a file.
     pub fn find(name: &str) -> Result<Self, SuiteError> {
-        match name {
-            "kernel" => Self::parse(KERNEL),
-            path => Self::load(Path::new(path)),
-        }
+        if Self::is_builtin(name) { Self::parse(KERNEL) } else { Self::load(Path::new(name)) }
+    }
+
+    /// True for the name of the suite that comes with the rig.
+    pub fn is_builtin(name: &str) -> bool {
+        name == "kernel"
     }
 
     /// Reads a suite's file. Its profiles' paths count from its folder.

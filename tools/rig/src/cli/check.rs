@@ -2,7 +2,7 @@
 
 use super::source;
 use crate::bench::{self, Maker, Own, Process};
-use crate::files::{at, check_writable};
+use crate::files::{at, check_writable, same_file};
 use crate::report::{self, Report};
 use crate::show::{BAD, BOLD, GOOD};
 use crate::suite::{Case, Suite, WayName};
@@ -34,7 +34,7 @@ pub(super) struct CheckArgs {
     /// A suite's file, or `kernel`
     #[arg(default_value = "kernel")]
     suite: String,
-    /// How the phones are brought to the kernel; may be given twice
+    /// How the phones are brought to the kernel; may be given once for each
     #[arg(long, value_enum)]
     way: Vec<Way>,
     /// Somebody else's kernel, in front of the virtual reader of pcscd
@@ -45,7 +45,7 @@ pub(super) struct CheckArgs {
         value_parser = clap::value_parser!(u64).range(1..=3600))]
     case_timeout: u64,
     /// Put what --json printed of earlier runs side by side instead of running anything
-    #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with_all = ["way", "command", "only", "timing"])]
+    #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with_all = ["suite", "way", "command", "only", "timing"])]
     merge: Vec<PathBuf>,
     /// Only cases whose names hold this text
     #[arg(long, value_name = "TEXT")]
@@ -89,9 +89,8 @@ enum Way {
 const TIMED_TAPS: usize = 50;
 
 pub(super) fn run(args: &CheckArgs) -> Result<bool, String> {
-    for path in [&args.report, &args.junit].into_iter().flatten() {
-        check_writable(path).map_err(|e| at(&path.display().to_string(), &e))?;
-    }
+    check_ways(&args.way)?;
+    check_places(args)?;
     if !args.merge.is_empty() {
         return merge(args);
     }
@@ -139,6 +138,38 @@ pub(super) fn run(args: &CheckArgs) -> Result<bool, String> {
         reports.push(report);
     }
     end(args, &reports)
+}
+
+/// Refuses a way that is given twice: its results would stand side by side with themselves.
+fn check_ways(ways: &[Way]) -> Result<(), String> {
+    match ways.iter().enumerate().find(|(i, way)| ways[..*i].contains(way)) {
+        None => Ok(()),
+        Some((_, way)) => {
+            let name = way.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
+            Err(format!("--way {name} is given twice"))
+        }
+    }
+}
+
+/// Checks that what is asked for can be written, and that it takes the place neither of the other nor of what is read.
+fn check_places(args: &CheckArgs) -> Result<(), String> {
+    let suite = PathBuf::from(&args.suite);
+    // A suite that comes with the rig is no file.
+    let suite = (!Suite::is_builtin(&args.suite)).then_some(&suite);
+    let read: Vec<&PathBuf> = suite.into_iter().chain(&args.config).chain(&args.merge).collect();
+    let mut taken: Vec<&PathBuf> = Vec::new();
+    for path in [&args.report, &args.junit].into_iter().flatten() {
+        let wrong = |e: &dyn std::fmt::Display| at(&path.display().to_string(), e);
+        if read.iter().any(|other| same_file(path, other)) {
+            return Err(wrong(&"it is read in this run, so no report goes there"));
+        }
+        if taken.iter().any(|other| same_file(path, other)) {
+            return Err(wrong(&"--report and --junit name the same file"));
+        }
+        check_writable(path).map_err(|e| wrong(&e))?;
+        taken.push(path);
+    }
+    Ok(())
 }
 
 /// The terminal. Where its file has other limits than the suite, it is said whose count.

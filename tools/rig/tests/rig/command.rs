@@ -206,6 +206,43 @@ fn a_report_that_cannot_be_written_is_found_before_the_run() {
 }
 
 #[test]
+fn a_report_takes_the_place_of_nothing_that_the_run_needs() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str| path(folder.path(), name);
+    for name in ["suite.toml", "terminal.toml", "run.json"] {
+        std::fs::write(file(name), "before").unwrap();
+    }
+    let (suite, config, run, new) =
+        (file("suite.toml"), file("terminal.toml"), file("run.json"), file("new"));
+    let read = |path: &str| format!("error: {path}: it is read in this run, so no report goes there\n");
+    for (arguments, why) in [
+        (&["check", &suite, "--report", &suite][..], read(&suite)),
+        (&["check", &suite, "--junit", &suite], read(&suite)),
+        (&["check", "--config", &config, "--report", &config], read(&config)),
+        (&["check", "--merge", &run, "--report", &run], read(&run)),
+        (
+            &["check", &suite, "--report", &new, "--junit", &new],
+            format!("error: {new}: --report and --junit name the same file\n"),
+        ),
+    ] {
+        assert_eq!(said(&rig(arguments)), (Some(2), why));
+    }
+    for name in ["suite.toml", "terminal.toml", "run.json"] {
+        assert_eq!(std::fs::read(file(name)).unwrap(), b"before");
+    }
+    assert!(!Path::new(&new).exists());
+}
+
+#[test]
+fn what_makes_no_sense_together_is_refused() {
+    let (status, text) = said(&rig(&["check", "--way", "process", "--way", "process"]));
+    assert_eq!((status, text.as_str()), (Some(2), "error: --way process is given twice\n"));
+    let (status, text) = said(&rig(&["check", "kernel", "--merge", "none.json"]));
+    assert_eq!(status, Some(2));
+    assert!(text.contains("'[SUITE]' cannot be used with '--merge <FILE>...'"), "{text}");
+}
+
+#[test]
 fn a_file_that_is_not_there_is_named_once() {
     for command in [
         &["check", "none.toml"][..],
