@@ -46,6 +46,7 @@
 pub mod application;
 pub mod authorities;
 pub mod card;
+pub mod console;
 pub mod contactless;
 pub mod decode;
 pub mod faults;

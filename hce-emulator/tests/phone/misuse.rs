@@ -175,3 +175,35 @@ fn a_virtual_reader_that_is_late_is_waited_for_and_may_go_later() {
     end_gracefully(&child);
     assert_eq!(child.wait().unwrap().code(), Some(0));
 }
+
+#[test]
+fn a_reader_that_went_away_is_no_failure_and_a_full_disk_is_one_without_a_panic() {
+    let folder = tempfile::tempdir().unwrap();
+    for args in
+        [&["list", "--faults", "--json"][..], &["list", "--faults"], &["list", "--profiles", "--json"]]
+    {
+        let (reads, writes) = std::io::pipe().unwrap();
+        drop(reads);
+        let out = command(folder.path(), args).stdout(writes).stderr(Stdio::piped()).output().unwrap();
+        assert_eq!((out.status.code(), text(&out.stderr)), (Some(0), ""), "{args:?}");
+
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let out = command(folder.path(), args).stdout(full).stderr(Stdio::piped()).output().unwrap();
+        let said = text(&out.stderr);
+        assert_eq!(out.status.code(), Some(1), "{args:?}: {said}");
+        assert!(said.starts_with("error: standard output: No space left"), "{args:?}: {said}");
+    }
+}
+
+#[test]
+fn counters_that_cannot_be_read_hide_no_other_phone() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["a.json", "b.json"] {
+        assert!(run(folder.path(), &["issue", "--out", name]).status.success());
+    }
+    std::fs::write(folder.path().join("a.json.state"), "x").unwrap();
+    let out = run(folder.path(), &["list", "."]);
+    assert!(out.status.success());
+    assert!(text(&out.stdout).contains("b.json") && !text(&out.stdout).contains("a.json"));
+    assert!(text(&out.stderr).contains("a.json.state"), "{}", text(&out.stderr));
+}

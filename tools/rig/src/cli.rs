@@ -96,6 +96,7 @@ struct ReplayArgs {
 
 /// Runs the command line.
 pub fn main() -> ExitCode {
+    wavepass_hce::console::end_where_output_fails();
     match run(Arguments::parse().command) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(1),
@@ -139,7 +140,7 @@ fn record(args: &RecordArgs) -> Result<bool, String> {
     }
     transcript.save(&args.file, args.force).map_err(|e| e.to_string())?;
     if args.source.front.json {
-        println!("{}", tap.verdict.to_json());
+        anstream::println!("{}", tap.verdict.to_json());
     } else {
         anstream::println!(
             "{} exchanges in {}; the gate would say {BOLD}{}{BOLD:#}",
@@ -155,7 +156,7 @@ fn run_replay(args: &ReplayArgs) -> Result<bool, String> {
     let transcript = Transcript::load(&args.file).map_err(|e| e.to_string())?;
     let tap = replay(&transcript);
     if args.json {
-        println!("{}", tap.verdict.to_json());
+        anstream::println!("{}", tap.verdict.to_json());
         return Ok(tap.verdict.passed());
     }
     let mut text = String::new();

@@ -479,7 +479,10 @@ mod tests {
             error(&format!("{good}\nexpects = 1"))
         );
         let unknown = error(&format!("{good}\n[[cross]]\nprofiles = \"no-such\""));
-        assert!(unknown.starts_with("cross 1: no-such: there is no profile `no-such`; built in are house, "));
+        assert!(
+            unknown.starts_with("cross 1: there is no profile `no-such`; built in are house, "),
+            "{unknown}"
+        );
         assert_eq!(
             error("profiles = [\"house\", \"house\"]\nexpect = \"open\""),
             "two cases are called `n: house`"
@@ -506,7 +509,7 @@ mod tests {
         assert_eq!(save("house").unwrap().cases[0].profile, "house");
         let missing = save("none.toml").unwrap_err().to_string();
         assert!(
-            missing.starts_with("case 1 (n): there is no profile `") && missing.contains("none.toml"),
+            missing.starts_with("case 1 (n): there is no profile to read at `") && missing.contains("none.toml`"),
             "{missing}"
         );
     }

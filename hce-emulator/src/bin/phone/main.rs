@@ -68,6 +68,7 @@ fn arguments() -> impl Iterator<Item = OsString> {
 }
 
 fn main() -> ExitCode {
+    wavepass_hce::console::end_where_output_fails();
     let result = match Cli::parse_from(arguments()).command {
         Action::Issue(args) => issue::run(&args),
         Action::List(args) => show::list(&args).map_err(Failure::from),

@@ -83,7 +83,7 @@ fn list_profiles(json: bool) -> Result<(), String> {
     }
     if json {
         let listed = profiles.iter().map(|(name, profile)| json!({ "name": name, "about": profile.about() }));
-        println!("{:#}", Value::from_iter(listed));
+        anstream::println!("{:#}", Value::from_iter(listed));
         return Ok(());
     }
     for (name, profile) in profiles {
@@ -112,7 +112,7 @@ fn list_faults(json: bool) {
                 "cards": cards(entry).0,
             })
         });
-        println!("{:#}", Value::from_iter(listed));
+        anstream::println!("{:#}", Value::from_iter(listed));
         return;
     }
     anstream::println!("{DIM}{:<24} what it does, and what a sound gate says{DIM:#}", "fault");
@@ -154,14 +154,18 @@ pub(crate) fn list(args: &ListArgs) -> Result<(), String> {
     let mut phones = Vec::new();
     for path in paths {
         match PhoneFile::load(&path) {
-            Ok(phone) => phones.push((describe(&path, &phone, false)?, phone, path)),
+            Ok(phone) => match describe(&path, &phone, false) {
+                Ok(described) => phones.push((described, phone, path)),
+                // Its counters cannot be read: the others are listed all the same.
+                Err(why) => anstream::eprintln!("{DIM}{why}{DIM:#}"),
+            },
             // Other JSON lies in folders too.
             Err(FileError::Json { .. }) => {}
             Err(e) => anstream::eprintln!("{DIM}{}: {e}{DIM:#}", path.display()),
         }
     }
     if args.json {
-        println!("{:#}", Value::from_iter(phones.into_iter().map(|(described, ..)| described)));
+        anstream::println!("{:#}", Value::from_iter(phones.into_iter().map(|(described, ..)| described)));
         return Ok(());
     }
     if phones.is_empty() {
@@ -199,7 +203,7 @@ pub(crate) fn load(path: &Path) -> Result<PhoneFile, String> {
 
 /// What is shown of a phone, as JSON.
 pub(crate) fn print_json(path: &Path, phone: &PhoneFile, reveal: bool) -> Result<(), String> {
-    println!("{:#}", describe(path, phone, reveal)?);
+    anstream::println!("{:#}", describe(path, phone, reveal)?);
     Ok(())
 }
 

@@ -197,7 +197,7 @@ fn terminal(args: &CheckArgs, suite: &Suite) -> Result<Terminal, String> {
 fn end(args: &CheckArgs, reports: &[Report]) -> Result<bool, String> {
     write(args, reports)?;
     if args.json {
-        println!("{}", report::to_json(reports));
+        anstream::println!("{}", report::to_json(reports));
     }
     Ok(reports.iter().all(Report::passed))
 }
@@ -328,7 +328,7 @@ fn timing(_: &CheckArgs, _: &Maker, _: impl Fn() -> Own) -> Result<bool, String>
 fn show_timing(args: &CheckArgs, timing: &crate::timing::Timing) {
     use crate::show::DIM;
     if args.json {
-        println!("{}", timing.to_json());
+        anstream::println!("{}", timing.to_json());
         return;
     }
     let millis = |us: u64| format!("{}.{:02} ms", us / 1000, us % 1000 / 10);

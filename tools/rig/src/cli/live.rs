@@ -67,7 +67,7 @@ pub(super) fn tell(tap: &Tap, reader: Option<&str>, front: &Front) -> Result<(),
         if let Some(reader) = reader {
             told["reader"] = reader.into();
         }
-        println!("{told}");
+        anstream::println!("{told}");
         return Ok(());
     }
     let mut text = String::new();

@@ -77,7 +77,7 @@ fn connect<'r>(front: &Front, readers: &'r Readers, reader: &str) -> Result<Pcsc
 /// Tells of a card that could not be tapped.
 fn complain(front: &Front, reader: &str, e: &ReaderError) {
     if front.json {
-        println!("{}", json!({ "reader": reader, "error": e.to_string() }));
+        anstream::println!("{}", json!({ "reader": reader, "error": e.to_string() }));
     } else {
         anstream::eprintln!("{BAD}error:{BAD:#} {e}");
     }

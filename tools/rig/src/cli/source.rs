@@ -160,9 +160,9 @@ pub(super) fn list(json: bool) -> Result<bool, String> {
     let readers = crate::pcsc_way::Readers::open().and_then(|r| r.list()).map_err(|e| e.to_string())?;
     if json {
         let one = |r: &crate::pcsc_way::Reader| serde_json::json!({ "name": r.name, "atr": r.atr.as_deref().map(hex::encode) });
-        println!("{}", serde_json::Value::from(readers.iter().map(one).collect::<Vec<_>>()));
+        anstream::println!("{}", serde_json::Value::from(readers.iter().map(one).collect::<Vec<_>>()));
     } else if readers.is_empty() {
-        println!("no reader is connected");
+        anstream::println!("no reader is connected");
     } else {
         for reader in &readers {
             match &reader.atr {

@@ -341,3 +341,24 @@ fn the_suite_that_comes_with_the_rig_passes_in_process_and_is_reported() {
     assert_eq!(status, Some(1));
     assert!(text.contains("late: house: expired instead of open"), "{text}");
 }
+
+#[test]
+fn a_reader_that_went_away_is_no_failure_and_a_full_disk_is_one_without_a_panic() {
+    for arguments in [&["tap", "--phone", "house", "--json"][..], &["tap", "--phone", "house"]] {
+        let rig = || {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_rig"));
+            command.args(arguments).stderr(std::process::Stdio::piped());
+            command
+        };
+        let (reads, writes) = std::io::pipe().unwrap();
+        drop(reads);
+        let out = rig().stdout(writes).output().unwrap();
+        assert_eq!((out.status.code(), String::from_utf8(out.stderr).unwrap()), (Some(0), String::new()));
+
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let out = rig().stdout(full).output().unwrap();
+        let said = String::from_utf8(out.stderr).unwrap();
+        assert_eq!(out.status.code(), Some(1), "{arguments:?}: {said}");
+        assert!(said.starts_with("error: standard output: No space left"), "{arguments:?}: {said}");
+    }
+}
