@@ -30,6 +30,10 @@ impl From<ClearingError> for ApiError {
             ClearingError::NoTariff => "no_tariff",
             ClearingError::OtherDay => "other_day",
             ClearingError::ClockUnset(_) => "clock_unset",
+            ClearingError::DebtUnanswered { .. } => "debt_unanswered",
+            ClearingError::DebtPaid { .. } => "debt_paid",
+            ClearingError::NoDebt { .. } => return Self::not_found("no_debt", error.to_string()),
+            ClearingError::Text(_) => return Self::bad_request("text", error.to_string()),
             _ => return Self::internal(&error),
         };
         Self::conflict(code, error.to_string())
@@ -196,11 +200,16 @@ pub struct BreaksQuery {
     limit: Option<u32>,
 }
 
-fn parse_day(text: &str) -> Result<ServiceDay, ApiError> {
+pub(super) fn parse_day(text: &str) -> Result<ServiceDay, ApiError> {
     text.parse().map_err(|e: wavepass_fares::DayError| ApiError::bad_request("day", e.to_string()))
 }
 
-fn parse_limit(limit: Option<u32>) -> Result<u32, ApiError> {
+pub(super) fn parse_token(text: &str) -> Result<TokenKey, ApiError> {
+    TokenKey::from_hex(text)
+        .ok_or_else(|| ApiError::bad_request("token_key", "a token key has 32 hexadecimal digits"))
+}
+
+pub(super) fn parse_limit(limit: Option<u32>) -> Result<u32, ApiError> {
     match limit {
         None => Ok(PAGE),
         Some(limit @ 1..=MAX_PAGE) => Ok(limit),
@@ -285,8 +294,7 @@ async fn charges(
     State(app): State<App>,
     Query(query): Query<ChargesQuery>,
 ) -> Result<Json<Charges>, ApiError> {
-    let key = TokenKey::from_hex(&query.token_key)
-        .ok_or_else(|| ApiError::bad_request("token_key", "a token key has 32 hexadecimal digits"))?;
+    let key = parse_token(&query.token_key)?;
     let before = match &query.before {
         Some(day) => parse_day(day)?.number(),
         None => i64::MAX,

@@ -10,6 +10,7 @@ pub mod app;
 pub mod batch;
 pub mod cli;
 pub mod close;
+pub mod debts;
 pub mod deduct;
 pub mod deny;
 mod emergencies;
@@ -127,6 +128,40 @@ pub enum ClearingError {
         /// Requests.
         requests: usize,
     },
+    /// The token has no such debt.
+    #[error("token {token_key} has no debt of service day {day}{}", part.map(|n| format!(", part {n}")).unwrap_or_default())]
+    NoDebt {
+        /// Its key.
+        token_key: TokenKey,
+        /// The day.
+        day: ServiceDay,
+        /// The part, if one was named.
+        part: Option<u32>,
+    },
+    /// The debt may turn out to be paid.
+    #[error(
+        "the bank has not answered the last attempt for part {part} of service day {day} of token {token_key}: \
+         recover it first, until the bank answers"
+    )]
+    DebtUnanswered {
+        /// The token's key.
+        token_key: TokenKey,
+        /// The day.
+        day: ServiceDay,
+        /// The part.
+        part: u32,
+    },
+    /// The debt is paid.
+    #[error("what token {token_key} owed of service day {day} is paid, and not to be waived")]
+    DebtPaid {
+        /// The token's key.
+        token_key: TokenKey,
+        /// The day.
+        day: ServiceDay,
+    },
+    /// A reason or note that is not taken.
+    #[error(transparent)]
+    Text(#[from] crate::input::TextError),
     /// The bank's statement cannot be had.
     #[error(transparent)]
     Bank(#[from] BankError),
@@ -174,6 +209,8 @@ pub struct Clearing {
     pub bank: Arc<dyn BankConnector>,
     /// Who keeps debtors off the gates.
     pub debtors: Arc<dyn Debtors>,
+    /// The present, in milliseconds since 1970-01-01 UTC: when the bank was asked, never a time of money.
+    pub now_ms: i64,
 }
 
 impl Clearing {

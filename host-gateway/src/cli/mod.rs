@@ -155,6 +155,8 @@ pub(crate) enum StoreCommand {
     CloseDay(clearing::cli::CloseDayArgs),
     /// Deduct the charges of a closed day from the e-accounts.
     Deduct(clearing::cli::DeductArgs),
+    /// List, recover and waive debts.
+    Debt(clearing::debts::cli::DebtArgs),
     /// Settle a closed day with the operators.
     Settle(clearing::cli::SettleArgs),
     /// Compare taps, charges, deductions and ledger of a day.
@@ -328,6 +330,7 @@ pub(crate) async fn run_store_command(
         StoreCommand::CaKey(args) => lists::cli::ca_key::run(args, app, user, text).await?,
         StoreCommand::CloseDay(args) => clearing::cli::close_day(args, app, user).await?,
         StoreCommand::Deduct(args) => clearing::cli::deduct(args, app, user).await?,
+        StoreCommand::Debt(args) => clearing::debts::cli::run(args, app, user).await?,
         StoreCommand::Settle(args) => clearing::cli::settle(args, app, user).await?,
         StoreCommand::Reconcile(args) => clearing::cli::reconcile(args, app, user).await?,
         StoreCommand::Report(args) => clearing::cli::report(args, app, user).await?,
