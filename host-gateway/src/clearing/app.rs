@@ -177,7 +177,7 @@ pub async fn reconcile(app: &App, user: &str, day: ServiceDay) -> Result<Reconci
     Ok(found)
 }
 
-async fn audit(
+pub(super) async fn audit(
     app: &App,
     user: &str,
     action: &str,

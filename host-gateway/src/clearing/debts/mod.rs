@@ -1,12 +1,13 @@
 //! Debts: what the bank declined, until it is recovered or waived.
 //!
 //! A debt is recovered by a new attempt that the bank approves ([`Clearing::recover_token`]), or given up by a person
-//! who says why ([`Clearing::waive_in`]). Either takes the token off the deny list once it owes nothing. Deduction itself,
+//! who says why ([`Clearing::waive_in`]). The first also happens by schedule ([`Recovery`]). Either takes the token off the deny list once it owes nothing. Deduction itself,
 //! which makes debts and books what the bank answers, is in [`super::deduct`].
 
 pub mod api;
 pub mod cli;
 mod list;
+mod recovery;
 #[cfg(test)]
 mod tests;
 
@@ -25,9 +26,10 @@ use crate::cli::App;
 use crate::input;
 use crate::keys::TokenKey;
 use crate::ledger::{Account, Entries, Event, Name};
-use crate::store::{Audit, audit_all_in, audit_in};
+use crate::store::{Audit, Store, audit_all_in, audit_in};
 
 pub use list::{Debt, DebtId, DebtIdError, DebtState, Debts, Wanted, list};
+pub use recovery::Recovery;
 
 /// Declined charges read at a time.
 const PAGE: i64 = 4_000;
@@ -77,11 +79,11 @@ pub struct Waived {
 }
 
 /// A declined charge with an open debt.
-pub(super) struct Declined {
+struct Declined {
     /// Its last attempt.
-    pub(super) last: AttemptId,
+    last: AttemptId,
     /// When the bank declined it, where that is known.
-    pub(super) asked_ms: Option<i64>,
+    asked_ms: Option<i64>,
 }
 
 impl Clearing {
@@ -99,44 +101,12 @@ impl Clearing {
             let day = debt_day(number)?;
             // Read first: what turns out declined only now is not asked for twice.
             let before = (token.as_slice().to_vec(), 0);
-            let declined = self.declined(day, &before, token.as_slice()).await?;
+            let declined = declined(&self.store, day, &before, token.as_slice()).await?;
             let declined: Vec<AttemptId> = declined.into_iter().map(|charge| charge.last).collect();
             self.ask_unanswered(day, Some(token), &mut summary).await?;
             self.ask_again(day, &declined, &mut summary).await?;
         }
         Ok(summary)
-    }
-
-    /// A page of a day's declined charges with open debts, of tokens up to one, after a token and part.
-    pub(super) async fn declined(
-        &self,
-        day: ServiceDay,
-        after: &(Vec<u8>, i64),
-        up_to: &[u8],
-    ) -> Result<Vec<Declined>, ClearingError> {
-        let rows = query(
-            "SELECT d.token_key, d.part, c.attempts, d.asked_ms FROM debts AS d JOIN charges AS c \
-             ON c.service_day = d.service_day AND c.token_key = d.token_key AND c.part = d.part \
-             WHERE d.service_day = ? AND d.state = 'open' AND c.state = 'declined' \
-             AND (d.token_key, d.part) > (?, ?) AND d.token_key <= ? ORDER BY d.token_key, d.part LIMIT ?",
-        )
-        .bind(day.number())
-        .bind(&after.0)
-        .bind(after.1)
-        .bind(up_to)
-        .bind(PAGE)
-        .fetch_all(self.store.pool())
-        .await?;
-        let declined = |row: &Row| -> Result<Declined, ClearingError> {
-            let last = AttemptId {
-                service_day: day_number(day),
-                token_key: token_key(row.try_get(0)?)?.0,
-                part: row.try_get(1)?,
-                attempt: row.try_get(2)?,
-            };
-            Ok(Declined { last, asked_ms: row.try_get(3)? })
-        };
-        rows.iter().map(declined).collect()
     }
 
     /// Gives up a token's debt of a day in the caller's transaction: charge, debt, ledger, deny list and audit log. What
@@ -192,7 +162,39 @@ impl Clearing {
     }
 }
 
-pub(super) fn debt_day(number: i64) -> Result<ServiceDay, ClearingError> {
+/// A page of a day's declined charges with open debts, of tokens up to one, after a token and part.
+async fn declined(
+    store: &Store,
+    day: ServiceDay,
+    after: &(Vec<u8>, i64),
+    up_to: &[u8],
+) -> Result<Vec<Declined>, ClearingError> {
+    let rows = query(
+        "SELECT d.token_key, d.part, c.attempts, d.asked_ms FROM debts AS d JOIN charges AS c \
+         ON c.service_day = d.service_day AND c.token_key = d.token_key AND c.part = d.part \
+         WHERE d.service_day = ? AND d.state = 'open' AND c.state = 'declined' \
+         AND (d.token_key, d.part) > (?, ?) AND d.token_key <= ? ORDER BY d.token_key, d.part LIMIT ?",
+    )
+    .bind(day.number())
+    .bind(&after.0)
+    .bind(after.1)
+    .bind(up_to)
+    .bind(PAGE)
+    .fetch_all(store.pool())
+    .await?;
+    let declined = |row: &Row| -> Result<Declined, ClearingError> {
+        let last = AttemptId {
+            service_day: day_number(day),
+            token_key: token_key(row.try_get(0)?)?.0,
+            part: row.try_get(1)?,
+            attempt: row.try_get(2)?,
+        };
+        Ok(Declined { last, asked_ms: row.try_get(3)? })
+    };
+    rows.iter().map(declined).collect()
+}
+
+fn debt_day(number: i64) -> Result<ServiceDay, ClearingError> {
     ServiceDay::from_number(number).map_err(|_| ClearingError::damaged("a debt's service day"))
 }
 
