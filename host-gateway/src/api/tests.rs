@@ -217,6 +217,38 @@ async fn a_debt_is_listed_asked_for_again_and_waived() {
     assert_eq!(http.admin("GET", &open, None).await.1, json!({ "debts": [] }));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn breaks_and_alerts_are_listed_and_ended_over_http() {
+    let (house, _server, http) = serving().await;
+    let mut gate = house.gate(1).await;
+    let mut damaged = Card::new(1).tap(0, 1).seal(&mut gate);
+    damaged[60] ^= 1;
+    house.ingest(&[damaged, Card::new(1).tap(60_000, 2).seal(&mut gate)]).await;
+    http.admin("POST", "/v1/risk/run", None).await;
+    let id = |rows: &Value| rows[0]["id"].as_str().unwrap().to_owned();
+    let alert = id(&http.admin("GET", "/v1/alerts", None).await.1["alerts"]);
+    let found = id(&http.admin("GET", "/v1/breaks", None).await.1["breaks"]);
+    for (path, body) in [
+        (format!("/v1/breaks/{found}/assign"), json!({ "to": "bert" })),
+        (format!("/v1/breaks/{found}/note"), json!({ "text": "looked at" })),
+        (format!("/v1/breaks/{found}/end"), json!({ "reason": "a damaged cable" })),
+        (format!("/v1/alerts/{alert}/end"), json!({ "reason": "a test card" })),
+    ] {
+        for changed in [true, false] {
+            let answer = http.admin("POST", &path, Some(body.clone())).await;
+            assert_eq!(answer, (200, json!({ "changed": changed })), "{path}");
+        }
+        let elsewhere = path.replace(&found, "none").replace(&alert, "none");
+        let (status, answer) = http.admin("POST", &elsewhere, Some(body)).await;
+        assert_eq!(status, 404, "{elsewhere}: {answer}");
+    }
+    assert_eq!(http.admin("GET", "/v1/alerts", None).await.1["alerts"], json!([]));
+    assert_eq!(http.admin("GET", "/v1/alerts?ended=true", None).await.1["alerts"][0]["id"], json!(alert));
+    let closed = http.admin("GET", "/v1/breaks?closed=true", None).await.1["breaks"].clone();
+    let row = closed.as_array().unwrap().iter().find(|row| row["id"] == json!(found)).unwrap();
+    assert_eq!((&row["assigned_to"], &row["note"]), (&json!("bert"), &json!("looked at")));
+}
+
 /// Paths that are not for others: the console, the document itself, the command line's own.
 const UNDOCUMENTED: [&str; 3] = ["/", "/openapi.json", "/v1/admin/command"];
 
@@ -233,6 +265,7 @@ async fn the_openapi_document_has_every_route_that_is_for_others_and_no_other() 
         include_str!("taps.rs"),
         include_str!("../clearing/api.rs"),
         include_str!("../clearing/debts/api.rs"),
+        include_str!("../desk/api.rs"),
     ];
     let routes = sources.iter().flat_map(|text| text.split(".route(\"").skip(1));
     let routes: Vec<&str> = routes.map(|rest| rest.split('"').next().unwrap()).collect();
@@ -314,6 +347,10 @@ async fn no_note_name_or_user_may_hold_a_cards_number() {
         &["deny", "add", "--token", &key, "--note", &note][..],
         &["deny", "remove", "--token", &key, "--note", &note],
         &["revocation", "add", "--rid", "A000000333", "--index", "08", "--serial", "000001", "--note", &note],
+        &["break", "assign", "1", "--to", number],
+        &["break", "note", "1", "--text", &note],
+        &["break", "end", "1", "--reason", &note],
+        &["alert", "end", "1", "--reason", &note],
         &["account", "open", number],
         &["token", "issue", "--account", number, "--out", "p.json"],
         &["token", "issue", "--account", "A", "--category", number, "--out", "p.json"],

@@ -14,7 +14,7 @@ use out_file::Reserved;
 use crate::config::{Config, ConfigError, Overrides};
 use crate::keys::{self, Passphrase, PassphraseArgs, Role};
 use crate::store::{Store, StoreError};
-use crate::{bank, clearing, gates, input, lists, serve, tokens};
+use crate::{bank, clearing, desk, gates, input, lists, serve, tokens};
 use clap::{Args, Parser, Subcommand};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -161,6 +161,10 @@ pub(crate) enum StoreCommand {
     Settle(clearing::cli::SettleArgs),
     /// Compare taps, charges, deductions and ledger of a day.
     Reconcile(clearing::cli::ReconcileArgs),
+    /// List, assign, note and end breaks.
+    Break(desk::cli::BreakArgs),
+    /// List and end alerts.
+    Alert(desk::cli::AlertArgs),
     /// Report a service day.
     Report(clearing::cli::ReportArgs),
 }
@@ -333,6 +337,8 @@ pub(crate) async fn run_store_command(
         StoreCommand::Debt(args) => clearing::debts::cli::run(args, app, user).await?,
         StoreCommand::Settle(args) => clearing::cli::settle(args, app, user).await?,
         StoreCommand::Reconcile(args) => clearing::cli::reconcile(args, app, user).await?,
+        StoreCommand::Break(args) => desk::cli::run_break(args, app, user).await?,
+        StoreCommand::Alert(args) => desk::cli::run_alert(args, app, user).await?,
         StoreCommand::Report(args) => clearing::cli::report(args, app, user).await?,
     };
     // A gate may have been added or retired.
