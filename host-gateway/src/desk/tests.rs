@@ -59,6 +59,41 @@ async fn a_break_is_assigned_noted_and_ended_once_each_by_name_and_with_a_reason
 }
 
 #[tokio::test]
+async fn the_desk_works_by_command() {
+    let house = House::new().await;
+    raise(&house, "gap", Some(day().number())).await;
+    let mut gate = house.gate(1).await;
+    house.ingest(&[Card::new(1).tap(0, 1).seal(&mut gate)]).await;
+    crate::risk::run(&house.app).await.unwrap();
+    let (found, alert) =
+        (open_breaks(&house).await.remove(0).id, alerts_of(&house, false).await.remove(0).id);
+    for (args, said) in [
+        (&["break", "assign", &found, "--to", "bert"][..], format!("break {found} is assigned to bert")),
+        (&["break", "note", &found, "--text", "looked at"], format!("break {found} is noted so")),
+    ] {
+        assert_eq!(house.command(args).await, said);
+    }
+    let listed = house.command(&["break", "list", "--day", "2026-11-23", "--kind", "gap"]).await;
+    let line = listed.lines().nth(1).unwrap();
+    assert!(line.starts_with(&format!("{found} 2026-11-23 gap ")), "{listed}");
+    assert!(line.contains(" open  bert ") && line.ends_with("k: 1-2 [looked at]"), "{listed}");
+    assert!(
+        house.command(&["alert", "list"]).await.contains(&format!("\n{alert} 2026-11-23 unknown_token "))
+    );
+
+    for (what, id) in [("break", &found), ("alert", &alert)] {
+        let end = [what, "end", id, "--reason", "a test"];
+        assert_eq!(house.command(&end).await, format!("{what} {id} is ended"));
+        assert_eq!(house.command(&end).await, format!("{what} {id} is already ended"));
+        assert_eq!(house.command(&[what, "list"]).await.lines().count(), 1);
+        assert!(house.command(&[what, "list", "--all"]).await.contains(" ended "));
+        let json: serde_json::Value =
+            serde_json::from_str(&house.command(&[what, "list", "--all", "--json"]).await).unwrap();
+        assert_eq!(json[format!("{what}s")][0]["id"], **id);
+    }
+}
+
+#[tokio::test]
 async fn breaks_are_found_by_day_and_kind_a_page_at_a_time() {
     let house = House::new().await;
     for (kind, day) in [("gap", None), ("rule_6", Some(day().number())), ("gap", Some(day().number()))] {

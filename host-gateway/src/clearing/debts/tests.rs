@@ -176,3 +176,25 @@ async fn what_is_paid_or_waived_leaves_the_published_list_at_once_and_is_audited
         assert!(lines.len() == 1 && lines[0].starts_with(action) && lines[0].contains(why), "{lines:?}");
     }
 }
+
+#[tokio::test]
+async fn debts_are_worked_on_by_command() {
+    let (house, ..) = penniless("").await;
+    house.app.clock.driven().unwrap().set(UnixMs(MORNING + 24 * 3_600_000)).unwrap();
+    house.command(&["close-day", "2026-11-23"]).await;
+    let listed = house.command(&["debt", "list", "--state", "open"]).await;
+    let line = listed.lines().nth(1).unwrap();
+    let token = &line[..32];
+    let columns: Vec<&str> = line.split_whitespace().collect();
+    assert_eq!(columns, [token, "0001", "2026-11-23", "1", "900", "open", "no_funds", "1"], "{listed}");
+    let recovered = house.command(&["debt", "recover", "--token", token]).await;
+    assert!(recovered.contains("\"owed_fen\": 900"), "{recovered}");
+    let waive =
+        ["debt", "waive", "--token", token, "--day", "2026-11-23", "--part", "1", "--reason", "goodwill"];
+    assert!(house.command(&waive).await.contains("\"waived_fen\": 900"));
+    assert!(house.command(&waive).await.contains("\"waived_fen\": 0"));
+    assert_eq!(house.command(&["debt", "list", "--state", "open"]).await.lines().count(), 1);
+    let json: serde_json::Value =
+        serde_json::from_str(&house.command(&["debt", "list", "--token", token, "--json"]).await).unwrap();
+    assert_eq!((&json["debts"][0]["state"], &json["debts"][0]["attempts"]), (&"waived".into(), &2.into()));
+}
