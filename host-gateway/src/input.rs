@@ -14,6 +14,9 @@ const NUMBER_DIGITS: usize = 13;
 /// The longest user name, bytes.
 const MAX_USER: usize = 64;
 
+/// The longest sentence of a person, such as a reason: a few lines. Bytes.
+const MAX_SENTENCE: usize = 500;
+
 /// Text that is not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum TextError {
@@ -23,6 +26,9 @@ pub enum TextError {
     /// A user name that would spoil the audit log.
     #[error("a user's name is 1 to {MAX_USER} bytes without line breaks or other control characters")]
     User,
+    /// A sentence that is none, or would spoil the audit log.
+    #[error("{0} is 1 to {MAX_SENTENCE} bytes without line breaks or other control characters")]
+    Sentence(&'static str),
 }
 
 /// Refuses text that may hold a card's number: 13 digits or more in a row, a space or dash between them or not.
@@ -53,6 +59,14 @@ pub fn user(name: &str) -> Result<(), TextError> {
         return Err(TextError::User);
     }
     no_number("a user's name", name)
+}
+
+/// Checks what a person says for the record, such as why a debt is waived. `what` names it.
+pub fn sentence(what: &'static str, text: &str) -> Result<(), TextError> {
+    if text.trim().is_empty() || text.len() > MAX_SENTENCE || text.chars().any(char::is_control) {
+        return Err(TextError::Sentence(what));
+    }
+    no_number(what, text)
 }
 
 /// Reads a text file of at most `most` bytes; a device or pipe without an end is not read beyond that either.
@@ -111,6 +125,15 @@ mod tests {
         }
         user("安娜").unwrap();
         user("anna.li@depot-1").unwrap();
+    }
+
+    #[test]
+    fn a_sentence_says_something_in_one_line_and_holds_no_number() {
+        for bad in ["", "  ", "lost\nin full", &"long ".repeat(101)] {
+            assert_eq!(sentence("a reason", bad), Err(TextError::Sentence("a reason")), "{bad:?}");
+        }
+        assert_eq!(sentence("a reason", "card 6217000012345678901"), Err(TextError::Number("a reason")));
+        sentence("a reason", "rider died; 车费免除").unwrap();
     }
 
     #[test]

@@ -10,6 +10,7 @@ pub mod clearing;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod desk;
 pub mod gates;
 pub mod input;
 pub mod intake;

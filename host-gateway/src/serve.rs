@@ -1,6 +1,7 @@
 //! `serve`: the gateway as a process. It owns the data folder, listens for gates and for HTTP, and ends in order.
 
 use crate::api::{self, Credentials, admin_token};
+use crate::clearing::rounds::Rounds;
 use crate::cli::{self, App, CommandError};
 use crate::clock::{Clock, Driven, NEVER_TOLD, System};
 use crate::config::Config;
@@ -188,6 +189,7 @@ pub struct Server {
 impl Server {
     /// Binds both listeners and starts to serve.
     pub async fn start(app: App, link: SocketAddr, http: SocketAddr) -> Result<Self, CommandError> {
+        let by_itself = Rounds::of(&app.config)?;
         let link = bind(link, "gates").await?;
         let http = bind(http, "HTTP").await?;
         let running = Running { pid: std::process::id(), link: link.local_addr()?, http: http.local_addr()? };
@@ -213,7 +215,7 @@ impl Server {
             tasks.push(tokio::spawn(neighbours(app.clone(), stopping.clone())));
         }
         if app.clock.driven().is_none() {
-            tasks.push(tokio::spawn(rounds(app.clone(), stopping)));
+            tasks.push(tokio::spawn(rounds(app.clone(), by_itself, stopping)));
         }
         Ok(Self { app, running, stop, tasks })
     }
@@ -280,19 +282,27 @@ async fn neighbours(app: App, mut stop: watch::Receiver<bool>) {
     }
 }
 
-/// With the system's clock: risk, and lists that are due, at regular times.
-async fn rounds(app: App, mut stop: watch::Receiver<bool>) {
+/// With the system's clock, at regular times: a round.
+async fn rounds(app: App, by_itself: Rounds, mut stop: watch::Receiver<bool>) {
     let mut every = tokio::time::interval(Duration::from_secs(app.config.file.risk.every_s.max(1)));
     loop {
         tokio::select! {
             _ = stop.wait_for(|stop| *stop) => return,
             _ = every.tick() => {}
         }
-        if let Err(error) = risk::run(&app).await {
-            tracing::error!(%error, "risk");
-        }
-        if let Err(error) = app.publish_lists().await {
-            tracing::error!(%error, "lists");
-        }
+        round(&app, &by_itself).await;
+    }
+}
+
+/// Risk, what clearing does by itself, and lists that are due.
+pub(crate) async fn round(app: &App, by_itself: &Rounds) {
+    if let Err(error) = risk::run(app).await {
+        tracing::error!(%error, "risk");
+    }
+    if let Err(error) = by_itself.run(app).await {
+        tracing::error!(%error, "clearing");
+    }
+    if let Err(error) = app.publish_lists().await {
+        tracing::error!(%error, "lists");
     }
 }

@@ -113,6 +113,13 @@ impl House {
         receipt.verdicts.into_iter().map(crate::intake::Verdict::word).collect()
     }
 
+    /// Runs a command of the store as anna, as the command line does; gives what it prints.
+    pub(crate) async fn command(&self, args: &[&str]) -> String {
+        let args: Vec<String> = args.iter().map(|&arg| arg.to_owned()).collect();
+        let command = crate::cli::parse_store_command(&args).unwrap();
+        crate::cli::run_store_command(command, &self.app, "anna", None).await.unwrap().text
+    }
+
     /// One number out of the store.
     pub(crate) async fn count(&self, sql: &'static str) -> i64 {
         query(sql).scalar(self.app.store.pool()).await.unwrap()

@@ -33,6 +33,8 @@ struct Doc;
 pub fn document() -> utoipa::openapi::OpenApi {
     let mut document = Doc::openapi();
     document.merge(crate::clearing::api::Doc::openapi());
+    document.merge(crate::clearing::debts::api::Doc::openapi());
+    document.merge(crate::desk::api::Doc::openapi());
     let scheme = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
     document.components.get_or_insert_default().security_schemes.insert(BEARER.into(), RefOr::T(scheme));
     for (path, item) in &mut document.paths.paths {
@@ -53,6 +55,7 @@ fn meaning(status: &str) -> &'static str {
         "200" => "Done.",
         "400" => "The request cannot be read or is not valid.",
         "401" => "No bearer token, or not one for this.",
+        "404" => "There is no such thing.",
         "409" => "Not in the present state.",
         "500" => "A fault of the gateway; its log says more.",
         _ => "Not now.",

@@ -1,6 +1,7 @@
 //! The HTTP interface over a real socket.
 
 use crate::api::admin_token;
+use crate::clearing::testing::{deposit, penniless};
 use crate::serve::Server;
 use crate::store::sql::hex;
 use crate::testing::{Card, House, MORNING};
@@ -44,7 +45,10 @@ impl Http {
 
 async fn serving() -> (House, Server, Http) {
     let key = hex(&Sha256::digest(b"concentrator's key"));
-    let house = House::with(&format!("[[http.api_keys]]\nname = 'tram depot'\nsha256 = '{key}'\n")).await;
+    over(House::with(&format!("[[http.api_keys]]\nname = 'tram depot'\nsha256 = '{key}'\n")).await).await
+}
+
+async fn over(house: House) -> (House, Server, Http) {
     let local = "127.0.0.1:0".parse().unwrap();
     let server = Server::start(house.app.clone(), local, local).await.unwrap();
     let admin = admin_token(&house.app.config).unwrap().to_string();
@@ -123,11 +127,7 @@ async fn a_driven_clock_moves_on_and_never_back() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_clock_that_was_never_told_the_time_signs_books_and_audits_nothing() {
-    let house = House::without_time().await;
-    let local = "127.0.0.1:0".parse().unwrap();
-    let server = Server::start(house.app.clone(), local, local).await.unwrap();
-    let admin = admin_token(&house.app.config).unwrap().to_string();
-    let http = Http { base: format!("http://{}", server.running().http), admin };
+    let (house, _server, http) = over(House::without_time().await).await;
     for (path, body) in [
         ("/v1/lists/publish", None),
         ("/v1/risk/run", None),
@@ -178,6 +178,77 @@ async fn a_command_of_another_process_runs_in_the_gateway_and_its_files_go_back(
     assert_eq!((status, answer["error"]["code"].as_str()), (400, Some("command")));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_debt_is_listed_asked_for_again_and_waived() {
+    let (house, _, account) = penniless("").await;
+    let (house, _server, http) = over(house).await;
+    let key = house.texts("SELECT lower(hex(token_key)) FROM tokens").await.remove(0);
+    let now = json!({ "now_ms": MORNING + 24 * 3_600_000 });
+    assert_eq!(http.admin("POST", "/v1/clock", Some(now)).await.0, 200);
+    assert_eq!(http.admin("POST", "/v1/days/2026-11-23/close", Some(json!({}))).await.0, 200);
+    let debt = json!({
+        "id": format!("{key}-2026-11-23-1"), "token_key": key, "last_four": "0001", "service_day": "2026-11-23",
+        "part": 1, "amount_fen": 900, "state": "open", "reason": "no_funds", "attempts": 1,
+        "asked_ms": MORNING + 24 * 3_600_000,
+    });
+    let open = format!("/v1/debts?state=open&token_key={key}");
+    assert_eq!(http.admin("GET", &open, None).await, (200, json!({ "debts": [debt] })));
+
+    deposit(&house.app.store, &account, 899).await;
+    let (status, asked) = http.admin("POST", &format!("/v1/debts/{key}/recover"), None).await;
+    let nothing = json!({ "approved": 0, "declined": 1, "in_doubt": 0 });
+    assert_eq!(status, 200, "{asked}");
+    assert_eq!(asked, json!({ "token_key": key, "deduct": nothing, "owed_fen": 900 }));
+    let path = format!("/v1/debts/{key}/waive");
+    for (body, status, code) in [
+        (json!({ "day": "2026-11-23" }), 422, "body"),
+        (json!({ "day": "2026-11-23", "reason": "" }), 400, "text"),
+        (json!({ "day": "2026-11-24", "reason": "goodwill" }), 404, "no_debt"),
+        (json!({ "day": "2026-11-23", "part": 2, "reason": "goodwill" }), 404, "no_debt"),
+    ] {
+        let (got, answer) = http.admin("POST", &path, Some(body)).await;
+        assert_eq!((got, answer["error"]["code"].as_str()), (status, Some(code)), "{answer}");
+    }
+    let goodwill = json!({ "day": "2026-11-23", "reason": "goodwill" });
+    let (status, waived) = http.admin("POST", &path, Some(goodwill.clone())).await;
+    assert_eq!((status, &waived["parts"], &waived["waived_fen"]), (200, &json!([1]), &json!(900)));
+    let (status, again) = http.admin("POST", &path, Some(goodwill)).await;
+    assert_eq!((status, &again["parts"], &again["waived_fen"]), (200, &json!([]), &json!(0)));
+    assert_eq!(http.admin("GET", &open, None).await.1, json!({ "debts": [] }));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn breaks_and_alerts_are_listed_and_ended_over_http() {
+    let (house, _server, http) = serving().await;
+    let mut gate = house.gate(1).await;
+    let mut damaged = Card::new(1).tap(0, 1).seal(&mut gate);
+    damaged[60] ^= 1;
+    house.ingest(&[damaged, Card::new(1).tap(60_000, 2).seal(&mut gate)]).await;
+    http.admin("POST", "/v1/risk/run", None).await;
+    let id = |rows: &Value| rows[0]["id"].as_str().unwrap().to_owned();
+    let alert = id(&http.admin("GET", "/v1/alerts", None).await.1["alerts"]);
+    let found = id(&http.admin("GET", "/v1/breaks", None).await.1["breaks"]);
+    for (path, body) in [
+        (format!("/v1/breaks/{found}/assign"), json!({ "to": "bert" })),
+        (format!("/v1/breaks/{found}/note"), json!({ "text": "looked at" })),
+        (format!("/v1/breaks/{found}/end"), json!({ "reason": "a damaged cable" })),
+        (format!("/v1/alerts/{alert}/end"), json!({ "reason": "a test card" })),
+    ] {
+        for changed in [true, false] {
+            let answer = http.admin("POST", &path, Some(body.clone())).await;
+            assert_eq!(answer, (200, json!({ "changed": changed })), "{path}");
+        }
+        let elsewhere = path.replace(&found, "none").replace(&alert, "none");
+        let (status, answer) = http.admin("POST", &elsewhere, Some(body)).await;
+        assert_eq!(status, 404, "{elsewhere}: {answer}");
+    }
+    assert_eq!(http.admin("GET", "/v1/alerts", None).await.1["alerts"], json!([]));
+    assert_eq!(http.admin("GET", "/v1/alerts?ended=true", None).await.1["alerts"][0]["id"], json!(alert));
+    let closed = http.admin("GET", "/v1/breaks?closed=true", None).await.1["breaks"].clone();
+    let row = closed.as_array().unwrap().iter().find(|row| row["id"] == json!(found)).unwrap();
+    assert_eq!((&row["assigned_to"], &row["note"]), (&json!("bert"), &json!("looked at")));
+}
+
 /// Paths that are not for others: the console, the document itself, the command line's own.
 const UNDOCUMENTED: [&str; 3] = ["/", "/openapi.json", "/v1/admin/command"];
 
@@ -193,6 +264,8 @@ async fn the_openapi_document_has_every_route_that_is_for_others_and_no_other() 
         include_str!("admin.rs"),
         include_str!("taps.rs"),
         include_str!("../clearing/api.rs"),
+        include_str!("../clearing/debts/api.rs"),
+        include_str!("../desk/api.rs"),
     ];
     let routes = sources.iter().flat_map(|text| text.split(".route(\"").skip(1));
     let routes: Vec<&str> = routes.map(|rest| rest.split('"').next().unwrap()).collect();
@@ -250,6 +323,9 @@ async fn whatever_is_wrong_with_a_request_is_told_in_one_shape_and_without_its_v
         ("GET", "/v1/charges", None, 400, "query"),
         ("GET", "/v1/breaks?limit=6217000012345678901", None, 400, "query"),
         ("GET", "/v1/days/yesterday", None, 400, "day"),
+        ("GET", "/v1/debts?after=6217000012345678901", None, 400, "after"),
+        ("GET", "/v1/debts?state=6217000012345678901", None, 400, "query"),
+        ("POST", "/v1/debts/6217000012345678901/recover", None, 400, "token_key"),
     ] {
         let (got, text) = http.call(method, path, Some(&http.admin), body).await;
         let answer: Value = serde_json::from_str(&text).unwrap_or_else(|_| panic!("{method} {path}: {text}"));
@@ -271,6 +347,10 @@ async fn no_note_name_or_user_may_hold_a_cards_number() {
         &["deny", "add", "--token", &key, "--note", &note][..],
         &["deny", "remove", "--token", &key, "--note", &note],
         &["revocation", "add", "--rid", "A000000333", "--index", "08", "--serial", "000001", "--note", &note],
+        &["break", "assign", "1", "--to", number],
+        &["break", "note", "1", "--text", &note],
+        &["break", "end", "1", "--reason", &note],
+        &["alert", "end", "1", "--reason", &note],
         &["account", "open", number],
         &["token", "issue", "--account", number, "--out", "p.json"],
         &["token", "issue", "--account", "A", "--category", number, "--out", "p.json"],

@@ -1,4 +1,4 @@
-//! HTTP: days, charges, settlements and breaks.
+//! HTTP: days, charges and settlements.
 
 use crate::store::db::{self, Row};
 use axum::Router;
@@ -30,6 +30,10 @@ impl From<ClearingError> for ApiError {
             ClearingError::NoTariff => "no_tariff",
             ClearingError::OtherDay => "other_day",
             ClearingError::ClockUnset(_) => "clock_unset",
+            ClearingError::DebtUnanswered { .. } => "debt_unanswered",
+            ClearingError::DebtPaid { .. } => "debt_paid",
+            ClearingError::NoDebt { .. } => return Self::not_found("no_debt", error.to_string()),
+            ClearingError::Text(_) => return Self::bad_request("text", error.to_string()),
             _ => return Self::internal(&error),
         };
         Self::conflict(code, error.to_string())
@@ -57,7 +61,6 @@ pub fn routes() -> Router<App> {
         .route("/v1/report", get(whole_report))
         .route("/v1/charges", get(charges))
         .route("/v1/settlements", get(settlements))
-        .route("/v1/breaks", get(breaks))
 }
 
 /// This module's part of the OpenAPI document.
@@ -71,8 +74,7 @@ pub fn routes() -> Router<App> {
     reconcile,
     whole_report,
     charges,
-    settlements,
-    breaks
+    settlements
 ))]
 pub struct Doc;
 
@@ -151,56 +153,16 @@ pub struct Settlements {
     pub settlements: Vec<Settlement>,
 }
 
-/// A difference that somebody must look at.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct BreakRow {
-    /// Its id, from its content.
-    pub id: String,
-    /// Its kind.
-    pub kind: String,
-    /// What it is about.
-    pub subject: String,
-    /// Its day.
-    #[schema(value_type = Option<String>)]
-    pub service_day: Option<ServiceDay>,
-    /// What differs.
-    pub detail: String,
-    /// When it was opened, in milliseconds since 1970-01-01 UTC.
-    pub opened_ms: i64,
-    /// When it was closed.
-    pub closed_ms: Option<i64>,
-}
-
-/// Breaks, by id.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct Breaks {
-    /// The breaks.
-    pub breaks: Vec<BreakRow>,
-}
-
-/// Which breaks.
-#[derive(Debug, Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-#[serde(deny_unknown_fields)]
-pub struct BreaksQuery {
-    /// Only this day's.
-    day: Option<String>,
-    /// Only of this kind.
-    kind: Option<String>,
-    /// Those that were closed, too.
-    #[serde(default)]
-    closed: bool,
-    /// Only those after this id: the next page.
-    after: Option<String>,
-    /// At most so many, 1 to 1,000.
-    limit: Option<u32>,
-}
-
-fn parse_day(text: &str) -> Result<ServiceDay, ApiError> {
+pub(crate) fn parse_day(text: &str) -> Result<ServiceDay, ApiError> {
     text.parse().map_err(|e: wavepass_fares::DayError| ApiError::bad_request("day", e.to_string()))
 }
 
-fn parse_limit(limit: Option<u32>) -> Result<u32, ApiError> {
+pub(super) fn parse_token(text: &str) -> Result<TokenKey, ApiError> {
+    TokenKey::from_hex(text)
+        .ok_or_else(|| ApiError::bad_request("token_key", "a token key has 32 hexadecimal digits"))
+}
+
+pub(crate) fn parse_limit(limit: Option<u32>) -> Result<u32, ApiError> {
     match limit {
         None => Ok(PAGE),
         Some(limit @ 1..=MAX_PAGE) => Ok(limit),
@@ -285,8 +247,7 @@ async fn charges(
     State(app): State<App>,
     Query(query): Query<ChargesQuery>,
 ) -> Result<Json<Charges>, ApiError> {
-    let key = TokenKey::from_hex(&query.token_key)
-        .ok_or_else(|| ApiError::bad_request("token_key", "a token key has 32 hexadecimal digits"))?;
+    let key = parse_token(&query.token_key)?;
     let before = match &query.before {
         Some(day) => parse_day(day)?.number(),
         None => i64::MAX,
@@ -327,36 +288,4 @@ async fn settlements(
 ) -> Result<Json<Settlements>, ApiError> {
     let day = parse_day(&query.day)?;
     Ok(Json(Settlements { settlements: settlement::of_day(&app.store, day).await? }))
-}
-
-/// Breaks, by id: the open ones, unless closed ones are asked for, too.
-#[utoipa::path(get, path = "/v1/breaks", params(BreaksQuery), responses(
-    (status = 200, body = Breaks), (status = 400, body = ErrorBody)))]
-async fn breaks(State(app): State<App>, Query(query): Query<BreaksQuery>) -> Result<Json<Breaks>, ApiError> {
-    let day = query.day.as_deref().map(parse_day).transpose()?;
-    let rows = db::query(
-        "SELECT id, kind, subject, service_day, detail, opened_ms, closed_ms FROM breaks \
-         WHERE id > ?1 AND (?2 IS NULL OR service_day = ?2) AND (?3 IS NULL OR kind = ?3) \
-         AND (?4 OR closed_ms IS NULL) ORDER BY id LIMIT ?5",
-    )
-    .bind(query.after.unwrap_or_default())
-    .bind(day.map(ServiceDay::number))
-    .bind(query.kind)
-    .bind(query.closed)
-    .bind(parse_limit(query.limit)?)
-    .fetch_all(app.store.pool())
-    .await?;
-    let row = |row: &Row| -> Result<BreakRow, ClearingError> {
-        let service_day: Option<i64> = row.try_get(3)?;
-        Ok(BreakRow {
-            id: row.try_get(0)?,
-            kind: row.try_get(1)?,
-            subject: row.try_get(2)?,
-            service_day: service_day.and_then(|day| ServiceDay::from_number(day).ok()),
-            detail: row.try_get(4)?,
-            opened_ms: row.try_get(5)?,
-            closed_ms: row.try_get(6)?,
-        })
-    };
-    Ok(Json(Breaks { breaks: rows.iter().map(row).collect::<Result<_, _>>()? }))
 }

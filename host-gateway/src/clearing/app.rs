@@ -52,12 +52,10 @@ impl Debtors for DenyList {
         })
     }
 
-    fn release<'a>(&'a self, conn: &'a mut Conn, tokens: &'a [TokenKey]) -> Change<'a> {
+    fn release<'a>(&'a self, conn: &'a mut Conn, tokens: &'a [TokenKey], why: &'static str) -> Change<'a> {
         Box::pin(async move {
             let entries: Vec<(TokenKey, Cause)> = tokens.iter().map(|&key| (key, Cause::Debt)).collect();
-            remove_in(conn, &entries, BY, "the debt is paid", self.now)
-                .await
-                .map_err(|e| DebtorsError(e.into()))?;
+            remove_in(conn, &entries, BY, why, self.now).await.map_err(|e| DebtorsError(e.into()))?;
             Ok(())
         })
     }
@@ -80,7 +78,13 @@ impl Clearing {
         let limits: Limits = app.config.section("bank").map_err(|e| outside("configuration")(e.into()))?;
         let bank = EmbeddedBank::new(app.store.clone(), limits)?;
         let debtors = DenyList { keys: app.clearing.clone(), now };
-        Ok(Self { store: app.store.clone(), tariffs, bank: Arc::new(bank), debtors: Arc::new(debtors) })
+        Ok(Self {
+            store: app.store.clone(),
+            tariffs,
+            bank: Arc::new(bank),
+            debtors: Arc::new(debtors),
+            now_ms: sql::ms(now),
+        })
     }
 }
 
@@ -173,7 +177,7 @@ pub async fn reconcile(app: &App, user: &str, day: ServiceDay) -> Result<Reconci
     Ok(found)
 }
 
-async fn audit(
+pub(super) async fn audit(
     app: &App,
     user: &str,
     action: &str,
@@ -192,34 +196,13 @@ mod tests {
     use wavepass_fares::Fen;
 
     use super::*;
-    use crate::bank::embedded::{Class, Deposit, NewAccount, deposit_in, open_in};
-    use crate::testing::{Card, House, MORNING};
-
-    /// The city's tariff with the test house's station in it.
-    fn tariff() -> String {
-        crate::clearing::testing::CITY.replace("\"HB\"", "\"A1\"")
-    }
-
-    fn day() -> ServiceDay {
-        "2026-11-23".parse().unwrap()
-    }
+    use crate::clearing::testing::{day, deposit, house_tariff, penniless};
+    use crate::testing::{House, MORNING};
 
     #[tokio::test]
     async fn a_sealed_tap_becomes_a_debt_on_the_published_deny_list_and_leaves_it_when_paid() {
-        let house = House::new().await;
+        let (house, card, account_id) = penniless("").await;
         let app = &house.app;
-        let refused = close(app, "anna", day(), true, false).await.unwrap_err();
-        assert!(matches!(refused, ClearingError::NoTariff));
-        publish_tariff(app, "anna", "t.toml", &tariff()).await.unwrap();
-        let card = Card::new(1);
-        house.register(&card).await;
-        let account_id = house.texts("SELECT account_id FROM tokens").await.remove(0);
-        let mut tx = app.store.begin().await.unwrap();
-        open_in(&mut tx, &[NewAccount { account_id: account_id.clone(), class: Class::Ii }]).await.unwrap();
-        tx.commit().await.unwrap();
-        let mut gate = house.gate(1).await;
-        house.ingest(&[card.tap(0, 1).seal(&mut gate)]).await;
-
         assert!(matches!(close(app, "anna", day(), false, false).await, Err(ClearingError::TooEarly { .. })));
         app.clock.driven().unwrap().set(UnixMs(MORNING + 24 * 3_600_000)).unwrap();
         let closed = close(app, "anna", day(), false, false).await.unwrap();
@@ -234,10 +217,7 @@ mod tests {
         assert!(again.already_closed);
         assert_eq!(again.batch, closed.close.batch);
 
-        let mut tx = app.store.begin().await.unwrap();
-        let deposit = Deposit { account_id, name: "pay day".into(), amount: Fen(900), at_ms: 0 };
-        deposit_in(&mut tx, &Limits::default(), &[deposit]).await.unwrap();
-        tx.commit().await.unwrap();
+        deposit(&app.store, &account_id, 900).await;
         let retry = DeductOptions { retry_declined: true };
         assert_eq!(deduct(app, "anna", day(), retry).await.unwrap().approved, 1);
         assert!(!app.lists.denies(&card.token, Some(card.expiry)));
@@ -255,7 +235,7 @@ mod tests {
     async fn a_tariff_with_another_day_than_the_gateways_is_not_published() {
         let house = House::new().await;
         for (mine, other) in [("04:00", "03:00"), ("Asia/Shanghai", "Asia/Tokyo")] {
-            let text = tariff().replace(mine, other);
+            let text = house_tariff().replace(mine, other);
             let refused = publish_tariff(&house.app, "anna", "t.toml", &text).await.unwrap_err().to_string();
             assert!(refused.starts_with("t.toml: its time_zone"), "{refused}");
         }
@@ -266,12 +246,12 @@ mod tests {
     async fn a_tariff_in_force_is_not_swapped_and_one_to_come_may_be() {
         let house = House::new().await;
         let publish = async |text: &str| publish_tariff(&house.app, "anna", "t.toml", text).await;
-        publish(&tariff()).await.unwrap();
-        publish(&tariff()).await.unwrap();
-        let dearer = tariff().replace("single_fare_fen = 200", "single_fare_fen = 300");
+        publish(&house_tariff()).await.unwrap();
+        publish(&house_tariff()).await.unwrap();
+        let dearer = house_tariff().replace("single_fare_fen = 200", "single_fare_fen = 300");
         let refused = publish(&dearer).await.unwrap_err().to_string();
         assert!(refused.starts_with("t.toml: another tariff is in force from 2026-01-01"), "{refused}");
-        for text in [tariff(), dearer] {
+        for text in [house_tariff(), dearer] {
             publish(&text.replace("2026-01-01", "2026-12-01")).await.unwrap();
         }
         let stands = house.texts("SELECT text FROM tariffs ORDER BY effective_from").await;
@@ -283,9 +263,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn deducting_a_day_that_is_not_closed_says_so() {
+    async fn a_day_is_not_closed_without_a_tariff_nor_deducted_before_it_is_closed() {
         let house = House::new().await;
-        publish_tariff(&house.app, "anna", "t.toml", &tariff()).await.unwrap();
+        let refused = close(&house.app, "anna", day(), true, false).await;
+        assert!(matches!(refused, Err(ClearingError::NoTariff)));
+        publish_tariff(&house.app, "anna", "t.toml", &house_tariff()).await.unwrap();
         let refused = deduct(&house.app, "anna", day(), DeductOptions::default()).await;
         assert!(matches!(refused, Err(ClearingError::NotClosed { .. })));
         assert_eq!(house.count("SELECT count(*) FROM audit_log WHERE action = 'day.deduct'").await, 0);

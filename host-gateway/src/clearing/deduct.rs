@@ -87,15 +87,7 @@ impl Clearing {
         options: DeductOptions,
     ) -> Result<DeductSummary, ClearingError> {
         let mut summary = DeductSummary::default();
-        for state in [State::Sent, State::InDoubt] {
-            let mut after: Cursor = (Vec::new(), 0);
-            loop {
-                let attempts = self.unanswered(day, state, &after).await?;
-                let Some(last) = attempts.last() else { break };
-                after = (last.request.id.token_key.to_vec(), i64::from(last.request.id.part));
-                self.ask(day, attempts, &mut summary).await?;
-            }
-        }
+        self.ask_unanswered(day, None, &mut summary).await?;
         let states: &[State] =
             if options.retry_declined { &[State::Open, State::Declined] } else { &[State::Open] };
         for &state in states {
@@ -110,24 +102,71 @@ impl Clearing {
         Ok(summary)
     }
 
-    /// The last attempts of charges that wait for an answer.
+    /// Sends the attempts of a day, or of one token in it, that wait for an answer again, under their own names.
+    pub(super) async fn ask_unanswered(
+        &self,
+        day: ServiceDay,
+        token: Option<TokenKey>,
+        summary: &mut DeductSummary,
+    ) -> Result<(), ClearingError> {
+        let up_to = token.map_or_else(|| vec![0xFF; 17], |key| key.as_slice().to_vec());
+        for state in [State::Sent, State::InDoubt] {
+            let mut after: Cursor = (token.map_or_else(Vec::new, |key| key.as_slice().to_vec()), 0);
+            loop {
+                let attempts = self.unanswered(day, state, &after, &up_to).await?;
+                let Some(last) = attempts.last() else { break };
+                after = (last.request.id.token_key.to_vec(), i64::from(last.request.id.part));
+                self.ask(day, attempts, summary).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes new attempts for charges of a day that the bank declined, each named by its last attempt. A charge that was
+    /// asked for again since, or waived, is left alone.
+    pub(super) async fn ask_again(
+        &self,
+        day: ServiceDay,
+        declined: &[AttemptId],
+        summary: &mut DeductSummary,
+    ) -> Result<(), ClearingError> {
+        let text = "SELECT c.token_key, c.part, c.attempts + 1, COALESCE(t.account_id, ''), c.amount_fen \
+                    FROM (VALUES ??) AS v CROSS JOIN charges AS c LEFT JOIN tokens AS t ON t.token_key = c.token_key \
+                    WHERE c.service_day = v.column1 AND c.token_key = v.column2 AND c.part = v.column3 \
+                    AND c.attempts = v.column4 AND c.state = 'declined'";
+        for page in declined.chunks(PAGE as usize) {
+            let mut tx = self.store.begin().await?;
+            let names = page.iter().map(|id| (day.number(), &id.token_key, id.part, id.attempt));
+            let rows = read_many(&mut tx, text, names).await?;
+            let attempts = self.number_in(&mut tx, day, &rows).await?;
+            tx.commit().await?;
+            if !attempts.is_empty() {
+                self.ask(day, attempts, summary).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The last attempts of charges that wait for an answer, of tokens up to one.
     async fn unanswered(
         &self,
         day: ServiceDay,
         state: State,
         after: &Cursor,
+        up_to: &[u8],
     ) -> Result<Vec<Attempt>, ClearingError> {
         let rows = query(
             "SELECT c.token_key, c.part, a.attempt_no, a.account_id, a.amount_fen \
              FROM charges AS c INDEXED BY charges_unfinished JOIN attempts AS a ON a.service_day = c.service_day \
              AND a.token_key = c.token_key AND a.part = c.part AND a.attempt_no = c.attempts \
              WHERE c.service_day = ? AND c.state = ? AND c.state IN ('open', 'sent', 'in_doubt', 'declined') \
-             AND (c.token_key, c.part) > (?, ?) ORDER BY c.token_key, c.part LIMIT ?",
+             AND (c.token_key, c.part) > (?, ?) AND c.token_key <= ? ORDER BY c.token_key, c.part LIMIT ?",
         )
         .bind(day.number())
         .bind(state.as_str())
         .bind(&after.0)
         .bind(after.1)
+        .bind(up_to)
         .bind(PAGE)
         .fetch_all(self.store.pool())
         .await?;
@@ -170,8 +209,20 @@ impl Clearing {
         .bind(PAGE)
         .fetch_all(&mut *tx)
         .await?;
+        let attempts = self.number_in(&mut tx, day, &rows).await?;
+        tx.commit().await?;
+        Ok(attempts)
+    }
+
+    /// Enters attempts under their numbers in the caller's transaction. Rows: token, part, number, e-account, amount.
+    async fn number_in(
+        &self,
+        tx: &mut Conn,
+        day: ServiceDay,
+        rows: &[Row],
+    ) -> Result<Vec<Attempt>, ClearingError> {
         let mut attempts = Vec::with_capacity(rows.len());
-        for row in &rows {
+        for row in rows {
             let id = AttemptId {
                 service_day: day_number(day),
                 token_key: token_key(row.try_get(0)?)?.0,
@@ -183,19 +234,15 @@ impl Clearing {
                 DeductionRequest { id, account_id: row.try_get(3)?, amount, value_ms: self.value_ms(day) };
             attempts.push(Attempt { request, in_doubt: false });
         }
-        if attempts.is_empty() {
-            return Ok(attempts);
-        }
         let rows = attempts.iter().map(|Attempt { request: r, .. }| {
             let AttemptId { token_key, part, attempt, .. } = &r.id;
             (day.number(), token_key, *part, *attempt, &r.account_id, r.amount.0, "sent")
         });
         let text = "INSERT INTO attempts (service_day, token_key, part, attempt_no, account_id, amount_fen, state) \
                     VALUES ??";
-        write_many(&mut tx, text, rows).await?;
+        write_many(tx, text, rows).await?;
         let changed: Vec<Changed> = attempts.iter().map(|a| (a.request.id, "sent")).collect();
-        set_charges_in(&mut tx, &changed).await?;
-        tx.commit().await?;
+        set_charges_in(tx, &changed).await?;
         Ok(attempts)
     }
 
@@ -260,12 +307,12 @@ impl Clearing {
         day: ServiceDay,
         outcome: &Outcome,
     ) -> Result<(), ClearingError> {
-        let debts = outcome
-            .debts
-            .iter()
-            .map(|(id, amount, reason)| (&id.token_key, day.number(), id.part, amount.0, *reason, "open"));
-        let text = "INSERT INTO debts (token_key, service_day, part, amount_fen, reason, state) VALUES ?? \
-                    ON CONFLICT (token_key, service_day, part) DO UPDATE SET reason = excluded.reason";
+        let debts = outcome.debts.iter().map(|(id, amount, reason)| {
+            (&id.token_key, day.number(), id.part, amount.0, *reason, "open", self.now_ms)
+        });
+        let text = "INSERT INTO debts (token_key, service_day, part, amount_fen, reason, state, asked_ms) VALUES ?? \
+                    ON CONFLICT (token_key, service_day, part) \
+                    DO UPDATE SET reason = excluded.reason, asked_ms = excluded.asked_ms";
         write_many(tx, text, debts).await?;
         // Nobody can be denied by a key alone that no token is registered under.
         let at = UnixMs(u64::try_from(self.value_ms(day)).unwrap_or(0));
@@ -281,7 +328,7 @@ impl Clearing {
         }
         let released = recover_in(tx, day, &outcome.recovered).await?;
         if !released.is_empty() {
-            self.debtors.release(tx, &released).await?;
+            self.debtors.release(tx, &released, "the debt is paid").await?;
         }
         Ok(())
     }
@@ -422,10 +469,18 @@ async fn recover_in(
     for row in &recovered {
         released.insert(token_key(row.try_get(0)?)?);
     }
+    without_debts_in(conn, released).await
+}
+
+/// Those of these tokens that owe nothing any more.
+pub(super) async fn without_debts_in(
+    conn: &mut Conn,
+    mut tokens: BTreeSet<TokenKey>,
+) -> Result<Vec<TokenKey>, ClearingError> {
     let text = "SELECT DISTINCT token_key FROM debts WHERE state = 'open' AND token_key IN ??";
-    let candidates: Vec<TokenKey> = released.iter().copied().collect();
+    let candidates: Vec<TokenKey> = tokens.iter().copied().collect();
     for row in read_many(conn, text, candidates.iter().map(|key| One(key.as_slice()))).await? {
-        released.remove(&token_key(row.try_get(0)?)?);
+        tokens.remove(&token_key(row.try_get(0)?)?);
     }
-    Ok(released.into_iter().collect())
+    Ok(tokens.into_iter().collect())
 }

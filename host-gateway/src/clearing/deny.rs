@@ -20,6 +20,6 @@ pub trait Debtors: Send + Sync {
     /// Puts tokens on the list for their debts.
     fn deny<'a>(&'a self, conn: &'a mut Conn, tokens: &'a [TokenKey]) -> Change<'a>;
 
-    /// Takes tokens off that owe nothing any more. Entries for other causes stay.
-    fn release<'a>(&'a self, conn: &'a mut Conn, tokens: &'a [TokenKey]) -> Change<'a>;
+    /// Takes tokens off that owe nothing any more, and says why. Entries for other causes stay.
+    fn release<'a>(&'a self, conn: &'a mut Conn, tokens: &'a [TokenKey], why: &'static str) -> Change<'a>;
 }

@@ -2,7 +2,7 @@
 //!
 //! A service day is closed once, after its end plus the maximum journey time: taps are priced in token order
 //! ([`close`]), the charges sealed into a batch ([`batch`]) and deducted through the bank's connector ([`deduct`]). What
-//! comes late is priced again and closed as a further batch of the day. Each step commits in pieces and goes on where
+//! comes late is priced again and closed as a further batch of the day. With the system's clock, what is due happens by itself ([`rounds`]). Each step commits in pieces and goes on where
 //! a crash left it. Nothing here reads the wall clock: times of money are the end of the service day. Rules: docs/architecture.md.
 
 pub mod api;
@@ -10,11 +10,13 @@ pub mod app;
 pub mod batch;
 pub mod cli;
 pub mod close;
+pub mod debts;
 pub mod deduct;
 pub mod deny;
 mod emergencies;
 pub mod files;
 pub mod report;
+pub mod rounds;
 mod taps;
 pub mod tariff_cli;
 pub mod tariffs;
@@ -128,6 +130,40 @@ pub enum ClearingError {
         /// Requests.
         requests: usize,
     },
+    /// The token has no such debt.
+    #[error("token {token_key} has no debt of service day {day}{}", part.map(|n| format!(", part {n}")).unwrap_or_default())]
+    NoDebt {
+        /// Its key.
+        token_key: TokenKey,
+        /// The day.
+        day: ServiceDay,
+        /// The part, if one was named.
+        part: Option<u32>,
+    },
+    /// The debt may turn out to be paid.
+    #[error(
+        "the bank has not answered the last attempt for part {part} of service day {day} of token {token_key}: \
+         recover it first, until the bank answers"
+    )]
+    DebtUnanswered {
+        /// The token's key.
+        token_key: TokenKey,
+        /// The day.
+        day: ServiceDay,
+        /// The part.
+        part: u32,
+    },
+    /// The debt is paid.
+    #[error("what token {token_key} owed of service day {day} is paid, and not to be waived")]
+    DebtPaid {
+        /// The token's key.
+        token_key: TokenKey,
+        /// The day.
+        day: ServiceDay,
+    },
+    /// A reason or note that is not taken.
+    #[error(transparent)]
+    Text(#[from] crate::input::TextError),
     /// The bank's statement cannot be had.
     #[error(transparent)]
     Bank(#[from] BankError),
@@ -175,6 +211,8 @@ pub struct Clearing {
     pub bank: Arc<dyn BankConnector>,
     /// Who keeps debtors off the gates.
     pub debtors: Arc<dyn Debtors>,
+    /// The present, in milliseconds since 1970-01-01 UTC: when the bank was asked, never a time of money.
+    pub now_ms: i64,
 }
 
 impl Clearing {

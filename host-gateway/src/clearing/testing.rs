@@ -13,8 +13,9 @@ use crate::bank::{
     AttemptId, BankConnector, BankError, DeductionRequest, EmbeddedBank, Reply, StatementLine,
 };
 use crate::keys::TokenKey;
-use crate::store::sql;
 use crate::store::testing::{Scratch, scratch};
+use crate::store::{Store, sql};
+use crate::testing::{Card, House};
 
 pub(crate) const CITY: &str = include_str!("../../tariffs/wavepass-city.toml");
 
@@ -91,7 +92,7 @@ impl Debtors for PlainDebtors {
         })
     }
 
-    fn release<'a>(&'a self, conn: &'a mut Conn, tokens: &'a [TokenKey]) -> Change<'a> {
+    fn release<'a>(&'a self, conn: &'a mut Conn, tokens: &'a [TokenKey], _why: &'static str) -> Change<'a> {
         Box::pin(async move {
             for key in tokens {
                 query("DELETE FROM deny_entries WHERE token_key = ? AND cause = 'debt'")
@@ -128,6 +129,36 @@ pub(crate) fn key(n: u32) -> TokenKey {
     TokenKey(key)
 }
 
+/// Puts money into an account once.
+pub(crate) async fn deposit(store: &Store, account_id: &str, fen: i64) {
+    let (account_id, name) = (account_id.to_owned(), "more".to_owned());
+    let mut tx = store.begin().await.unwrap();
+    let more = Deposit { account_id, name, amount: Fen(fen), at_ms: 0 };
+    deposit_in(&mut tx, &Limits::default(), &[more]).await.unwrap();
+    tx.commit().await.unwrap();
+}
+
+/// The city's tariff with the test house's station in it.
+pub(crate) fn house_tariff() -> String {
+    CITY.replace("\"HB\"", "\"A1\"")
+}
+
+/// A house under that tariff whose one rider has tapped on [`day`] and has an account without money: the house, the card
+/// and the account.
+pub(crate) async fn penniless(toml: &str) -> (House, Card, String) {
+    let house = House::with(toml).await;
+    super::app::publish_tariff(&house.app, "anna", "t.toml", &house_tariff()).await.unwrap();
+    let card = Card::new(1);
+    house.register(&card).await;
+    let account_id = house.texts("SELECT account_id FROM tokens").await.remove(0);
+    let mut tx = house.app.store.begin().await.unwrap();
+    open_in(&mut tx, &[NewAccount { account_id: account_id.clone(), class: Class::Ii }]).await.unwrap();
+    tx.commit().await.unwrap();
+    let mut gate = house.gate(1).await;
+    house.ingest(&[card.tap(0, 1).seal(&mut gate)]).await;
+    (house, card, account_id)
+}
+
 /// A tap: token, hour, minute, station, direction (0 entry, 1 exit, 2 single).
 pub(crate) type TapAt<'a> = (u32, i64, i64, &'a str, i64);
 
@@ -143,6 +174,7 @@ impl World {
             tariffs,
             bank: line.clone(),
             debtors: Arc::new(PlainDebtors),
+            now_ms: at(36, 0),
         };
         let mut tx = scratch.begin().await.unwrap();
         let names: Vec<String> = (0..tokens).map(|n| format!("a{n}")).collect();

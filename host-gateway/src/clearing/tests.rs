@@ -5,30 +5,30 @@ use std::time::{Duration, Instant};
 
 use wavepass_fares::Fen;
 
-use super::testing::{Mood, TapAt, World, at, day, key};
+use super::testing::{Mood, TapAt, World, at, day, deposit, key};
 use super::*;
 use crate::reconcile::reconcile_day;
 use crate::settlement::{Operator, SettlementConfig, settle_day};
 
 const RIDE: [(i64, i64, &str, i64); 2] = [(8, 0, "HB", 0), (8, 30, "CH", 1)];
 
-fn rides(tokens: std::ops::Range<u32>) -> Vec<TapAt<'static>> {
+pub(super) fn rides(tokens: std::ops::Range<u32>) -> Vec<TapAt<'static>> {
     tokens.flat_map(|n| RIDE.map(|(h, m, station, direction)| (n, h, m, station, direction))).collect()
 }
 
-async fn close(world: &World, late: bool) -> CloseSummary {
+pub(super) async fn close(world: &World, late: bool) -> CloseSummary {
     world.clearing.close_day(day(), World::options(late)).await.unwrap()
 }
 
-async fn deduct(world: &World) -> DeductSummary {
+pub(super) async fn deduct(world: &World) -> DeductSummary {
     world.clearing.deduct_day(day(), DeductOptions::default()).await.unwrap()
 }
 
-async fn day_report(world: &World) -> Report {
+pub(super) async fn day_report(world: &World) -> Report {
     report(&world.scratch.store, Some(day())).await.unwrap()
 }
 
-async fn assert_clean(world: &World) {
+pub(super) async fn assert_clean(world: &World) {
     let found = reconcile_day(&world.clearing, day(), 0).await.unwrap();
     assert!(found.differences.is_empty(), "{found:?}");
     assert!(day_report(world).await.balances().unwrap());
@@ -136,15 +136,7 @@ async fn a_decline_is_a_debt_on_the_deny_list_until_it_is_paid() {
     assert_eq!(deduct(&world).await, DeductSummary::default());
 
     world.tamper("UPDATE bank_accounts SET state = 'open'").await;
-    let mut tx = world.scratch.begin().await.unwrap();
-    let more = crate::bank::embedded::Deposit {
-        account_id: "a0".into(),
-        name: "more".into(),
-        amount: Fen(1),
-        at_ms: 0,
-    };
-    crate::bank::embedded::deposit_in(&mut tx, &Default::default(), &[more]).await.unwrap();
-    tx.commit().await.unwrap();
+    deposit(&world.scratch.store, "a0", 1).await;
     let retry = DeductOptions { retry_declined: true };
     let summary = world.clearing.deduct_day(day(), retry).await.unwrap();
     assert_eq!((summary.approved, summary.declined), (1, 1));

@@ -14,7 +14,7 @@ use out_file::Reserved;
 use crate::config::{Config, ConfigError, Overrides};
 use crate::keys::{self, Passphrase, PassphraseArgs, Role};
 use crate::store::{Store, StoreError};
-use crate::{bank, clearing, gates, input, lists, serve, tokens};
+use crate::{bank, clearing, desk, gates, input, lists, serve, tokens};
 use clap::{Args, Parser, Subcommand};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -155,10 +155,16 @@ pub(crate) enum StoreCommand {
     CloseDay(clearing::cli::CloseDayArgs),
     /// Deduct the charges of a closed day from the e-accounts.
     Deduct(clearing::cli::DeductArgs),
+    /// List, recover and waive debts.
+    Debt(clearing::debts::cli::DebtArgs),
     /// Settle a closed day with the operators.
     Settle(clearing::cli::SettleArgs),
     /// Compare taps, charges, deductions and ledger of a day.
     Reconcile(clearing::cli::ReconcileArgs),
+    /// List, assign, note and end breaks.
+    Break(desk::cli::BreakArgs),
+    /// List and end alerts.
+    Alert(desk::cli::AlertArgs),
     /// Report a service day.
     Report(clearing::cli::ReportArgs),
     /// Write the files of a closed day: what the bank is asked for, charges, journeys, settlement.
@@ -331,8 +337,11 @@ pub(crate) async fn run_store_command(
         StoreCommand::CaKey(args) => lists::cli::ca_key::run(args, app, user, text).await?,
         StoreCommand::CloseDay(args) => clearing::cli::close_day(args, app, user).await?,
         StoreCommand::Deduct(args) => clearing::cli::deduct(args, app, user).await?,
+        StoreCommand::Debt(args) => clearing::debts::cli::run(args, app, user).await?,
         StoreCommand::Settle(args) => clearing::cli::settle(args, app, user).await?,
         StoreCommand::Reconcile(args) => clearing::cli::reconcile(args, app, user).await?,
+        StoreCommand::Break(args) => desk::cli::run_break(args, app, user).await?,
+        StoreCommand::Alert(args) => desk::cli::run_alert(args, app, user).await?,
         StoreCommand::Report(args) => clearing::cli::report(args, app, user).await?,
         StoreCommand::File(args) => clearing::files::file(args, app, user).await?,
     };

@@ -77,12 +77,13 @@ pub(super) const BY_DAY: [(&str, &str); 11] = [
     ),
 ];
 
-/// Charged, deducted, in doubt and owed as the tables have them; the number, sum and fees of settlements.
+/// Charged, deducted, in doubt, owed and waived as the tables have them; the number, sum and fees of settlements.
 pub(super) const SUMS: &str = "SELECT \
     (SELECT CAST(COALESCE(SUM(amount_fen), 0) AS BIGINT) FROM charges WHERE service_day = ?1), \
     (SELECT CAST(COALESCE(SUM(amount_fen), 0) AS BIGINT) FROM attempts WHERE service_day = ?1 AND state = 'approved'), \
     (SELECT CAST(COALESCE(SUM(amount_fen), 0) AS BIGINT) FROM attempts WHERE service_day = ?1 AND state = 'in_doubt'), \
     (SELECT CAST(COALESCE(SUM(amount_fen), 0) AS BIGINT) FROM charges WHERE service_day = ?1 AND state IN ('open', 'sent', 'declined')), \
+    (SELECT CAST(COALESCE(SUM(amount_fen), 0) AS BIGINT) FROM charges WHERE service_day = ?1 AND state = 'waived'), \
     (SELECT count(*) FROM settlements WHERE service_day = ?1), \
     (SELECT CAST(COALESCE(SUM(settled_fen), 0) AS BIGINT) FROM settlements WHERE service_day = ?1), \
     (SELECT CAST(COALESCE(SUM(fees_fen), 0) AS BIGINT) FROM settlements WHERE service_day = ?1)";

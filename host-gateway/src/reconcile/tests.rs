@@ -118,6 +118,15 @@ async fn every_kind_of_difference_is_found() {
 }
 
 #[tokio::test]
+async fn what_is_waived_in_the_tables_alone_is_told() {
+    let world = closed().await;
+    world.tamper("UPDATE charges SET state = 'waived' WHERE state = 'declined'").await;
+    assert!(kinds(&world).await.contains(&"rule_6"));
+    let told = "SELECT count(*) FROM breaks WHERE kind = 'rule_6' AND detail LIKE 'waived: tables % fen, ledger 0 fen'";
+    assert_eq!(world.one::<i64>(told).await, 1);
+}
+
+#[tokio::test]
 async fn a_break_is_one_row_closed_when_gone_and_opened_when_back() {
     let world = closed().await;
     let count = "SELECT count(*) FROM breaks WHERE closed_ms IS NULL";
