@@ -424,4 +424,35 @@ mod tests {
         assert!(!raise_break_in(&mut tx, &Break { at: UnixMs(9), ..found }).await.unwrap());
         assert!(raise_break_in(&mut tx, &Break { detail: "3-4", ..found }).await.unwrap());
     }
+
+    /// Every table with its columns in order, but for what the migrations keep for themselves.
+    async fn schema(store: &Store) -> Vec<(String, String)> {
+        let text = match store.pool() {
+            Pool::Sqlite(_) => {
+                "SELECT t.name, c.name FROM sqlite_master AS t JOIN pragma_table_xinfo(t.name) AS c \
+                 WHERE t.type = 'table' AND t.name NOT LIKE '\\_%' ESCAPE '\\' AND t.name NOT LIKE 'sqlite%' \
+                 ORDER BY t.name, c.name"
+            }
+            Pool::Postgres(_) => {
+                "SELECT CAST(table_name AS TEXT), CAST(column_name AS TEXT) FROM information_schema.columns \
+                 WHERE table_schema = 'public' AND table_name NOT LIKE '\\_%' \
+                 ORDER BY CAST(table_name AS TEXT) COLLATE \"C\", CAST(column_name AS TEXT) COLLATE \"C\""
+            }
+        };
+        query(text).rows(store.pool()).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn both_databases_have_the_same_tables_and_columns_and_the_docs_name_each_table() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("wavepass.db");
+        let sqlite = Store::open(file.to_str().unwrap(), folder.path()).await.unwrap();
+        let on_sqlite = schema(&sqlite).await;
+        assert!(on_sqlite.len() > 150, "{on_sqlite:?}");
+        assert_eq!(schema(&testing::scratch_on_postgres().await.store).await, on_sqlite);
+        let docs = include_str!("../../../docs/data-model.md");
+        for (table, _) in &on_sqlite {
+            assert!(docs.contains(&format!("`{table}`")), "docs/data-model.md does not name {table}");
+        }
+    }
 }
