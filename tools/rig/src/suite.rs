@@ -509,7 +509,8 @@ mod tests {
         assert_eq!(save("house").unwrap().cases[0].profile, "house");
         let missing = save("none.toml").unwrap_err().to_string();
         assert!(
-            missing.starts_with("case 1 (n): there is no profile to read at `") && missing.contains("none.toml`"),
+            missing.starts_with("case 1 (n): there is no profile to read at `")
+                && missing.contains("none.toml`"),
             "{missing}"
         );
     }
