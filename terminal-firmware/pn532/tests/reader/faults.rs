@@ -18,11 +18,26 @@ const LONGEST_CALL: Duration = Duration::from_secs(60);
 #[derive(Debug, Default)]
 struct Came {
     right: u32,
+    /// Wrong, by a change that the frames' checksums cannot show.
+    unseen: u32,
     lost: u32,
     /// Why.
     errors: BTreeMap<String, u32>,
     /// Searches that ended with an error.
     gave_up: u32,
+}
+
+/// True of a wrong answer that no reader could tell from the right one: a frame's checksum is a sum of eight bits, and bytes
+/// that change on the way to the chip or back may leave it as it was.
+fn is_beyond_the_checksum(command: &[u8], answer: &[u8]) -> bool {
+    let sum = |bytes: &[u8]| bytes.iter().fold(0_u8, |sum, byte| sum.wrapping_add(*byte));
+    let right = answer_to(command);
+    // The card answers with the command that it got.
+    let on_the_way = answer
+        .get(..command.len())
+        .is_some_and(|got| got != command && sum(got) == sum(command) && answer == answer_to(got));
+    let on_the_way_back = answer.len() == right.len() && sum(answer) == sum(&right);
+    on_the_way || on_the_way_back
 }
 
 /// Taps with some exchanges each, until so many exchanges were tried.
@@ -54,9 +69,11 @@ fn play(world: &Rc<World>, reader: &mut Reader, exchanges: u32, seed: u64) -> Ca
             let result = world.run(reader.exchange(&target, &command, &mut answer));
             assert!(world.now() - begun < LONGEST_CALL);
             match result {
+                Ok(len) if answer[..len] == answer_to(&command) => came.right += 1,
                 Ok(len) => {
-                    assert_eq!(answer[..len], answer_to(&command), "exchange {number}");
-                    came.right += 1;
+                    assert!(is_beyond_the_checksum(&command, &answer[..len]), "exchange {number}");
+                    came.unseen += 1;
+                    break;
                 }
                 Err(e) => {
                     came.lost += 1;
@@ -123,7 +140,8 @@ fn faults_of_the_line_that_can_be_mended_lose_no_exchange() {
 }
 
 #[test]
-fn all_faults_at_random_never_give_a_wrong_answer() {
+fn all_faults_at_random_never_give_an_answer_that_the_checksums_refute() {
+    let mut unseen = 0;
     let worlds = if is_long() { 200 } else { 12 };
     for seed in 100..100 + worlds {
         let world = World::new(seed);
@@ -137,8 +155,11 @@ fn all_faults_at_random_never_give_a_wrong_answer() {
         world.host_noise.set(chance / 50.0);
         let came = play(&world, &mut reader, 200, seed);
         println!("seed {seed}, chance {chance}: {came:?}");
+        unseen += came.unseen;
         recovers(&world, &mut reader);
     }
+    // Two bytes of one frame must change, and by the same sum.
+    assert!(unseen <= worlds as u32 / 20, "{unseen} in {worlds} worlds");
 }
 
 #[test]
