@@ -80,7 +80,11 @@ fn the_examples_in_the_documentation_are_parts_of_these_files() {
     ];
     let mut shown = 0;
     for example in docs.split("```").skip(1).step_by(2) {
-        let (_, text) = example.split_once('\n').unwrap();
+        let (kind, text) = example.split_once('\n').unwrap();
+        // Commands and the gateway's configuration are no files of these.
+        if matches!(kind, "sh" | "toml config") {
+            continue;
+        }
         let text = text.trim_end();
         assert!(golden.iter().any(|golden| golden.contains(text)), "{text}");
         shown += 1;

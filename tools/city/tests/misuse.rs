@@ -33,7 +33,7 @@ fn what_cannot_come_off_is_refused_before_anything_is_made() {
     let report = report.to_str().unwrap();
     for (args, told) in [
         (&["--report", report][..], "nowhere/report.json"),
-        (&["--database", "postgres://user:secret@host/db"], "postgres:"),
+        (&["--database", "postgres://user:secret@host:port/db"], "postgres://USER"),
         (&["--database", "mysql://user:secret@host/db"], "mysql:"),
         (&["--gates", "4000000000"], "at most 1000 gates"),
         (&["--phones", "4000000000"], "at most 1000000 phones"),
