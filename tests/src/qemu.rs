@@ -13,7 +13,7 @@ use wavepass_hce::pn532::SimulatedChip;
 /// Bytes of the gate's flash.
 pub const FLASH: usize = 4 << 20;
 /// How long the gate may take for anything that a test waits for. No limit is tested by it.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(300);
 
 /// Where `cargo x firmware` leaves the firmware.
 pub fn firmware() -> PathBuf {
