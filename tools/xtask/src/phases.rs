@@ -185,8 +185,11 @@ fn test_phases(
     })?;
     match &postgres {
         Ok(()) => phase("the gateway's tests on PostgreSQL", &mut || {
-            let mut tests = cargo(&["test", "--release", "--package", "wavepass-gateway"]);
-            tests.args(["--lib", "--test", "process"]).env("WAVEPASS_TEST_STORE", "postgres");
+            // The whole workspace again, whose other unit tests take seconds: a package by itself has other features of
+            // its dependencies, and would be built anew for minutes.
+            let mut tests = cargo(&["test", "--release", "--workspace", "--no-fail-fast"]);
+            tests.args(&without).args(["--lib", "--test", "process"]);
+            tests.env("WAVEPASS_TEST_STORE", "postgres");
             run_tests(tests, count)
         })?,
         Err(why) => left_out.push(format!("tests on PostgreSQL ({why})")),
