@@ -51,9 +51,9 @@ enum Bench {
         /// How many taps
         #[arg(long, default_value_t = 100_000)]
         taps: u32,
-        /// Only on this store: sqlite or postgres
+        /// Only on this database
         #[arg(long, value_parser = ["sqlite", "postgres"])]
-        store: Option<String>,
+        database: Option<String>,
     },
 }
 
@@ -62,7 +62,9 @@ fn main() -> ExitCode {
         Command::Test { long } => phases::test(long),
         Command::Firmware => setup::target().and_then(|()| phases::firmware()),
         Command::Bench { what: Bench::Gate { json } } => phases::bench_gate(json),
-        Command::Bench { what: Bench::Host { json, taps, store } } => phases::bench_host(json, taps, store),
+        Command::Bench { what: Bench::Host { json, taps, database } } => {
+            phases::bench_host(json, taps, database)
+        }
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -248,12 +248,12 @@ pub(crate) fn bench_gate(json: Option<PathBuf>) -> Result<(), Failure> {
 }
 
 /// `cargo x bench host`: on PostgreSQL it needs a server's programs.
-pub(crate) fn bench_host(json: Option<PathBuf>, taps: u32, store: Option<String>) -> Result<(), Failure> {
-    if store.as_deref() != Some("sqlite") {
+pub(crate) fn bench_host(json: Option<PathBuf>, taps: u32, database: Option<String>) -> Result<(), Failure> {
+    if database.as_deref() != Some("sqlite") {
         setup::postgres()?;
     }
     let mut more = vec!["--taps".to_owned(), taps.to_string()];
-    more.extend(store.into_iter().flat_map(|store| ["--store".to_owned(), store]));
+    more.extend(database.into_iter().flat_map(|database| ["--database".to_owned(), database]));
     bench("bench-host", json, &more)
 }
 

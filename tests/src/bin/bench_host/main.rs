@@ -2,9 +2,10 @@
 //! `synchronous=FULL` and on a PostgreSQL server of its own with `fsync` on.
 //!
 //! The taps are made beforehand by real phones (their cryptograms verify) and sealed by stand-ins of gates; then
-//! each stage is timed: intake (sealed tap to durable row), close (risk, pricing, charges, batch, deduction at
-//! the embedded bank), settlement. Rates are taps a second; `overall` is all stages together. Beside it, in the same
-//! run: the same work row at a time, and `pgbench` on the same server.
+//! each stage is timed: intake (sealed tap to durable row), close (risk, pricing, charges, batch), deduction at the
+//! embedded bank, settlement. Rates are taps a second; `overall` is all stages together. Beside it, in the same run:
+//! the same work row at a time (`baseline`), and `pgbench` on the same server. `peak_rss_bytes` is this process's, which
+//! holds the taps to be handed in as well.
 
 mod baseline;
 mod ours;
@@ -37,16 +38,16 @@ struct Arguments {
     /// Taps of the baselines, which are slow
     #[arg(long, default_value_t = 2_000)]
     baseline_taps: usize,
-    /// Only on this store
+    /// Only on this database
     #[arg(long, value_enum)]
-    store: Option<StoreKind>,
+    database: Option<Database>,
     /// Also write the figures to this file
     #[arg(long)]
     json: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum StoreKind {
+enum Database {
     Sqlite,
     Postgres,
 }
@@ -57,11 +58,11 @@ fn main() -> Result<(), Failure> {
     let arguments = Arguments::parse();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let mut figures = Map::new();
-    let wanted = |kind| arguments.store.is_none_or(|only| only == kind);
-    if wanted(StoreKind::Sqlite) {
+    let wanted = |kind| arguments.database.is_none_or(|only| only == kind);
+    if wanted(Database::Sqlite) {
         figures.insert("sqlite".into(), runtime.block_on(on_sqlite(&arguments))?);
     }
-    if wanted(StoreKind::Postgres) {
+    if wanted(Database::Postgres) {
         figures.insert("postgres".into(), runtime.block_on(on_postgres(&arguments))?);
     }
     let text = serde_json::to_string_pretty(&figures)?;
@@ -124,11 +125,16 @@ async fn on_sqlite(arguments: &Arguments) -> Result<Value, Failure> {
     let figures = run("SQLite", &url(&own), own.path(), arguments.taps).await?;
     let baseline = run_baseline("SQLite", &url(&row), row.path(), arguments.baseline_taps, 1).await?;
     compare(&same, &baseline)?;
-    Ok(json!({
-        "ours": figures.json(),
-        "row_at_a_time": baseline.json(),
-        "times_the_baseline": figures.rate / baseline.rate,
-    }))
+    Ok(beside(&figures, &baseline))
+}
+
+/// The figures of one database: ours, and beside them the baseline's.
+fn beside(ours: &ours::Figures, baseline: &baseline::Figures) -> Value {
+    let mut figures = ours.json();
+    figures["baseline_taps_per_second"] = json!(baseline.rate.round());
+    figures["ratio"] = json!(ours.rate / baseline.rate);
+    figures["baseline"] = baseline.json();
+    figures
 }
 
 async fn on_postgres(arguments: &Arguments) -> Result<Value, Failure> {
@@ -148,14 +154,12 @@ async fn on_postgres(arguments: &Arguments) -> Result<Value, Failure> {
     let tpc_b = server.new_database()?;
     pgbench(&server, &tpc_b, &["-i", "-q", "-s", "10"])?;
     let tps = |clients: &str| pgbench(&server, &tpc_b, &["-c", clients, "-j", "2", "-T", "10"]);
-    Ok(json!({
-        "ours": figures.json(),
-        "row_at_a_time": baseline.json(),
-        "row_at_a_time_over_8": wider.json(),
-        "times_the_baseline": figures.rate / baseline.rate,
-        "times_the_baseline_over_8": figures.rate / wider.rate,
-        "pgbench_tpc_b_per_second": { "1": tps("1")?, "8": tps("8")? },
-    }))
+    let mut told = beside(&figures, &baseline);
+    told["baseline_over_8"] = wider.json();
+    told["ratio_over_8"] = json!(figures.rate / wider.rate);
+    told["pgbench_tps"] = json!(tps("1")?);
+    told["pgbench_tps_over_8"] = json!(tps("8")?);
+    Ok(told)
 }
 
 /// Runs `pgbench`; gives its transactions a second where it prints them.
@@ -168,6 +172,7 @@ fn pgbench(server: &Server, database: &str, arguments: &[&str]) -> Result<f64, F
         return Err(format!("pgbench: {}", String::from_utf8_lossy(&output.stderr)).into());
     }
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    // Filling its tables gives no rate.
     let tps = text.lines().find_map(|line| line.strip_prefix("tps = ")?.split(' ').next()?.parse().ok());
     Ok(tps.unwrap_or_default())
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 use wavepass_fares::Tariff;
-use wavepass_gateway::clearing::{app as clearing, report};
+use wavepass_gateway::clearing::{Clearing, CloseOptions, DeductOptions, app, report};
 use wavepass_gateway::cli::App;
 use wavepass_gateway::clock::Driven;
 use wavepass_gateway::config::Config;
@@ -26,11 +26,13 @@ pub(crate) struct Figures {
     taps: usize,
     intake_s: f64,
     close_s: f64,
+    deduct_s: f64,
     settle_s: f64,
     /// Taps a second, all stages together.
     pub(crate) rate: f64,
     pub(crate) charged_fen: i64,
     deducted_fen: i64,
+    peak_rss_bytes: Option<u64>,
 }
 
 impl Figures {
@@ -42,12 +44,21 @@ impl Figures {
             "deducted_fen": self.deducted_fen,
             "taps_per_second": {
                 "intake": rate(self.intake_s),
-                "close_and_deduct": rate(self.close_s),
+                "close": rate(self.close_s),
+                "deduct": rate(self.deduct_s),
                 "settle": rate(self.settle_s),
                 "overall": self.rate.round(),
             },
+            "peak_rss_bytes": self.peak_rss_bytes,
         })
     }
+}
+
+/// The most memory that this process has had in RAM so far, bytes; none where the system does not say.
+fn peak_rss_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.split_whitespace().next()?.parse::<u64>().ok().map(|kib| kib << 10)
 }
 
 pub(crate) async fn run(
@@ -90,10 +101,17 @@ pub(crate) async fn run(
     let intake_s = begin.elapsed().as_secs_f64();
     let day = Tariff::parse("wavepass-city.toml", TARIFF)?.clock.day_of(START.0 as i64)?;
     let begin = Instant::now();
-    clearing::close(&app, "bench", day, false, false).await?;
+    wavepass_gateway::risk::run(&app).await?;
+    let clearing = Clearing::of(&app).await?;
+    let options = CloseOptions { now_ms: i64::MAX, ..CloseOptions::default() };
+    clearing.close_day(day, options).await?;
     let close_s = begin.elapsed().as_secs_f64();
     let begin = Instant::now();
-    clearing::settle(&app, "bench", day).await?;
+    clearing.deduct_day(day, DeductOptions::default()).await?;
+    app.publish_lists().await?;
+    let deduct_s = begin.elapsed().as_secs_f64();
+    let begin = Instant::now();
+    app::settle(&app, "bench", day).await?;
     let settle_s = begin.elapsed().as_secs_f64();
     let report = report(store, Some(day)).await?;
     if report.charged_fen.0 == 0 || report.ledger_sum_fen.0 != 0 || !report.balances()? {
@@ -103,9 +121,11 @@ pub(crate) async fn run(
         taps,
         intake_s,
         close_s,
+        deduct_s,
         settle_s,
-        rate: taps as f64 / (intake_s + close_s + settle_s),
+        rate: taps as f64 / (intake_s + close_s + deduct_s + settle_s),
         charged_fen: report.charged_fen.0,
         deducted_fen: report.deducted_fen.0,
+        peak_rss_bytes: peak_rss_bytes(),
     })
 }
