@@ -140,9 +140,9 @@ async fn ended_days(app: &App, now_ms: i64) -> Result<Vec<ServiceDay>, ClearingE
     let Ok(today) = app.config.day_clock().day_of(now_ms) else { return Ok(Vec::new()) };
     // From each day with taps to the next: the index is read at as many places as there are days.
     let numbers: Vec<i64> = query(
-        "WITH RECURSIVE tapped(day) AS (SELECT min(service_day) FROM taps WHERE opened = 1 \
-         AND service_day >= (SELECT min(effective_from) FROM tariffs) UNION ALL \
-         SELECT (SELECT min(t.service_day) FROM taps AS t WHERE t.opened = 1 AND t.service_day > tapped.day) \
+        "WITH RECURSIVE tapped(day) AS (SELECT min(service_day) FROM tapped_days \
+         WHERE service_day >= (SELECT min(effective_from) FROM tariffs) UNION ALL \
+         SELECT (SELECT min(t.service_day) FROM tapped_days AS t WHERE t.service_day > tapped.day) \
          FROM tapped WHERE tapped.day < ?1) SELECT tapped.day FROM tapped WHERE tapped.day < ?1 \
          AND NOT EXISTS (SELECT 1 FROM batches AS b WHERE b.service_day = tapped.day AND b.rank = 0) \
          ORDER BY tapped.day LIMIT ?2",

@@ -35,7 +35,7 @@ pub(crate) struct Chunk {
     pub(crate) unknown: Vec<UnknownStation>,
     /// The last token this chunk speaks for; `None`: all the rest.
     pub(crate) up_to: Option<TokenKey>,
-    /// True if risk has not looked at some of the taps.
+    /// True if risk has not looked at all of these tokens' taps.
     pub(crate) unchecked: bool,
 }
 
@@ -84,8 +84,7 @@ async fn read(
     let mut snapshot = pool.begin().await?;
     for bucket in buckets {
         let read = query(
-            "SELECT token_key, key_id, sequence, time_ms, station, direction, passage, counted, checked \
-             FROM taps INDEXED BY taps_by_utc_day \
+            "SELECT token_key, key_id, sequence, time_ms, station, direction, passage, counted FROM taps INDEXED BY taps_day \
              WHERE opened = 1 AND time_ms / 86400000 = ? AND token_key > ? ORDER BY token_key LIMIT ?",
         )
         .bind(bucket)
@@ -101,7 +100,6 @@ async fn read(
         }
         rows.extend(read);
     }
-    drop(snapshot);
 
     let mut found: Vec<(TokenKey, Tap)> = Vec::with_capacity(rows.len());
     let mut chunk = Chunk { tokens: Vec::new(), unknown: Vec::new(), up_to: None, unchecked: false };
@@ -115,7 +113,6 @@ async fn read(
         if !span.contains(&time_ms) {
             continue;
         }
-        chunk.unchecked |= row.try_get::<i64>(8)? == 0;
         if row.try_get::<i64>(7)? == 0 {
             continue;
         }
@@ -150,6 +147,13 @@ async fn read(
     if broken_off.is_none() {
         chunk.up_to = None;
     }
+    let last = chunk.up_to.map_or_else(|| vec![0xFF; 17], |key| key.as_slice().to_vec());
+    let unchecked = query(
+        "SELECT 1 FROM unchecked WHERE token_key > ? AND token_key <= ? AND from_ms < ? AND upto_ms >= ? LIMIT 1",
+    );
+    let unchecked = unchecked.bind(cursor).bind(&last).bind(span.end).bind(span.start);
+    chunk.unchecked = unchecked.fetch_optional(&mut *snapshot).await?.is_some();
+    drop(snapshot);
     // Each bucket came in token order; together they are so only after a sort.
     found.sort_unstable();
     for run in found.chunk_by(|a, b| a.0 == b.0) {

@@ -213,7 +213,7 @@ impl World {
             taps.iter().zip(first..).map(|(&(token, hours, minutes, station, direction), sequence)| {
                 let token_key = key(token).as_slice().to_vec();
                 let day = day().number();
-                // Synchronised, opened, with a valid cryptogram and passed ODA; somebody passed; risk has looked at it.
+                // Synchronised, opened, with a valid cryptogram and passed ODA; somebody passed.
                 let (clock, yes) = (2_u8, 1_u8);
                 (
                     &[1, 2, 3, 4, 5, 6, 7, 8],
@@ -229,13 +229,12 @@ impl World {
                     yes,
                     yes,
                     yes,
-                    yes,
                     100,
                     0,
                 )
             });
         let text = "INSERT INTO taps (key_id, sequence, token_key, time_ms, clock, service_day, station, direction, opened, \
-                    atc, cryptogram, oda, passage, checked, gate_us, received_ms) VALUES ??";
+                    atc, cryptogram, oda, passage, gate_us, received_ms) VALUES ??";
         write_many(&mut tx, text, rows).await.unwrap();
         tx.commit().await.unwrap();
     }

@@ -7,9 +7,10 @@
 use super::prepare::{Body, Content, Group, Prepared, TapRow};
 use super::{Gap, IntakeError, Item, Parts, Receipt, Source, Verdict};
 use crate::gates;
+use crate::keys::TokenKey;
 use crate::store::db::{Conn, One, Row, query, read_many, write_many};
 use crate::store::{Break, Store, StoreError, content_id, raise_break_in, sql};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use tokio::sync::mpsc;
 use wavepass_protocol::dukpt::KeyId;
@@ -466,6 +467,38 @@ impl<'a> Walk<'a> {
         Ok(Verdict::SetAside(why))
     }
 
+    /// Tells risk which tokens it has to look at, and clearing which days have taps.
+    async fn write_opened(&self, conn: &mut Conn) -> Result<(), StoreError> {
+        let mut tokens: BTreeMap<TokenKey, (i64, i64)> = BTreeMap::new();
+        let mut days = BTreeSet::new();
+        for Accepted { header, body, .. } in &self.accepted {
+            let Body::Tap(row) = body else { continue };
+            if !row.opened {
+                continue;
+            }
+            days.extend(row.service_day.map(|day| (day, header.ksn.key_id)));
+            match row.token_key {
+                Some(key) => {
+                    let (from, upto) = tokens.entry(key).or_insert((row.time_ms, row.time_ms));
+                    (*from, *upto) = ((*from).min(row.time_ms), (*upto).max(row.time_ms));
+                }
+                None => {
+                    let (subject, detail) = (sql::hex(&header.ksn.key_id.0), header.sequence.to_string());
+                    let (service_day, at) = (row.service_day, self.now);
+                    let found = Break { kind: "no_token", subject: &subject, service_day, detail: &detail, at };
+                    raise_break_in(conn, &found).await?;
+                }
+            }
+        }
+        let text = "INSERT INTO unchecked (token_key, from_ms, upto_ms) VALUES ?? ON CONFLICT (token_key) DO UPDATE SET \
+                    from_ms = CASE WHEN excluded.from_ms < unchecked.from_ms THEN excluded.from_ms ELSE unchecked.from_ms END, \
+                    upto_ms = CASE WHEN excluded.upto_ms > unchecked.upto_ms THEN excluded.upto_ms ELSE unchecked.upto_ms END";
+        write_many(conn, text, tokens.iter().map(|(key, (from, upto))| (key.as_slice(), *from, *upto))).await?;
+        let text = "INSERT INTO tapped_days (service_day, key_id) VALUES ?? ON CONFLICT DO NOTHING";
+        write_many(conn, text, days.iter().map(|(day, key_id)| (*day, &key_id.0))).await?;
+        Ok(())
+    }
+
     /// Writes the emergencies of the group: rare enough for a statement each.
     async fn write_emergencies(&self, conn: &mut Conn) -> Result<(), StoreError> {
         for Accepted { header, body, .. } in &self.accepted {
@@ -501,6 +534,7 @@ impl<'a> Walk<'a> {
     async fn write(&mut self, conn: &mut Conn) -> Result<(), StoreError> {
         write_entries(conn, &self.accepted, self.now).await?;
         let late_taps = write_taps_and_passages(conn, &self.accepted, self.now).await?;
+        self.write_opened(conn).await?;
         adopt_waiting_passages(conn, &late_taps).await?;
         self.write_emergencies(conn).await?;
         let changed = self.marks.iter().filter(|(_, mark)| mark.changed).map(|(key_id, mark)| {
@@ -573,7 +607,9 @@ async fn write_entries(conn: &mut Conn, accepted: &[Accepted<'_>], now: UnixMs) 
 
 /// A tap as written here.
 const INSERT_TAPS: &str = "INSERT INTO taps (key_id, sequence, token_key, time_ms, clock, service_day, station, direction, \
-     opened, reason, atc, cryptogram, oda, card_digest, passage, gate_us, received_ms) VALUES ??";
+     opened, reason, atc, cryptogram, oda, card_digest, passage, withheld, gate_us, received_ms) VALUES ??";
+/// Bit of `withheld`: an opened tap without a token, which no gate of ours makes, and for which nobody can be charged.
+const NO_TOKEN: u8 = 8;
 
 /// Which of two passages of one tap stands: somebody passed, then unknown, then nobody; whatever came first.
 const fn stronger(a: Outcome, b: Outcome) -> Outcome {
@@ -628,6 +664,7 @@ async fn write_taps_and_passages(
             row.oda,
             row.card_digest.as_ref().map(|digest| &digest[..]),
             passage.map(|outcome| outcome as u8),
+            if row.opened && row.token_key.is_none() { NO_TOKEN } else { 0 },
             row.gate_us,
             sql::ms(now),
         )

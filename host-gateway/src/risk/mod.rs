@@ -87,7 +87,6 @@ pub async fn run(app: &App) -> Result<Summary, RiskError> {
         run_in(app, &mut tx, &tokens, &policy, &mut summary).await?;
         tx.commit().await?;
     }
-    without_token(app, &mut summary).await?;
     metrics::counter!("wavepass_risk_alerts_total").increment(summary.alerts as u64);
     if summary.alerts > 0 {
         tracing::warn!(alerts = summary.alerts, denied = summary.denied, "risk");
@@ -97,8 +96,7 @@ pub async fn run(app: &App) -> Result<Summary, RiskError> {
 
 async fn unchecked_in(conn: &mut Conn) -> Result<Vec<TokenKey>, RiskError> {
     let rows = query(
-        "SELECT DISTINCT token_key FROM taps INDEXED BY taps_unchecked \
-         WHERE checked = 0 AND opened = 1 AND token_key IS NOT NULL ORDER BY token_key LIMIT ?",
+        "SELECT token_key FROM unchecked ORDER BY token_key LIMIT ?",
     )
     .bind(MAX_TOKENS as i64)
     .fetch_all(conn)
@@ -141,43 +139,36 @@ async fn run_in(
     mark_checked(conn, tokens).await
 }
 
-/// What [`AROUND`] and [`SAME_ATC`] begin with: how far around a token's unchecked taps a run looks.
+/// The taps that a run looks at, of some tokens: those near an unchecked one (last column 1), and every other with the same
+/// ATC as one of them (0).
 ///
-/// The join orders and indexes are given: over a table of months, a guess of the planner's would read all of it.
-macro_rules! near {
-    ($then:literal) => {
-        concat!(
-            "WITH near AS MATERIALIZED (SELECT token_key AS tk, min(time_ms) - ? AS lo, max(time_ms) + ? AS hi \
-             FROM taps INDEXED BY taps_unchecked WHERE token_key IN ?? AND checked = 0 AND opened = 1 \
-             GROUP BY token_key) ",
-            $then
-        )
-    };
-}
+/// The join orders and indexes are given: over a table of months, a guess of the planner's would read all of it. Near taps
+/// are found by their UTC days; where a token's taps are more than a month apart, which a gate's wrong clock can do, all of
+/// the token's are read.
+const NEAR_TAPS: &str = "WITH RECURSIVE \
+     near AS MATERIALIZED (SELECT token_key AS tk, from_ms, upto_ms, from_ms - ? AS lo, upto_ms + ? AS hi \
+     FROM unchecked WHERE token_key IN ??), \
+     days AS (SELECT tk, from_ms, upto_ms, lo, hi, lo / 86400000 AS day FROM near WHERE hi - lo < 2678400000 \
+     UNION ALL SELECT tk, from_ms, upto_ms, lo, hi, day + 1 FROM days WHERE day < hi / 86400000), \
+     around AS MATERIALIZED ( \
+     SELECT t.key_id, t.sequence, t.token_key, t.time_ms, t.clock, t.service_day, t.atc, t.cryptogram, t.card_digest, \
+     t.withheld, from_ms, upto_ms, lo, hi FROM days CROSS JOIN taps AS t INDEXED BY taps_day \
+     WHERE t.time_ms / 86400000 = day AND t.token_key = tk AND t.opened = 1 AND t.time_ms BETWEEN lo AND hi \
+     UNION ALL \
+     SELECT t.key_id, t.sequence, t.token_key, t.time_ms, t.clock, t.service_day, t.atc, t.cryptogram, t.card_digest, \
+     t.withheld, from_ms, upto_ms, lo, hi FROM near CROSS JOIN taps AS t INDEXED BY taps_atc \
+     WHERE hi - lo >= 2678400000 AND t.token_key = tk AND t.opened = 1 AND t.time_ms BETWEEN lo AND hi) \
+     SELECT key_id, sequence, token_key, time_ms, clock, service_day, atc, cryptogram, card_digest, withheld, \
+     CASE WHEN time_ms BETWEEN from_ms AND upto_ms THEN 0 ELSE 1 END, 1 FROM around \
+     UNION ALL \
+     SELECT DISTINCT t.key_id, t.sequence, t.token_key, t.time_ms, t.clock, t.service_day, t.atc, t.cryptogram, \
+     t.card_digest, t.withheld, 1, 0 FROM around AS a CROSS JOIN taps AS t INDEXED BY taps_atc \
+     WHERE t.token_key = a.token_key AND t.atc = a.atc AND t.opened = 1 AND t.time_ms NOT BETWEEN a.lo AND a.hi";
 
-const AROUND: &str = near!(
-    "SELECT t.key_id, t.sequence, t.token_key, t.time_ms, t.clock, t.service_day, t.atc, t.cryptogram, \
-     t.card_digest, t.withheld, t.checked, 1 FROM near CROSS JOIN taps t INDEXED BY taps_token \
-     WHERE t.token_key = tk AND t.opened = 1 AND t.time_ms BETWEEN lo AND hi"
-);
-const SAME_ATC: &str = near!(
-    "SELECT DISTINCT t.key_id, t.sequence, t.token_key, t.time_ms, t.clock, t.service_day, t.atc, t.cryptogram, \
-     t.card_digest, t.withheld, t.checked, 0 FROM near CROSS JOIN taps a INDEXED BY taps_token \
-     CROSS JOIN taps t INDEXED BY taps_atc WHERE a.token_key = tk AND a.opened = 1 \
-     AND a.time_ms BETWEEN lo AND hi AND t.token_key = tk AND t.atc = a.atc AND t.opened = 1 \
-     AND t.time_ms NOT BETWEEN lo AND hi"
-);
-
-/// The taps of tokens that a run looks at: those near an unchecked one, and every other with the same ATC as one of
-/// them.
 async fn taps_in(conn: &mut Conn, tokens: &[TokenKey]) -> Result<BTreeMap<TokenKey, Vec<Seen>>, RiskError> {
     let mut taps: BTreeMap<TokenKey, Vec<Seen>> = BTreeMap::new();
-    let mut rows = Vec::new();
-    for text in [AROUND, SAME_ATC] {
-        let near = query(text).bind(ORDER_WINDOW_MS).bind(ORDER_WINDOW_MS);
-        let near = near.bind_list(tokens.iter().map(|token| token.as_slice()));
-        rows.extend(near.fetch_all(&mut *conn).await?);
-    }
+    let near = query(NEAR_TAPS).bind(ORDER_WINDOW_MS).bind(ORDER_WINDOW_MS);
+    let rows = near.bind_list(tokens.iter().map(|token| token.as_slice())).fetch_all(conn).await?;
     for row in rows {
         let damaged = |what| RiskError::Store(StoreError::Damaged { what });
         let seen = Seen {
@@ -291,32 +282,6 @@ async fn number_in(
 }
 
 async fn mark_checked(conn: &mut Conn, tokens: &[TokenKey]) -> Result<(), RiskError> {
-    let text = "UPDATE taps INDEXED BY taps_unchecked SET checked = 1 \
-                WHERE opened = 1 AND checked = 0 AND token_key IN ??";
-    query(text).bind_list(tokens.iter().map(|token| token.as_slice())).execute(conn).await?;
-    Ok(())
-}
-
-/// Opened taps without a token: no gate of ours makes them, and nobody can be charged for them.
-async fn without_token(app: &App, summary: &mut Summary) -> Result<(), RiskError> {
-    let mut tx = app.store.begin().await?;
-    let rows = query(
-        "UPDATE taps INDEXED BY taps_unchecked SET checked = 1, withheld = withheld | 8 \
-         WHERE opened = 1 AND checked = 0 AND token_key IS NULL RETURNING key_id, sequence, service_day",
-    )
-    .fetch_all(&mut *tx)
-    .await?;
-    for row in &rows {
-        let found = crate::store::Break {
-            kind: "no_token",
-            subject: &sql::hex(row.try_get(0)?),
-            service_day: row.try_get(2)?,
-            detail: &row.try_get::<i64>(1)?.to_string(),
-            at: app.clock.now(),
-        };
-        crate::store::raise_break_in(&mut tx, &found).await?;
-    }
-    summary.changed += rows.len();
-    tx.commit().await?;
+    query("DELETE FROM unchecked WHERE token_key IN ??").bind_list(tokens.iter().map(|token| token.as_slice())).execute(conn).await?;
     Ok(())
 }

@@ -236,8 +236,8 @@ macro_rules! desk_on {
                 .await?;
                 sqlx::query(
                     "INSERT INTO taps (key_id, sequence, token_key, time_ms, clock, service_day, station, direction, \
-                     opened, atc, cryptogram, oda, withheld, checked, gate_us, received_ms) \
-                     VALUES ($1, $2, $3, $4, 2, $5, $6, $7, $8, $9, $10, $11, $12, 1, 0, $13)",
+                     opened, atc, cryptogram, oda, withheld, gate_us, received_ms) \
+                     VALUES ($1, $2, $3, $4, 2, $5, $6, $7, $8, $9, $10, $11, $12, 0, $13)",
                 )
                 .bind(&tap.key_id[..])
                 .bind(tap.sequence)
