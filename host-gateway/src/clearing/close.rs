@@ -2,13 +2,14 @@
 //!
 //! The first close has rank 0. A further one (`late`) prices the whole day again and books only what differs from the
 //! charges there are: new parts, positive or negative. A day is priced from the taps of every day that its caps count
-//! over; closing it may change closed days after it ([`Clearing::close_again_after`]). Every chunk is one transaction
-//! that also moves the day's cursor, so that a crash loses at most the chunk that was not committed, and nothing is
-//! booked twice.
+//! over; closing it may change closed days after it ([`Clearing::close_again_after`]). On PostgreSQL a day is closed in
+//! parts, ranges of tokens, that several tasks and gateways share. Every chunk is one transaction that also moves its
+//! part's cursor, so that a crash loses at most the chunk that was not committed, and nothing is booked twice.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Mutex, PoisonError};
 
-use crate::store::db::{Conn, query, write_many};
+use crate::store::db::{Conn, Row, query, write_many};
 use rayon::prelude::*;
 use serde::Serialize;
 use wavepass_fares::tariff::STANDARD_CATEGORY;
@@ -22,7 +23,7 @@ use super::taps::{Chunk, TokenTaps, UnknownStation, read_chunk};
 use super::{Batch, Clearing, ClearingError, batch, token_key};
 use crate::keys::TokenKey;
 use crate::ledger::{Account, Entries, Event, Name};
-use crate::store::{Break, StoreError, raise_break_in, sql};
+use crate::store::{Break, LANES, StoreError, raise_break_in, sql};
 
 /// How to close.
 #[derive(Debug, Clone, Copy, Default)]
@@ -113,33 +114,97 @@ impl Clearing {
         day: ServiceDay,
         options: CloseOptions,
     ) -> Result<CloseSummary, ClearingError> {
-        let (rank, mut cursor) = match self.begin(day, options).await? {
+        let rank = match self.begin(day, options).await? {
             Begun::Closed(batch) => {
                 return Ok(CloseSummary { service_day: day, already_closed: true, batch: Some(batch) });
             }
-            Begun::Open { rank, cursor } => (rank, cursor),
+            Begun::Open { rank } => rank,
         };
-        loop {
-            let chunk = self.read_taps(day, &cursor).await?;
-            if chunk.unchecked && !options.force {
-                return Err(ClearingError::Unchecked { day });
-            }
-            let up_to = chunk.up_to;
-            let written = self.close_chunk(day, rank, &cursor, chunk).await?;
-            match up_to {
-                Some(_) => cursor = written,
-                None => break,
-            }
-        }
+        self.close_parts(day, rank, options.force).await?;
         let batch = batch::seal(self, day, rank).await?;
         Ok(CloseSummary { service_day: day, already_closed: false, batch })
     }
 
-    /// Finds or makes the row that says how far the day's close has come.
+    /// Closes what is not closed of a day's parts, several at a time; others may do the same.
+    async fn close_parts(&self, day: ServiceDay, rank: i64, force: bool) -> Result<(), ClearingError> {
+        let mut parts = VecDeque::from(self.open_parts(day, rank).await?);
+        // Several gateways begin at different parts.
+        let first = std::process::id() as usize % parts.len().max(1);
+        parts.rotate_left(first);
+        let parts = Mutex::new(parts);
+        let next = || parts.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+        let lane = async || -> Result<(), ClearingError> {
+            while let Some(part) = next() {
+                self.close_part(day, rank, part, force).await?;
+            }
+            Ok(())
+        };
+        const { assert!(LANES == 3) };
+        match self.store.lanes() {
+            1 => lane().await,
+            _ => tokio::try_join!(lane(), lane(), lane()).map(drop),
+        }
+    }
+
+    /// Prices and books one part from where it stands, the next chunk being read while one is written.
+    async fn close_part(
+        &self,
+        day: ServiceDay,
+        rank: i64,
+        mut part: Part,
+        force: bool,
+    ) -> Result<(), ClearingError> {
+        loop {
+            let mut next = Some(self.price_chunk(day, rank, &part, &part.cursor, force).await?);
+            let mut moved = true;
+            while let Some(chunk) = next.take()
+                && moved
+            {
+                let after = chunk.after.clone();
+                if after == part.until {
+                    moved = self.write_chunk(day, rank, &part, chunk).await?;
+                } else {
+                    let following = self.price_chunk(day, rank, &part, &after, force);
+                    let (written, priced) =
+                        tokio::join!(self.write_chunk(day, rank, &part, chunk), following);
+                    moved = written?;
+                    next = Some(priced?);
+                }
+                part.cursor = after;
+            }
+            if moved {
+                return Ok(());
+            }
+            // Somebody else works on this part: from where they are.
+            let parts = self.open_parts(day, rank).await?;
+            match parts.into_iter().find(|p| p.shard == part.shard) {
+                Some(there) => part = there,
+                None => return Ok(()),
+            }
+        }
+    }
+
+    /// The parts of a close that are not priced to their ends.
+    async fn open_parts(&self, day: ServiceDay, rank: i64) -> Result<Vec<Part>, ClearingError> {
+        let rows = query(
+            "SELECT shard, cursor, until FROM day_close WHERE service_day = ? AND rank = ? AND cursor <> until \
+             AND state = 'pricing' ORDER BY shard",
+        )
+        .bind(day.number())
+        .bind(rank)
+        .fetch_all(self.store.pool())
+        .await?;
+        let part = |row: &Row| -> Result<Part, ClearingError> {
+            Ok(Part { shard: row.try_get(0)?, cursor: row.try_get(1)?, until: row.try_get(2)? })
+        };
+        rows.iter().map(part).collect()
+    }
+
+    /// Finds or makes the rows that say how far the day's close has come.
     async fn begin(&self, day: ServiceDay, options: CloseOptions) -> Result<Begun, ClearingError> {
         let mut tx = self.store.begin().await?;
         let last = query(
-            "SELECT rank, state, cursor FROM day_close WHERE service_day = ? ORDER BY rank DESC LIMIT 1",
+            "SELECT rank, state FROM day_close WHERE service_day = ? ORDER BY rank DESC, shard LIMIT 1",
         )
         .bind(day.number())
         .fetch_optional(&mut *tx)
@@ -159,7 +224,7 @@ impl Clearing {
             Some(row) => {
                 let rank: i64 = row.try_get(0)?;
                 if row.try_get::<&str>(1)? == "pricing" {
-                    return Ok(Begun::Open { rank, cursor: row.try_get(2)? });
+                    return Ok(Begun::Open { rank });
                 }
                 if !options.late {
                     let sealed = batch::find_in(&mut tx, day, rank).await?;
@@ -171,27 +236,32 @@ impl Clearing {
                 rank + 1
             }
         };
-        query("INSERT INTO day_close (service_day, rank, state, cursor, forced) VALUES (?, ?, 'pricing', x'', ?)")
-            .bind(day.number())
-            .bind(rank)
-            .bind(options.force)
-            .execute(&mut *tx)
-            .await?;
+        let parts = if self.store.is_shared() { PARTS } else { 1 };
+        let rows = Part::of_all(parts);
+        let rows =
+            rows.iter().map(|p| (day.number(), rank, p.shard, "pricing", &p.cursor, &p.until, options.force));
+        let text = "INSERT INTO day_close (service_day, rank, shard, state, cursor, until, forced) VALUES ??";
+        write_many(&mut tx, text, rows).await?;
         tx.commit().await?;
-        Ok(Begun::Open { rank, cursor: Vec::new() })
+        Ok(Begun::Open { rank })
     }
 
-    /// Prices a chunk and books it in one transaction. Returns the cursor after it.
-    async fn close_chunk(
+    /// Reads and prices the chunk after a cursor.
+    async fn price_chunk(
         &self,
         day: ServiceDay,
         rank: i64,
+        part: &Part,
         cursor: &[u8],
-        chunk: Chunk,
-    ) -> Result<Vec<u8>, ClearingError> {
-        let Chunk { tokens, unknown, up_to, .. } = chunk;
+        force: bool,
+    ) -> Result<Ready, ClearingError> {
+        let Chunk { tokens, unknown, up_to, unchecked } = self.read_taps(day, cursor, &part.until).await?;
+        if unchecked && !force {
+            return Err(ClearingError::Unchecked { day });
+        }
+        let after = up_to.map_or_else(|| part.until.clone(), |key| key.as_slice().to_vec());
         let priced = self.price_tokens(day, tokens).await?;
-        let booked = if rank == 0 { BTreeMap::new() } else { self.booked(day, cursor, up_to).await? };
+        let booked = if rank == 0 { BTreeMap::new() } else { self.booked(day, cursor, &after).await? };
         let changes = changes(&self.tariffs, priced, booked)?;
         let value_ms = self.value_ms(day);
         let mut entries = Entries::default();
@@ -205,27 +275,38 @@ impl Clearing {
             };
             entries.transfer(name, change.amount, Account::Fares, Account::Owed)?;
         }
-        let after = up_to.map_or_else(|| vec![0xFF; 17], |key| key.as_slice().to_vec());
+        Ok(Ready { cursor: cursor.to_vec(), after, changes, entries, unknown })
+    }
 
-        let mut tx = self.store.begin().await?;
+    /// Books a chunk and moves the part's cursor over it in one transaction; false where somebody else did.
+    async fn write_chunk(
+        &self,
+        day: ServiceDay,
+        rank: i64,
+        part: &Part,
+        chunk: Ready,
+    ) -> Result<bool, ClearingError> {
+        let mut tx = self.store.begin_shard(part.shard).await?;
         let moved = query(
-            "UPDATE day_close SET cursor = ? WHERE service_day = ? AND rank = ? AND state = 'pricing' AND cursor = ?",
+            "UPDATE day_close SET cursor = ? WHERE service_day = ? AND rank = ? AND shard = ? AND state = 'pricing' \
+             AND cursor = ?",
         )
-        .bind(&after)
+        .bind(&chunk.after)
         .bind(day.number())
         .bind(rank)
-        .bind(cursor)
+        .bind(part.shard)
+        .bind(&chunk.cursor)
         .execute(&mut *tx)
         .await?;
         if moved != 1 {
-            return Err(ClearingError::Busy { day });
+            return Ok(false);
         }
-        write_charges_in(&mut tx, day, rank, &changes).await?;
-        write_journeys_in(&mut tx, day, &changes).await?;
-        entries.write_in(&mut tx).await?;
-        write_breaks_in(&mut tx, day, value_ms, &changes, &unknown).await?;
+        write_charges_in(&mut tx, day, rank, &chunk.changes).await?;
+        write_journeys_in(&mut tx, day, &chunk.changes).await?;
+        chunk.entries.write_in(&mut tx).await?;
+        write_breaks_in(&mut tx, day, self.value_ms(day), &chunk.changes, &chunk.unknown).await?;
         tx.commit().await?;
-        Ok(after)
+        Ok(true)
     }
 
     /// Prices tokens on all cores, off the writer and off the runtime's threads.
@@ -301,19 +382,23 @@ impl Clearing {
         Ok(closed)
     }
 
-    /// Reads the taps of the tokens after `cursor` that bear on a day.
-    pub(crate) async fn read_taps(&self, day: ServiceDay, cursor: &[u8]) -> Result<Chunk, ClearingError> {
-        read_chunk(self.store.pool(), &self.tariffs, day, cursor).await
+    /// Reads the taps that bear on a day, of tokens after `cursor` and before `until`.
+    pub(crate) async fn read_taps(
+        &self,
+        day: ServiceDay,
+        cursor: &[u8],
+        until: &[u8],
+    ) -> Result<Chunk, ClearingError> {
+        read_chunk(self.store.pool(), &self.tariffs, day, cursor, until).await
     }
 
-    /// What the day's books say of the tokens after `cursor` up to `up_to`.
+    /// What the day's books say of the tokens after `cursor` up to `last`.
     pub(crate) async fn booked(
         &self,
         day: ServiceDay,
         cursor: &[u8],
-        up_to: Option<TokenKey>,
+        last: &[u8],
     ) -> Result<BTreeMap<TokenKey, Booked>, ClearingError> {
-        let last = up_to.map_or_else(|| vec![0xFF; 17], |key| key.as_slice().to_vec());
         let mut booked: BTreeMap<TokenKey, Booked> = BTreeMap::new();
         let mut snapshot = self.store.pool().begin().await?;
         let charges = query(
@@ -322,14 +407,14 @@ impl Clearing {
         )
         .bind(day.number())
         .bind(cursor)
-        .bind(&last)
+        .bind(last)
         .fetch_all(&mut *snapshot)
         .await?;
         for row in &charges {
             let entry = booked.entry(token_key(row.try_get(0)?)?).or_default();
             (entry.amount, entry.parts) = (Fen(row.try_get(1)?), row.try_get(2)?);
         }
-        for (key, journey) in standing_journeys_in(&mut snapshot, day, cursor, &last).await? {
+        for (key, journey) in standing_journeys_in(&mut snapshot, day, cursor, last).await? {
             booked.entry(key).or_default().journeys.push(journey);
         }
         Ok(booked)
@@ -338,7 +423,43 @@ impl Clearing {
 
 enum Begun {
     Closed(Batch),
-    Open { rank: i64, cursor: Vec<u8> },
+    Open { rank: i64 },
+}
+
+/// Into how many parts a close is divided on a database that many may write to.
+const PARTS: u8 = 8;
+
+/// What lies after the key of every token.
+pub(crate) const AFTER_ALL: [u8; 17] = [0xFF; 17];
+
+/// A range of tokens that is closed by itself.
+struct Part {
+    shard: u8,
+    /// The last token priced.
+    cursor: Vec<u8>,
+    until: Vec<u8>,
+}
+
+impl Part {
+    /// The parts before anything is priced, by the first byte of tokens' keys.
+    fn of_all(parts: u8) -> Vec<Self> {
+        let edge = |n: u8| match n {
+            0 => Vec::new(),
+            n if n == parts => AFTER_ALL.to_vec(),
+            // A single byte lies before every key that begins with it.
+            n => vec![(usize::from(n) * 256 / usize::from(parts)) as u8],
+        };
+        (0..parts).map(|shard| Self { shard, cursor: edge(shard), until: edge(shard + 1) }).collect()
+    }
+}
+
+/// A chunk that is priced and not yet booked.
+struct Ready {
+    cursor: Vec<u8>,
+    after: Vec<u8>,
+    changes: Vec<Change>,
+    entries: Entries,
+    unknown: Vec<UnknownStation>,
 }
 
 /// The journeys of a day that stand, for tokens after `cursor` up to `last`.

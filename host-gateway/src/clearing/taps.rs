@@ -39,16 +39,17 @@ pub(crate) struct Chunk {
     pub(crate) unchecked: bool,
 }
 
-/// Reads the tokens after `cursor` (16 bytes, or none for the first).
+/// Reads the tokens after `cursor` and before `until`.
 pub(crate) async fn read_chunk(
     pool: &Pool,
     tariffs: &Tariffs,
     day: ServiceDay,
     cursor: &[u8],
+    until: &[u8],
 ) -> Result<Chunk, ClearingError> {
     let mut limit = ROWS;
     loop {
-        let chunk = read(pool, tariffs, day, cursor, limit).await?;
+        let chunk = read(pool, tariffs, day, cursor, until, limit).await?;
         if let Some(chunk) = chunk {
             return Ok(chunk);
         }
@@ -71,6 +72,7 @@ async fn read(
     tariffs: &Tariffs,
     day: ServiceDay,
     cursor: &[u8],
+    until: &[u8],
     limit: usize,
 ) -> Result<Option<Chunk>, ClearingError> {
     let clock = tariffs.clock();
@@ -85,10 +87,11 @@ async fn read(
     for bucket in buckets {
         let read = query(
             "SELECT token_key, key_id, sequence, time_ms, station, direction, passage, counted FROM taps INDEXED BY taps_day \
-             WHERE opened = 1 AND time_ms / 86400000 = ? AND token_key > ? ORDER BY token_key LIMIT ?",
+             WHERE opened = 1 AND time_ms / 86400000 = ? AND token_key > ? AND token_key < ? ORDER BY token_key LIMIT ?",
         )
         .bind(bucket)
         .bind(cursor)
+        .bind(until)
         .bind(limit as i64)
         .fetch_all(&mut *snapshot)
         .await?;
@@ -147,7 +150,7 @@ async fn read(
     if broken_off.is_none() {
         chunk.up_to = None;
     }
-    let last = chunk.up_to.map_or_else(|| vec![0xFF; 17], |key| key.as_slice().to_vec());
+    let last = chunk.up_to.map_or_else(|| until.to_vec(), |key| key.as_slice().to_vec());
     let unchecked = query(
         "SELECT 1 FROM unchecked WHERE token_key > ? AND token_key <= ? AND from_ms < ? AND upto_ms >= ? LIMIT 1",
     );

@@ -14,7 +14,7 @@ use wavepass_fares::{Fen, ServiceDay};
 use wavepass_protocol::time::UnixMs;
 
 use crate::bank::{AttemptId, StatementLine};
-use crate::clearing::close::{JourneyRow, journey_rows};
+use crate::clearing::close::{AFTER_ALL, JourneyRow, journey_rows};
 use crate::clearing::{Clearing, ClearingError, day_number, verify_batches};
 use crate::keys::TokenKey;
 use crate::ledger::{Account, balances_in};
@@ -179,10 +179,11 @@ async fn taps_against_journeys(
 ) -> Result<(), ClearingError> {
     let mut cursor = Vec::new();
     loop {
-        let chunk = clearing.read_taps(day, &cursor).await?;
+        let chunk = clearing.read_taps(day, &cursor, &AFTER_ALL).await?;
         let up_to = chunk.up_to;
         let priced = clearing.price_tokens(day, chunk.tokens).await?;
-        let mut booked = clearing.booked(day, &cursor, up_to).await?;
+        let last = up_to.map_or_else(|| AFTER_ALL.to_vec(), |key| key.as_slice().to_vec());
+        let mut booked = clearing.booked(day, &cursor, &last).await?;
         for (key, priced) in &priced {
             let booked = booked.remove(key).unwrap_or_default();
             let charged = Fen::sum(priced.days.iter().map(|d| d.charge))?;

@@ -25,6 +25,8 @@ pub type WriteTx = Tx;
 
 /// Readers at a time. Queries are short, so a few keep two to eight cores busy.
 const READERS: u32 = 6;
+/// Shards' writers at a time: as many as keep the cores of a small server busy beside the gateway's own work.
+pub const LANES: usize = 3;
 /// How long SQLite itself waits for a lock. Only a foreign process (a backup) can hold one.
 const BUSY: Duration = Duration::from_secs(15);
 /// How long a caller waits for its turn as writer: longer than the longest transaction, which closes a day.
@@ -99,6 +101,8 @@ pub struct Store {
 struct Inner {
     readers: Pool,
     writer: Pool,
+    // On SQLite, the writer.
+    shard_writers: Pool,
     // Held for as long as the store lives.
     _lock: DataLock,
 }
@@ -110,11 +114,11 @@ impl Store {
     pub async fn open(url: &str, data: &Path) -> Result<Self, StoreError> {
         let place = Place::parse(url)?;
         let lock = DataLock::take(data)?;
-        let (readers, writer) = match place {
+        let (readers, writer, shard_writers) = match place {
             Place::Sqlite(file) => open_sqlite(&file).await?,
             Place::Postgres(options) => open_postgres(*options).await?,
         };
-        Ok(Self { inner: Arc::new(Inner { readers, writer, _lock: lock }) })
+        Ok(Self { inner: Arc::new(Inner { readers, writer, shard_writers, _lock: lock }) })
     }
 
     /// True where other processes may work on the same database.
@@ -147,14 +151,27 @@ impl Store {
         Ok(UnixMs(newest.and_then(|ms| u64::try_from(ms).ok()).unwrap_or(0)))
     }
 
+    /// Waits for the turn of one shard's writer, and begins a transaction that changes rows of that shard alone, or enters rows
+    /// that others may enter too. On PostgreSQL the writers of several shards work at the same time, [`LANES`] of a
+    /// process; on SQLite this is [`Self::begin`].
+    pub async fn begin_shard(&self, shard: u8) -> Result<WriteTx, StoreError> {
+        Ok(self.inner.shard_writers.begin_shard(shard).await?)
+    }
+
+    /// How many shards' writers of this process can work at the same time.
+    pub fn lanes(&self) -> usize {
+        if self.is_shared() { LANES } else { 1 }
+    }
+
     /// Ends every connection in order, folding SQLite's write-ahead log into the database.
     pub async fn close(&self) {
         self.inner.readers.close().await;
+        self.inner.shard_writers.close().await;
         self.inner.writer.close().await;
     }
 }
 
-async fn open_sqlite(file: &Path) -> Result<(Pool, Pool), StoreError> {
+async fn open_sqlite(file: &Path) -> Result<(Pool, Pool, Pool), StoreError> {
     let options = SqliteConnectOptions::new()
         .filename(file)
         .create_if_missing(true)
@@ -187,10 +204,10 @@ async fn open_sqlite(file: &Path) -> Result<(Pool, Pool), StoreError> {
         .acquire_timeout(BUSY)
         .connect_with(options.pragma("query_only", "ON").thread_name(|n| format!("store-reader-{n}")))
         .await?;
-    Ok((Pool::Sqlite(readers), Pool::Sqlite(writer)))
+    Ok((Pool::Sqlite(readers), Pool::Sqlite(writer.clone()), Pool::Sqlite(writer)))
 }
 
-async fn open_postgres(options: PgConnectOptions) -> Result<(Pool, Pool), StoreError> {
+async fn open_postgres(options: PgConnectOptions) -> Result<(Pool, Pool, Pool), StoreError> {
     let name = format!(
         "{} at {}:{}",
         options.get_database().unwrap_or("postgres"),
@@ -198,12 +215,15 @@ async fn open_postgres(options: PgConnectOptions) -> Result<(Pool, Pool), StoreE
         options.get_port()
     );
     let turn = WRITER_TURN.as_millis().to_string();
-    let writer = PgPoolOptions::new()
-        .max_connections(1)
-        .max_lifetime(None)
-        .idle_timeout(None)
-        .acquire_timeout(WRITER_TURN)
-        .connect_with(options.clone().application_name("wavepass-writer").options([("lock_timeout", turn)]));
+    let writing = options.clone().application_name("wavepass-writer").options([("lock_timeout", turn)]);
+    let writers = |most: usize| {
+        PgPoolOptions::new()
+            .max_connections(most as u32)
+            .max_lifetime(None)
+            .idle_timeout(None)
+            .acquire_timeout(WRITER_TURN)
+    };
+    let writer = writers(1).connect_with(writing.clone());
     let writer = match tokio::time::timeout(CONNECT, writer).await {
         Ok(opened) => opened,
         Err(_) => Err(sqlx::Error::PoolTimedOut),
@@ -217,7 +237,8 @@ async fn open_postgres(options: PgConnectOptions) -> Result<(Pool, Pool), StoreE
             options.application_name("wavepass-reader").options([("default_transaction_read_only", "on")]),
         )
         .await?;
-    Ok((Pool::Postgres(readers), Pool::Postgres(writer)))
+    let shard_writers = writers(LANES).connect_lazy_with(writing);
+    Ok((Pool::Postgres(readers), Pool::Postgres(writer), Pool::Postgres(shard_writers)))
 }
 
 /// Refuses the URL of a database that this version does not serve, before anything is made for it.

@@ -71,6 +71,10 @@ pub enum Pool {
 
 /// The one lock of writers, whichever process they are of.
 const WRITER_LOCK: &str = "SELECT pg_advisory_xact_lock(6295711)";
+/// The same, shared by those who write to one shard each.
+const SHARED_LOCK: &str = "SELECT pg_advisory_xact_lock_shared(6295711)";
+/// The lock of one shard, under the shared one.
+const SHARD_LOCK: &str = "SELECT pg_advisory_xact_lock(6295712, $1)";
 
 impl Pool {
     /// Waits for a free connection.
@@ -102,6 +106,17 @@ impl Pool {
                 Handle::PostgresTx(tx)
             }
         })))
+    }
+
+    /// Waits for the turn of a shard's writer, while those of other shards write too, and begins to write. SQLite has one
+    /// writer for all.
+    pub(in crate::store) async fn begin_shard(&self, shard: u8) -> Result<Tx, sqlx::Error> {
+        let Self::Postgres(pool) = self else { return self.begin_write().await };
+        let mut tx = pool.begin().await?;
+        // In this order always: whoever holds a shard's lock waits for no other.
+        sqlx::query(SHARED_LOCK).execute(&mut *tx).await?;
+        sqlx::query(SHARD_LOCK).bind(i32::from(shard)).execute(&mut *tx).await?;
+        Ok(Tx(Conn(Handle::PostgresTx(tx))))
     }
 
     /// Ends every connection in order.

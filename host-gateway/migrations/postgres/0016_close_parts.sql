@@ -1,0 +1,17 @@
+-- A day is closed in parts, ranges of tokens, so that several can work on it; each part has its own cursor.
+CREATE TABLE day_close_parts (
+    service_day     BIGINT NOT NULL,
+    rank            BIGINT NOT NULL,
+    shard           BIGINT NOT NULL,
+    state           TEXT COLLATE "C" NOT NULL CHECK (state IN ('pricing', 'sealed')),
+    cursor          BYTEA NOT NULL,                                    -- the last token priced, at first what lies before all
+    until           BYTEA NOT NULL,                                    -- what lies after all of the part's tokens: the cursor in the end
+    forced          BIGINT NOT NULL,
+    PRIMARY KEY (service_day, rank, shard)
+);
+
+INSERT INTO day_close_parts (service_day, rank, shard, state, cursor, until, forced)
+    SELECT service_day, rank, 0, state, cursor, '\xffffffffffffffffffffffffffffffffff'::bytea, forced FROM day_close;
+
+DROP TABLE day_close;
+ALTER TABLE day_close_parts RENAME TO day_close;
