@@ -152,10 +152,10 @@ fn test_phases(
     })?;
     phase("the gate's target", &mut firmware)?;
     phase("lints", &mut || {
-        let mut workspace = cargo(&["clippy", "--quiet", "--release", "--workspace", "--all-targets"]);
+        let mut workspace = cargo(&["clippy", "--quiet", "--profile", "ci", "--workspace", "--all-targets"]);
         workspace.args(&without);
         run(warnings_denied(workspace))?;
-        let rig = ["clippy", "--quiet", "--release", "--package", "rig", "--all-targets"];
+        let rig = ["clippy", "--quiet", "--profile", "ci", "--package", "rig", "--all-targets"];
         let mut bare = cargo(&rig);
         bare.arg("--no-default-features");
         run(warnings_denied(bare))?;
@@ -172,7 +172,7 @@ fn test_phases(
         Ok(())
     })?;
     phase("tests", &mut || {
-        let mut tests = cargo(&["test", "--release", "--workspace", "--no-fail-fast"]);
+        let mut tests = cargo(&["test", "--profile", "ci", "--workspace", "--no-fail-fast"]);
         tests.args(&without);
         if long {
             tests.env("WAVEPASS_LONG", "1");
@@ -181,13 +181,13 @@ fn test_phases(
         if without.is_empty() {
             return Ok(());
         }
-        run_tests(cargo(&["test", "--release", "--package", "rig", "--no-default-features"]), count)
+        run_tests(cargo(&["test", "--profile", "ci", "--package", "rig", "--no-default-features"]), count)
     })?;
     match &postgres {
         Ok(()) => phase("the gateway's tests on PostgreSQL", &mut || {
             // The whole workspace again, whose other unit tests take seconds: a package by itself has other features of
             // its dependencies, and would be built anew for minutes.
-            let mut tests = cargo(&["test", "--release", "--workspace", "--no-fail-fast"]);
+            let mut tests = cargo(&["test", "--profile", "ci", "--workspace", "--no-fail-fast"]);
             tests.args(&without).args(["--lib", "--test", "process"]);
             tests.env("WAVEPASS_TEST_STORE", "postgres");
             run_tests(tests, count)
@@ -197,7 +197,8 @@ fn test_phases(
     match (&library, &python) {
         (Ok(()), Ok(python)) => phase("tests with pcscd, which has fixed ports", &mut || {
             let _pcscd = pcsc::Pcscd::start()?;
-            let mut tests = cargo(&["test", "--release", "--package", "rig", "--features", "system-tests"]);
+            let mut tests =
+                cargo(&["test", "--profile", "ci", "--package", "rig", "--features", "system-tests"]);
             tests.args(["--test", "pcscd", "--", "--test-threads=1", "--nocapture"]);
             run_tests(with_python(tests, python), count)
         })?,
