@@ -9,19 +9,17 @@
 use std::collections::BTreeMap;
 
 use crate::store::db::{Conn, query, write_many};
-use rayon::prelude::*;
 use serde::Serialize;
-use wavepass_fares::tariff::STANDARD_CATEGORY;
-use wavepass_fares::{
-    Category, Fen, Journey, Place, Priced, ServiceDay, Status, TapId, Tariffs, Window, price,
-};
+use wavepass_fares::{Fen, Journey, Place, Priced, ServiceDay, Status, TapId, Tariffs};
 use wavepass_protocol::time::UnixMs;
 
-use super::emergencies::read_emergencies;
-use super::taps::{Chunk, TokenTaps, UnknownStation, read_chunk};
+use super::pricing::PricedToken;
+use super::taps::{Chunk, UnknownStation};
 use super::{Batch, Clearing, ClearingError, batch, token_key};
 use crate::keys::TokenKey;
 use crate::ledger::{Account, Entries, Event, Name};
+use crate::settlement::Method;
+use crate::settlement::shares::{self, Shares, Sharing};
 use crate::store::{Break, StoreError, raise_break_in, sql};
 
 /// How to close.
@@ -50,9 +48,12 @@ pub struct CloseSummary {
 /// What a day's books say of one token before a chunk is written.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Booked {
+    /// Its fares, without what was given back.
     pub(crate) amount: Fen,
     parts: i64,
     pub(crate) journeys: Vec<JourneyRow>,
+    /// What of its fares each operator was given, where the day's shares are frozen.
+    shares: Shares,
 }
 
 /// One row of `journeys`, without day, token, part and supersession.
@@ -104,6 +105,8 @@ struct Change {
     amount: Fen,
     journeys: Vec<JourneyRow>,
     superseded: Vec<([u8; 8], i64)>,
+    /// Whose the amount is; none where the day's shares are fixed.
+    shares: Shares,
 }
 
 impl Clearing {
@@ -113,19 +116,20 @@ impl Clearing {
         day: ServiceDay,
         options: CloseOptions,
     ) -> Result<CloseSummary, ClearingError> {
-        let (rank, mut cursor) = match self.begin(day, options).await? {
+        let (rank, mut cursor, method) = match self.begin(day, options).await? {
             Begun::Closed(batch) => {
                 return Ok(CloseSummary { service_day: day, already_closed: true, batch: Some(batch) });
             }
-            Begun::Open { rank, cursor } => (rank, cursor),
+            Begun::Open { rank, cursor, method } => (rank, cursor, method),
         };
+        let sharing = self.sharing(method, day)?;
         loop {
             let chunk = self.read_taps(day, &cursor).await?;
             if chunk.unchecked && !options.force {
                 return Err(ClearingError::Unchecked { day });
             }
             let up_to = chunk.up_to;
-            let written = self.close_chunk(day, rank, &cursor, chunk).await?;
+            let written = self.close_chunk((day, rank), &cursor, chunk, sharing.as_ref()).await?;
             match up_to {
                 Some(_) => cursor = written,
                 None => break,
@@ -139,7 +143,7 @@ impl Clearing {
     async fn begin(&self, day: ServiceDay, options: CloseOptions) -> Result<Begun, ClearingError> {
         let mut tx = self.store.begin().await?;
         let last = query(
-            "SELECT rank, state, cursor FROM day_close WHERE service_day = ? ORDER BY rank DESC LIMIT 1",
+            "SELECT rank, state, cursor, shares FROM day_close WHERE service_day = ? ORDER BY rank DESC LIMIT 1",
         )
         .bind(day.number())
         .fetch_optional(&mut *tx)
@@ -151,15 +155,20 @@ impl Clearing {
             true => Err(ClearingError::TooEarly { day, from: clock.rfc3339(from_ms) }),
             false => Ok(()),
         };
-        let rank = match last {
+        // The first close decides how the day's charges are shared.
+        let (rank, method) = match last {
             None => {
                 in_time()?;
-                0
+                let method = self.settlement.method;
+                // Refused before anything is begun.
+                self.sharing(method, day)?;
+                (0, method)
             }
             Some(row) => {
                 let rank: i64 = row.try_get(0)?;
+                let method = Method::stored(row.try_get(3)?)?;
                 if row.try_get::<&str>(1)? == "pricing" {
-                    return Ok(Begun::Open { rank, cursor: row.try_get(2)? });
+                    return Ok(Begun::Open { rank, cursor: row.try_get(2)?, method });
                 }
                 if !options.late {
                     let sealed = batch::find_in(&mut tx, day, rank).await?;
@@ -168,29 +177,35 @@ impl Clearing {
                     ));
                 }
                 in_time()?;
-                rank + 1
+                (rank + 1, method)
             }
         };
-        query("INSERT INTO day_close (service_day, rank, state, cursor, forced) VALUES (?, ?, 'pricing', x'', ?)")
+        let text = "INSERT INTO day_close (service_day, rank, state, cursor, forced, shares) VALUES (?, ?, 'pricing', x'', ?, ?)";
+        query(text)
             .bind(day.number())
             .bind(rank)
             .bind(options.force)
+            .bind(method.as_str())
             .execute(&mut *tx)
             .await?;
         tx.commit().await?;
-        Ok(Begun::Open { rank, cursor: Vec::new() })
+        Ok(Begun::Open { rank, cursor: Vec::new(), method })
+    }
+
+    fn sharing(&self, method: Method, day: ServiceDay) -> Result<Option<Sharing>, ClearingError> {
+        Sharing::of(method, &self.settlement, &self.tariffs, day).map_err(|e| ClearingError::Sharing(e.into()))
     }
 
     /// Prices a chunk and books it in one transaction. Returns the cursor after it.
     async fn close_chunk(
         &self,
-        day: ServiceDay,
-        rank: i64,
+        (day, rank): (ServiceDay, i64),
         cursor: &[u8],
         chunk: Chunk,
+        sharing: Option<&Sharing>,
     ) -> Result<Vec<u8>, ClearingError> {
         let Chunk { tokens, unknown, up_to, .. } = chunk;
-        let priced = self.price_tokens(day, tokens).await?;
+        let priced = self.price_tokens(day, tokens, sharing).await?;
         let booked = if rank == 0 { BTreeMap::new() } else { self.booked(day, cursor, up_to).await? };
         let changes = changes(&self.tariffs, priced, booked)?;
         let value_ms = self.value_ms(day);
@@ -221,61 +236,12 @@ impl Clearing {
             return Err(ClearingError::Busy { day });
         }
         write_charges_in(&mut tx, day, rank, &changes).await?;
+        shares::write_in(&mut tx, day, changes.iter().map(|c| (c.key, c.part, &c.shares))).await?;
         write_journeys_in(&mut tx, day, &changes).await?;
         entries.write_in(&mut tx).await?;
         write_breaks_in(&mut tx, day, value_ms, &changes, &unknown).await?;
         tx.commit().await?;
         Ok(after)
-    }
-
-    /// Prices tokens on all cores, off the writer and off the runtime's threads.
-    pub(crate) async fn price_tokens(
-        &self,
-        day: ServiceDay,
-        mut tokens: Vec<TokenTaps>,
-    ) -> Result<Vec<(TokenKey, Priced)>, ClearingError> {
-        let tariffs = self.tariffs.clone();
-        let emergencies = read_emergencies(self.store.pool(), &tariffs, day).await?;
-        let categories = self.categories(&tokens).await?;
-        let work = move || {
-            let one = |token: &mut TokenTaps| {
-                let window = Window {
-                    taps: &mut token.taps,
-                    corrections: &[],
-                    category: categories.get(&token.key).copied().unwrap_or_default(),
-                    days: day..=day,
-                    emergencies: &emergencies,
-                };
-                match price(&tariffs, window) {
-                    Ok(priced) => Ok((token.key, priced)),
-                    Err(error) => Err(ClearingError::Price { token_key: token.key, error }),
-                }
-            };
-            tokens.par_iter_mut().with_min_len(64).map(one).collect::<Result<Vec<_>, _>>()
-        };
-        tokio::task::spawn_blocking(work).await.map_err(|_| ClearingError::Worker)?
-    }
-
-    /// The categories of tokens, in the order of their keys, whose riders do not pay as everybody.
-    async fn categories(&self, tokens: &[TokenTaps]) -> Result<BTreeMap<TokenKey, Category>, ClearingError> {
-        let (Some(first), Some(last)) = (tokens.first(), tokens.last()) else { return Ok(BTreeMap::new()) };
-        if self.tariffs.categories().len() == 1 {
-            return Ok(BTreeMap::new());
-        }
-        let rows =
-            query("SELECT token_key, category FROM tokens WHERE token_key BETWEEN ? AND ? AND category <> ?")
-                .bind(first.key.as_slice())
-                .bind(last.key.as_slice())
-                .bind(STANDARD_CATEGORY)
-                .fetch_all(self.store.pool())
-                .await?;
-        let mut categories = BTreeMap::new();
-        for row in &rows {
-            if let Some(category) = self.tariffs.category(row.try_get(1)?) {
-                categories.insert(token_key(row.try_get(0)?)?, category);
-            }
-        }
-        Ok(categories)
     }
 
     /// Closes late the closed days after a day that its journeys bear on, because something counts over several days.
@@ -301,11 +267,6 @@ impl Clearing {
         Ok(closed)
     }
 
-    /// Reads the taps of the tokens after `cursor` that bear on a day.
-    pub(crate) async fn read_taps(&self, day: ServiceDay, cursor: &[u8]) -> Result<Chunk, ClearingError> {
-        read_chunk(self.store.pool(), &self.tariffs, day, cursor).await
-    }
-
     /// What the day's books say of the tokens after `cursor` up to `up_to`.
     pub(crate) async fn booked(
         &self,
@@ -317,7 +278,7 @@ impl Clearing {
         let mut booked: BTreeMap<TokenKey, Booked> = BTreeMap::new();
         let mut snapshot = self.store.pool().begin().await?;
         let charges = query(
-            "SELECT token_key, SUM(amount_fen), MAX(part) FROM charges \
+            "SELECT token_key, CAST(SUM(CASE WHEN kind = 'fare' THEN amount_fen ELSE 0 END) AS BIGINT), MAX(part) FROM charges \
              WHERE service_day = ? AND token_key > ? AND token_key <= ? GROUP BY token_key",
         )
         .bind(day.number())
@@ -332,13 +293,16 @@ impl Clearing {
         for (key, journey) in standing_journeys_in(&mut snapshot, day, cursor, &last).await? {
             booked.entry(key).or_default().journeys.push(journey);
         }
+        for (key, given) in shares::given_in(&mut snapshot, day, cursor, &last).await? {
+            booked.entry(key).or_default().shares = given;
+        }
         Ok(booked)
     }
 }
 
 enum Begun {
     Closed(Batch),
-    Open { rank: i64, cursor: Vec<u8> },
+    Open { rank: i64, cursor: Vec<u8>, method: Method },
 }
 
 /// The journeys of a day that stand, for tokens after `cursor` up to `last`.
@@ -393,11 +357,12 @@ pub(crate) fn journey_rows(tariffs: &Tariffs, priced: &Priced) -> Vec<JourneyRow
 /// Compares what was priced with what is booked. A token whose journeys are booked as they are changes nothing.
 fn changes(
     tariffs: &Tariffs,
-    priced: Vec<(TokenKey, Priced)>,
+    priced: Vec<PricedToken>,
     mut booked: BTreeMap<TokenKey, Booked>,
 ) -> Result<Vec<Change>, ClearingError> {
     let mut changes = Vec::with_capacity(priced.len());
-    let mut compare = |key: TokenKey, priced: &Priced, booked: Booked| -> Result<(), ClearingError> {
+    let mut compare = |token: &PricedToken, booked: Booked| -> Result<(), ClearingError> {
+        let PricedToken { key, priced, .. } = token;
         let total = Fen::sum(priced.days.iter().map(|d| d.charge))?;
         let journeys = journey_rows(tariffs, priced);
         let mut before = booked.journeys;
@@ -409,15 +374,16 @@ fn changes(
         let superseded =
             before.iter().filter(|row| journeys.binary_search(row).is_err()).map(|row| row.first).collect();
         let journeys = journeys.into_iter().filter(|row| before.binary_search(row).is_err()).collect();
-        changes.push(Change { key, part: booked.parts + 1, amount, journeys, superseded });
+        let shares = shares::difference(&token.shares, &booked.shares)?;
+        changes.push(Change { key: *key, part: booked.parts + 1, amount, journeys, superseded, shares });
         Ok(())
     };
-    for (key, priced) in &priced {
-        compare(*key, priced, booked.remove(key).unwrap_or_default())?;
+    for token in &priced {
+        compare(token, booked.remove(&token.key).unwrap_or_default())?;
     }
     // Tokens that have charges and no tap that counts any more.
     for (key, booked) in booked {
-        compare(key, &Priced::default(), booked)?;
+        compare(&PricedToken { key, priced: Priced::default(), shares: Shares::new() }, booked)?;
     }
     changes.sort_unstable_by_key(|change| change.key);
     Ok(changes)

@@ -13,6 +13,7 @@ use crate::bank::{
     AttemptId, BankConnector, BankError, DeductionRequest, EmbeddedBank, Reply, StatementLine,
 };
 use crate::keys::TokenKey;
+use crate::settlement::SettlementConfig;
 use crate::store::testing::{Scratch, scratch};
 use crate::store::{Store, sql};
 use crate::testing::{Card, House};
@@ -174,6 +175,7 @@ impl World {
             tariffs,
             bank: line.clone(),
             debtors: Arc::new(PlainDebtors),
+            settlement: Arc::new(SettlementConfig::default()),
             now_ms: at(36, 0),
         };
         let mut tx = scratch.begin().await.unwrap();
@@ -294,7 +296,8 @@ impl World {
                 "journeys",
                 "hex(token_key), hex(first_key), first_sequence, part, from_station, to_station, charged_fen, status",
             ),
-            ("charges", "hex(token_key), part, rank, amount_fen, state, attempts"),
+            ("charges", "hex(token_key), part, rank, kind, of_part, amount_fen, offset_fen, state, attempts"),
+            ("charge_shares", "hex(token_key), part, operator, amount_fen"),
             ("batches", "rank, number, charges, total_fen, hex(hash)"),
             ("ledger_postings", "hex(shard), part, event, line, account, amount_fen"),
             ("ledger_transactions", "hex(shard), part, event, kind, at_ms"),

@@ -43,7 +43,7 @@ async fn a_day_is_closed_deducted_settled_and_balances() {
     assert_eq!((batch.number, batch.charges, batch.total_fen), (1, 3, Fen(400 + 400 + 900)));
     assert_eq!(deduct(&world).await, DeductSummary { approved: 3, declined: 0, in_doubt: 0 });
     let config =
-        SettlementConfig { fee_basis_points: 30, operators: vec![Operator { operator: 1, share: 1 }] };
+        SettlementConfig::default();
     let settled = settle_day(&world.clearing, day(), &config).await.unwrap();
     assert_eq!((settled[0].fees_fen, settled[0].settled_fen), (Fen(5), Fen(1_695)));
     assert!(settle_day(&world.clearing, day(), &config).await.unwrap().is_empty());
