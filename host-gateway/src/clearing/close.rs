@@ -193,7 +193,8 @@ impl Clearing {
     }
 
     fn sharing(&self, method: Method, day: ServiceDay) -> Result<Option<Sharing>, ClearingError> {
-        Sharing::of(method, &self.settlement, &self.tariffs, day).map_err(|e| ClearingError::Sharing(e.into()))
+        Sharing::of(method, &self.settlement, &self.tariffs, day)
+            .map_err(|e| ClearingError::Sharing(e.into()))
     }
 
     /// Prices a chunk and books it in one transaction. Returns the cursor after it.

@@ -248,4 +248,4 @@ pub(crate) fn day_number(day: ServiceDay) -> i32 {
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

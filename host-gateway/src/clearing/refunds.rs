@@ -118,7 +118,8 @@ impl Clearing {
         amount: Fen,
     ) -> Result<&'p Part, DisputeError> {
         let journey = standing_in(conn, id).await?;
-        let (recorded, charged) = journey.ok_or(DisputeError::NoJourney { journey: id.journey, day: id.day })?;
+        let (recorded, charged) =
+            journey.ok_or(DisputeError::NoJourney { journey: id.journey, day: id.day })?;
         let raised = |part: &&Part| part.fare && part.amount > Fen::ZERO;
         let of = parts.iter().filter(raised).find(|part| part.part == recorded);
         let Some(of) = of.or_else(|| parts.iter().find(raised)) else {

@@ -63,7 +63,9 @@ pub enum SettlementError {
     #[error("fee_basis_points is {0}; at most 10000 are a whole")]
     Fee(u16),
     /// None, too many, or one twice.
-    #[error("operators must be 1 to {MAX_OPERATORS}, each number and code once, with shares that are not all zero")]
+    #[error(
+        "operators must be 1 to {MAX_OPERATORS}, each number and code once, with shares that are not all zero"
+    )]
     Operators,
     /// The tariff names an operator that settlement does not know.
     #[error("the tariff of {day} names operator `{code}`, and no operator of [settlement] has that code")]
@@ -171,8 +173,7 @@ pub async fn settle_day(
     let sealed: i64 = query("SELECT count(*) FROM batches WHERE service_day = ?")
         .bind(day.number())
         .scalar(&mut *tx)
-        .await
-        ?;
+        .await?;
     let method = shares::method_in(&mut tx, day).await?.filter(|_| sealed > 0);
     let Some(method) = method else { return Err(ClearingError::NotClosed { day }.into()) };
     let Some((rank, due)) = due_in(&mut tx, day, method, config).await? else { return Ok(Vec::new()) };
@@ -339,3 +340,6 @@ pub async fn of_day(
     };
     rows.iter().map(settlement).collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,8 +5,8 @@ use jiff::Timestamp;
 use wavepass_fares::ServiceDay;
 
 use super::{CorrectionId, Told, Wanted};
-use crate::cli::{App, CommandError, Output};
 use crate::clearing::journey_id::JourneyId;
+use crate::cli::{App, CommandError, Output};
 use crate::keys::TokenKey;
 use crate::tokens::cli::parse_key;
 

@@ -269,11 +269,11 @@ impl Clearing {
         let tap = Tapped::of(&before).ok_or(CorrectionError::NoJourney { journey, day })?;
         let station = self.tariffs.station(told.station).filter(|station| self.tariffs.has(day, *station));
         let station = station.ok_or(CorrectionError::UnknownStation { day })?;
-        self.in_time(config, told, &tap, asked_ms)?;
         let limit = self.tariffs.correction_rules(day).per_month;
         if limit == 0 {
             return Err(CorrectionError::OverLimit { day, made: 0, limit });
         }
+        self.in_time(config, told, &tap, asked_ms)?;
         let correction = Correction { tap: journey.0, asked_ms, station };
         let after = half(&self.price_token(day, token_key, Some(correction)).await?.journeys)
             .filter(|j| j.status == Status::Corrected);

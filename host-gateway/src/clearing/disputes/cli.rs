@@ -4,8 +4,8 @@ use clap::{Args, Subcommand};
 use wavepass_fares::{Fen, ServiceDay};
 
 use super::{DisputeId, DisputeState, Wanted};
-use crate::cli::{App, CommandError, Output};
 use crate::clearing::journey_id::JourneyId;
+use crate::cli::{App, CommandError, Output};
 use crate::keys::TokenKey;
 use crate::tokens::cli::parse_key;
 

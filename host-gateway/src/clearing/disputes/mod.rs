@@ -35,7 +35,9 @@ pub use list::{Dispute, DisputeState, Disputes, Wanted, list};
 #[derive(Debug, thiserror::Error)]
 pub enum DisputeError {
     /// The books have no such journey.
-    #[error("the books of {day} have no journey {journey} of the token; a day's journeys are in them once it is closed")]
+    #[error(
+        "the books of {day} have no journey {journey} of the token; a day's journeys are in them once it is closed"
+    )]
     NoJourney {
         /// Its name.
         journey: JourneyId,
