@@ -419,7 +419,7 @@ async fn missing_taps_are_corrected_and_journeys_disputed_over_http() {
     assert_eq!(listed["corrections"][0]["station"], "CH");
 
     assert_eq!(post("/v1/disputes", with(json!({ "reason": "not me" }))).await.0, 404);
-    assert_eq!(post("/v1/days/2026-11-23/close", None).await.0, 200);
+    assert_eq!(post("/v1/days/2026-11-23/close", Some(json!({}))).await.0, 200);
     let (status, opened) = post("/v1/disputes", with(json!({ "reason": "not me" }))).await;
     assert_eq!((status, &opened["state"]), (200, &"open".into()), "{opened}");
     let path = format!("/v1/disputes/{}", opened["id"].as_str().unwrap());

@@ -3,12 +3,14 @@
 use std::fmt;
 use std::str::FromStr;
 
-use wavepass_fares::TapId;
+use wavepass_fares::{ServiceDay, TapId};
 
 use super::ClearingError;
+use crate::keys::TokenKey;
+use crate::store::db::Query;
 use crate::store::sql;
 
-/// A journey's name: `KEYID-SEQUENCE` of its first tap.
+/// A journey's name: `KEYID-SEQUENCE` of its first tap. `KEYID:SEQUENCE`, as the file of journeys has it, is read, too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct JourneyId(pub TapId);
 
@@ -29,7 +31,7 @@ impl FromStr for JourneyId {
     type Err = JourneyIdError;
 
     fn from_str(text: &str) -> Result<Self, JourneyIdError> {
-        let (digits, sequence) = text.split_once('-').ok_or(JourneyIdError)?;
+        let (digits, sequence) = text.split_once(['-', ':']).ok_or(JourneyIdError)?;
         if digits.len() != 16 || !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
             return Err(JourneyIdError);
         }
@@ -40,6 +42,12 @@ impl FromStr for JourneyId {
 }
 
 impl JourneyId {
+    /// Binds what rows about a token's journey are found by: token, day, key id and sequence number, in this order.
+    pub(crate) fn bind(self, query: Query<'static>, token: TokenKey, day: ServiceDay) -> Query<'static> {
+        let Self(tap) = self;
+        query.bind(token.0.to_vec()).bind(day.number()).bind(tap.key.to_vec()).bind(tap.sequence)
+    }
+
     /// Reads the two columns that name a journey.
     pub(crate) fn stored(key: &[u8], sequence: u32) -> Result<Self, ClearingError> {
         let key = key.try_into().map_err(|_| ClearingError::damaged("a journey's tap"))?;
@@ -55,7 +63,9 @@ mod tests {
     fn a_journeys_name_is_read_as_it_is_written() {
         let id = JourneyId(TapId { key: [1, 2, 3, 4, 5, 6, 7, 0xA8], sequence: 17 });
         assert_eq!(id.to_string(), "01020304050607a8-17");
-        assert_eq!(id.to_string().parse(), Ok(id));
+        for text in ["01020304050607a8-17", "01020304050607a8:17", "01020304050607A8-17"] {
+            assert_eq!(text.parse(), Ok(id));
+        }
         for bad in ["", "17", "0102-17", "01020304050607a8", "01020304050607a8-", "+1020304050607a8-1"] {
             assert_eq!(bad.parse::<JourneyId>(), Err(JourneyIdError), "{bad}");
         }

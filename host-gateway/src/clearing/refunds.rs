@@ -125,16 +125,11 @@ impl Clearing {
         let Some(of) = of.or_else(|| parts.iter().find(raised)) else {
             return Err(DisputeError::TooMuch { id: *id, left: Fen::ZERO });
         };
-        let given: i64 = query(
+        let given = query(
             "SELECT CAST(COALESCE(SUM(amount_fen), 0) AS BIGINT) FROM refunds \
              WHERE token_key = ? AND service_day = ? AND first_key = ? AND first_sequence = ?",
-        )
-        .bind(id.token_key.as_slice())
-        .bind(id.day.number())
-        .bind(&id.journey.0.key)
-        .bind(id.journey.0.sequence)
-        .scalar(conn)
-        .await?;
+        );
+        let given: i64 = id.of_journey(given).scalar(conn).await?;
         let credits = parts.iter().filter(|p| p.of_part == Some(of.part) && p.offset.is_zero());
         let lefts = [
             charged.minus(Fen(given))?,
@@ -160,7 +155,7 @@ impl Clearing {
             service_day: day.number(),
             shard: key.0,
             part: i64::from(refunded.part),
-            event: Event::Charged,
+            event: Event::Refunded,
             at_ms: self.value_ms(day),
         };
         let mut entries = Entries::default();
@@ -172,20 +167,12 @@ impl Clearing {
             let part = (key, i64::from(refunded.part), &taken);
             shares::write_in(conn, day, std::iter::once(part)).await?;
         }
-        query(
+        let insert = query(
             "INSERT INTO refunds (token_key, service_day, first_key, first_sequence, number, part, of_part, amount_fen) \
              VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        )
-        .bind(key.as_slice())
-        .bind(day.number())
-        .bind(&id.journey.0.key)
-        .bind(id.journey.0.sequence)
-        .bind(id.number)
-        .bind(refunded.part)
-        .bind(refunded.of_part)
-        .bind(refunded.amount.0)
-        .execute(conn)
-        .await?;
+        );
+        let insert = id.bind(insert).bind(refunded.part).bind(refunded.of_part).bind(refunded.amount.0);
+        insert.execute(conn).await?;
         Ok(())
     }
 
@@ -259,14 +246,9 @@ pub(super) async fn standing_in(
     id: &DisputeId,
 ) -> Result<Option<(u32, Fen)>, ClearingError> {
     let row = query(
-        "SELECT part, charged_fen FROM journeys WHERE service_day = ? AND token_key = ? AND first_key = ? \
+        "SELECT part, charged_fen FROM journeys WHERE token_key = ? AND service_day = ? AND first_key = ? \
          AND first_sequence = ? AND superseded_by IS NULL",
-    )
-    .bind(id.day.number())
-    .bind(id.token_key.as_slice())
-    .bind(&id.journey.0.key)
-    .bind(id.journey.0.sequence)
-    .fetch_optional(conn)
-    .await?;
+    );
+    let row = id.of_journey(row).fetch_optional(conn).await?;
     row.map(|row| Ok((row.try_get(0)?, Fen(row.try_get(1)?)))).transpose()
 }

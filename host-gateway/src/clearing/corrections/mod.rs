@@ -288,20 +288,12 @@ impl Clearing {
             let code = |station| self.tariffs.code(station).to_string();
             return Err(CorrectionError::NotJoined { tapped: code(tap.station), told: code(station) });
         };
-        query(
+        let insert = query(
             "INSERT INTO corrections (token_key, service_day, first_key, first_sequence, station, told_ms, asked_ms, by) \
              VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        )
-        .bind(token_key.as_slice())
-        .bind(day.number())
-        .bind(&journey.0.key)
-        .bind(journey.0.sequence)
-        .bind(told.station)
-        .bind(told.told_ms)
-        .bind(asked_ms)
-        .bind(by)
-        .execute(&mut *tx)
-        .await?;
+        );
+        let insert = journey.bind(insert, token_key, day).bind(told.station).bind(told.told_ms);
+        insert.bind(asked_ms).bind(by).execute(&mut *tx).await?;
         let closed: i64 = query("SELECT count(*) FROM day_close WHERE service_day = ?")
             .bind(day.number())
             .scalar(&mut *tx)
@@ -371,13 +363,7 @@ async fn not_corrected_in(conn: &mut Conn, of: CorrectionId) -> Result<(), Corre
             CorrectionError::Refunded { journey },
         ),
     ] {
-        let there: i64 = query(text)
-            .bind(token_key.as_slice())
-            .bind(day.number())
-            .bind(&journey.0.key)
-            .bind(journey.0.sequence)
-            .scalar(&mut *conn)
-            .await?;
+        let there: i64 = journey.bind(query(text), token_key, day).scalar(&mut *conn).await?;
         if there > 0 {
             return Err(error);
         }

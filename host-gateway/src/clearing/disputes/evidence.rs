@@ -175,13 +175,8 @@ pub async fn evidence(app: &App, id: &DisputeId) -> Result<Evidence, DisputeErro
     }
     let corrected_to = query(
         "SELECT station FROM corrections WHERE token_key = ? AND service_day = ? AND first_key = ? AND first_sequence = ?",
-    )
-    .bind(id.token_key.as_slice())
-    .bind(id.day.number())
-    .bind(&id.journey.0.key)
-    .bind(id.journey.0.sequence)
-    .optional(&mut *snapshot)
-    .await?;
+    );
+    let corrected_to = id.of_journey(corrected_to).optional(&mut *snapshot).await?;
     let charges = charges_in(&mut snapshot, id).await?;
     let mut attempts = attempts_in(&mut snapshot, id).await?;
     let ledger = ledger_in(&mut snapshot, id).await?;
@@ -200,15 +195,10 @@ async fn journeys_in(
 ) -> Result<(Vec<JourneyEvidence>, Vec<TapId>), ClearingError> {
     let rows = query(
         "SELECT part, superseded_by, from_station, entered_ms, to_station, left_ms, nominal_fen, charged_fen, status, \
-         second_key, second_sequence FROM journeys WHERE service_day = ? AND token_key = ? AND first_key = ? \
+         second_key, second_sequence FROM journeys WHERE token_key = ? AND service_day = ? AND first_key = ? \
          AND first_sequence = ? ORDER BY part",
-    )
-    .bind(id.day.number())
-    .bind(id.token_key.as_slice())
-    .bind(&id.journey.0.key)
-    .bind(id.journey.0.sequence)
-    .fetch_all(conn)
-    .await?;
+    );
+    let rows = id.of_journey(rows).fetch_all(conn).await?;
     let time = |ms: Option<i64>| ms.map(|ms| clearing.tariffs.clock().rfc3339(ms));
     let mut names = vec![id.journey.0];
     let mut journeys = Vec::with_capacity(rows.len());

@@ -109,16 +109,10 @@ macro_rules! disputes {
 
 /// One dispute.
 pub(super) async fn one_in(conn: &mut Conn, id: &DisputeId) -> Result<Dispute, DisputeError> {
-    let row = query(disputes!(
+    let one = query(disputes!(
         "WHERE d.token_key = ? AND d.service_day = ? AND d.first_key = ? AND d.first_sequence = ? AND d.number = ?"
-    ))
-    .bind(id.token_key.as_slice())
-    .bind(id.day.number())
-    .bind(&id.journey.0.key)
-    .bind(id.journey.0.sequence)
-    .bind(id.number)
-    .fetch_optional(conn)
-    .await?;
+    ));
+    let row = id.bind(one).fetch_optional(conn).await?;
     Ok(dispute(&row.ok_or(DisputeError::NoDispute { id: *id })?)?)
 }
 

@@ -25,7 +25,7 @@ use super::{Clearing, ClearingError, DeductOptions, DeductSummary};
 use crate::cli::{App, AppError};
 use crate::input::{self, TextError};
 use crate::keys::TokenKey;
-use crate::store::db::{Conn, query};
+use crate::store::db::{Conn, Query, query};
 use crate::store::{Audit, StoreError, audit_in, sql};
 
 pub use evidence::{Evidence, evidence};
@@ -129,6 +129,18 @@ pub struct DisputeId {
     pub number: u32,
 }
 
+impl DisputeId {
+    /// Binds what rows about a dispute are found by: its journey, then its number.
+    pub(super) fn bind(self, query: Query<'static>) -> Query<'static> {
+        self.of_journey(query).bind(self.number)
+    }
+
+    /// Binds what rows about its journey are found by.
+    pub(super) fn of_journey(self, query: Query<'static>) -> Query<'static> {
+        self.journey.bind(query, self.token_key, self.day)
+    }
+}
+
 /// A name of a dispute that is none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a dispute's name is a token's key, a day, a journey and a number, as `dispute list` shows it")]
@@ -181,13 +193,8 @@ pub async fn open(
     let last = query(
         "SELECT number, state FROM disputes WHERE token_key = ? AND service_day = ? AND first_key = ? \
          AND first_sequence = ? ORDER BY number DESC LIMIT 1",
-    )
-    .bind(token_key.as_slice())
-    .bind(day.number())
-    .bind(&journey.0.key)
-    .bind(journey.0.sequence)
-    .fetch_optional(&mut *tx)
-    .await?;
+    );
+    let last = journey.bind(last, token_key, day).fetch_optional(&mut *tx).await?;
     if let Some(row) = last {
         id.number = row.try_get(0)?;
         if row.try_get::<&str>(1)? == DisputeState::Open.as_str() {
@@ -195,20 +202,11 @@ pub async fn open(
         }
         id.number += 1;
     }
-    query(
+    let insert = query(
         "INSERT INTO disputes (token_key, service_day, first_key, first_sequence, number, state, reason, opened_ms, \
          opened_by) VALUES (?, ?, ?, ?, ?, 'open', ?, ?, ?)",
-    )
-    .bind(token_key.as_slice())
-    .bind(day.number())
-    .bind(&journey.0.key)
-    .bind(journey.0.sequence)
-    .bind(id.number)
-    .bind(reason)
-    .bind(sql::ms(at))
-    .bind(user)
-    .execute(&mut *tx)
-    .await?;
+    );
+    id.bind(insert).bind(reason).bind(sql::ms(at)).bind(user).execute(&mut *tx).await?;
     audit_dispute_in(&mut tx, &id, (at, user, "dispute.open"), reason).await?;
     let dispute = list::one_in(&mut tx, &id).await?;
     tx.commit().await?;
@@ -285,21 +283,12 @@ async fn decide_in(
     (at, user): (UnixMs, &str),
     reason: &str,
 ) -> Result<(), DisputeError> {
-    query(
-        "UPDATE disputes SET state = ?, decided_ms = ?, decided_by = ?, decision = ? WHERE token_key = ? \
-         AND service_day = ? AND first_key = ? AND first_sequence = ? AND number = ? AND state = 'open'",
-    )
-    .bind(state.as_str())
-    .bind(sql::ms(at))
-    .bind(user)
-    .bind(reason)
-    .bind(id.token_key.as_slice())
-    .bind(id.day.number())
-    .bind(&id.journey.0.key)
-    .bind(id.journey.0.sequence)
-    .bind(id.number)
-    .execute(conn)
-    .await?;
+    let update = query(
+        "UPDATE disputes SET state = ?6, decided_ms = ?7, decided_by = ?8, decision = ?9 WHERE token_key = ?1 \
+         AND service_day = ?2 AND first_key = ?3 AND first_sequence = ?4 AND number = ?5 AND state = 'open'",
+    );
+    let update = id.bind(update).bind(state.as_str()).bind(sql::ms(at)).bind(user).bind(reason);
+    update.execute(conn).await?;
     Ok(())
 }
 
