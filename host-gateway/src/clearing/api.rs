@@ -267,10 +267,11 @@ async fn charges(
     };
     let rows = db::query(
         "SELECT c.service_day, c.token_key, c.part, c.amount_fen, c.state, c.attempts, a.reason, \
-         c.kind, c.of_part, c.offset_fen FROM batches AS b CROSS JOIN charges AS c ON c.service_day = b.service_day AND c.token_key = ?1 AND c.rank = b.rank \
+         c.kind, c.of_part, c.offset_fen FROM batches AS b CROSS JOIN charges AS c \
          LEFT JOIN attempts AS a ON a.service_day = c.service_day AND a.token_key = c.token_key AND a.part = c.part \
          AND a.attempt_no = c.attempts \
-         WHERE b.service_day < ?2 ORDER BY c.service_day DESC, c.part LIMIT ?3",
+         WHERE c.service_day = b.service_day AND c.token_key = ?1 AND c.rank = b.rank AND b.service_day < ?2 \
+         ORDER BY c.service_day DESC, c.part LIMIT ?3",
     )
     .bind(key.as_slice().to_vec())
     .bind(before)
