@@ -27,4 +27,6 @@ pub use price::{
     Adjustment, AdjustmentKind, Correction, DayCharge, Journey, Kind, Passage, Place, PriceError, Priced,
     Status, Tap, TapId, Window, price,
 };
-pub use tariff::{Category, Fault, StationIndex, Tariff, TariffError, Tariffs};
+pub use tariff::{
+    Category, CorrectionRules, Fault, Share, ShareMethod, Sharer, StationIndex, Tariff, TariffError, Tariffs,
+};

@@ -78,6 +78,16 @@ struct Way {
     operator: Option<usize>,
 }
 
+/// A part of a way that one operator's lines make.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Stretch {
+    pub(crate) operator: usize,
+    /// The stations where it begins and ends.
+    pub(crate) from: usize,
+    pub(crate) to: usize,
+    pub(crate) metres: u32,
+}
+
 /// Platforms and ways between them: what shortest ways are computed on.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Graph {
@@ -142,17 +152,29 @@ impl Graph {
         to
     }
 
-    /// Adds the metres of the shortest way between two stations to what each operator has of them.
-    pub(crate) fn operators(&self, from: usize, to: usize, metres: &mut [u64]) {
+    /// The shortest way between two stations, by whose lines it takes. Walks and lines of nobody are left out; where a walk
+    /// inside a station joins two lines of one operator, they are one stretch.
+    pub(crate) fn stretches(&self, from: usize, to: usize) -> Vec<Stretch> {
         let (best, by) = self.shortest(from);
         let platforms = (0..best.len()).filter(|&platform| self.station_of[platform] == to);
         let mut at = platforms.min_by_key(|&platform| best[platform]);
-        while let Some((before, way)) = at.and_then(|platform| by[platform]) {
+        let mut stretches: Vec<Stretch> = Vec::new();
+        // From the end to the beginning: each way comes before the one that was looked at last.
+        while let Some((platform, (before, way))) = at.and_then(|platform| Some((platform, by[platform]?))) {
             if let Some(operator) = way.operator {
-                metres[operator] += u64::from(way.metres);
+                let (from, to) = (self.station_of[before], self.station_of[platform]);
+                match stretches.last_mut().filter(|next| next.operator == operator && next.from == to) {
+                    Some(next) => {
+                        next.from = from;
+                        next.metres = next.metres.saturating_add(way.metres);
+                    }
+                    None => stretches.push(Stretch { operator, from, to, metres: way.metres }),
+                }
             }
             at = Some(before);
         }
+        stretches.reverse();
+        stretches
     }
 }
 
@@ -177,21 +199,25 @@ mod tests {
     }
 
     #[test]
-    fn the_metres_of_the_shortest_way_go_to_whose_lines_it_takes() {
+    fn the_stretches_of_the_shortest_way_go_to_whose_lines_it_takes() {
         let mut graph = Graph::default();
         let [a, b, c] = [0, 1, 2].map(|s| graph.platform(s));
         let c2 = graph.platform(2);
         let d = graph.platform(3);
+        let d2 = graph.platform(3);
+        let e = graph.platform(4);
         graph.join(a, b, 1000, Some(0));
         graph.join(b, c, 500, Some(0));
         graph.join(c, c2, 90, None);
         graph.join(c2, d, 700, Some(1));
-        let mut metres = [0; 2];
-        graph.operators(0, 3, &mut metres);
-        assert_eq!(metres, [1500, 700]);
-        let mut back = [0; 2];
-        graph.operators(3, 1, &mut back);
-        assert_eq!(back, [500, 700]);
+        graph.join(d, d2, 60, None);
+        graph.join(d2, e, 300, Some(1));
+        let stretch = |operator, from, to, metres| Stretch { operator, from, to, metres };
+        assert_eq!(graph.stretches(0, 3), [stretch(0, 0, 2, 1500), stretch(1, 2, 3, 700)]);
+        assert_eq!(graph.stretches(3, 1), [stretch(1, 3, 2, 700), stretch(0, 2, 1, 500)]);
+        // A walk between lines of one operator ends no stretch.
+        assert_eq!(graph.stretches(2, 4), [stretch(1, 2, 4, 1000)]);
+        assert_eq!(graph.stretches(1, 1), []);
     }
 
     #[test]

@@ -9,8 +9,8 @@ use std::sync::OnceLock;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use wavepass_fares::{
-    Category, Correction, Fen, Journey, Kind, Passage, Period, Periods, Priced, ServiceDay, Status, Tap,
-    TapId, Tariff, Tariffs, Window, price,
+    Category, Correction, Fen, Journey, Kind, Passage, Period, Periods, Priced, ServiceDay, ShareMethod,
+    Sharer, Status, Tap, TapId, Tariff, Tariffs, Window, price,
 };
 
 const EVERYTHING: &str = include_str!("tariffs/everything.toml");
@@ -226,6 +226,26 @@ proptest! {
             let now = after.get(&day.day).copied().unwrap_or_default();
             let refund = day.charge.minus(now).unwrap();
             prop_assert!(refund <= day.charge, "{refund} of {}", day.charge);
+        }
+    }
+
+    #[test]
+    fn a_days_shares_add_up_to_its_charge_whatever_the_taps_and_their_order(
+        (rider, taps, corrections) in rider().prop_flat_map(|r| {
+            (Just(r.clone()), Just(r.taps).prop_shuffle(), Just(r.corrections).prop_shuffle())
+        }),
+    ) {
+        let t = tariffs();
+        let category = t.category(rider.category).unwrap_or(Category::STANDARD);
+        let (p, again) = (priced(&rider), priced(&Rider { taps, corrections, ..rider.clone() }));
+        for method in [ShareMethod::Nominal, ShareMethod::PassengerKm] {
+            let (mut sharer, mut another) = (Sharer::new(t, method), Sharer::new(t, method));
+            for (day, same) in p.days.iter().zip(&again.days) {
+                let shares = sharer.day(category, &p.journeys[day.journeys.clone()]).unwrap();
+                prop_assert_eq!(Fen::sum(shares.iter().map(|share| share.fen)).unwrap(), day.charge);
+                prop_assert!(shares.iter().all(|share| share.fen > Fen::ZERO && share.operator.is_some()));
+                prop_assert_eq!(&shares, &another.day(category, &again.journeys[same.journeys.clone()]).unwrap());
+            }
         }
     }
 

@@ -7,11 +7,12 @@ CREATE TABLE day_close_parts (
     cursor          BYTEA NOT NULL,                                    -- the last token priced, at first what lies before all
     until           BYTEA NOT NULL,                                    -- what lies after all of the part's tokens: the cursor in the end
     forced          BIGINT NOT NULL,
+    shares          TEXT COLLATE "C" NOT NULL CHECK (shares IN ('fixed', 'nominal', 'passenger_km')),
     PRIMARY KEY (service_day, rank, shard)
 );
 
-INSERT INTO day_close_parts (service_day, rank, shard, state, cursor, until, forced)
-    SELECT service_day, rank, 0, state, cursor, '\xffffffffffffffffffffffffffffffffff'::bytea, forced FROM day_close;
+INSERT INTO day_close_parts (service_day, rank, shard, state, cursor, until, forced, shares)
+    SELECT service_day, rank, 0, state, cursor, '\xffffffffffffffffffffffffffffffffff'::bytea, forced, shares FROM day_close;
 
 DROP TABLE day_close;
 ALTER TABLE day_close_parts RENAME TO day_close;

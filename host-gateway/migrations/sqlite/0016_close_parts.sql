@@ -7,11 +7,12 @@ CREATE TABLE day_close_parts (
     cursor      BLOB    NOT NULL,                                 -- the last token priced, at first what lies before all
     until       BLOB    NOT NULL,                                 -- what lies after all of the part's tokens: the cursor in the end
     forced      INTEGER NOT NULL,
+    shares      TEXT    NOT NULL CHECK (shares IN ('fixed', 'nominal', 'passenger_km')),
     PRIMARY KEY (service_day, rank, shard)
 ) STRICT, WITHOUT ROWID;
 
-INSERT INTO day_close_parts (service_day, rank, shard, state, cursor, until, forced)
-    SELECT service_day, rank, 0, state, cursor, x'ffffffffffffffffffffffffffffffffff', forced FROM day_close;
+INSERT INTO day_close_parts (service_day, rank, shard, state, cursor, until, forced, shares)
+    SELECT service_day, rank, 0, state, cursor, x'ffffffffffffffffffffffffffffffffff', forced, shares FROM day_close;
 
 DROP TABLE day_close;
 ALTER TABLE day_close_parts RENAME TO day_close;

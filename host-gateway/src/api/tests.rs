@@ -1,12 +1,13 @@
 //! The HTTP interface over a real socket.
 
 use crate::api::admin_token;
-use crate::clearing::testing::{deposit, penniless};
+use crate::clearing::testing::{correcting_tariff, deposit, penniless, penniless_under};
 use crate::serve::Server;
 use crate::store::sql::hex;
 use crate::testing::{Card, House, MORNING};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+use wavepass_protocol::time::UnixMs;
 
 struct Http {
     base: String,
@@ -265,6 +266,8 @@ async fn the_openapi_document_has_every_route_that_is_for_others_and_no_other() 
         include_str!("taps.rs"),
         include_str!("../clearing/api.rs"),
         include_str!("../clearing/debts/api.rs"),
+        include_str!("../clearing/corrections/api.rs"),
+        include_str!("../clearing/disputes/api.rs"),
         include_str!("../desk/api.rs"),
     ];
     let routes = sources.iter().flat_map(|text| text.split(".route(\"").skip(1));
@@ -384,4 +387,58 @@ async fn a_token_is_denied_by_the_table_and_by_the_gates_own_look_up() {
     let unknown = json!({"token": stranger, "causes": [], "refused_at_gates": null});
     assert_eq!(http.admin("GET", &format!("/v1/deny/{stranger}"), None).await, (200, unknown));
     assert_eq!(http.admin("GET", "/v1/deny/12", None).await.0, 400);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn missing_taps_are_corrected_and_journeys_disputed_over_http() {
+    let (house, _, account) = penniless_under("", &correcting_tariff()).await;
+    deposit(&house.app.store, &account, 900).await;
+    let token = house.texts("SELECT lower(hex(token_key)) FROM tokens").await.remove(0);
+    let journey = house.texts("SELECT lower(hex(key_id)) || '-' || sequence FROM taps").await.remove(0);
+    house.app.clock.driven().unwrap().set(UnixMs(MORNING + 24 * 3_600_000)).unwrap();
+    let (_house, _server, http) = over(house).await;
+    let of = json!({ "token_key": token, "day": "2026-11-23", "journey": journey });
+    let with = |more: Value| {
+        let mut body = of.clone();
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        Some(body)
+    };
+    let post = async |path: &str, body| http.admin("POST", path, body).await;
+    for (bad, status, code) in [
+        (json!({ "station": "Z9" }), 409, "unknown_station"),
+        (json!({ "station": "CH", "journey": "1" }), 400, "journey"),
+        (json!({ "station": "CH", "time": "08:30" }), 400, "time"),
+        (json!({ "station": "CH", "day": "2026-11-22" }), 404, "no_journey"),
+    ] {
+        let (got, body) = post("/v1/corrections", with(bad)).await;
+        assert_eq!((got, &body["error"]["code"]), (status, &code.into()), "{body}");
+    }
+    let (status, corrected) = post("/v1/corrections", with(json!({ "station": "CH" }))).await;
+    assert_eq!((status, &corrected["charged_fen"]), (200, &400.into()), "{corrected}");
+    let (status, again) = post("/v1/corrections", with(json!({ "station": "CH" }))).await;
+    assert_eq!((status, &again["error"]["code"]), (409, &"already_corrected".into()));
+    let (_, listed) = http.admin("GET", &format!("/v1/corrections?token_key={token}"), None).await;
+    assert_eq!(listed["corrections"][0]["station"], "CH");
+
+    assert_eq!(post("/v1/disputes", with(json!({ "reason": "not me" }))).await.0, 404);
+    assert_eq!(post("/v1/days/2026-11-23/close", Some(json!({}))).await.0, 200);
+    let (status, opened) = post("/v1/disputes", with(json!({ "reason": "not me" }))).await;
+    assert_eq!((status, &opened["state"]), (200, &"open".into()), "{opened}");
+    let path = format!("/v1/disputes/{}", opened["id"].as_str().unwrap());
+    let accept = async |fen: i64| {
+        post(&format!("{path}/accept"), Some(json!({ "fen": fen, "reason": "a copy" }))).await
+    };
+    let (status, refused) = accept(401).await;
+    assert_eq!((status, &refused["error"]["code"]), (409, &"too_much".into()));
+    let (status, accepted) = accept(400).await;
+    assert_eq!((status, &accepted["dispute"]["refund_fen"]), (200, &400.into()), "{accepted}");
+    let (_, evidence) = http.admin("GET", &path, None).await;
+    assert_eq!((&evidence["corrected_to"], &evidence["charges"][1]["of_part"]), (&"CH".into(), &1.into()));
+    let rejected = post(&format!("{path}/reject"), Some(json!({ "reason": "no" }))).await;
+    assert_eq!((rejected.0, &rejected.1["error"]["code"]), (409, &"decided".into()));
+    let (_, listed) = http.admin("GET", "/v1/disputes?state=accepted", None).await;
+    assert_eq!(listed["disputes"].as_array().unwrap().len(), 1);
+    assert_eq!(http.admin("GET", "/v1/disputes/nonsense", None).await.0, 400);
+    let (status, charges) = http.admin("GET", &format!("/v1/charges?token_key={token}"), None).await;
+    assert_eq!((status, &charges["charges"][1]["kind"]), (200, &"refund".into()), "{charges}");
 }

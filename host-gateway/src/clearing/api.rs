@@ -9,6 +9,7 @@ use utoipa::{IntoParams, ToSchema};
 use wavepass_fares::{Fen, ServiceDay};
 
 use super::app::{self, Closed};
+use super::journey_id::{JourneyId, JourneyIdError};
 use super::{ClearingError, DeductOptions, DeductSummary, Report, token_key};
 use crate::api::{ApiError, ErrorBody, Json, Path, Query, User};
 use crate::cli::App;
@@ -33,6 +34,7 @@ impl From<ClearingError> for ApiError {
             ClearingError::DebtUnanswered { .. } => "debt_unanswered",
             ClearingError::DebtPaid { .. } => "debt_paid",
             ClearingError::NoDebt { .. } => return Self::not_found("no_debt", error.to_string()),
+            ClearingError::Sharing(_) => "settlement_configuration",
             ClearingError::Text(_) => return Self::bad_request("text", error.to_string()),
             _ => return Self::internal(&error),
         };
@@ -104,11 +106,18 @@ pub struct ChargeRow {
     pub service_day: ServiceDay,
     /// The token's key, 32 hexadecimal digits.
     pub token_key: String,
-    /// 1, then what came late.
+    /// 1, then what came late or was given back.
     pub part: i64,
-    /// How much; negative: a refund.
+    /// `fare`, or `refund` after a dispute.
+    pub kind: String,
+    /// Of a refund, the part that it gives back.
+    pub of_part: Option<i64>,
+    /// How much; negative: in the rider's favour.
     #[schema(value_type = i64)]
     pub amount_fen: Fen,
+    /// What is set off against another part: the bank is asked for the amount and this.
+    #[schema(value_type = i64)]
+    pub offset_fen: Fen,
     /// `open`, `sent`, `in_doubt`, `deducted`, `declined` or `waived`.
     pub state: String,
     /// Attempts to deduct it.
@@ -160,6 +169,10 @@ pub(crate) fn parse_day(text: &str) -> Result<ServiceDay, ApiError> {
 pub(super) fn parse_token(text: &str) -> Result<TokenKey, ApiError> {
     TokenKey::from_hex(text)
         .ok_or_else(|| ApiError::bad_request("token_key", "a token key has 32 hexadecimal digits"))
+}
+
+pub(super) fn parse_journey(text: &str) -> Result<JourneyId, ApiError> {
+    text.parse().map_err(|e: JourneyIdError| ApiError::bad_request("journey", e.to_string()))
 }
 
 pub(crate) fn parse_limit(limit: Option<u32>) -> Result<u32, ApiError> {
@@ -253,11 +266,12 @@ async fn charges(
         None => i64::MAX,
     };
     let rows = db::query(
-        "SELECT c.service_day, c.token_key, c.part, c.amount_fen, c.state, c.attempts, a.reason \
-         FROM batches AS b CROSS JOIN charges AS c ON c.service_day = b.service_day AND c.token_key = ?1 AND c.rank = b.rank \
+        "SELECT c.service_day, c.token_key, c.part, c.amount_fen, c.state, c.attempts, a.reason, \
+         c.kind, c.of_part, c.offset_fen FROM batches AS b CROSS JOIN charges AS c \
          LEFT JOIN attempts AS a ON a.service_day = c.service_day AND a.token_key = c.token_key AND a.part = c.part \
          AND a.attempt_no = c.attempts \
-         WHERE b.service_day < ?2 ORDER BY c.service_day DESC, c.part LIMIT ?3",
+         WHERE c.service_day = b.service_day AND c.token_key = ?1 AND c.rank = b.rank AND b.service_day < ?2 \
+         ORDER BY c.service_day DESC, c.part LIMIT ?3",
     )
     .bind(key.as_slice().to_vec())
     .bind(before)
@@ -270,7 +284,10 @@ async fn charges(
                 .map_err(|_| ClearingError::damaged("a charge's service day"))?,
             token_key: token_key(row.try_get(1)?)?.to_hex(),
             part: row.try_get(2)?,
+            kind: row.try_get(7)?,
+            of_part: row.try_get(8)?,
             amount_fen: Fen(row.try_get(3)?),
+            offset_fen: Fen(row.try_get(9)?),
             state: row.try_get(4)?,
             attempts: row.try_get(5)?,
             reason: row.try_get(6)?,

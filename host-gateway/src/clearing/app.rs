@@ -78,11 +78,14 @@ impl Clearing {
         let limits: Limits = app.config.section("bank").map_err(|e| outside("configuration")(e.into()))?;
         let bank = EmbeddedBank::new(app.store.clone(), limits)?;
         let debtors = DenyList { keys: app.clearing.clone(), now };
+        let settlement: SettlementConfig =
+            app.config.section("settlement").map_err(|e| outside("configuration")(e.into()))?;
         Ok(Self {
             store: app.store.clone(),
             tariffs,
             bank: Arc::new(bank),
             debtors: Arc::new(debtors),
+            settlement: Arc::new(settlement),
             now_ms: sql::ms(now),
         })
     }
@@ -162,9 +165,8 @@ pub async fn deduct(
 
 /// Settles a closed day. Returns every settlement of the day, those of before and of now.
 pub async fn settle(app: &App, user: &str, day: ServiceDay) -> Result<Vec<Settlement>, SettlementError> {
-    let config: SettlementConfig =
-        app.config.section("settlement").map_err(|e| outside("configuration")(e.into()))?;
-    let new = settle_day(&Clearing::of(app).await?, day, &config).await?;
+    let clearing = Clearing::of(app).await?;
+    let new = settle_day(&clearing, day, &clearing.settlement).await?;
     audit(app, user, "day.settle", day, &format!("{} settlements", new.len())).await?;
     Ok(crate::settlement::of_day(&app.store, day).await?)
 }

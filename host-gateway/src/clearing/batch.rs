@@ -48,7 +48,10 @@ pub(super) async fn seal(
     day: ServiceDay,
     rank: i64,
 ) -> Result<Option<Batch>, ClearingError> {
-    let content = content(clearing.store.pool(), day, rank).await?;
+    // Read before the writer's turn begins: it may be much.
+    let mut reader = clearing.store.pool().acquire().await?;
+    let content = content(&mut reader, day, rank).await?;
+    drop(reader);
     let mut tx = clearing.store.begin().await?;
     if let Some(sealed) = find_in(&mut tx, day, rank).await? {
         return Ok(Some(sealed));
@@ -62,14 +65,37 @@ pub(super) async fn seal(
         tx.commit().await?;
         return Ok(None);
     }
+    write_in(&mut tx, day, rank, &content).await?;
+    query("UPDATE day_close SET state = 'sealed' WHERE service_day = ? AND rank = ?")
+        .bind(day.number())
+        .bind(rank)
+        .execute(&mut *tx)
+        .await?;
+    let batch = find_in(&mut tx, day, rank).await?;
+    tx.commit().await?;
+    Ok(batch)
+}
+
+/// Seals the few charges of a rank in the caller's transaction.
+pub(super) async fn seal_in(conn: &mut Conn, day: ServiceDay, rank: i64) -> Result<(), ClearingError> {
+    let content = content(conn, day, rank).await?;
+    write_in(conn, day, rank, &content).await
+}
+
+async fn write_in(
+    conn: &mut Conn,
+    day: ServiceDay,
+    rank: i64,
+    content: &Content,
+) -> Result<(), ClearingError> {
     let last = query("SELECT number, hash FROM batches ORDER BY number DESC LIMIT 1")
-        .fetch_optional(&mut *tx)
+        .fetch_optional(&mut *conn)
         .await?;
     let (number, previous) = match last {
         Some(row) => (row.try_get::<i64>(0)? + 1, row.try_get::<Vec<u8>>(1)?),
         None => (1, vec![0; 32]),
     };
-    let hash = chained(&previous, number, day, rank, &content);
+    let hash = chained(&previous, number, day, rank, content);
     query(
         "INSERT INTO batches (service_day, rank, number, charges, total_fen, previous_hash, hash) VALUES (?, ?, ?, ?, ?, ?, ?)",
     )
@@ -80,16 +106,9 @@ pub(super) async fn seal(
     .bind(content.total.0)
     .bind(&previous)
     .bind(&hash[..])
-    .execute(&mut *tx)
+    .execute(conn)
     .await?;
-    query("UPDATE day_close SET state = 'sealed' WHERE service_day = ? AND rank = ?")
-        .bind(day.number())
-        .bind(rank)
-        .execute(&mut *tx)
-        .await?;
-    let batch = find_in(&mut tx, day, rank).await?;
-    tx.commit().await?;
-    Ok(batch)
+    Ok(())
 }
 
 fn chained(previous: &[u8], number: i64, day: ServiceDay, rank: i64, content: &Content) -> [u8; 32] {
@@ -103,7 +122,7 @@ fn chained(previous: &[u8], number: i64, day: ServiceDay, rank: i64, content: &C
     hash.finalize().into()
 }
 
-async fn content(pool: &Pool, day: ServiceDay, rank: i64) -> Result<Content, ClearingError> {
+async fn content(conn: &mut Conn, day: ServiceDay, rank: i64) -> Result<Content, ClearingError> {
     let mut hash = Sha256::new();
     let (mut charges, mut total) = (0_i64, Fen::ZERO);
     let mut after: (Vec<u8>, i64) = (Vec::new(), 0);
@@ -117,7 +136,7 @@ async fn content(pool: &Pool, day: ServiceDay, rank: i64) -> Result<Content, Cle
         .bind(&after.0)
         .bind(after.1)
         .bind(PAGE)
-        .fetch_all(pool)
+        .fetch_all(&mut *conn)
         .await?;
         for row in &rows {
             let (part, amount): (i64, i64) = (row.try_get(1)?, row.try_get(2)?);
@@ -182,7 +201,9 @@ pub async fn of_day(pool: &Pool, day: ServiceDay) -> Result<Vec<Batch>, Clearing
 pub async fn verify_batches(pool: &Pool, day: ServiceDay) -> Result<Vec<String>, ClearingError> {
     let mut found = Vec::new();
     for sealed in of_day(pool, day).await? {
-        let content = content(pool, day, sealed.rank).await?;
+        let mut conn = pool.acquire().await?;
+        let content = content(&mut conn, day, sealed.rank).await?;
+        drop(conn);
         let number = sealed.number;
         if (content.charges, content.total) != (sealed.charges, sealed.total_fen) {
             found.push(format!(

@@ -10,19 +10,17 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
 
 use crate::store::db::{Conn, Row, query, write_many};
-use rayon::prelude::*;
 use serde::Serialize;
-use wavepass_fares::tariff::STANDARD_CATEGORY;
-use wavepass_fares::{
-    Category, Fen, Journey, Place, Priced, ServiceDay, Status, TapId, Tariffs, Window, price,
-};
+use wavepass_fares::{Fen, Journey, Place, Priced, ServiceDay, Status, TapId, Tariffs};
 use wavepass_protocol::time::UnixMs;
 
-use super::emergencies::read_emergencies;
-use super::taps::{Chunk, TokenTaps, UnknownStation, read_chunk};
+use super::pricing::PricedToken;
+use super::taps::{Chunk, UnknownStation};
 use super::{Batch, Clearing, ClearingError, batch, token_key};
 use crate::keys::TokenKey;
 use crate::ledger::{Account, Entries, Event, Name};
+use crate::settlement::Method;
+use crate::settlement::shares::{self, Shares, Sharing};
 use crate::store::{Break, LANES, StoreError, raise_break_in, sql};
 
 /// How to close.
@@ -51,9 +49,12 @@ pub struct CloseSummary {
 /// What a day's books say of one token before a chunk is written.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Booked {
+    /// Its fares, without what was given back.
     pub(crate) amount: Fen,
     parts: i64,
     pub(crate) journeys: Vec<JourneyRow>,
+    /// What of its fares each operator was given, where the day's shares are frozen.
+    shares: Shares,
 }
 
 /// One row of `journeys`, without day, token, part and supersession.
@@ -105,6 +106,8 @@ struct Change {
     amount: Fen,
     journeys: Vec<JourneyRow>,
     superseded: Vec<([u8; 8], i64)>,
+    /// Whose the amount is; none where the day's shares are fixed.
+    shares: Shares,
 }
 
 impl Clearing {
@@ -114,20 +117,21 @@ impl Clearing {
         day: ServiceDay,
         options: CloseOptions,
     ) -> Result<CloseSummary, ClearingError> {
-        let rank = match self.begin(day, options).await? {
+        let (rank, method) = match self.begin(day, options).await? {
             Begun::Closed(batch) => {
                 return Ok(CloseSummary { service_day: day, already_closed: true, batch: Some(batch) });
             }
-            Begun::Open { rank } => rank,
+            Begun::Open { rank, method } => (rank, method),
         };
-        self.close_parts(day, rank, options.force).await?;
+        let of = Of { day, rank, force: options.force, sharing: self.sharing(method, day)? };
+        self.close_parts(&of).await?;
         let batch = batch::seal(self, day, rank).await?;
         Ok(CloseSummary { service_day: day, already_closed: false, batch })
     }
 
     /// Closes what is not closed of a day's parts, several at a time; others may do the same.
-    async fn close_parts(&self, day: ServiceDay, rank: i64, force: bool) -> Result<(), ClearingError> {
-        let mut parts = VecDeque::from(self.open_parts(day, rank).await?);
+    async fn close_parts(&self, of: &Of) -> Result<(), ClearingError> {
+        let mut parts = VecDeque::from(self.open_parts(of).await?);
         // Several gateways begin at different parts.
         let first = std::process::id() as usize % parts.len().max(1);
         parts.rotate_left(first);
@@ -135,7 +139,7 @@ impl Clearing {
         let next = || parts.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
         let lane = async || -> Result<(), ClearingError> {
             while let Some(part) = next() {
-                self.close_part(day, rank, part, force).await?;
+                self.close_part(of, part).await?;
             }
             Ok(())
         };
@@ -147,26 +151,19 @@ impl Clearing {
     }
 
     /// Prices and books one part from where it stands, the next chunk being read while one is written.
-    async fn close_part(
-        &self,
-        day: ServiceDay,
-        rank: i64,
-        mut part: Part,
-        force: bool,
-    ) -> Result<(), ClearingError> {
+    async fn close_part(&self, of: &Of, mut part: Part) -> Result<(), ClearingError> {
         loop {
-            let mut next = Some(self.price_chunk(day, rank, &part, &part.cursor, force).await?);
+            let mut next = Some(self.price_chunk(of, &part, &part.cursor).await?);
             let mut moved = true;
             while let Some(chunk) = next.take()
                 && moved
             {
                 let after = chunk.after.clone();
                 if after == part.until {
-                    moved = self.write_chunk(day, rank, &part, chunk).await?;
+                    moved = self.write_chunk(of, &part, chunk).await?;
                 } else {
-                    let following = self.price_chunk(day, rank, &part, &after, force);
-                    let (written, priced) =
-                        tokio::join!(self.write_chunk(day, rank, &part, chunk), following);
+                    let following = self.price_chunk(of, &part, &after);
+                    let (written, priced) = tokio::join!(self.write_chunk(of, &part, chunk), following);
                     moved = written?;
                     next = Some(priced?);
                 }
@@ -176,7 +173,7 @@ impl Clearing {
                 return Ok(());
             }
             // Somebody else works on this part: from where they are.
-            let parts = self.open_parts(day, rank).await?;
+            let parts = self.open_parts(of).await?;
             match parts.into_iter().find(|p| p.shard == part.shard) {
                 Some(there) => part = there,
                 None => return Ok(()),
@@ -185,13 +182,13 @@ impl Clearing {
     }
 
     /// The parts of a close that are not priced to their ends.
-    async fn open_parts(&self, day: ServiceDay, rank: i64) -> Result<Vec<Part>, ClearingError> {
+    async fn open_parts(&self, of: &Of) -> Result<Vec<Part>, ClearingError> {
         let rows = query(
             "SELECT shard, cursor, until FROM day_close WHERE service_day = ? AND rank = ? AND cursor <> until \
              AND state = 'pricing' ORDER BY shard",
         )
-        .bind(day.number())
-        .bind(rank)
+        .bind(of.day.number())
+        .bind(of.rank)
         .fetch_all(self.store.pool())
         .await?;
         let part = |row: &Row| -> Result<Part, ClearingError> {
@@ -204,7 +201,7 @@ impl Clearing {
     async fn begin(&self, day: ServiceDay, options: CloseOptions) -> Result<Begun, ClearingError> {
         let mut tx = self.store.begin().await?;
         let last = query(
-            "SELECT rank, state FROM day_close WHERE service_day = ? ORDER BY rank DESC, shard LIMIT 1",
+            "SELECT rank, state, shares FROM day_close WHERE service_day = ? ORDER BY rank DESC, shard LIMIT 1",
         )
         .bind(day.number())
         .fetch_optional(&mut *tx)
@@ -216,15 +213,20 @@ impl Clearing {
             true => Err(ClearingError::TooEarly { day, from: clock.rfc3339(from_ms) }),
             false => Ok(()),
         };
-        let rank = match last {
+        // The first close decides how the day's charges are shared.
+        let (rank, method) = match last {
             None => {
                 in_time()?;
-                0
+                let method = self.settlement.method;
+                // Refused before anything is begun.
+                self.sharing(method, day)?;
+                (0, method)
             }
             Some(row) => {
                 let rank: i64 = row.try_get(0)?;
+                let method = Method::stored(row.try_get(3)?)?;
                 if row.try_get::<&str>(1)? == "pricing" {
-                    return Ok(Begun::Open { rank });
+                    return Ok(Begun::Open { rank, method });
                 }
                 if !options.late {
                     let sealed = batch::find_in(&mut tx, day, rank).await?;
@@ -233,35 +235,35 @@ impl Clearing {
                     ));
                 }
                 in_time()?;
-                rank + 1
+                (rank + 1, method)
             }
         };
-        let parts = if self.store.is_shared() { PARTS } else { 1 };
-        let rows = Part::of_all(parts);
-        let rows =
-            rows.iter().map(|p| (day.number(), rank, p.shard, "pricing", &p.cursor, &p.until, options.force));
-        let text = "INSERT INTO day_close (service_day, rank, shard, state, cursor, until, forced) VALUES ??";
+        let parts = Part::of_all(if self.store.is_shared() { PARTS } else { 1 });
+        let (force, shares) = (options.force, method.as_str());
+        let rows = parts
+            .iter()
+            .map(|p| (day.number(), rank, p.shard, "pricing", &p.cursor, &p.until, force, shares));
+        let text = "INSERT INTO day_close (service_day, rank, shard, state, cursor, until, forced, shares) VALUES ??";
         write_many(&mut tx, text, rows).await?;
         tx.commit().await?;
-        Ok(Begun::Open { rank })
+        Ok(Begun::Open { rank, method })
+    }
+
+    fn sharing(&self, method: Method, day: ServiceDay) -> Result<Option<Sharing>, ClearingError> {
+        Sharing::of(method, &self.settlement, &self.tariffs, day)
+            .map_err(|e| ClearingError::Sharing(e.into()))
     }
 
     /// Reads and prices the chunk after a cursor.
-    async fn price_chunk(
-        &self,
-        day: ServiceDay,
-        rank: i64,
-        part: &Part,
-        cursor: &[u8],
-        force: bool,
-    ) -> Result<Ready, ClearingError> {
+    async fn price_chunk(&self, of: &Of, part: &Part, cursor: &[u8]) -> Result<Ready, ClearingError> {
+        let day = of.day;
         let Chunk { tokens, unknown, up_to, unchecked } = self.read_taps(day, cursor, &part.until).await?;
-        if unchecked && !force {
+        if unchecked && !of.force {
             return Err(ClearingError::Unchecked { day });
         }
         let after = up_to.map_or_else(|| part.until.clone(), |key| key.as_slice().to_vec());
-        let priced = self.price_tokens(day, tokens).await?;
-        let booked = if rank == 0 { BTreeMap::new() } else { self.booked(day, cursor, &after).await? };
+        let priced = self.price_tokens(day, tokens, of.sharing.as_ref()).await?;
+        let booked = if of.rank == 0 { BTreeMap::new() } else { self.booked(day, cursor, &after).await? };
         let changes = changes(&self.tariffs, priced, booked)?;
         let value_ms = self.value_ms(day);
         let mut entries = Entries::default();
@@ -279,13 +281,8 @@ impl Clearing {
     }
 
     /// Books a chunk and moves the part's cursor over it in one transaction; false where somebody else did.
-    async fn write_chunk(
-        &self,
-        day: ServiceDay,
-        rank: i64,
-        part: &Part,
-        chunk: Ready,
-    ) -> Result<bool, ClearingError> {
+    async fn write_chunk(&self, of: &Of, part: &Part, chunk: Ready) -> Result<bool, ClearingError> {
+        let Of { day, rank, .. } = *of;
         let mut tx = self.store.begin_shard(part.shard).await?;
         let moved = query(
             "UPDATE day_close SET cursor = ? WHERE service_day = ? AND rank = ? AND shard = ? AND state = 'pricing' \
@@ -302,61 +299,12 @@ impl Clearing {
             return Ok(false);
         }
         write_charges_in(&mut tx, day, rank, &chunk.changes).await?;
+        shares::write_in(&mut tx, day, chunk.changes.iter().map(|c| (c.key, c.part, &c.shares))).await?;
         write_journeys_in(&mut tx, day, &chunk.changes).await?;
         chunk.entries.write_in(&mut tx).await?;
         write_breaks_in(&mut tx, day, self.value_ms(day), &chunk.changes, &chunk.unknown).await?;
         tx.commit().await?;
         Ok(true)
-    }
-
-    /// Prices tokens on all cores, off the writer and off the runtime's threads.
-    pub(crate) async fn price_tokens(
-        &self,
-        day: ServiceDay,
-        mut tokens: Vec<TokenTaps>,
-    ) -> Result<Vec<(TokenKey, Priced)>, ClearingError> {
-        let tariffs = self.tariffs.clone();
-        let emergencies = read_emergencies(self.store.pool(), &tariffs, day).await?;
-        let categories = self.categories(&tokens).await?;
-        let work = move || {
-            let one = |token: &mut TokenTaps| {
-                let window = Window {
-                    taps: &mut token.taps,
-                    corrections: &[],
-                    category: categories.get(&token.key).copied().unwrap_or_default(),
-                    days: day..=day,
-                    emergencies: &emergencies,
-                };
-                match price(&tariffs, window) {
-                    Ok(priced) => Ok((token.key, priced)),
-                    Err(error) => Err(ClearingError::Price { token_key: token.key, error }),
-                }
-            };
-            tokens.par_iter_mut().with_min_len(64).map(one).collect::<Result<Vec<_>, _>>()
-        };
-        tokio::task::spawn_blocking(work).await.map_err(|_| ClearingError::Worker)?
-    }
-
-    /// The categories of tokens, in the order of their keys, whose riders do not pay as everybody.
-    async fn categories(&self, tokens: &[TokenTaps]) -> Result<BTreeMap<TokenKey, Category>, ClearingError> {
-        let (Some(first), Some(last)) = (tokens.first(), tokens.last()) else { return Ok(BTreeMap::new()) };
-        if self.tariffs.categories().len() == 1 {
-            return Ok(BTreeMap::new());
-        }
-        let rows =
-            query("SELECT token_key, category FROM tokens WHERE token_key BETWEEN ? AND ? AND category <> ?")
-                .bind(first.key.as_slice())
-                .bind(last.key.as_slice())
-                .bind(STANDARD_CATEGORY)
-                .fetch_all(self.store.pool())
-                .await?;
-        let mut categories = BTreeMap::new();
-        for row in &rows {
-            if let Some(category) = self.tariffs.category(row.try_get(1)?) {
-                categories.insert(token_key(row.try_get(0)?)?, category);
-            }
-        }
-        Ok(categories)
     }
 
     /// Closes late the closed days after a day that its journeys bear on, because something counts over several days.
@@ -382,16 +330,6 @@ impl Clearing {
         Ok(closed)
     }
 
-    /// Reads the taps that bear on a day, of tokens after `cursor` and before `until`.
-    pub(crate) async fn read_taps(
-        &self,
-        day: ServiceDay,
-        cursor: &[u8],
-        until: &[u8],
-    ) -> Result<Chunk, ClearingError> {
-        read_chunk(self.store.pool(), &self.tariffs, day, cursor, until).await
-    }
-
     /// What the day's books say of the tokens after `cursor` up to `last`.
     pub(crate) async fn booked(
         &self,
@@ -402,7 +340,7 @@ impl Clearing {
         let mut booked: BTreeMap<TokenKey, Booked> = BTreeMap::new();
         let mut snapshot = self.store.pool().begin().await?;
         let charges = query(
-            "SELECT token_key, SUM(amount_fen), MAX(part) FROM charges \
+            "SELECT token_key, CAST(SUM(CASE WHEN kind = 'fare' THEN amount_fen ELSE 0 END) AS BIGINT), MAX(part) FROM charges \
              WHERE service_day = ? AND token_key > ? AND token_key <= ? GROUP BY token_key",
         )
         .bind(day.number())
@@ -417,13 +355,24 @@ impl Clearing {
         for (key, journey) in standing_journeys_in(&mut snapshot, day, cursor, last).await? {
             booked.entry(key).or_default().journeys.push(journey);
         }
+        for (key, given) in shares::given_in(&mut snapshot, day, cursor, last).await? {
+            booked.entry(key).or_default().shares = given;
+        }
         Ok(booked)
     }
 }
 
 enum Begun {
     Closed(Batch),
-    Open { rank: i64 },
+    Open { rank: i64, method: Method },
+}
+
+/// What a close works on.
+struct Of {
+    day: ServiceDay,
+    rank: i64,
+    force: bool,
+    sharing: Option<Sharing>,
 }
 
 /// Into how many parts a close is divided on a database that many may write to.
@@ -514,11 +463,12 @@ pub(crate) fn journey_rows(tariffs: &Tariffs, priced: &Priced) -> Vec<JourneyRow
 /// Compares what was priced with what is booked. A token whose journeys are booked as they are changes nothing.
 fn changes(
     tariffs: &Tariffs,
-    priced: Vec<(TokenKey, Priced)>,
+    priced: Vec<PricedToken>,
     mut booked: BTreeMap<TokenKey, Booked>,
 ) -> Result<Vec<Change>, ClearingError> {
     let mut changes = Vec::with_capacity(priced.len());
-    let mut compare = |key: TokenKey, priced: &Priced, booked: Booked| -> Result<(), ClearingError> {
+    let mut compare = |token: &PricedToken, booked: Booked| -> Result<(), ClearingError> {
+        let PricedToken { key, priced, .. } = token;
         let total = Fen::sum(priced.days.iter().map(|d| d.charge))?;
         let journeys = journey_rows(tariffs, priced);
         let mut before = booked.journeys;
@@ -530,15 +480,16 @@ fn changes(
         let superseded =
             before.iter().filter(|row| journeys.binary_search(row).is_err()).map(|row| row.first).collect();
         let journeys = journeys.into_iter().filter(|row| before.binary_search(row).is_err()).collect();
-        changes.push(Change { key, part: booked.parts + 1, amount, journeys, superseded });
+        let shares = shares::difference(&token.shares, &booked.shares)?;
+        changes.push(Change { key: *key, part: booked.parts + 1, amount, journeys, superseded, shares });
         Ok(())
     };
-    for (key, priced) in &priced {
-        compare(*key, priced, booked.remove(key).unwrap_or_default())?;
+    for token in &priced {
+        compare(token, booked.remove(&token.key).unwrap_or_default())?;
     }
     // Tokens that have charges and no tap that counts any more.
     for (key, booked) in booked {
-        compare(key, &Priced::default(), booked)?;
+        compare(&PricedToken { key, priced: Priced::default(), shares: Shares::new() }, booked)?;
     }
     changes.sort_unstable_by_key(|change| change.key);
     Ok(changes)

@@ -130,7 +130,7 @@ impl Clearing {
         declined: &[AttemptId],
         summary: &mut DeductSummary,
     ) -> Result<(), ClearingError> {
-        let text = "SELECT c.token_key, c.part, c.attempts + 1, COALESCE(t.account_id, ''), c.amount_fen \
+        let text = "SELECT c.token_key, c.part, c.attempts + 1, COALESCE(t.account_id, ''), c.amount_fen + c.offset_fen \
                     FROM (VALUES ??) AS v CROSS JOIN charges AS c LEFT JOIN tokens AS t ON t.token_key = c.token_key \
                     WHERE c.service_day = v.column1 AND c.token_key = v.column2 AND c.part = v.column3 \
                     AND c.attempts = v.column4 AND c.state = 'declined'";
@@ -195,7 +195,7 @@ impl Clearing {
         let mut tx = self.store.begin().await?;
         // Read inside the writer's transaction, so that two callers never number the same charge.
         let rows = query(
-            "SELECT c.token_key, c.part, c.attempts + 1, COALESCE(t.account_id, ''), c.amount_fen \
+            "SELECT c.token_key, c.part, c.attempts + 1, COALESCE(t.account_id, ''), c.amount_fen + c.offset_fen \
              FROM charges AS c INDEXED BY charges_unfinished LEFT JOIN tokens AS t ON t.token_key = c.token_key \
              WHERE c.service_day = ? AND c.state = ? AND c.state IN ('open', 'sent', 'in_doubt', 'declined') \
              AND (c.token_key, c.part) > (?, ?) \

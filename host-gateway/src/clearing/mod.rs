@@ -2,7 +2,8 @@
 //!
 //! A service day is closed once, after its end plus the maximum journey time: taps are priced in token order
 //! ([`close`]), the charges sealed into a batch ([`batch`]) and deducted through the bank's connector ([`deduct`]). What
-//! comes late is priced again and closed as a further batch of the day. With the system's clock, what is due happens by itself ([`rounds`]). Each step commits in pieces and goes on where
+//! comes late is priced again and closed as a further batch of the day; so is what riders tell of missing taps
+//! ([`corrections`]). What a rider disputes is shown with all its evidence and may be given back ([`disputes`]). With the system's clock, what is due happens by itself ([`rounds`]). Each step commits in pieces and goes on where
 //! a crash left it. Nothing here reads the wall clock: times of money are the end of the service day. Rules: docs/architecture.md.
 
 pub mod api;
@@ -10,11 +11,16 @@ pub mod app;
 pub mod batch;
 pub mod cli;
 pub mod close;
+pub mod corrections;
 pub mod debts;
 pub mod deduct;
 pub mod deny;
+pub mod disputes;
 mod emergencies;
 pub mod files;
+pub mod journey_id;
+pub(crate) mod pricing;
+mod refunds;
 pub mod report;
 pub mod rounds;
 mod taps;
@@ -29,6 +35,7 @@ use crate::bank::{BankConnector, BankError};
 use crate::cli::AppError;
 use crate::keys::TokenKey;
 use crate::ledger::LedgerError;
+use crate::settlement::SettlementConfig;
 use crate::store::{Store, StoreError};
 
 pub use batch::{Batch, verify_batches};
@@ -86,6 +93,9 @@ pub enum ClearingError {
     /// The gateway does not know the time.
     #[error(transparent)]
     ClockUnset(AppError),
+    /// The day's charges cannot be shared among the operators.
+    #[error(transparent)]
+    Sharing(Box<crate::settlement::SettlementError>),
     /// A part of the gateway that clearing works with fails.
     #[error("{what}: {source}")]
     Outside {
@@ -211,6 +221,8 @@ pub struct Clearing {
     pub bank: Arc<dyn BankConnector>,
     /// Who keeps debtors off the gates.
     pub debtors: Arc<dyn Debtors>,
+    /// How the charges of days that are closed from now on are shared among operators.
+    pub settlement: Arc<SettlementConfig>,
     /// The present, in milliseconds since 1970-01-01 UTC: when the bank was asked, never a time of money.
     pub now_ms: i64,
 }
@@ -236,4 +248,4 @@ pub(crate) fn day_number(day: ServiceDay) -> i32 {
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -39,17 +39,17 @@ pub(crate) struct Chunk {
     pub(crate) unchecked: bool,
 }
 
-/// Reads the tokens after `cursor` and before `until`.
+/// Reads the tokens after `cursor` up to `end`.
 pub(crate) async fn read_chunk(
     pool: &Pool,
     tariffs: &Tariffs,
     day: ServiceDay,
     cursor: &[u8],
-    until: &[u8],
+    end: &[u8],
 ) -> Result<Chunk, ClearingError> {
     let mut limit = ROWS;
     loop {
-        let chunk = read(pool, tariffs, day, cursor, until, limit).await?;
+        let chunk = read(pool, tariffs, day, (cursor, end), limit).await?;
         if let Some(chunk) = chunk {
             return Ok(chunk);
         }
@@ -67,12 +67,34 @@ pub(crate) async fn read_chunk(
     }
 }
 
+/// Reads one token alone.
+pub(super) async fn read_token(
+    pool: &Pool,
+    tariffs: &Tariffs,
+    day: ServiceDay,
+    key: TokenKey,
+) -> Result<Vec<Tap>, ClearingError> {
+    // What comes right before the key in the order of bytes: all shorter than it are before it.
+    let mut before = key.0.to_vec();
+    match before.iter().rposition(|&byte| byte > 0) {
+        Some(at) => {
+            before[at] -= 1;
+            before.truncate(at + 1);
+            before.resize(17, 0xFF);
+        }
+        None => before.truncate(15),
+    }
+    let chunk = read(pool, tariffs, day, (&before, key.as_slice()), MAX_TAPS).await?;
+    let too_many = ClearingError::TooManyTaps { token_key: key, day, limit: MAX_TAPS };
+    Ok(chunk.ok_or(too_many)?.tokens.into_iter().next().map(|token| token.taps).unwrap_or_default())
+}
+
+/// Reads the tokens after `cursor` up to `end`.
 async fn read(
     pool: &Pool,
     tariffs: &Tariffs,
     day: ServiceDay,
-    cursor: &[u8],
-    until: &[u8],
+    (cursor, end): (&[u8], &[u8]),
     limit: usize,
 ) -> Result<Option<Chunk>, ClearingError> {
     let clock = tariffs.clock();
@@ -87,11 +109,11 @@ async fn read(
     for bucket in buckets {
         let read = query(
             "SELECT token_key, key_id, sequence, time_ms, station, direction, passage, counted FROM taps INDEXED BY taps_day \
-             WHERE opened = 1 AND time_ms / 86400000 = ? AND token_key > ? AND token_key < ? ORDER BY token_key LIMIT ?",
+             WHERE opened = 1 AND time_ms / 86400000 = ? AND token_key > ? AND token_key <= ? ORDER BY token_key LIMIT ?",
         )
         .bind(bucket)
         .bind(cursor)
-        .bind(until)
+        .bind(end)
         .bind(limit as i64)
         .fetch_all(&mut *snapshot)
         .await?;
@@ -150,7 +172,7 @@ async fn read(
     if broken_off.is_none() {
         chunk.up_to = None;
     }
-    let last = chunk.up_to.map_or_else(|| until.to_vec(), |key| key.as_slice().to_vec());
+    let last = chunk.up_to.map_or_else(|| end.to_vec(), |key| key.as_slice().to_vec());
     let unchecked = query(
         "SELECT 1 FROM unchecked WHERE token_key > ? AND token_key <= ? AND from_ms < ? AND upto_ms >= ? LIMIT 1",
     );

@@ -13,11 +13,14 @@ use crate::bank::{
     AttemptId, BankConnector, BankError, DeductionRequest, EmbeddedBank, Reply, StatementLine,
 };
 use crate::keys::TokenKey;
+use crate::settlement::{Method, Operator, SettlementConfig};
 use crate::store::testing::{Scratch, scratch};
 use crate::store::{Store, sql};
 use crate::testing::{Card, House};
 
 pub(crate) const CITY: &str = include_str!("../../tariffs/wavepass-city.toml");
+/// A tariff with two operators, caps over a month, and three corrections in it. A to D costs 700 fen, half a journey 900.
+pub(crate) const EVERYTHING: &str = include_str!("../../fares/tests/tariffs/everything.toml");
 
 /// How the bank behaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -143,11 +146,21 @@ pub(crate) fn house_tariff() -> String {
     CITY.replace("\"HB\"", "\"A1\"")
 }
 
+/// The same with three corrections a month, within four days.
+pub(crate) fn correcting_tariff() -> String {
+    house_tariff() + "\n[missing_tap]\ngrace_hours = 96\ncorrections_per_month = 3\n"
+}
+
 /// A house under that tariff whose one rider has tapped on [`day`] and has an account without money: the house, the card
 /// and the account.
 pub(crate) async fn penniless(toml: &str) -> (House, Card, String) {
+    penniless_under(toml, &house_tariff()).await
+}
+
+/// The same under another tariff.
+pub(crate) async fn penniless_under(toml: &str, tariff: &str) -> (House, Card, String) {
     let house = House::with(toml).await;
-    super::app::publish_tariff(&house.app, "anna", "t.toml", &house_tariff()).await.unwrap();
+    super::app::publish_tariff(&house.app, "anna", "t.toml", tariff).await.unwrap();
     let card = Card::new(1);
     house.register(&card).await;
     let account_id = house.texts("SELECT account_id FROM tokens").await.remove(0);
@@ -174,6 +187,7 @@ impl World {
             tariffs,
             bank: line.clone(),
             debtors: Arc::new(PlainDebtors),
+            settlement: Arc::new(SettlementConfig::default()),
             now_ms: at(36, 0),
         };
         let mut tx = scratch.begin().await.unwrap();
@@ -204,6 +218,15 @@ impl World {
         }
         tx.commit().await.unwrap();
         Self { scratch, clearing, line }
+    }
+
+    /// The same world under [`EVERYTHING`]; operators 1 and 2 are the tariff's east and west, and the bank takes no fee.
+    pub(crate) fn shared(mut self, method: Method) -> Self {
+        self.clearing.tariffs = Arc::new(Tariff::parse("everything", EVERYTHING).unwrap().compile().unwrap());
+        let operator = |operator, code: &str| Operator { operator, share: 1, code: Some(code.into()) };
+        let operators = vec![operator(1, "east"), operator(2, "west")];
+        self.clearing.settlement = Arc::new(SettlementConfig { method, fee_basis_points: 0, operators });
+        self
     }
 
     /// Puts taps into the store as intake and risk leave them; sequence numbers go on from `first`.
@@ -294,7 +317,8 @@ impl World {
                 "journeys",
                 "hex(token_key), hex(first_key), first_sequence, part, from_station, to_station, charged_fen, status",
             ),
-            ("charges", "hex(token_key), part, rank, amount_fen, state, attempts"),
+            ("charges", "hex(token_key), part, rank, kind, of_part, amount_fen, offset_fen, state, attempts"),
+            ("charge_shares", "hex(token_key), part, operator, amount_fen"),
             ("batches", "rank, number, charges, total_fen, hex(hash)"),
             ("ledger_postings", "hex(shard), part, event, line, account, amount_fen"),
             ("ledger_transactions", "hex(shard), part, event, kind, at_ms"),

@@ -8,27 +8,27 @@ use wavepass_fares::Fen;
 use super::testing::{Mood, TapAt, World, at, day, deposit, key};
 use super::*;
 use crate::reconcile::reconcile_day;
-use crate::settlement::{Operator, SettlementConfig, settle_day};
+use crate::settlement::{SettlementConfig, settle_day};
 
 const RIDE: [(i64, i64, &str, i64); 2] = [(8, 0, "HB", 0), (8, 30, "CH", 1)];
 
-pub(super) fn rides(tokens: std::ops::Range<u32>) -> Vec<TapAt<'static>> {
+pub(crate) fn rides(tokens: std::ops::Range<u32>) -> Vec<TapAt<'static>> {
     tokens.flat_map(|n| RIDE.map(|(h, m, station, direction)| (n, h, m, station, direction))).collect()
 }
 
-pub(super) async fn close(world: &World, late: bool) -> CloseSummary {
+pub(crate) async fn close(world: &World, late: bool) -> CloseSummary {
     world.clearing.close_day(day(), World::options(late)).await.unwrap()
 }
 
-pub(super) async fn deduct(world: &World) -> DeductSummary {
+pub(crate) async fn deduct(world: &World) -> DeductSummary {
     world.clearing.deduct_day(day(), DeductOptions::default()).await.unwrap()
 }
 
-pub(super) async fn day_report(world: &World) -> Report {
+pub(crate) async fn day_report(world: &World) -> Report {
     report(&world.scratch.store, Some(day())).await.unwrap()
 }
 
-pub(super) async fn assert_clean(world: &World) {
+pub(crate) async fn assert_clean(world: &World) {
     let found = reconcile_day(&world.clearing, day(), 0).await.unwrap();
     assert!(found.differences.is_empty(), "{found:?}");
     assert!(day_report(world).await.balances().unwrap());
@@ -42,8 +42,7 @@ async fn a_day_is_closed_deducted_settled_and_balances() {
     let batch = closed.batch.unwrap();
     assert_eq!((batch.number, batch.charges, batch.total_fen), (1, 3, Fen(400 + 400 + 900)));
     assert_eq!(deduct(&world).await, DeductSummary { approved: 3, declined: 0, in_doubt: 0 });
-    let config =
-        SettlementConfig { fee_basis_points: 30, operators: vec![Operator { operator: 1, share: 1 }] };
+    let config = SettlementConfig::default();
     let settled = settle_day(&world.clearing, day(), &config).await.unwrap();
     assert_eq!((settled[0].fees_fen, settled[0].settled_fen), (Fen(5), Fen(1_695)));
     assert!(settle_day(&world.clearing, day(), &config).await.unwrap().is_empty());

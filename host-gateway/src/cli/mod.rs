@@ -157,6 +157,10 @@ pub(crate) enum StoreCommand {
     Deduct(clearing::cli::DeductArgs),
     /// List, recover and waive debts.
     Debt(clearing::debts::cli::DebtArgs),
+    /// Take and list what riders tell of missing taps.
+    Correction(clearing::corrections::cli::CorrectionArgs),
+    /// Open, show and decide disputes.
+    Dispute(clearing::disputes::cli::DisputeArgs),
     /// Settle a closed day with the operators.
     Settle(clearing::cli::SettleArgs),
     /// Compare taps, charges, deductions and ledger of a day.
@@ -338,6 +342,8 @@ pub(crate) async fn run_store_command(
         StoreCommand::CloseDay(args) => clearing::cli::close_day(args, app, user).await?,
         StoreCommand::Deduct(args) => clearing::cli::deduct(args, app, user).await?,
         StoreCommand::Debt(args) => clearing::debts::cli::run(args, app, user).await?,
+        StoreCommand::Correction(args) => clearing::corrections::cli::run(args, app, user).await?,
+        StoreCommand::Dispute(args) => clearing::disputes::cli::run(args, app, user).await?,
         StoreCommand::Settle(args) => clearing::cli::settle(args, app, user).await?,
         StoreCommand::Reconcile(args) => clearing::cli::reconcile(args, app, user).await?,
         StoreCommand::Break(args) => desk::cli::run_break(args, app, user).await?,

@@ -75,6 +75,8 @@ impl Account {
 pub enum Event {
     /// A charge was made.
     Charged,
+    /// Something of a charge was given back.
+    Refunded,
     /// The attempt of this number got no answer.
     InDoubt(u32),
     /// The attempt of this number was approved.
@@ -93,7 +95,7 @@ impl Event {
     /// Its place among the events of one charge, or of one settlement: four to an attempt, the others below.
     pub const fn number(self) -> i64 {
         match self {
-            Self::Charged | Self::Settled => 0,
+            Self::Charged | Self::Refunded | Self::Settled => 0,
             Self::Waived => 1,
             Self::InDoubt(attempt) => attempt as i64 * 4,
             Self::Deducted(attempt) => attempt as i64 * 4 + 1,
@@ -106,6 +108,7 @@ impl Event {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Charged => "charged",
+            Self::Refunded => "refunded",
             Self::InDoubt(_) => "in_doubt",
             Self::Deducted(_) => "deducted",
             Self::Declined(_) => "declined",

@@ -1,11 +1,13 @@
 //! Checks that the database makes itself: each query gives a subject and a detail for every difference of a day.
+//!
+//! A charge's amount is what the rider is charged; the bank is asked for the amount and the offset.
 
 /// By kind. `?1` is the service day. None gives more than 5,000 rows: beyond that, one cause is behind all.
-pub(super) const BY_DAY: [(&str, &str); 11] = [
+pub(super) const BY_DAY: [(&str, &str); 13] = [
     (
         "deduction_missing",
-        "SELECT lower(hex(c.token_key)) || '-' || c.part, 'deducted ' || c.amount_fen || ' fen without an approved attempt' \
-         FROM charges AS c WHERE c.service_day = ?1 AND c.state = 'deducted' AND c.amount_fen <> 0 AND NOT EXISTS \
+        "SELECT lower(hex(c.token_key)) || '-' || c.part, 'deducted ' || (c.amount_fen + c.offset_fen) || ' fen without an approved attempt' \
+         FROM charges AS c WHERE c.service_day = ?1 AND c.state = 'deducted' AND c.amount_fen + c.offset_fen <> 0 AND NOT EXISTS \
          (SELECT 1 FROM attempts AS a WHERE a.service_day = c.service_day AND a.token_key = c.token_key \
          AND a.part = c.part AND a.state = 'approved') LIMIT 5000",
     ),
@@ -18,8 +20,9 @@ pub(super) const BY_DAY: [(&str, &str); 11] = [
     (
         "deduction_amount",
         "SELECT lower(hex(a.token_key)) || '-' || a.part, 'attempt ' || a.attempt_no || ' of ' || a.amount_fen || \
-         ' fen, charge of ' || c.amount_fen FROM attempts AS a JOIN charges AS c ON c.service_day = a.service_day \
-         AND c.token_key = a.token_key AND c.part = a.part WHERE a.service_day = ?1 AND a.amount_fen <> c.amount_fen LIMIT 5000",
+         ' fen, charge of ' || (c.amount_fen + c.offset_fen) FROM attempts AS a JOIN charges AS c ON c.service_day = a.service_day \
+         AND c.token_key = a.token_key AND c.part = a.part WHERE a.service_day = ?1 AND a.state <> 'declined' \
+         AND a.amount_fen <> c.amount_fen + c.offset_fen LIMIT 5000",
     ),
     (
         "state_differs",
@@ -34,7 +37,8 @@ pub(super) const BY_DAY: [(&str, &str); 11] = [
          ', the ledger has it otherwise' FROM charges AS c WHERE c.service_day = ?1 AND ( \
          c.amount_fen <> -(SELECT COALESCE(SUM(p.amount_fen), 0) FROM ledger_postings AS p WHERE p.service_day = c.service_day \
          AND p.shard = c.token_key AND p.part = c.part AND p.account = 'fares') \
-         OR c.amount_fen <> (SELECT COALESCE(SUM(p.amount_fen), 0) FROM ledger_postings AS p WHERE p.service_day = c.service_day \
+         OR c.amount_fen + CASE WHEN c.state IN ('deducted', 'in_doubt', 'waived') THEN c.offset_fen ELSE 0 END \
+         <> (SELECT COALESCE(SUM(p.amount_fen), 0) FROM ledger_postings AS p WHERE p.service_day = c.service_day \
          AND p.shard = c.token_key AND p.part = c.part AND p.account = CASE c.state WHEN 'deducted' THEN 'deducted' \
          WHEN 'in_doubt' THEN 'in_doubt' WHEN 'waived' THEN 'waived' ELSE 'owed' END)) LIMIT 5000",
     ),
@@ -51,11 +55,29 @@ pub(super) const BY_DAY: [(&str, &str); 11] = [
          HAVING SUM(amount_fen) <> 0 LIMIT 5000",
     ),
     (
+        "shares_differ",
+        "SELECT lower(hex(c.token_key)) || '-' || c.part, 'charge of ' || c.amount_fen || ' fen, operators'' shares of ' || \
+         COALESCE(SUM(s.amount_fen), 0) FROM charges AS c JOIN day_close AS d ON d.service_day = c.service_day \
+         AND d.rank = c.rank LEFT JOIN charge_shares AS s ON s.service_day = c.service_day AND s.token_key = c.token_key \
+         AND s.part = c.part WHERE c.service_day = ?1 AND d.shares <> 'fixed' \
+         GROUP BY c.token_key, c.part, c.amount_fen HAVING COALESCE(SUM(s.amount_fen), 0) <> c.amount_fen LIMIT 5000",
+    ),
+    (
+        "refund_differs",
+        "SELECT lower(hex(c.token_key)) || '-' || c.part, 'gives back ' || -c.amount_fen || ' fen, offset ' || c.offset_fen || \
+         ', and no dispute or no part has the other side' FROM charges AS c WHERE c.service_day = ?1 \
+         AND ((c.kind = 'refund' AND NOT EXISTS (SELECT 1 FROM refunds AS r WHERE r.token_key = c.token_key \
+         AND r.service_day = c.service_day AND r.part = c.part AND r.of_part = c.of_part AND r.amount_fen = -c.amount_fen)) \
+         OR c.offset_fen <> CASE c.kind WHEN 'refund' THEN CASE c.offset_fen WHEN 0 THEN 0 ELSE -c.amount_fen END \
+         ELSE -(SELECT COALESCE(SUM(o.offset_fen), 0) FROM charges AS o WHERE o.service_day = c.service_day \
+         AND o.token_key = c.token_key AND o.of_part = c.part) END) LIMIT 5000",
+    ),
+    (
         "debt_missing",
-        "SELECT lower(hex(c.token_key)) || '-' || c.part, 'declined ' || c.amount_fen || ' fen, and no open debt' \
+        "SELECT lower(hex(c.token_key)) || '-' || c.part, 'declined ' || (c.amount_fen + c.offset_fen) || ' fen, and no open debt' \
          FROM charges AS c WHERE c.service_day = ?1 AND c.state = 'declined' AND c.amount_fen > 0 AND NOT EXISTS \
          (SELECT 1 FROM debts AS d WHERE d.token_key = c.token_key AND d.service_day = c.service_day AND d.part = c.part \
-         AND d.state = 'open' AND d.amount_fen = c.amount_fen) LIMIT 5000",
+         AND d.state = 'open' AND d.amount_fen = c.amount_fen + c.offset_fen) LIMIT 5000",
     ),
     (
         "debt_extra",
@@ -82,8 +104,9 @@ pub(super) const SUMS: &str = "SELECT \
     (SELECT CAST(COALESCE(SUM(amount_fen), 0) AS BIGINT) FROM charges WHERE service_day = ?1), \
     (SELECT CAST(COALESCE(SUM(amount_fen), 0) AS BIGINT) FROM attempts WHERE service_day = ?1 AND state = 'approved'), \
     (SELECT CAST(COALESCE(SUM(amount_fen), 0) AS BIGINT) FROM attempts WHERE service_day = ?1 AND state = 'in_doubt'), \
-    (SELECT CAST(COALESCE(SUM(amount_fen), 0) AS BIGINT) FROM charges WHERE service_day = ?1 AND state IN ('open', 'sent', 'declined')), \
-    (SELECT CAST(COALESCE(SUM(amount_fen), 0) AS BIGINT) FROM charges WHERE service_day = ?1 AND state = 'waived'), \
+    (SELECT CAST(COALESCE(SUM(CASE WHEN state IN ('open', 'sent', 'declined') THEN amount_fen ELSE -offset_fen END), 0) AS BIGINT) \
+     FROM charges WHERE service_day = ?1), \
+    (SELECT CAST(COALESCE(SUM(amount_fen + offset_fen), 0) AS BIGINT) FROM charges WHERE service_day = ?1 AND state = 'waived'), \
     (SELECT count(*) FROM settlements WHERE service_day = ?1), \
     (SELECT CAST(COALESCE(SUM(settled_fen), 0) AS BIGINT) FROM settlements WHERE service_day = ?1), \
     (SELECT CAST(COALESCE(SUM(fees_fen), 0) AS BIGINT) FROM settlements WHERE service_day = ?1)";

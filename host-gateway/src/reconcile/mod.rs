@@ -15,6 +15,7 @@ use wavepass_protocol::time::UnixMs;
 
 use crate::bank::{AttemptId, StatementLine};
 use crate::clearing::close::{AFTER_ALL, JourneyRow, journey_rows};
+use crate::clearing::pricing::PricedToken;
 use crate::clearing::{Clearing, ClearingError, day_number, verify_batches};
 use crate::keys::TokenKey;
 use crate::ledger::{Account, balances_in};
@@ -62,7 +63,7 @@ impl Found {
 }
 
 /// Every kind of difference that a reconciliation opens and closes.
-const KINDS: [&str; 23] = [
+const KINDS: [&str; 25] = [
     "journey_missing",
     "journey_extra",
     "journey_differs",
@@ -81,6 +82,8 @@ const KINDS: [&str; 23] = [
     "bank_books",
     "batch_altered",
     "settlement_differs",
+    "shares_differ",
+    "refund_differs",
     "rule_6",
     "debt_missing",
     "debt_extra",
@@ -181,10 +184,10 @@ async fn taps_against_journeys(
     loop {
         let chunk = clearing.read_taps(day, &cursor, &AFTER_ALL).await?;
         let up_to = chunk.up_to;
-        let priced = clearing.price_tokens(day, chunk.tokens).await?;
+        let priced = clearing.price_tokens(day, chunk.tokens, None).await?;
         let last = up_to.map_or_else(|| AFTER_ALL.to_vec(), |key| key.as_slice().to_vec());
         let mut booked = clearing.booked(day, &cursor, &last).await?;
-        for (key, priced) in &priced {
+        for PricedToken { key, priced, .. } in &priced {
             let booked = booked.remove(key).unwrap_or_default();
             let charged = Fen::sum(priced.days.iter().map(|d| d.charge))?;
             compare_journeys(found, *key, journey_rows(&clearing.tariffs, priced), &booked.journeys);

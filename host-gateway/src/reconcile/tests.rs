@@ -43,7 +43,7 @@ async fn every_kind_of_difference_is_found() {
         })
         .join(";");
     // What is planted, and kinds that must be among those found.
-    let planted: [(&str, &[&str]); 22] = [
+    let planted: [(&str, &[&str]); 25] = [
         ("DELETE FROM taps WHERE sequence = 1", &["journey_extra", "journey_missing"]),
         ("DELETE FROM taps WHERE sequence = 2", &["journey_differs"]),
         ("DELETE FROM journeys WHERE first_sequence = 1", &["journey_missing", "charge_differs"]),
@@ -95,6 +95,15 @@ async fn every_kind_of_difference_is_found() {
         ("UPDATE batches SET total_fen = 5", &["batch_altered"]),
         ("UPDATE batches SET previous_hash = x'00'", &["batch_altered"]),
         ("UPDATE settlements SET settled_fen = settled_fen - 1", &["settlement_differs"]),
+        ("UPDATE day_close SET shares = 'nominal'", &["shares_differ"]),
+        (
+            "UPDATE charges SET kind = 'refund' WHERE state = 'declined'",
+            &["refund_differs", "charge_differs"],
+        ),
+        (
+            "UPDATE charges SET offset_fen = -1 WHERE state = 'deducted'",
+            &["refund_differs", "deduction_amount", "ledger_differs"],
+        ),
         ("DELETE FROM debts", &["debt_missing"]),
         ("UPDATE debts SET state = 'recovered'", &["debt_missing", "denied_without_debt"]),
         ("DELETE FROM deny_entries", &["debtor_not_denied"]),

@@ -1,15 +1,24 @@
 //! Settlement: the net amount due to each operator for a service day.
 //!
-//! What is due is what the bank deducted, what campaigns paid and what the bank covers, less the bank's fee. It is split
-//! among the operators by largest remainder (rule 7). A day may be settled again when more was deducted since: then the
-//! difference alone is settled, under the next rank. Covered is zero until a bank bears debts.
+//! What is due is what the bank deducted, what campaigns paid and what the bank covers, less the bank's fee. What was
+//! deducted goes to the operators by the shares that were frozen with each charge ([`shares`]), or by configured weights
+//! where the day has none; all else by the weights, by largest remainder (rule 7). A day may be settled again when more
+//! was deducted since: then the difference alone is settled, under the next rank. Covered is zero until a bank bears debts.
+
+pub(crate) mod shares;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::store::db::{Conn, Row, query};
 use serde::{Deserialize, Serialize};
-use wavepass_fares::{Fen, ServiceDay, split};
+use wavepass_fares::{Fen, Overflow, ServiceDay, split};
 
 use crate::clearing::{Clearing, ClearingError};
-use crate::ledger::{Account, Entries, Event, Name, balances_in, operator_shard};
+use crate::ledger::{Account, Entries, Event, LedgerError, Name, balances_in, operator_shard};
+use crate::store::StoreError;
+use shares::Shares;
+
+pub use shares::Method;
 
 /// The most operators that share a network; each has a row a day.
 pub const MAX_OPERATORS: usize = 1_000;
@@ -22,12 +31,17 @@ pub struct Operator {
     pub operator: u16,
     /// Its weight in the split.
     pub share: u64,
+    /// Its code in tariffs, by which what riders did is its; needed where shares are not fixed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub code: Option<String>,
 }
 
 /// How days are settled.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SettlementConfig {
+    /// What the operators' shares go by. A day keeps the method under which its close began.
+    pub method: Method,
     /// The bank's fee, in hundredths of a percent of what is due; fractions of a fen are left to the operator.
     pub fee_basis_points: u16,
     /// The operators.
@@ -37,7 +51,8 @@ pub struct SettlementConfig {
 impl Default for SettlementConfig {
     /// One operator, and a fee of 0.30 %.
     fn default() -> Self {
-        Self { fee_basis_points: 30, operators: vec![Operator { operator: 1, share: 1 }] }
+        let operators = vec![Operator { operator: 1, share: 1, code: None }];
+        Self { method: Method::Fixed, fee_basis_points: 30, operators }
     }
 }
 
@@ -48,11 +63,58 @@ pub enum SettlementError {
     #[error("fee_basis_points is {0}; at most 10000 are a whole")]
     Fee(u16),
     /// None, too many, or one twice.
-    #[error("operators must be 1 to {MAX_OPERATORS}, each once, with shares that are not all zero")]
+    #[error(
+        "operators must be 1 to {MAX_OPERATORS}, each number and code once, with shares that are not all zero"
+    )]
     Operators,
+    /// The tariff names an operator that settlement does not know.
+    #[error("the tariff of {day} names operator `{code}`, and no operator of [settlement] has that code")]
+    UnknownOperator {
+        /// Its code.
+        code: String,
+        /// The day.
+        day: ServiceDay,
+    },
+    /// The frozen shares are not what was deducted.
+    #[error(
+        "the operators' shares of what was deducted of {day} come to {shares} fen, and the ledger has {ledger}: \
+         reconcile the day first"
+    )]
+    Shares {
+        /// The day.
+        day: ServiceDay,
+        /// Their sum.
+        shares: i64,
+        /// What was deducted.
+        ledger: i64,
+    },
     /// Clearing or the store.
     #[error(transparent)]
     Clearing(#[from] ClearingError),
+}
+
+impl From<StoreError> for SettlementError {
+    fn from(error: StoreError) -> Self {
+        Self::Clearing(error.into())
+    }
+}
+
+impl From<sqlx::Error> for SettlementError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Clearing(error.into())
+    }
+}
+
+impl From<Overflow> for SettlementError {
+    fn from(error: Overflow) -> Self {
+        Self::Clearing(error.into())
+    }
+}
+
+impl From<LedgerError> for SettlementError {
+    fn from(error: LedgerError) -> Self {
+        Self::Clearing(error.into())
+    }
 }
 
 /// One operator's settlement.
@@ -83,13 +145,15 @@ pub struct Settlement {
 }
 
 impl SettlementConfig {
-    fn check(&self) -> Result<(), SettlementError> {
+    pub(crate) fn check(&self) -> Result<(), SettlementError> {
         if self.fee_basis_points > 10_000 {
             return Err(SettlementError::Fee(self.fee_basis_points));
         }
         let mut numbers: Vec<u16> = self.operators.iter().map(|o| o.operator).collect();
         numbers.sort_unstable();
-        let twice = numbers.windows(2).any(|pair| pair[0] == pair[1]);
+        let codes: Vec<&String> = self.operators.iter().filter_map(|o| o.code.as_ref()).collect();
+        let twice = numbers.windows(2).any(|pair| pair[0] == pair[1])
+            || codes.iter().collect::<BTreeSet<_>>().len() < codes.len();
         let share = self.operators.iter().any(|o| o.share > 0);
         if twice || !share || numbers.len() > MAX_OPERATORS {
             return Err(SettlementError::Operators);
@@ -105,54 +169,24 @@ pub async fn settle_day(
     config: &SettlementConfig,
 ) -> Result<Vec<Settlement>, SettlementError> {
     config.check()?;
-    Ok(settle(clearing, day, config).await?)
-}
-
-async fn settle(
-    clearing: &Clearing,
-    day: ServiceDay,
-    config: &SettlementConfig,
-) -> Result<Vec<Settlement>, ClearingError> {
     let mut tx = clearing.store.begin().await?;
     let sealed: i64 = query("SELECT count(*) FROM batches WHERE service_day = ?")
         .bind(day.number())
         .scalar(&mut *tx)
         .await?;
-    if sealed == 0 {
-        return Err(ClearingError::NotClosed { day });
-    }
-    let balances = balances_in(&mut tx, Some(day.number())).await?;
-    let before = query(
-        "SELECT COALESCE(SUM(deducted_fen), 0), COALESCE(SUM(sponsored_fen), 0), COALESCE(SUM(covered_fen), 0), \
-         COALESCE(MAX(rank) + 1, 0) FROM settlements WHERE service_day = ?",
-    )
-    .bind(day.number())
-    .fetch_one(&mut *tx)
-    .await?;
-    let due = |account, column: usize| -> Result<Fen, ClearingError> {
-        Ok(balances.of(account).minus(Fen(before.try_get(column)?))?)
-    };
-    let deducted = due(Account::Deducted, 0)?;
-    let sponsored = due(Account::Sponsored, 1)?;
-    let covered = due(Account::Covered, 2)?;
-    let rank: i64 = before.try_get(3)?;
-    if [deducted, sponsored, covered].iter().all(|part| part.is_zero()) {
-        return Ok(Vec::new());
-    }
-    let weights: Vec<u64> = config.operators.iter().map(|o| o.share).collect();
-    // The weights were checked: one is above zero.
-    let share = |amount| split(amount, &weights).map_err(|_| ClearingError::damaged("operators' shares"));
-    let (deducted, sponsored, covered) = (share(deducted)?, share(sponsored)?, share(covered)?);
-    let mut settlements = Vec::with_capacity(weights.len());
+    let method = shares::method_in(&mut tx, day).await?.filter(|_| sealed > 0);
+    let Some(method) = method else { return Err(ClearingError::NotClosed { day }.into()) };
+    let Some((rank, due)) = due_in(&mut tx, day, method, config).await? else { return Ok(Vec::new()) };
+    let mut settlements = Vec::with_capacity(due.len());
     let mut entries = Entries::default();
-    for (i, operator) in config.operators.iter().enumerate() {
-        let gross = Fen::sum([deducted[i], sponsored[i], covered[i]])?;
+    for (operator, due) in due {
+        let gross = Fen::sum([due.deducted, due.sponsored, due.covered])?;
         // Rounded towards zero; a refund gives its fee back.
         let fees = Fen(gross.times(i64::from(config.fee_basis_points))?.0 / 10_000);
         let settled = gross.minus(fees)?;
         let name = Name {
             service_day: day.number(),
-            shard: operator_shard(operator.operator),
+            shard: operator_shard(operator),
             part: rank,
             event: Event::Settled,
             at_ms: clearing.value_ms(day),
@@ -164,12 +198,12 @@ async fn settle(
         ];
         entries.add(name, &postings)?;
         settlements.push(Settlement {
-            operator: operator.operator,
+            operator,
             service_day: day,
             rank,
-            deducted_fen: deducted[i],
-            sponsored_fen: sponsored[i],
-            covered_fen: covered[i],
+            deducted_fen: due.deducted,
+            sponsored_fen: due.sponsored,
+            covered_fen: due.covered,
             fees_fen: fees,
             settled_fen: settled,
         });
@@ -178,6 +212,86 @@ async fn settle(
     entries.write_in(&mut tx).await?;
     tx.commit().await?;
     Ok(settlements)
+}
+
+/// What is due to an operator, or was.
+#[derive(Debug, Clone, Copy, Default)]
+struct Due {
+    deducted: Fen,
+    sponsored: Fen,
+    covered: Fen,
+}
+
+/// What is due to each operator of a day and was not settled before, and under which rank; `None`: nothing.
+async fn due_in(
+    conn: &mut Conn,
+    day: ServiceDay,
+    method: Method,
+    config: &SettlementConfig,
+) -> Result<Option<(i64, BTreeMap<u16, Due>)>, SettlementError> {
+    let balances = balances_in(conn, Some(day.number())).await?;
+    let (rank, before) = settled_in(conn, day).await?;
+    let rest = |account, of: fn(&Due) -> Fen| -> Result<Fen, ClearingError> {
+        Ok(balances.of(account).minus(Fen::sum(before.values().map(of))?)?)
+    };
+    let deducted = rest(Account::Deducted, |due| due.deducted)?;
+    let sponsored = by_weight(rest(Account::Sponsored, |due| due.sponsored)?, config)?;
+    let covered = by_weight(rest(Account::Covered, |due| due.covered)?, config)?;
+    let deducted = match method {
+        Method::Fixed => by_weight(deducted, config)?,
+        Method::Nominal | Method::PassengerKm => {
+            let earned = shares::deducted_in(conn, day).await?;
+            let (sum, ledger) = (Fen::sum(earned.values().copied())?, balances.of(Account::Deducted));
+            if sum != ledger {
+                return Err(SettlementError::Shares { day, shares: sum.0, ledger: ledger.0 });
+            }
+            let settled = before.iter().map(|(&operator, due)| (operator, due.deducted)).collect();
+            shares::difference(&earned, &settled)?
+        }
+    };
+    if [&deducted, &sponsored, &covered].iter().all(|parts| parts.values().all(|fen| fen.is_zero())) {
+        return Ok(None);
+    }
+    let of = |parts: &Shares, operator| parts.get(&operator).copied().unwrap_or_default();
+    let operators = [&deducted, &sponsored, &covered].into_iter().flat_map(|parts| parts.keys().copied());
+    let due = operators.map(|operator| {
+        let due = Due {
+            deducted: of(&deducted, operator),
+            sponsored: of(&sponsored, operator),
+            covered: of(&covered, operator),
+        };
+        (operator, due)
+    });
+    Ok(Some((rank, due.collect())))
+}
+
+/// An amount, split by the configured weights. The configuration was checked: one is above zero.
+fn by_weight(amount: Fen, config: &SettlementConfig) -> Result<Shares, ClearingError> {
+    let weights: Vec<u64> = config.operators.iter().map(|o| o.share).collect();
+    let parts = split(amount, &weights).map_err(|_| ClearingError::damaged("operators' shares"))?;
+    Ok(config.operators.iter().map(|o| o.operator).zip(parts).collect())
+}
+
+/// The next rank of a day's settlements, and what was settled before.
+async fn settled_in(conn: &mut Conn, day: ServiceDay) -> Result<(i64, BTreeMap<u16, Due>), ClearingError> {
+    let rows = query(
+        "SELECT operator, CAST(SUM(deducted_fen) AS BIGINT), CAST(SUM(sponsored_fen) AS BIGINT), \
+         CAST(SUM(covered_fen) AS BIGINT), MAX(rank) + 1 FROM settlements WHERE service_day = ? GROUP BY operator",
+    )
+    .bind(day.number())
+    .fetch_all(conn)
+    .await?;
+    let (mut rank, mut before) = (0, BTreeMap::new());
+    for row in &rows {
+        let due = Due {
+            deducted: Fen(row.try_get(1)?),
+            sponsored: Fen(row.try_get(2)?),
+            covered: Fen(row.try_get(3)?),
+        };
+        rank = row.try_get::<i64>(4)?.max(rank);
+        before.insert(row.try_get(0)?, due);
+    }
+    Ok((rank, before))
 }
 
 async fn write_in(conn: &mut Conn, settlements: &[Settlement]) -> Result<(), ClearingError> {
@@ -226,3 +340,6 @@ pub async fn of_day(
     };
     rows.iter().map(settlement).collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,10 +10,9 @@ use super::{
     TariffError, TimeBand, TransferDiscount,
 };
 use crate::day::{DayClock, ServiceDay};
-use crate::fen::{Fen, split};
+use crate::fen::Fen;
 use crate::network::{Graph, MAX_STATIONS, StationId};
 use crate::period::Period;
-use crate::price::Journey;
 
 /// A station's place in the tables of [`Tariffs`]: what taps carry instead of text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -26,6 +25,15 @@ pub struct Category(u16);
 impl Category {
     /// A rider without another category.
     pub const STANDARD: Self = Self(0);
+}
+
+/// How riders may tell where a missing tap was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CorrectionRules {
+    /// So often in the calendar month of the journey.
+    pub per_month: u32,
+    /// So long after the tap that there is, in milliseconds.
+    pub within_ms: i64,
 }
 
 /// What pricing asks of a network.
@@ -56,11 +64,11 @@ pub(crate) struct Compiled {
     own_category: Vec<usize>,
     /// For each station of all versions, this version's.
     own_station: Vec<Option<usize>>,
-    stations: Vec<super::Station>,
+    pub(super) stations: Vec<super::Station>,
     tables: Arc<Tables>,
     round_to_fen: i64,
-    operators: Vec<String>,
-    graph: Arc<Graph>,
+    pub(super) operators: Vec<String>,
+    pub(super) graph: Arc<Graph>,
 }
 
 /// The rider's category and the journey's time band in one version.
@@ -71,7 +79,7 @@ pub(crate) struct Terms {
 }
 
 impl Compiled {
-    fn own(&self, station: StationIndex) -> Option<usize> {
+    pub(super) fn own(&self, station: StationIndex) -> Option<usize> {
         self.own_station[usize::from(station.0)]
     }
 
@@ -130,7 +138,11 @@ impl Compiled {
 
     /// The fare between two stations; `None` where this version lacks one of them, or no journey joins them.
     pub(crate) fn fare(&self, terms: Terms, from: StationIndex, to: StationIndex) -> Option<Fen> {
-        let (from, to) = (self.own(from)?, self.own(to)?);
+        self.own_fare(terms, self.own(from)?, self.own(to)?)
+    }
+
+    /// The same of stations by their places in this version.
+    pub(super) fn own_fare(&self, terms: Terms, from: usize, to: usize) -> Option<Fen> {
         let slots = self.slots(terms);
         let fare = self.tables.fares[slots.0 * self.tables.bands + slots.1][from * self.stations.len() + to];
         (fare != NO_FARE).then(|| self.paid(Fen(i64::from(fare)), terms, slots))
@@ -300,27 +312,15 @@ impl Tariffs {
         first..=last
     }
 
-    /// What of a journey's charge each operator gets, by code, split by largest remainder; none where the day's tariff
-    /// names no operators. By the metres of the shortest way on each operator's lines; where no lines tell, all goes to
-    /// the operator of its first station.
-    pub fn shares(&self, journey: &Journey) -> Vec<(&str, Fen)> {
-        let version = self.on(journey.day);
-        let ends = (journey.entered.map(|place| place.station), journey.left.map(|place| place.station));
-        let (Some(first), last) = (ends.0.or(ends.1), ends.1.or(ends.0)) else { return Vec::new() };
-        let own = |station: StationIndex| version.own(station);
-        let Some(from) = own(first) else { return Vec::new() };
-        let mut weights = vec![0; version.operators.len()];
-        if let Some(to) = last.and_then(own) {
-            version.graph.operators(from, to, &mut weights);
-        }
-        if weights.iter().all(|&weight| weight == 0)
-            && let Some(operator) = version.stations[from].operator
-        {
-            weights[operator] = 1;
-        }
-        let Ok(shares) = split(journey.charged, &weights) else { return Vec::new() };
-        let shares = version.operators.iter().map(String::as_str).zip(shares).zip(weights);
-        shares.filter(|(_, weight)| *weight > 0).map(|(share, _)| share).collect()
+    /// How riders of a day may tell where a missing tap was.
+    pub fn correction_rules(&self, day: ServiceDay) -> CorrectionRules {
+        let rules = &self.on(day).missing_tap;
+        CorrectionRules { per_month: rules.corrections_per_month, within_ms: rules.grace_ms }
+    }
+
+    /// True if a day's tariff has a station.
+    pub fn has(&self, day: ServiceDay, station: StationIndex) -> bool {
+        self.on(day).network_index(station).is_some()
     }
 
     /// True if any version makes journeys cheaper for the sake of others.

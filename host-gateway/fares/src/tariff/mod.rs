@@ -10,15 +10,17 @@ mod compiled;
 mod fault;
 mod file;
 mod read;
+mod shares;
 mod tables;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-pub use compiled::{Category, StationIndex, Tariffs};
+pub use compiled::{Category, CorrectionRules, StationIndex, Tariffs};
 pub(crate) use compiled::{Compiled, Terms};
 pub use fault::{Fault, TariffError};
 pub use file::MeasuredFrom;
+pub use shares::{Share, ShareMethod, Sharer};
 use tables::Tables;
 pub(crate) use tables::part;
 

@@ -202,7 +202,7 @@ fn debt_day(number: i64) -> Result<ServiceDay, ClearingError> {
 async fn open_parts_in(conn: &mut Conn, waiver: &Waiver<'_>) -> Result<Vec<(u32, Fen)>, ClearingError> {
     let &Waiver { token_key, day, part, .. } = waiver;
     let rows = query(
-        "SELECT d.part, d.state, c.state, c.amount_fen FROM debts AS d JOIN charges AS c \
+        "SELECT d.part, d.state, c.state, c.amount_fen + c.offset_fen FROM debts AS d JOIN charges AS c \
          ON c.service_day = d.service_day AND c.token_key = d.token_key AND c.part = d.part \
          WHERE d.token_key = ?1 AND d.service_day = ?2 AND (?3 IS NULL OR d.part = ?3) ORDER BY d.part",
     )

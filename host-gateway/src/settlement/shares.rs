@@ -1,0 +1,281 @@
+//! Whose a charge is: the operators' shares, frozen when its parts are booked.
+//!
+//! A day's method is fixed when its close begins. By `fixed` nothing is frozen, and the configured weights split what the
+//! day came to. By the others each part of a charge has rows in `charge_shares` that add up to it: the first what the
+//! rider did, a later one the difference, and a refund takes back by what the parts before it gave.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use wavepass_fares::{Category, Fen, Journey, ServiceDay, ShareMethod, Sharer, Tariffs, split};
+
+use super::{SettlementConfig, SettlementError};
+use crate::clearing::{ClearingError, token_key};
+use crate::keys::TokenKey;
+use crate::store::db::{Conn, Row, query, write_many};
+
+/// What operators' shares go by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Method {
+    /// The configured weights.
+    #[default]
+    Fixed,
+    /// What each operator's stretch of a journey would cost alone.
+    Nominal,
+    /// The metres that riders went on each operator's lines.
+    PassengerKm,
+}
+
+impl Method {
+    const ALL: [Self; 3] = [Self::Fixed, Self::Nominal, Self::PassengerKm];
+
+    /// The word that stores and files use.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Fixed => "fixed",
+            Self::Nominal => "nominal",
+            Self::PassengerKm => "passenger_km",
+        }
+    }
+
+    /// Reads the store's word.
+    pub(crate) fn stored(word: &str) -> Result<Self, ClearingError> {
+        let method = Self::ALL.into_iter().find(|method| method.as_str() == word);
+        method.ok_or_else(|| ClearingError::damaged("a day's method of shares"))
+    }
+}
+
+/// What operators get of an amount, by number. None of them is zero.
+pub(crate) type Shares = BTreeMap<u16, Fen>;
+
+/// How a day's charges are shared: none where the shares are fixed.
+#[derive(Debug, Clone)]
+pub(crate) struct Sharing {
+    method: ShareMethod,
+    by_code: BTreeMap<String, u16>,
+    /// Numbers and weights of all, for what is no operator's.
+    all: (Vec<u16>, Vec<u64>),
+}
+
+impl Sharing {
+    /// The sharing of a day; refused where an operator of the day's tariff is not configured.
+    pub(crate) fn of(
+        method: Method,
+        config: &SettlementConfig,
+        tariffs: &Tariffs,
+        day: ServiceDay,
+    ) -> Result<Option<Self>, SettlementError> {
+        let method = match method {
+            Method::Fixed => return Ok(None),
+            Method::Nominal => ShareMethod::Nominal,
+            Method::PassengerKm => ShareMethod::PassengerKm,
+        };
+        config.check()?;
+        let codes = config.operators.iter().filter_map(|o| Some((o.code.clone()?, o.operator)));
+        let by_code: BTreeMap<String, u16> = codes.collect();
+        if let Some(code) = tariffs.operators(day).iter().find(|code| !by_code.contains_key(*code)) {
+            return Err(SettlementError::UnknownOperator { code: code.clone(), day });
+        }
+        let all = config.operators.iter().map(|o| (o.operator, o.share)).unzip();
+        Ok(Some(Self { method, by_code, all }))
+    }
+
+    pub(crate) fn sharer<'t>(&self, tariffs: &'t Tariffs) -> Sharer<'t> {
+        Sharer::new(tariffs, self.method)
+    }
+
+    /// The shares of one token's charge for a day.
+    pub(crate) fn shares(
+        &self,
+        sharer: &mut Sharer<'_>,
+        category: Category,
+        journeys: &[Journey],
+    ) -> Result<Shares, ClearingError> {
+        let mut shares = Shares::new();
+        for share in sharer.day(category, journeys)? {
+            match share.operator {
+                Some(code) => {
+                    let operator = self.by_code.get(code).copied();
+                    let operator = operator.ok_or_else(|| ClearingError::damaged("an operator's code"))?;
+                    add(&mut shares, operator, share.fen)?;
+                }
+                // The configuration was checked: one weight is above zero.
+                None => {
+                    let parts = split(share.fen, &self.all.1)
+                        .map_err(|_| ClearingError::damaged("operators' shares"))?;
+                    for (&operator, part) in self.all.0.iter().zip(parts) {
+                        add(&mut shares, operator, part)?;
+                    }
+                }
+            }
+        }
+        shares.retain(|_, fen| !fen.is_zero());
+        Ok(shares)
+    }
+}
+
+fn add(shares: &mut Shares, operator: u16, fen: Fen) -> Result<(), ClearingError> {
+    let sum = shares.entry(operator).or_default();
+    *sum = sum.plus(fen)?;
+    Ok(())
+}
+
+/// What must be added to some shares to make them others.
+pub(crate) fn difference(to: &Shares, from: &Shares) -> Result<Shares, ClearingError> {
+    let mut difference = to.clone();
+    for (&operator, fen) in from {
+        add(&mut difference, operator, fen.negated()?)?;
+    }
+    difference.retain(|_, fen| !fen.is_zero());
+    Ok(difference)
+}
+
+/// What a refund takes back of each operator, negative: in proportion to what it was given, and never more than that.
+/// The amount is at most what they were given together.
+pub(crate) fn take_back(amount: Fen, given: &Shares) -> Result<Shares, ClearingError> {
+    let (operators, weights): (Vec<u16>, Vec<u64>) = given
+        .iter()
+        .filter(|(_, fen)| **fen > Fen::ZERO)
+        .map(|(&operator, fen)| (operator, fen.0.unsigned_abs()))
+        .unzip();
+    let parts =
+        split(amount.negated()?, &weights).map_err(|_| ClearingError::damaged("the shares of a charge"))?;
+    let parts = operators.into_iter().zip(parts).filter(|(_, fen)| !fen.is_zero());
+    Ok(parts.collect())
+}
+
+/// Writes the shares of parts of charges: token, part, shares.
+pub(crate) async fn write_in<'a>(
+    conn: &mut Conn,
+    day: ServiceDay,
+    parts: impl Iterator<Item = (TokenKey, i64, &'a Shares)>,
+) -> Result<(), ClearingError> {
+    let rows = parts.flat_map(|(key, part, shares)| {
+        let row = move |(&operator, fen): (&u16, &Fen)| {
+            (day.number(), key.as_slice().to_vec(), part, operator, fen.0)
+        };
+        shares.iter().map(row)
+    });
+    let text = "INSERT INTO charge_shares (service_day, token_key, part, operator, amount_fen) VALUES ??";
+    write_many(conn, text, rows).await?;
+    Ok(())
+}
+
+/// What a day's fares gave each operator so far, of tokens after `cursor` up to `last`. What was given back is not in it.
+pub(crate) async fn given_in(
+    conn: &mut Conn,
+    day: ServiceDay,
+    cursor: &[u8],
+    last: &[u8],
+) -> Result<BTreeMap<TokenKey, Shares>, ClearingError> {
+    let rows = query(
+        "SELECT s.token_key, s.operator, CAST(SUM(s.amount_fen) AS BIGINT) FROM charge_shares AS s \
+         JOIN charges AS c ON c.service_day = s.service_day AND c.token_key = s.token_key AND c.part = s.part \
+         WHERE s.service_day = ? AND s.token_key > ? AND s.token_key <= ? AND c.kind = 'fare' \
+         GROUP BY s.token_key, s.operator",
+    )
+    .bind(day.number())
+    .bind(cursor)
+    .bind(last)
+    .fetch_all(conn)
+    .await?;
+    let mut given: BTreeMap<TokenKey, Shares> = BTreeMap::new();
+    for row in &rows {
+        let shares = given.entry(token_key(row.try_get(0)?)?).or_default();
+        add(shares, row.try_get(1)?, Fen(row.try_get(2)?))?;
+    }
+    Ok(given)
+}
+
+/// What all parts of one token's charge for a day gave each operator so far, and left it.
+pub(crate) async fn given_to_in(
+    conn: &mut Conn,
+    day: ServiceDay,
+    key: TokenKey,
+) -> Result<Shares, ClearingError> {
+    let rows = query(
+        "SELECT operator, CAST(SUM(amount_fen) AS BIGINT) FROM charge_shares WHERE service_day = ? AND token_key = ? \
+         GROUP BY operator",
+    )
+    .bind(day.number())
+    .bind(key.as_slice())
+    .fetch_all(conn)
+    .await?;
+    shares_of(&rows)
+}
+
+/// Rows of an operator and an amount.
+fn shares_of(rows: &[Row]) -> Result<Shares, ClearingError> {
+    let share = |row: &Row| Ok((row.try_get(0)?, Fen(row.try_get(1)?)));
+    rows.iter().map(share).collect::<Result<_, sqlx::Error>>().map_err(Into::into)
+}
+
+/// The method of a day whose close has begun.
+pub(crate) async fn method_in(conn: &mut Conn, day: ServiceDay) -> Result<Option<Method>, ClearingError> {
+    let word: Option<String> = query("SELECT shares FROM day_close WHERE service_day = ? AND rank = 0")
+        .bind(day.number())
+        .optional(conn)
+        .await?;
+    word.as_deref().map(Method::stored).transpose()
+}
+
+/// What operators get of what was deducted of a day. A part that the bank is not asked for counts with the part that it
+/// follows: a refund that was offset with what it gives back, a change of shares alone with the first.
+pub(crate) async fn deducted_in(conn: &mut Conn, day: ServiceDay) -> Result<Shares, ClearingError> {
+    let rows = query(
+        "SELECT s.operator, CAST(SUM(s.amount_fen) AS BIGINT) FROM charge_shares AS s \
+         JOIN charges AS c ON c.service_day = s.service_day AND c.token_key = s.token_key AND c.part = s.part \
+         JOIN charges AS o ON o.service_day = c.service_day AND o.token_key = c.token_key \
+         AND o.part = CASE WHEN c.offset_fen > 0 THEN c.of_part WHEN c.amount_fen = 0 THEN 1 ELSE c.part END \
+         WHERE s.service_day = ? AND o.state = 'deducted' GROUP BY s.operator",
+    )
+    .bind(day.number())
+    .fetch_all(conn)
+    .await?;
+    shares_of(&rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn sum(shares: &Shares) -> i64 {
+        shares.values().map(|fen| fen.0).sum()
+    }
+
+    fn shares() -> impl Strategy<Value = Shares> {
+        prop::collection::btree_map(0..6_u16, (-500..5_000_i64).prop_map(Fen), 1..6)
+    }
+
+    proptest! {
+        #[test]
+        fn a_refund_takes_back_what_it_gives_and_at_most_what_each_was_given(
+            given in shares(), part in 0..=100_i64,
+        ) {
+            let whole = sum(&given);
+            prop_assume!(whole > 0);
+            let amount = Fen(whole * part / 100);
+            let taken = take_back(amount, &given).unwrap();
+            prop_assert_eq!(sum(&taken), -amount.0);
+            for (operator, fen) in &taken {
+                prop_assert!(*fen < Fen::ZERO && given[operator].0 + fen.0 >= 0);
+            }
+        }
+
+        #[test]
+        fn the_difference_of_shares_makes_the_one_of_the_other(from in shares(), to in shares()) {
+            let change = difference(&to, &from).unwrap();
+            prop_assert_eq!(sum(&change), sum(&to) - sum(&from));
+            let mut made = from;
+            for (operator, fen) in change {
+                add(&mut made, operator, fen).unwrap();
+            }
+            made.retain(|_, fen| !fen.is_zero());
+            let to: Shares = to.into_iter().filter(|(_, fen)| !fen.is_zero()).collect();
+            prop_assert_eq!(made, to);
+        }
+    }
+}
