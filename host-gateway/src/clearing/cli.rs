@@ -51,7 +51,7 @@ pub struct ReportArgs {
     day: Option<ServiceDay>,
 }
 
-fn json(value: &impl Serialize) -> Result<Output, CommandError> {
+pub(crate) fn json(value: &impl Serialize) -> Result<Output, CommandError> {
     Ok(Output::text(serde_json::to_string_pretty(value)?))
 }
 

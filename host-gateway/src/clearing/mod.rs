@@ -5,6 +5,7 @@
 //! comes late is priced again and closed as a further batch of the day. With the system's clock, what is due happens by itself ([`rounds`]). Each step commits in pieces and goes on where
 //! a crash left it. Nothing here reads the wall clock: times of money are the end of the service day. Rules: docs/architecture.md.
 
+pub mod answers;
 pub mod api;
 pub mod app;
 pub mod batch;
