@@ -4,6 +4,7 @@
 //! to n" is true of every number. Below it the store tells what is there: an entry that was set aside or lost and
 //! arrives after all is accepted late.
 
+use super::marks;
 use super::prepare::{Body, Content, Group, Prepared, TapRow};
 use super::{Gap, IntakeError, Item, Parts, Receipt, Source, Verdict};
 use crate::gates;
@@ -485,7 +486,8 @@ impl<'a> Walk<'a> {
                 None => {
                     let (subject, detail) = (sql::hex(&header.ksn.key_id.0), header.sequence.to_string());
                     let (service_day, at) = (row.service_day, self.now);
-                    let found = Break { kind: "no_token", subject: &subject, service_day, detail: &detail, at };
+                    let found =
+                        Break { kind: "no_token", subject: &subject, service_day, detail: &detail, at };
                     raise_break_in(conn, &found).await?;
                 }
             }
@@ -493,9 +495,16 @@ impl<'a> Walk<'a> {
         let text = "INSERT INTO unchecked (token_key, from_ms, upto_ms) VALUES ?? ON CONFLICT (token_key) DO UPDATE SET \
                     from_ms = CASE WHEN excluded.from_ms < unchecked.from_ms THEN excluded.from_ms ELSE unchecked.from_ms END, \
                     upto_ms = CASE WHEN excluded.upto_ms > unchecked.upto_ms THEN excluded.upto_ms ELSE unchecked.upto_ms END";
-        write_many(conn, text, tokens.iter().map(|(key, (from, upto))| (key.as_slice(), *from, *upto))).await?;
+        write_many(conn, text, tokens.iter().map(|(key, (from, upto))| (key.as_slice(), *from, *upto)))
+            .await?;
         let text = "INSERT INTO tapped_days (service_day, key_id) VALUES ?? ON CONFLICT DO NOTHING";
         write_many(conn, text, days.iter().map(|(day, key_id)| (*day, &key_id.0))).await?;
+        let taps = self.accepted.iter().filter_map(|Accepted { header, body, .. }| match body {
+            // A tap of no day was made by a clock that nobody believes.
+            Body::Tap(row) if row.service_day.is_some() => Some((header.ksn.key_id.0, row.time_ms)),
+            _ => None,
+        });
+        marks::mark_in(conn, taps).await?;
         Ok(())
     }
 

@@ -7,6 +7,7 @@
 mod breaks;
 mod checks;
 pub mod matching;
+pub mod slices;
 mod standing;
 pub mod theirs;
 
