@@ -37,6 +37,7 @@ pub fn router(app: App, credentials: Credentials) -> Router {
         .merge(crate::clearing::api::routes())
         .merge(crate::clearing::debts::api::routes())
         .merge(crate::desk::api::routes())
+        .merge(crate::reconcile::api::routes())
         .route_layer(from_fn_with_state(credentials.clone(), auth::admins));
     let concentrators = taps::routes().route_layer(from_fn_with_state(credentials, auth::concentrators));
     Router::new()

@@ -4,8 +4,10 @@
 //! It prices the day again from its taps and reads everything else from the tables, so that a mistake of any one step shows
 //! against its neighbours. It changes nothing but breaks: what is found is opened, what is no longer there is closed.
 
+pub mod api;
 mod breaks;
 mod checks;
+pub mod cli;
 pub mod matching;
 pub mod slices;
 mod standing;
