@@ -23,7 +23,9 @@ pub mod serve;
 pub mod settlement;
 #[cfg(test)]
 mod side_by_side;
+pub mod spool;
 pub mod store;
+pub mod taken;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod tokens;

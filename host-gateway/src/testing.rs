@@ -117,7 +117,10 @@ impl House {
     pub(crate) async fn command(&self, args: &[&str]) -> String {
         let args: Vec<String> = args.iter().map(|&arg| arg.to_owned()).collect();
         let command = crate::cli::parse_store_command(&args).unwrap();
-        crate::cli::run_store_command(command, &self.app, "anna", None).await.unwrap().text
+        crate::cli::run_store_command(command, &self.app, "anna", crate::cli::Given::default())
+            .await
+            .unwrap()
+            .text
     }
 
     /// One number out of the store.

@@ -416,6 +416,26 @@ fn the_configuration_that_is_shown_is_a_file_to_be_changed_and_set() {
 }
 
 #[test]
+fn a_file_of_the_bank_s_is_taken_in_by_the_gateway_or_by_the_caller_and_not_kept() {
+    let house = House::new();
+    house.gate("1");
+    // More than a request may have otherwise.
+    std::fs::write(house.path("letter.xml"), "<Letter>".repeat(2 << 20)).unwrap();
+    let refused = "error: the file is not taken in, and nothing is done: line 1, column ";
+    let told = house.refuses(&["answers", "letter.xml"]);
+    assert!(told.starts_with(refused), "{told}");
+    let _gateway = house.serve();
+    let told = house.refuses(&["answers", "letter.xml"]);
+    assert!(told.starts_with(refused), "{told}");
+    let told = house.refuses(&["reconcile", "2026-11-23", "--statement", "letter.xml"]);
+    assert!(told.contains("service day 2026-11-23 is not closed"), "{told}");
+    assert!(house.refuses(&["answers", "nowhere.xml"]).contains("nowhere.xml: "));
+    assert_eq!(std::fs::read_dir(house.path("spool")).unwrap().count(), 0);
+    let misused = house.run(&["reconcile", "2026-11-23", "--slices", "--statement", "letter.xml"]);
+    assert_eq!(misused.status.code(), Some(2));
+}
+
+#[test]
 fn an_issuer_is_revoked_listed_and_lifted() {
     let house = House::new();
     // A driven clock begins at the time in the store.

@@ -6,6 +6,7 @@ use crate::intake::board::GateState;
 use crate::keys::TokenKey;
 use crate::lists::deny;
 use crate::risk;
+use crate::spool;
 use axum::Router;
 use axum::extract::State;
 use axum::routing::{get, post};
@@ -68,6 +69,9 @@ pub struct CommandBody {
     /// The text of the file that the command reads.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
+    /// The file that the command takes in: the hash that `/v1/files` gave.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
 }
 
 /// What a command printed, and the files that its caller is to write.
@@ -180,7 +184,9 @@ async fn command(
     Json(body): Json<CommandBody>,
 ) -> Result<Json<CommandAnswer>, ApiError> {
     let command = cli::parse_store_command(&body.args).map_err(|e| ApiError::bad_request("command", e))?;
-    let outcome = cli::run_store_command(command, &app, &user, body.text.as_deref()).await;
+    let file = body.file.as_deref().map(|name| spool::take(&app.config.data, name)).transpose()?;
+    let given = cli::Given { text: body.text.as_deref(), file };
+    let outcome = cli::run_store_command(command, &app, &user, given).await;
     let Output { text, warnings, files } =
         outcome.map_err(|e| ApiError::bad_request("command_failed", e.to_string()))?;
     let files = files.into_iter().map(|f| (f.path, crate::store::sql::hex(&f.bytes))).collect();

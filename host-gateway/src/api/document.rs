@@ -37,6 +37,7 @@ pub fn document() -> utoipa::openapi::OpenApi {
     document.merge(crate::clearing::corrections::api::Doc::openapi());
     document.merge(crate::clearing::disputes::api::Doc::openapi());
     document.merge(crate::desk::api::Doc::openapi());
+    document.merge(crate::reconcile::api::Doc::openapi());
     let scheme = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
     document.components.get_or_insert_default().security_schemes.insert(BEARER.into(), RefOr::T(scheme));
     for (path, item) in &mut document.paths.paths {

@@ -269,6 +269,7 @@ async fn the_openapi_document_has_every_route_that_is_for_others_and_no_other() 
         include_str!("../clearing/corrections/api.rs"),
         include_str!("../clearing/disputes/api.rs"),
         include_str!("../desk/api.rs"),
+        include_str!("../reconcile/api.rs"),
     ];
     let routes = sources.iter().flat_map(|text| text.split(".route(\"").skip(1));
     let routes: Vec<&str> = routes.map(|rest| rest.split('"').next().unwrap()).collect();
@@ -441,4 +442,23 @@ async fn missing_taps_are_corrected_and_journeys_disputed_over_http() {
     assert_eq!(http.admin("GET", "/v1/disputes/nonsense", None).await.0, 400);
     let (status, charges) = http.admin("GET", &format!("/v1/charges?token_key={token}"), None).await;
     assert_eq!((status, &charges["charges"][1]["kind"]), (200, &"refund".into()), "{charges}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_larger_than_other_bodies_is_sent_in_a_stream_and_taken_in_once() {
+    let (house, _server, http) = over(penniless("").await.0).await;
+    let large = Value::String("x".repeat(house.app.config.file.http.max_body + 1));
+    let (status, sent) = http.admin("POST", "/v1/files", Some(large.clone())).await;
+    assert_eq!((status, sent["bytes"].as_u64()), (200, Some(large.to_string().len() as u64)));
+    assert_eq!(sent["file"], hex(&Sha256::digest(large.to_string())));
+    let body = json!({ "file": sent["file"] });
+    for (status, code) in [(400, "file_damaged"), (404, "no_file")] {
+        let (got, answer) = http.admin("POST", "/v1/answers", Some(body.clone())).await;
+        assert_eq!((got, answer["error"]["code"].as_str()), (status, Some(code)), "{answer}");
+    }
+    let (status, answer) =
+        http.admin("POST", "/v1/days/2026-11-23/reconcile/statement", Some(body.clone())).await;
+    assert_eq!((status, answer["error"]["code"].as_str()), (404, Some("no_file")));
+    let slices = http.admin("POST", "/v1/days/2026-11-23/reconcile/slices", None).await;
+    assert_eq!((slices.0, slices.1["closed"].as_bool()), (200, Some(false)));
 }

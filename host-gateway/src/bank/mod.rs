@@ -84,11 +84,20 @@ pub enum Decline {
     UnknownAccount,
     /// The attempt's name came before with another amount.
     Mismatch,
+    /// For a reason of its own.
+    Refused,
 }
 
 impl Decline {
-    const ALL: [Self; 6] =
-        [Self::NoFunds, Self::OverLimit, Self::Frozen, Self::Closed, Self::UnknownAccount, Self::Mismatch];
+    const ALL: [Self; 7] = [
+        Self::NoFunds,
+        Self::OverLimit,
+        Self::Frozen,
+        Self::Closed,
+        Self::UnknownAccount,
+        Self::Mismatch,
+        Self::Refused,
+    ];
 
     /// The word that stores and reports use.
     pub const fn as_str(self) -> &'static str {
@@ -99,6 +108,7 @@ impl Decline {
             Self::Closed => "closed",
             Self::UnknownAccount => "unknown_account",
             Self::Mismatch => "mismatch",
+            Self::Refused => "refused",
         }
     }
 

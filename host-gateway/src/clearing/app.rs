@@ -102,7 +102,7 @@ pub async fn publish_tariff(app: &App, user: &str, file: &str, text: &str) -> Re
 }
 
 /// Says of a day that is not closed that it is not.
-async fn closed(app: &App, day: ServiceDay) -> Result<(), ClearingError> {
+pub(crate) async fn closed(app: &App, day: ServiceDay) -> Result<(), ClearingError> {
     let sealed: i64 = query("SELECT count(*) FROM batches WHERE service_day = ?")
         .bind(day.number())
         .scalar(app.store.pool())
@@ -179,7 +179,7 @@ pub async fn reconcile(app: &App, user: &str, day: ServiceDay) -> Result<Reconci
     Ok(found)
 }
 
-pub(super) async fn audit(
+pub(crate) async fn audit(
     app: &App,
     user: &str,
     action: &str,

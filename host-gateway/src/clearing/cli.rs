@@ -1,4 +1,4 @@
-//! `wavepass-gateway close-day | deduct | settle | reconcile | report`.
+//! `wavepass-gateway close-day | deduct | settle | report`.
 
 use clap::Args;
 use serde::Serialize;
@@ -37,13 +37,6 @@ pub struct SettleArgs {
     day: ServiceDay,
 }
 
-/// Reconcile a closed day; every difference becomes a break.
-#[derive(Debug, Args)]
-pub struct ReconcileArgs {
-    /// The day, YYYY-MM-DD.
-    day: ServiceDay,
-}
-
 /// Show what a day, or everything so far, came to.
 #[derive(Debug, Args)]
 pub struct ReportArgs {
@@ -51,7 +44,7 @@ pub struct ReportArgs {
     day: Option<ServiceDay>,
 }
 
-fn json(value: &impl Serialize) -> Result<Output, CommandError> {
+pub(crate) fn json(value: &impl Serialize) -> Result<Output, CommandError> {
     Ok(Output::text(serde_json::to_string_pretty(value)?))
 }
 
@@ -69,11 +62,6 @@ pub async fn deduct(args: DeductArgs, app: &App, user: &str) -> Result<Output, C
 /// `settle`.
 pub async fn settle(args: SettleArgs, app: &App, user: &str) -> Result<Output, CommandError> {
     json(&app::settle(app, user, args.day).await?)
-}
-
-/// `reconcile`.
-pub async fn reconcile(args: ReconcileArgs, app: &App, user: &str) -> Result<Output, CommandError> {
-    json(&app::reconcile(app, user, args.day).await?)
 }
 
 /// `report`.

@@ -19,7 +19,7 @@ use crate::ledger::{Account, Entries, Event, Name};
 use crate::store::{Break, StoreError, raise_break_in};
 
 /// Attempts in one call of the bank, and in one transaction here.
-const PAGE: i64 = 4_000;
+pub(super) const PAGE: i64 = 4_000;
 
 /// What to ask for.
 #[derive(Debug, Clone, Copy, Default)]
@@ -50,10 +50,10 @@ impl DeductSummary {
 
 /// An attempt that was or will be sent.
 #[derive(Debug, Clone)]
-struct Attempt {
-    request: DeductionRequest,
+pub(super) struct Attempt {
+    pub(super) request: DeductionRequest,
     /// True if the ledger has it in doubt.
-    in_doubt: bool,
+    pub(super) in_doubt: bool,
 }
 
 /// Which charges a page takes.
@@ -278,7 +278,7 @@ impl Clearing {
     }
 
     /// Books answers in one transaction: attempts, charges, ledger, debts and deny list agree at every commit.
-    async fn record(
+    pub(super) async fn record(
         &self,
         day: ServiceDay,
         answered: Vec<(Attempt, Answer)>,

@@ -187,6 +187,8 @@ macro_rules! of_batch {
     };
 }
 
+pub(super) use of_batch;
+
 /// The attempts of one number of a batch, as the bank is asked for them.
 pub async fn collection(
     clearing: &Clearing,

@@ -6,6 +6,7 @@
 //! ([`corrections`]). What a rider disputes is shown with all its evidence and may be given back ([`disputes`]). With the system's clock, what is due happens by itself ([`rounds`]). Each step commits in pieces and goes on where
 //! a crash left it. Nothing here reads the wall clock: times of money are the end of the service day. Rules: docs/architecture.md.
 
+pub mod answers;
 pub mod api;
 pub mod app;
 pub mod batch;

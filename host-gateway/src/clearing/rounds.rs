@@ -1,5 +1,5 @@
 //! What clearing does by itself, at regular times with the system's clock: closes the service days that are due,
-//! finishes what was closed and not deducted, and asks the bank again for debts.
+//! finishes what was closed and not deducted, asks the bank again for debts, and holds the time slices that have ended.
 //!
 //! All of it may be done by hand at the same time, or by another gateway on the same database: each step is the one that
 //! the commands take, and happens once.
@@ -12,6 +12,7 @@ use super::debts::Recovery;
 use super::{Clearing, ClearingError, DeductOptions, DeductSummary, app};
 use crate::cli::App;
 use crate::config::{Config, ConfigError};
+use crate::reconcile::slices::{self, Width};
 use crate::store::{Store, sql};
 
 /// Who acts, in the audit log.
@@ -43,13 +44,14 @@ enum Close {
 pub struct Rounds {
     close: Close,
     recovery: Recovery,
+    slices: Width,
 }
 
 impl Rounds {
-    /// Reads `[clearing]` and `[recovery]`.
+    /// Reads `[clearing]`, `[recovery]` and `[reconcile]`.
     pub fn of(config: &Config) -> Result<Self, ConfigError> {
         let Section { close } = config.section("clearing")?;
-        Ok(Self { close, recovery: config.section("recovery")? })
+        Ok(Self { close, recovery: config.section("recovery")?, slices: Width::of(config)? })
     }
 
     /// Does what is due now. A day that cannot be closed is logged, and the others are closed all the same: what it bears
@@ -59,7 +61,8 @@ impl Rounds {
             self.close_days(app).await?;
             finish_days(app).await?;
         }
-        self.recover(app).await
+        self.recover(app).await?;
+        slices::held(app, self.slices).await
     }
 
     async fn close_days(&self, app: &App) -> Result<(), ClearingError> {
@@ -300,9 +303,11 @@ mod tests {
 
     #[tokio::test]
     async fn a_section_that_cannot_be_is_named() {
-        for (text, name) in
-            [("[clearing]\nclose = 'sometimes'", "[clearing]"), ("[recovery]\ntires = 4", "tires")]
-        {
+        for (text, name) in [
+            ("[clearing]\nclose = 'sometimes'", "[clearing]"),
+            ("[recovery]\ntires = 4", "tires"),
+            ("[reconcile]\nslice_minutes = 7", "slice_minutes"),
+        ] {
             let house = House::with(text).await;
             let refused = Rounds::of(&house.app.config).unwrap_err().to_string();
             assert!(refused.contains(name), "{refused}");

@@ -13,8 +13,9 @@ use out_file::Reserved;
 
 use crate::config::{Config, ConfigError, Overrides};
 use crate::keys::{self, Passphrase, PassphraseArgs, Role};
+use crate::spool::{self, Spooled};
 use crate::store::{Store, StoreError};
-use crate::{bank, clearing, desk, gates, input, lists, serve, tokens};
+use crate::{bank, clearing, desk, gates, input, lists, reconcile, serve, tokens};
 use clap::{Args, Parser, Subcommand};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -163,8 +164,11 @@ pub(crate) enum StoreCommand {
     Dispute(clearing::disputes::cli::DisputeArgs),
     /// Settle a closed day with the operators.
     Settle(clearing::cli::SettleArgs),
-    /// Compare taps, charges, deductions and ledger of a day.
-    Reconcile(clearing::cli::ReconcileArgs),
+    /// Compare taps, charges, deductions and ledger of a day; or a day with the bank's statement, with the network's file,
+    /// or slice by slice.
+    Reconcile(reconcile::cli::ReconcileArgs),
+    /// Take in the bank's answers to a collection.
+    Answers(clearing::answers::AnswersArgs),
     /// List, assign, note and end breaks.
     Break(desk::cli::BreakArgs),
     /// List and end alerts.
@@ -190,6 +194,16 @@ impl StoreCommand {
         match self {
             Self::GateConfig(args) => args.input(),
             Self::CaKey(args) => args.input(),
+            Self::Reconcile(args) => args.layout(),
+            _ => None,
+        }
+    }
+
+    /// The file of another house that the command takes in, of any size.
+    fn file(&self) -> Option<&std::path::Path> {
+        match self {
+            Self::Reconcile(args) => args.file(),
+            Self::Answers(args) => Some(args.file()),
             _ => None,
         }
     }
@@ -259,14 +273,24 @@ async fn on_store(
     // Read here and not by a gateway that runs: it may work in another folder, as another user.
     let text = command.input().map(read_input).transpose()?;
     let outcome = match open_here(&config, &PassphraseArgs::default()).await? {
-        None => remote::command(&config, args, text, user).await,
+        None => remote::command(&config, args, remote::Given { text, file: command.file() }, user).await,
         Some(app) => {
-            let outcome = run_store_command(command, &app, user, text.as_deref()).await;
+            let outcome = run_here(command, &app, user, text.as_deref()).await;
             app.store.close().await;
             outcome
         }
     };
     filled(outcome?, reserved)
+}
+
+async fn run_here(
+    command: StoreCommand,
+    app: &App,
+    user: &str,
+    text: Option<&str>,
+) -> Result<Output, CommandError> {
+    let file = command.file().map(|path| spool::copy(&app.config.data, path)).transpose()?;
+    run_store_command(command, app, user, Given { text, file }).await
 }
 
 /// Fills the file that was taken for a command with what it made.
@@ -324,13 +348,23 @@ pub(crate) fn parse_store_command(args: &[String]) -> Result<StoreCommand, Strin
     }
 }
 
-/// Runs a store command in the process that owns the data folder; `text` is that of the file it reads, if it reads one.
+/// What the caller of a command has read for it.
+#[derive(Default)]
+pub(crate) struct Given<'a> {
+    /// The text of the small file that it reads, if it reads one.
+    pub(crate) text: Option<&'a str>,
+    /// The file of another house that it takes in, if it takes one.
+    pub(crate) file: Option<Spooled>,
+}
+
+/// Runs a store command in the process that owns the data folder.
 pub(crate) async fn run_store_command(
     command: StoreCommand,
     app: &App,
     user: &str,
-    text: Option<&str>,
+    given: Given<'_>,
 ) -> Result<Output, CommandError> {
+    let Given { text, file } = given;
     let output = match command {
         StoreCommand::Gate(args) => gates::cli::run(args, app, user).await?,
         StoreCommand::Token(args) => tokens::cli::run(args, app, user).await?,
@@ -345,7 +379,8 @@ pub(crate) async fn run_store_command(
         StoreCommand::Correction(args) => clearing::corrections::cli::run(args, app, user).await?,
         StoreCommand::Dispute(args) => clearing::disputes::cli::run(args, app, user).await?,
         StoreCommand::Settle(args) => clearing::cli::settle(args, app, user).await?,
-        StoreCommand::Reconcile(args) => clearing::cli::reconcile(args, app, user).await?,
+        StoreCommand::Reconcile(args) => reconcile::cli::run(args, app, user, text, file).await?,
+        StoreCommand::Answers(_) => clearing::answers::run(app, user, file).await?,
         StoreCommand::Break(args) => desk::cli::run_break(args, app, user).await?,
         StoreCommand::Alert(args) => desk::cli::run_alert(args, app, user).await?,
         StoreCommand::Report(args) => clearing::cli::report(args, app, user).await?,

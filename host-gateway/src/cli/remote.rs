@@ -4,9 +4,10 @@ use super::{CommandError, OutFile, Output};
 use crate::api::{CommandAnswer, CommandBody, USER_HEADER, admin_token, codec};
 use crate::config::Config;
 use crate::serve::Running;
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
+use std::fs::File;
 use std::path::Path;
 use std::time::Duration;
 use zeroize::Zeroizing;
@@ -14,15 +15,35 @@ use zeroize::Zeroizing;
 /// Longer than any command takes.
 const PATIENCE: Duration = Duration::from_secs(600);
 
-/// Has the running gateway run a command line; `text` is that of the file it reads, if it reads one.
+/// What a command reads.
+pub(super) struct Given<'a> {
+    /// The text of the small file that it reads, if it reads one.
+    pub(super) text: Option<String>,
+    /// The file of another house that it takes in, if it takes one.
+    pub(super) file: Option<&'a Path>,
+}
+
+/// What the gateway says of a file that it was sent.
+#[derive(Deserialize)]
+struct Sent {
+    file: String,
+}
+
+/// Has the running gateway run a command line.
 pub(super) async fn command(
     config: &Config,
     args: &[OsString],
-    text: Option<String>,
+    given: Given<'_>,
     user: &str,
 ) -> Result<Output, CommandError> {
+    let Given { text, file } = given;
     let texts: Option<Vec<String>> = args.iter().skip(1).map(|a| a.to_str().map(str::to_owned)).collect();
-    let body = CommandBody { args: texts.ok_or("arguments must be valid Unicode")?, text };
+    let args = texts.ok_or("arguments must be valid Unicode")?;
+    let file = match file {
+        Some(path) => Some(send(config, path, user).await?.file),
+        None => None,
+    };
+    let body = CommandBody { args, text, file };
     let answer: CommandAnswer = post(config, "/v1/admin/command", &body, user).await?;
     let mut output = Output { text: answer.text, warnings: answer.warnings, ..Output::default() };
     for (path, hex) in answer.files {
@@ -39,11 +60,32 @@ pub(super) async fn post<T: DeserializeOwned + Send + 'static>(
     body: &impl Serialize,
     user: &str,
 ) -> Result<T, CommandError> {
+    let body = serde_json::to_vec(body)?;
+    exchange(config, path, user, "application/json", move |request| Ok(request.send(&body[..])?)).await
+}
+
+/// Sends a file as it is read.
+async fn send(config: &Config, path: &Path, user: &str) -> Result<Sent, CommandError> {
+    let file = File::open(path).map_err(|e| format!("{}: {e}", path.display()))?;
+    exchange(config, "/v1/files", user, "application/octet-stream", move |request| Ok(request.send(&file)?))
+        .await
+}
+
+type Request = ureq::RequestBuilder<ureq::typestate::WithBody>;
+type Answer = ureq::http::Response<ureq::Body>;
+
+/// Asks the gateway that runs on the data folder.
+async fn exchange<T: DeserializeOwned + Send + 'static>(
+    config: &Config,
+    path: &str,
+    user: &str,
+    content: &'static str,
+    send: impl FnOnce(Request) -> Result<Answer, CommandError> + Send + 'static,
+) -> Result<T, CommandError> {
     let running = Running::read(&config.data)
         .map_err(|e| format!("another process owns {}, and tells no address: {e}", config.data.display()))?;
     let token = admin_token(config).map_err(|e| in_folder(&config.data, &e))?;
     let url = format!("http://{}{path}", running.http);
-    let body = serde_json::to_vec(body)?;
     let user = user.to_owned();
     let call = move || -> Result<T, CommandError> {
         let agent: ureq::Agent = ureq::Agent::config_builder()
@@ -51,12 +93,12 @@ pub(super) async fn post<T: DeserializeOwned + Send + 'static>(
             .http_status_as_error(false)
             .build()
             .into();
-        let mut response = agent
+        let request = agent
             .post(&url)
             .header("authorization", format!("Bearer {}", token.as_str()))
-            .header("content-type", "application/json")
-            .header(USER_HEADER, user)
-            .send(&body[..])?;
+            .header("content-type", content)
+            .header(USER_HEADER, user);
+        let mut response = send(request)?;
         let text = response.body_mut().with_config().limit(64 << 20).read_to_string()?;
         if response.status().is_success() {
             return Ok(serde_json::from_str(&text)?);

@@ -6,7 +6,7 @@ use crate::store::db::{Conn, Query, Row, query};
 use crate::store::{Audit, Store, sql};
 use serde::Serialize;
 use utoipa::ToSchema;
-use wavepass_fares::ServiceDay;
+use wavepass_fares::{Fen, ServiceDay};
 
 /// A difference that somebody must look at.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
@@ -30,6 +30,13 @@ pub struct BreakRow {
     pub assigned_to: String,
     /// What was last said of it.
     pub note: String,
+    /// By how much the sums differ for it, where it is about money.
+    #[schema(value_type = Option<i64>)]
+    pub amount_fen: Option<Fen>,
+    /// Who ended it, where it has ended: a user, or `reconciliation`; empty for one that ended before this was kept.
+    pub ended_by: String,
+    /// Why it ended.
+    pub end_reason: String,
 }
 
 /// Breaks, by id.
@@ -57,7 +64,7 @@ pub struct Wanted {
 /// A page of breaks, by id.
 pub async fn list(store: &Store, wanted: Wanted) -> Result<Breaks, DeskError> {
     let rows = query(
-        "SELECT id, kind, subject, service_day, detail, opened_ms, closed_ms, assigned_to, note FROM breaks \
+        "SELECT id, kind, subject, service_day, detail, opened_ms, closed_ms, assigned_to, note, amount_fen, ended_by, end_reason FROM breaks \
          WHERE id > ?1 AND (?2 IS NULL OR service_day = ?2) AND (?3 IS NULL OR kind = ?3) \
          AND (?4 = 1 OR closed_ms IS NULL) ORDER BY id LIMIT ?5",
     )
@@ -81,6 +88,9 @@ pub async fn list(store: &Store, wanted: Wanted) -> Result<Breaks, DeskError> {
             closed_ms: row.try_get(6)?,
             assigned_to: row.try_get(7)?,
             note: row.try_get(8)?,
+            amount_fen: row.try_get::<Option<i64>>(9)?.map(Fen),
+            ended_by: row.try_get(10)?,
+            end_reason: row.try_get(11)?,
         })
     };
     Ok(Breaks { breaks: rows.iter().map(row).collect::<Result<_, _>>()? })
@@ -113,6 +123,9 @@ pub async fn note_in(conn: &mut Conn, id: &str, text: &str, line: &Audit<'_>) ->
 /// Ends a break in the caller's transaction; the audit line's detail says why. False: it is closed already.
 pub async fn end_in(conn: &mut Conn, id: &str, line: &Audit<'_>) -> Result<bool, DeskError> {
     input::sentence("a reason", line.detail)?;
-    let update = query("UPDATE breaks SET closed_ms = ? WHERE id = ? AND closed_ms IS NULL");
-    change_in(conn, id, update.bind(sql::ms(line.at)).bind(id), line).await
+    let update = query(
+        "UPDATE breaks SET closed_ms = ?, ended_by = ?, end_reason = ? WHERE id = ? AND closed_ms IS NULL",
+    );
+    let update = update.bind(sql::ms(line.at)).bind(line.user).bind(line.detail).bind(id);
+    change_in(conn, id, update, line).await
 }

@@ -147,10 +147,12 @@ fn break_table(rows: &[BreakRow]) -> String {
     for row in rows {
         let state = if row.closed_ms.is_some() { "ended" } else { "open" };
         let note = if row.note.is_empty() { String::new() } else { format!(" [{}]", row.note) };
+        let end =
+            if row.end_reason.is_empty() { String::new() } else { format!(" (ended: {})", row.end_reason) };
         // Writing to a string cannot fail.
         let _ = write!(
             out,
-            "\n{:<32} {:<10} {:<20} {state:<5} {:<12} {}: {}{note}",
+            "\n{:<32} {:<10} {:<20} {state:<5} {:<12} {}: {}{note}{end}",
             row.id,
             day_or_dash(row.service_day),
             row.kind,

@@ -21,7 +21,10 @@ async fn a_station_that_no_published_tariff_has_is_warned_of() {
     let add = async |id: &str, station: &str| {
         let args = ["gate", "add", "--id", id, "--station", station, "--direction", "entry", "--out", "g"];
         let command = crate::cli::parse_store_command(&args.map(str::to_owned)).unwrap();
-        crate::cli::run_store_command(command, &house.app, "anna", None).await.unwrap().warnings
+        crate::cli::run_store_command(command, &house.app, "anna", crate::cli::Given::default())
+            .await
+            .unwrap()
+            .warnings
     };
     assert!(add("1", "NOSUCH").await.is_empty(), "without a tariff there is nothing to compare");
     let city = crate::clearing::testing::CITY;

@@ -4,6 +4,7 @@
 //! to n" is true of every number. Below it the store tells what is there: an entry that was set aside or lost and
 //! arrives after all is accepted late.
 
+use super::marks;
 use super::prepare::{Body, Content, Group, Prepared, TapRow};
 use super::{Gap, IntakeError, Item, Parts, Receipt, Source, Verdict};
 use crate::gates;
@@ -498,6 +499,12 @@ impl<'a> Walk<'a> {
             .await?;
         let text = "INSERT INTO tapped_days (service_day, key_id) VALUES ?? ON CONFLICT DO NOTHING";
         write_many(conn, text, days.iter().map(|(day, key_id)| (*day, &key_id.0))).await?;
+        let taps = self.accepted.iter().filter_map(|Accepted { header, body, .. }| match body {
+            // A tap of no day was made by a clock that nobody believes.
+            Body::Tap(row) if row.service_day.is_some() => Some((header.ksn.key_id.0, row.time_ms)),
+            _ => None,
+        });
+        marks::mark_in(conn, taps).await?;
         Ok(())
     }
 

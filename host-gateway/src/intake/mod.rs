@@ -11,6 +11,7 @@ mod commit;
 pub mod link;
 #[cfg(test)]
 mod link_tests;
+pub(crate) mod marks;
 mod prepare;
 pub mod sealer;
 mod session;

@@ -1,6 +1,6 @@
 //! What an operator sets, at a gate: the gate application itself in this process, on a link over a real socket.
 
-use crate::cli::{Output, parse_store_command, run_store_command};
+use crate::cli::{Given, Output, parse_store_command, run_store_command};
 use crate::keys::PhoneOrder;
 use crate::serve::Server;
 use crate::testing::{House, MORNING};
@@ -127,7 +127,7 @@ fn phone(house: &House, rank: u32) -> PhoneFile {
 async fn command(house: &House, args: &[&str], text: Option<&str>) -> Output {
     let args: Vec<String> = args.iter().map(|&arg| arg.to_owned()).collect();
     let command = parse_store_command(&args).unwrap();
-    run_store_command(command, &house.app, "anna", text).await.unwrap()
+    run_store_command(command, &house.app, "anna", Given { text, file: None }).await.unwrap()
 }
 
 async fn working() -> (House, Server, Connected) {

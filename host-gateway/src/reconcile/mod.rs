@@ -4,14 +4,20 @@
 //! It prices the day again from its taps and reads everything else from the tables, so that a mistake of any one step shows
 //! against its neighbours. It changes nothing but breaks: what is found is opened, what is no longer there is closed.
 
+pub mod api;
+mod breaks;
 mod checks;
+pub mod cli;
+pub mod matching;
+pub mod slices;
+mod standing;
+pub mod theirs;
 
 use std::collections::BTreeMap;
 
 use crate::store::db::query;
 use serde::Serialize;
 use wavepass_fares::{Fen, ServiceDay};
-use wavepass_protocol::time::UnixMs;
 
 use crate::bank::{AttemptId, StatementLine};
 use crate::clearing::close::{AFTER_ALL, JourneyRow, journey_rows};
@@ -19,7 +25,7 @@ use crate::clearing::pricing::PricedToken;
 use crate::clearing::{Clearing, ClearingError, day_number, verify_batches};
 use crate::keys::TokenKey;
 use crate::ledger::{Account, balances_in};
-use crate::store::{Break, raise_break_in};
+use breaks::{Found, Scope};
 
 /// The most differences of one kind that become breaks of a day; more of them have one cause, and a sum is enough.
 pub const MAX_OF_A_KIND: usize = 1_000;
@@ -37,29 +43,6 @@ pub struct Reconciliation {
     pub differences: BTreeMap<&'static str, usize>,
     /// Breaks of earlier runs that are gone now.
     pub closed: u64,
-}
-
-struct Difference {
-    kind: &'static str,
-    subject: String,
-    detail: String,
-}
-
-/// Differences so far, at most [`MAX_OF_A_KIND`] of each kind kept.
-#[derive(Default)]
-struct Found {
-    counts: BTreeMap<&'static str, usize>,
-    kept: Vec<Difference>,
-}
-
-impl Found {
-    fn add(&mut self, kind: &'static str, subject: impl Into<String>, detail: impl Into<String>) {
-        let count = self.counts.entry(kind).or_default();
-        *count += 1;
-        if *count <= MAX_OF_A_KIND {
-            self.kept.push(Difference { kind, subject: subject.into(), detail: detail.into() });
-        }
-    }
 }
 
 /// Every kind of difference that a reconciliation opens and closes.
@@ -120,58 +103,13 @@ pub async fn reconcile_day(
         found.add("batch_altered", day.to_string(), line);
     }
     sums(clearing, day, &mut found).await?;
-    record(clearing, day, now_ms, found).await
-}
-
-/// Opens what was found, closes what is gone.
-async fn record(
-    clearing: &Clearing,
-    day: ServiceDay,
-    now_ms: i64,
-    mut found: Found,
-) -> Result<Reconciliation, ClearingError> {
-    let at = UnixMs(u64::try_from(now_ms).unwrap_or(0));
-    for (&kind, &count) in &found.counts {
-        if count > MAX_OF_A_KIND {
-            let detail = format!("{count} differences, of which {MAX_OF_A_KIND} are listed");
-            found.kept.push(Difference { kind, subject: "all".into(), detail });
-        }
-    }
+    let gone = "reconciled again, it is no longer found";
+    let scope = Scope { day, kinds: &KINDS, subject: None, gone, kept_ended: false };
     let mut tx = clearing.store.begin().await?;
-    let open_breaks = query(
-        "SELECT id, kind, subject, detail FROM breaks WHERE service_day = ? AND closed_ms IS NULL AND kind IN ??",
-    )
-    .bind(day.number())
-    .bind_list(KINDS);
-    let mut open: BTreeMap<(String, String, String), String> = BTreeMap::new();
-    for row in open_breaks.fetch_all(&mut *tx).await? {
-        open.insert((row.try_get(1)?, row.try_get(2)?, row.try_get(3)?), row.try_get(0)?);
-    }
-    for d in &found.kept {
-        if open.remove(&(d.kind.to_owned(), d.subject.clone(), d.detail.clone())).is_some() {
-            continue;
-        }
-        let service_day = Some(day.number());
-        let new = Break { kind: d.kind, subject: &d.subject, service_day, detail: &d.detail, at };
-        if !raise_break_in(&mut tx, &new).await? {
-            // It was there before, closed, and is back.
-            query(
-                "UPDATE breaks SET closed_ms = NULL WHERE service_day = ? AND kind = ? AND subject = ? AND detail = ?",
-            )
-            .bind(service_day)
-            .bind(d.kind)
-            .bind(&d.subject)
-            .bind(&d.detail)
-            .execute(&mut *tx)
-            .await?;
-        }
-    }
-    let closed = open.len() as u64;
-    for id in open.into_values() {
-        query("UPDATE breaks SET closed_ms = ? WHERE id = ?").bind(now_ms).bind(id).execute(&mut *tx).await?;
-    }
+    let differences = found.counts.clone();
+    let recorded = breaks::record_in(&mut tx, &scope, found, now_ms).await?;
     tx.commit().await?;
-    Ok(Reconciliation { service_day: day, differences: found.counts, closed })
+    Ok(Reconciliation { service_day: day, differences, closed: recorded.ended })
 }
 
 /// Prices the day again, and compares with the journeys that stand and the charges there are.

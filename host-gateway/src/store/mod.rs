@@ -317,15 +317,21 @@ pub struct Break<'a> {
     pub at: UnixMs,
 }
 
+impl Break<'_> {
+    /// Its identity, from its content.
+    pub fn id(&self) -> String {
+        let day = self.service_day.map(|d| d.to_string()).unwrap_or_default();
+        content_id(&[self.kind, self.subject, &day, self.detail].map(str::as_bytes))
+    }
+}
+
 /// Raises a break in the caller's transaction; true if it is new. The same break is raised once.
 pub async fn raise_break_in(conn: &mut Conn, found: &Break<'_>) -> Result<bool, StoreError> {
-    let day = found.service_day.map(|d| d.to_string()).unwrap_or_default();
-    let id = content_id(&[found.kind, found.subject, &day, found.detail].map(str::as_bytes));
     let raised = query(
         "INSERT INTO breaks (id, kind, subject, service_day, detail, opened_ms) VALUES (?, ?, ?, ?, ?, ?) \
          ON CONFLICT DO NOTHING",
     )
-    .bind(id)
+    .bind(found.id())
     .bind(found.kind)
     .bind(found.subject)
     .bind(found.service_day)

@@ -195,6 +195,18 @@ impl Layout {
         })
     }
 
+    /// Whether a detail has a text and an amount of these names.
+    pub fn has_detail(&self, text: &str, amount: &str) -> bool {
+        let has = |record: &RecordLayout, name: &str, kind: fn(&Kind) -> bool| {
+            record.fields.iter().any(|field| field.name == name && kind(&field.kind))
+        };
+        self.records.iter().any(|record| {
+            record.role == Role::Detail
+                && has(record, text, |kind| matches!(kind, Kind::Text))
+                && has(record, amount, |kind| matches!(kind, Kind::Amount { .. }))
+        })
+    }
+
     /// What the layout calls itself.
     pub fn title(&self) -> &str {
         &self.title

@@ -1,0 +1,74 @@
+//! `wavepass-gateway reconcile`.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use wavepass_fares::ServiceDay;
+
+use super::matching;
+use super::slices;
+use super::theirs::Form;
+use crate::clearing::{app, cli};
+use crate::cli::{App, CommandError, Output};
+use crate::spool::Spooled;
+use crate::taken::TakenError;
+
+/// Reconcile a day; every difference becomes a break.
+///
+/// Without an option, a closed day is priced again and compared with everything that the gateway keeps of it.
+#[derive(Debug, Args)]
+pub struct ReconcileArgs {
+    /// The day, YYYY-MM-DD.
+    day: ServiceDay,
+    /// Hold the closed day against the bank's statement, ISO 20022 camt.053.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["network", "slices"])]
+    statement: Option<PathBuf>,
+    /// Hold the closed day against the clearing network's file: the house's charges CSV, or after a layout.
+    #[arg(long, value_name = "FILE", conflicts_with = "slices")]
+    network: Option<PathBuf>,
+    /// The layout of the network's file, where it has records of fixed width.
+    #[arg(long, value_name = "LAYOUT.toml", requires = "network")]
+    layout: Option<PathBuf>,
+    /// Hold taps, journeys, charges and postings against each other slice by slice; the day need not be closed.
+    #[arg(long)]
+    slices: bool,
+    /// Print slices as JSON; everything else is JSON anyway.
+    #[arg(long)]
+    json: bool,
+}
+
+impl ReconcileArgs {
+    /// The file of the bank's or the network's.
+    pub fn file(&self) -> Option<&Path> {
+        self.statement.as_deref().or(self.network.as_deref())
+    }
+
+    /// The layout that is read with it.
+    pub fn layout(&self) -> Option<&Path> {
+        self.layout.as_deref()
+    }
+}
+
+/// Runs `reconcile` as `user`; `layout` is the text of the layout, `file` the file that is taken in.
+pub async fn run(
+    args: ReconcileArgs,
+    app: &App,
+    user: &str,
+    layout: Option<&str>,
+    file: Option<Spooled>,
+) -> Result<Output, CommandError> {
+    let ReconcileArgs { day, slices, json, .. } = args;
+    if slices {
+        let found = slices::day(app, user, day).await?;
+        return if json { cli::json(&found) } else { Ok(Output::text(slices::table(&found))) };
+    }
+    if args.file().is_none() {
+        return cli::json(&app::reconcile(app, user, day).await?);
+    }
+    let form = match (args.statement.is_some(), layout) {
+        (true, _) => matching::statement(app)?,
+        (false, None) => Form::Charges,
+        (false, Some(text)) => Form::fixed(text)?,
+    };
+    cli::json(&matching::take(app, user, day, form, &file.ok_or(TakenError::NoFile)?).await?)
+}
