@@ -34,6 +34,7 @@ pub fn document() -> utoipa::openapi::OpenApi {
     let mut document = Doc::openapi();
     document.merge(crate::clearing::api::Doc::openapi());
     document.merge(crate::clearing::debts::api::Doc::openapi());
+    document.merge(crate::clearing::authorisation::api::Doc::openapi());
     document.merge(crate::desk::api::Doc::openapi());
     let scheme = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
     document.components.get_or_insert_default().security_schemes.insert(BEARER.into(), RefOr::T(scheme));

@@ -36,6 +36,7 @@ pub fn router(app: App, credentials: Credentials) -> Router {
     let admins = admin::routes(driven)
         .merge(crate::clearing::api::routes())
         .merge(crate::clearing::debts::api::routes())
+        .merge(crate::clearing::authorisation::api::routes())
         .merge(crate::desk::api::routes())
         .route_layer(from_fn_with_state(credentials.clone(), auth::admins));
     let concentrators = taps::routes().route_layer(from_fn_with_state(credentials, auth::concentrators));

@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::store::db::{Conn, query, write_many};
+use crate::store::db::{Conn, Row, query, write_many};
 use rayon::prelude::*;
 use serde::Serialize;
 use wavepass_fares::tariff::STANDARD_CATEGORY;
@@ -51,14 +51,14 @@ pub struct CloseSummary {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Booked {
     pub(crate) amount: Fen,
-    parts: i64,
+    pub(super) parts: i64,
     pub(crate) journeys: Vec<JourneyRow>,
 }
 
 /// One row of `journeys`, without day, token, part and supersession.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct JourneyRow {
-    first: ([u8; 8], i64),
+    pub(super) first: ([u8; 8], i64),
     second: Option<([u8; 8], i64)>,
     from: Option<String>,
     entered_ms: Option<i64>,
@@ -98,10 +98,10 @@ impl JourneyRow {
 }
 
 /// What the books of one token must become.
-struct Change {
-    key: TokenKey,
-    part: i64,
-    amount: Fen,
+pub(super) struct Change {
+    pub(super) key: TokenKey,
+    pub(super) part: i64,
+    pub(super) amount: Fen,
     journeys: Vec<JourneyRow>,
     superseded: Vec<([u8; 8], i64)>,
 }
@@ -191,20 +191,10 @@ impl Clearing {
     ) -> Result<Vec<u8>, ClearingError> {
         let Chunk { tokens, unknown, up_to, .. } = chunk;
         let priced = self.price_tokens(day, tokens).await?;
-        let booked = if rank == 0 { BTreeMap::new() } else { self.booked(day, cursor, up_to).await? };
+        // Before its first close a day may have charges, too: those whose fares were asked for early.
+        let booked = self.booked(day, cursor, up_to).await?;
         let changes = changes(&self.tariffs, priced, booked)?;
         let value_ms = self.value_ms(day);
-        let mut entries = Entries::default();
-        for change in changes.iter().filter(|c| !c.amount.is_zero()) {
-            let name = Name {
-                service_day: day.number(),
-                shard: change.key.0,
-                part: change.part,
-                event: Event::Charged,
-                at_ms: value_ms,
-            };
-            entries.transfer(name, change.amount, Account::Fares, Account::Owed)?;
-        }
         let after = up_to.map_or_else(|| vec![0xFF; 17], |key| key.as_slice().to_vec());
 
         let mut tx = self.store.begin().await?;
@@ -220,12 +210,34 @@ impl Clearing {
         if moved != 1 {
             return Err(ClearingError::Busy { day });
         }
-        write_charges_in(&mut tx, day, rank, &changes).await?;
-        write_journeys_in(&mut tx, day, &changes).await?;
-        entries.write_in(&mut tx).await?;
+        self.write_changes_in(&mut tx, (day, rank), &changes).await?;
         write_breaks_in(&mut tx, day, value_ms, &changes, &unknown).await?;
         tx.commit().await?;
         Ok(after)
+    }
+
+    /// Books what changes: charges of this rank, journeys and ledger.
+    pub(super) async fn write_changes_in(
+        &self,
+        conn: &mut Conn,
+        (day, rank): (ServiceDay, i64),
+        changes: &[Change],
+    ) -> Result<(), ClearingError> {
+        let mut entries = Entries::default();
+        for change in changes.iter().filter(|c| !c.amount.is_zero()) {
+            let name = Name {
+                service_day: day.number(),
+                shard: change.key.0,
+                part: change.part,
+                event: Event::Charged,
+                at_ms: self.value_ms(day),
+            };
+            entries.transfer(name, change.amount, Account::Fares, Account::Owed)?;
+        }
+        write_charges_in(conn, day, rank, changes).await?;
+        write_journeys_in(conn, day, changes).await?;
+        entries.write_in(conn).await?;
+        Ok(())
     }
 
     /// Prices tokens on all cores, off the writer and off the runtime's threads.
@@ -358,29 +370,30 @@ pub(crate) async fn standing_journeys_in(
     .bind(last)
     .fetch_all(conn)
     .await?;
+    rows.iter().map(standing_journey).collect()
+}
+
+/// A journey that stands, of a row with the columns of [`standing_journeys_in`].
+pub(super) fn standing_journey(row: &Row) -> Result<(TokenKey, JourneyRow), ClearingError> {
     let key_id = |bytes: &[u8]| -> Result<[u8; 8], ClearingError> {
         bytes.try_into().map_err(|_| ClearingError::damaged("a journey's tap"))
     };
-    let mut journeys = Vec::with_capacity(rows.len());
-    for row in &rows {
-        let second = match (row.try_get::<Option<&[u8]>>(3)?, row.try_get::<Option<i64>>(4)?) {
-            (Some(key), Some(sequence)) => Some((key_id(key)?, sequence)),
-            _ => None,
-        };
-        let journey = JourneyRow {
-            first: (key_id(row.try_get(1)?)?, row.try_get(2)?),
-            second,
-            from: row.try_get(5)?,
-            entered_ms: row.try_get(6)?,
-            to: row.try_get(7)?,
-            left_ms: row.try_get(8)?,
-            nominal: Fen(row.try_get(9)?),
-            charged: Fen(row.try_get(10)?),
-            status: row.try_get(11)?,
-        };
-        journeys.push((token_key(row.try_get(0)?)?, journey));
-    }
-    Ok(journeys)
+    let second = match (row.try_get::<Option<&[u8]>>(3)?, row.try_get::<Option<i64>>(4)?) {
+        (Some(key), Some(sequence)) => Some((key_id(key)?, sequence)),
+        _ => None,
+    };
+    let journey = JourneyRow {
+        first: (key_id(row.try_get(1)?)?, row.try_get(2)?),
+        second,
+        from: row.try_get(5)?,
+        entered_ms: row.try_get(6)?,
+        to: row.try_get(7)?,
+        left_ms: row.try_get(8)?,
+        nominal: Fen(row.try_get(9)?),
+        charged: Fen(row.try_get(10)?),
+        status: row.try_get(11)?,
+    };
+    Ok((token_key(row.try_get(0)?)?, journey))
 }
 
 /// A priced token's journeys as rows, in the order of their names.
@@ -391,7 +404,7 @@ pub(crate) fn journey_rows(tariffs: &Tariffs, priced: &Priced) -> Vec<JourneyRow
 }
 
 /// Compares what was priced with what is booked. A token whose journeys are booked as they are changes nothing.
-fn changes(
+pub(super) fn changes(
     tariffs: &Tariffs,
     priced: Vec<(TokenKey, Priced)>,
     mut booked: BTreeMap<TokenKey, Booked>,

@@ -2,11 +2,12 @@
 //!
 //! A service day is closed once, after its end plus the maximum journey time: taps are priced in token order
 //! ([`close`]), the charges sealed into a batch ([`batch`]) and deducted through the bank's connector ([`deduct`]). What
-//! comes late is priced again and closed as a further batch of the day. With the system's clock, what is due happens by itself ([`rounds`]). Each step commits in pieces and goes on where
+//! comes late is priced again and closed as a further batch of the day. Where it is configured, the bank is asked earlier ([`authorisation`]). With the system's clock, what is due happens by itself ([`rounds`]). Each step commits in pieces and goes on where
 //! a crash left it. Nothing here reads the wall clock: times of money are the end of the service day. Rules: docs/architecture.md.
 
 pub mod api;
 pub mod app;
+pub mod authorisation;
 pub mod batch;
 pub mod cli;
 pub mod close;

@@ -1,4 +1,4 @@
-//! What clearing does by itself, at regular times with the system's clock: closes the service days that are due,
+//! What clearing does by itself, at regular times with the system's clock: authorises what is new, closes the service days that are due,
 //! finishes what was closed and not deducted, and asks the bank again for debts.
 //!
 //! All of it may be done by hand at the same time, or by another gateway on the same database: each step is the one that
@@ -9,9 +9,10 @@ use serde::Deserialize;
 use wavepass_fares::ServiceDay;
 
 use super::debts::Recovery;
-use super::{Clearing, ClearingError, DeductOptions, DeductSummary, app};
+use super::{Clearing, ClearingError, DeductOptions, DeductSummary, app, authorisation};
 use crate::cli::App;
 use crate::config::{Config, ConfigError};
+use crate::risk::Authorisation;
 use crate::store::{Store, sql};
 
 /// Who acts, in the audit log.
@@ -46,8 +47,9 @@ pub struct Rounds {
 }
 
 impl Rounds {
-    /// Reads `[clearing]` and `[recovery]`.
+    /// Reads `[clearing]` and `[recovery]`, and refuses an `[authorisation]` that cannot be.
     pub fn of(config: &Config) -> Result<Self, ConfigError> {
+        Authorisation::of(config)?;
         let Section { close } = config.section("clearing")?;
         Ok(Self { close, recovery: config.section("recovery")? })
     }
@@ -55,6 +57,7 @@ impl Rounds {
     /// Does what is due now. A day that cannot be closed is logged, and the others are closed all the same: what it bears
     /// on is priced again once it is.
     pub async fn run(&self, app: &App) -> Result<(), ClearingError> {
+        authorisation::run(app).await?;
         if self.close == Close::Auto {
             self.close_days(app).await?;
             finish_days(app).await?;
