@@ -57,7 +57,10 @@ impl Rounds {
     /// Does what is due now. A day that cannot be closed is logged, and the others are closed all the same: what it bears
     /// on is priced again once it is.
     pub async fn run(&self, app: &App) -> Result<(), ClearingError> {
-        authorisation::run(app).await?;
+        // Days are closed all the same: the close books what is left.
+        if let Err(error) = authorisation::run(app).await {
+            tracing::error!(%error, "authorisation");
+        }
         if self.close == Close::Auto {
             self.close_days(app).await?;
             finish_days(app).await?;
