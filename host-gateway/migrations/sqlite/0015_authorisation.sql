@@ -40,6 +40,9 @@ CREATE TABLE retaps (
     at_ms     INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
+-- The hold that an attempt completes, decided with its number. NULL: none.
+ALTER TABLE attempts ADD COLUMN hold_number INTEGER;
+
 -- The embedded bank's holds: what of a balance is spoken for.
 CREATE TABLE bank_holds (
     account_id TEXT    NOT NULL,

@@ -12,7 +12,7 @@ use serde::Serialize;
 use wavepass_fares::{Fen, ServiceDay};
 use wavepass_protocol::time::UnixMs;
 
-use super::authorisation::holds::{active_holds, complete_in};
+use super::authorisation::holds::{active_holds_in, complete_in};
 use super::{Clearing, ClearingError, day_number, token_key};
 use crate::bank::{Answer, AttemptId, BankError, Completion, Decline, DeductionRequest, HoldId};
 use crate::keys::TokenKey;
@@ -166,7 +166,7 @@ impl Clearing {
         up_to: &[u8],
     ) -> Result<Vec<Attempt>, ClearingError> {
         let rows = query(
-            "SELECT c.token_key, c.part, a.attempt_no, a.account_id, a.amount_fen \
+            "SELECT c.token_key, c.part, a.attempt_no, a.account_id, a.amount_fen, a.hold_number \
              FROM charges AS c INDEXED BY charges_unfinished JOIN attempts AS a ON a.service_day = c.service_day \
              AND a.token_key = c.token_key AND a.part = c.part AND a.attempt_no = c.attempts \
              WHERE c.service_day = ? AND c.state = ? AND c.state IN ('open', 'sent', 'in_doubt', 'declined') \
@@ -190,7 +190,9 @@ impl Clearing {
             let amount = Fen(row.try_get(4)?);
             let request =
                 DeductionRequest { id, account_id: row.try_get(3)?, amount, value_ms: self.value_ms(day) };
-            Ok(Attempt { in_doubt: matches!(state, State::InDoubt), ..Attempt::new(request) })
+            let hold = row.try_get::<Option<u32>>(5)?;
+            let hold = hold.map(|number| HoldId { token_key: id.token_key, number });
+            Ok(Attempt { request, in_doubt: matches!(state, State::InDoubt), hold })
         };
         rows.iter().map(attempt).collect()
     }
@@ -259,12 +261,14 @@ impl Clearing {
                 DeductionRequest { id, account_id: row.try_get(3)?, amount, value_ms: self.value_ms(day) };
             attempts.push(Attempt::new(request));
         }
-        let rows = attempts.iter().map(|Attempt { request: r, .. }| {
+        give_holds_in(tx, &mut attempts).await?;
+        let rows = attempts.iter().map(|Attempt { request: r, hold, .. }| {
             let AttemptId { token_key, part, attempt, .. } = &r.id;
-            (day.number(), token_key, *part, *attempt, &r.account_id, r.amount.0, "sent")
+            let hold = hold.map(|hold| hold.number);
+            (day.number(), token_key, *part, *attempt, &r.account_id, r.amount.0, "sent", hold)
         });
-        let text = "INSERT INTO attempts (service_day, token_key, part, attempt_no, account_id, amount_fen, state) \
-                    VALUES ??";
+        let text = "INSERT INTO attempts (service_day, token_key, part, attempt_no, account_id, amount_fen, state, \
+                    hold_number) VALUES ??";
         write_many(tx, text, rows).await?;
         let changed: Vec<Changed> = attempts.iter().map(|a| (a.request.id, "sent")).collect();
         set_charges_in(tx, &changed).await?;
@@ -283,8 +287,7 @@ impl Clearing {
             attempts.into_iter().partition(|a| !a.request.account_id.is_empty());
         let mut answered: Vec<(Attempt, Answer)> =
             unknown.into_iter().map(|a| (a, Answer::Declined(Decline::UnknownAccount))).collect();
-        let (held, free): (Vec<Attempt>, Vec<Attempt>) =
-            self.with_holds(known).await?.into_iter().partition(|a| a.hold.is_some());
+        let (held, free): (Vec<Attempt>, Vec<Attempt>) = known.into_iter().partition(|a| a.hold.is_some());
         if !held.is_empty() {
             let completion = |a: &Attempt| Some(Completion { hold: a.hold?, deduction: a.request.clone() });
             let completions: Vec<Completion> = held.iter().filter_map(completion).collect();
@@ -297,18 +300,6 @@ impl Clearing {
             answered.extend(free.into_iter().zip(answers));
         }
         self.record(day, answered, summary).await
-    }
-
-    /// Gives the first debit of each token that has a hold that hold.
-    async fn with_holds(&self, mut attempts: Vec<Attempt>) -> Result<Vec<Attempt>, ClearingError> {
-        let tokens: BTreeSet<TokenKey> = attempts.iter().map(|a| TokenKey(a.request.id.token_key)).collect();
-        let mut holds = active_holds(&self.store, &tokens).await?;
-        for attempt in &mut attempts {
-            if attempt.request.amount > Fen::ZERO {
-                attempt.hold = holds.remove(&TokenKey(attempt.request.id.token_key));
-            }
-        }
-        Ok(attempts)
     }
 
     /// Books answers in one transaction: attempts, charges, ledger, debts and deny list agree at every commit.
@@ -405,6 +396,16 @@ impl Clearing {
         self.debtors.trust(tx, &tokens).await?;
         Ok(())
     }
+}
+
+/// Gives the first debit of each token that has a hold that hold.
+async fn give_holds_in(conn: &mut Conn, attempts: &mut [Attempt]) -> Result<(), ClearingError> {
+    let tokens: BTreeSet<TokenKey> = attempts.iter().map(|a| TokenKey(a.request.id.token_key)).collect();
+    let mut holds = active_holds_in(conn, &tokens).await?;
+    for attempt in attempts.iter_mut().filter(|attempt| attempt.request.amount > Fen::ZERO) {
+        attempt.hold = holds.remove(&TokenKey(attempt.request.id.token_key));
+    }
+    Ok(())
 }
 
 /// The bank's answers to so many attempts. No answer is in doubt, never a decline.

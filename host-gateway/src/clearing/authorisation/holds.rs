@@ -11,7 +11,7 @@ use wavepass_fares::{Fen, ServiceDay};
 
 use super::super::debts::debt_day;
 use super::super::{Clearing, ClearingError, token_key};
-use super::{Authorised, Outcome};
+use super::{Authorised, HoldSummary};
 use crate::bank::{Answer, BankError, Decline, HoldId, HoldRequest, Release};
 use crate::keys::TokenKey;
 
@@ -105,7 +105,10 @@ impl Clearing {
     }
 
     /// Asks anew for the hold of a token that was declined, if gates refuse it for that.
-    pub(in crate::clearing) async fn hold_again(&self, token: TokenKey) -> Result<Outcome, ClearingError> {
+    pub(in crate::clearing) async fn hold_again(
+        &self,
+        token: TokenKey,
+    ) -> Result<HoldSummary, ClearingError> {
         let declined = declined_holds(&self.store, &[token]).await?;
         let wanted: Vec<Wanted> = declined.into_iter().map(|(wanted, _)| wanted).collect();
         let mut done = Authorised::default();
@@ -189,7 +192,7 @@ impl Clearing {
             };
             rows.push((id.token_key.to_vec(), id.number, state, reason, self.now_ms));
         }
-        done.holds.add(Outcome {
+        done.holds.add(HoldSummary {
             approved: good.len() as u64,
             declined: bad.len() as u64,
             in_doubt: (answered.len() - good.len() - bad.len()) as u64,
@@ -286,14 +289,13 @@ fn no_answer(error: &BankError, holds: usize) {
 }
 
 /// The active holds of tokens.
-pub(in crate::clearing) async fn active_holds(
-    store: &Store,
+pub(in crate::clearing) async fn active_holds_in(
+    conn: &mut Conn,
     tokens: &BTreeSet<TokenKey>,
 ) -> Result<BTreeMap<TokenKey, HoldId>, ClearingError> {
     let text = "SELECT token_key, number FROM holds WHERE state = 'active' AND token_key IN ??";
-    let mut conn = store.pool().acquire().await?;
     let mut holds = BTreeMap::new();
-    for row in read_many(&mut conn, text, tokens.iter().map(|key| One(key.as_slice()))).await? {
+    for row in read_many(conn, text, tokens.iter().map(|key| One(key.as_slice()))).await? {
         let key = token_key(row.try_get(0)?)?;
         holds.insert(key, HoldId { token_key: key.0, number: row.try_get(1)? });
     }

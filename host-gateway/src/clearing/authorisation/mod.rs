@@ -28,18 +28,18 @@ use round::Authoriser;
 /// Who acts, in the audit log.
 const BY: &str = "clearing";
 
-/// How many times the bank answered so.
+/// What came of holds that were asked for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, ToSchema)]
-pub struct Outcome {
-    /// With yes.
+pub struct HoldSummary {
+    /// Holds answered with yes.
     pub approved: u64,
-    /// With no.
+    /// Holds answered with no.
     pub declined: u64,
-    /// Not at all.
+    /// Holds without an answer.
     pub in_doubt: u64,
 }
 
-impl Outcome {
+impl HoldSummary {
     const fn add(&mut self, other: Self) {
         self.approved += other.approved;
         self.declined += other.declined;
@@ -53,7 +53,7 @@ pub struct Authorised {
     /// Early parts of charges that were asked for.
     pub early: DeductSummary,
     /// Holds that were asked for.
-    pub holds: Outcome,
+    pub holds: HoldSummary,
     /// Tokens newly denied because more is at risk than may be before they first paid.
     pub over_first_ride_limit: u64,
     /// Debts that were asked for again because their riders tapped again.

@@ -3,13 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rand::{Rng, SeedableRng};
+use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha20Rng;
 use wavepass_protocol::tap::{Decision, Direction, Reason};
 use wavepass_protocol::time::UnixMs;
 
 use super::*;
-use crate::bank::embedded::{AccountState, Class, Deposit, Limits, NewAccount, deposit_in, open_in, set_state_in};
+use crate::bank::embedded::{
+    AccountState, Class, Deposit, Limits, NewAccount, deposit_in, open_in, set_state_in,
+};
 use crate::clearing::app::{close, publish_tariff};
 use crate::clearing::debts::{Recovery, recover};
 use crate::clearing::testing::{Line, Mood, day, house_tariff};
@@ -216,7 +218,8 @@ async fn gates_of_another_operator_leave_it_to_the_close() {
 
 #[tokio::test]
 async fn fares_are_gathered_until_they_come_to_the_limit_or_are_old_enough() {
-    let toml = "[authorisation]\nmode = 'aggregated'\ncumulative_spend_limit_fen = 800\nmaximum_travel_hours = 3";
+    let toml =
+        "[authorisation]\nmode = 'aggregated'\ncumulative_spend_limit_fen = 800\nmaximum_travel_hours = 3";
     let mut town = Town::new(toml, 2, 5_000).await;
     town.ride(0, 0).await;
     assert_eq!(town.round(60).await, Authorised::default());
@@ -263,7 +266,7 @@ async fn what_was_taken_too_much_comes_back_at_the_close() {
 const HOLD: &str = "[authorisation]\npre_authorise = 'maximum_fare'";
 
 fn holds(approved: u64, declined: u64, in_doubt: u64) -> Authorised {
-    Authorised { holds: Outcome { approved, declined, in_doubt }, ..Authorised::default() }
+    Authorised { holds: HoldSummary { approved, declined, in_doubt }, ..Authorised::default() }
 }
 
 #[tokio::test]
@@ -303,7 +306,10 @@ async fn a_hold_that_nothing_is_deducted_of_is_released_after_the_close_or_expir
     town.round(CLOSING + 1).await;
     let states = "SELECT state FROM holds ORDER BY service_day";
     assert_eq!(town.house.texts(states).await, ["released", "active"]);
-    assert_eq!(town.house.texts("SELECT state FROM bank_holds ORDER BY expires_ms").await, ["released", "held"]);
+    assert_eq!(
+        town.house.texts("SELECT state FROM bank_holds ORDER BY expires_ms").await,
+        ["released", "held"]
+    );
     town.round(CLOSING + 1 + 30 * 60).await;
     assert_eq!(town.house.texts(states).await, ["released", "expired"]);
 }
@@ -331,7 +337,9 @@ async fn a_hold_that_is_declined_denies_at_once_by_its_word() {
         town.enter(n, n as u64).await;
     }
     assert_eq!(town.round(10).await, holds(0, 5, 0));
-    for (n, word) in [(0, "no_funds"), (1, "frozen"), (2, "closed"), (3, "token_suspended"), (4, "over_limit")] {
+    for (n, word) in
+        [(0, "no_funds"), (1, "frozen"), (2, "closed"), (3, "token_suspended"), (4, "over_limit")]
+    {
         let causes = town.causes(n).await;
         assert_eq!(causes[0], ("authorisation", word.to_owned()), "{causes:?}");
         assert!(town.is_denied(n));
@@ -436,6 +444,7 @@ async fn a_token_is_shown_with_what_it_has_at_risk() {
     town.enter(0, 40).await;
     town.round(60).await;
     let shown = town.house.command(&["token", "show", &town.tokens[0].to_hex()]).await;
+    eprintln!("{shown}");
     let shown: serde_json::Value = serde_json::from_str(&shown).unwrap();
     assert_eq!((&shown["last_four"], &shown["state"]), (&"0001".into(), &"active".into()));
     let risk = &shown["risk"];
@@ -509,11 +518,17 @@ async fn rounds_that_die_anywhere_go_on_and_ask_for_everything_once() {
     round_over(&town, &line).await.unwrap();
     assert!(deaths > 3, "{deaths}");
     assert_eq!(town.house.count("SELECT count(*) FROM charges WHERE state <> 'deducted'").await, 0);
-    assert_eq!(town.house.count("SELECT CAST(SUM(balance_fen) AS BIGINT) FROM bank_accounts").await, 40 * 4_600);
+    assert_eq!(
+        town.house.count("SELECT CAST(SUM(balance_fen) AS BIGINT) FROM bank_accounts").await,
+        40 * 4_600
+    );
     assert_eq!(town.house.count("SELECT count(*) FROM holds WHERE state = 'active'").await, 40);
     assert_eq!(town.house.count("SELECT count(*) FROM bank_holds WHERE state = 'held'").await, 40);
     town.close().await;
-    assert_eq!(town.house.count("SELECT CAST(SUM(balance_fen) AS BIGINT) FROM bank_accounts").await, 40 * 3_700);
+    assert_eq!(
+        town.house.count("SELECT CAST(SUM(balance_fen) AS BIGINT) FROM bank_accounts").await,
+        40 * 3_700
+    );
     assert_eq!(town.house.count("SELECT count(*) FROM bank_holds WHERE state = 'held'").await, 0);
     town.assert_clean().await;
 }
@@ -561,7 +576,8 @@ async fn under_any_terms_a_days_total_of_each_token_is_the_same() {
                 let mut entries = Vec::new();
                 for n in 0..RIDERS as usize {
                     if random.random_bool(0.6) {
-                        let sealed = town.tap(n, hour * 60 + random.random_range(0..50), random.random_bool(0.5));
+                        let sealed =
+                            town.tap(n, hour * 60 + random.random_range(0..50), random.random_bool(0.5));
                         entries.push(sealed);
                     }
                 }

@@ -19,7 +19,7 @@ use utoipa::ToSchema;
 use wavepass_fares::{Fen, ServiceDay};
 use wavepass_protocol::time::UnixMs;
 
-use super::authorisation::Outcome;
+use super::authorisation::HoldSummary;
 use super::deduct::without_debts_in;
 use super::{Clearing, ClearingError, DeductSummary, day_number, token_key};
 use crate::bank::AttemptId;
@@ -43,7 +43,7 @@ pub struct Recovered {
     /// The attempts that were answered now.
     pub deduct: DeductSummary,
     /// The hold that was asked for anew, where the last one was declined.
-    pub holds: Outcome,
+    pub holds: HoldSummary,
     /// What the token still owes.
     #[schema(value_type = i64)]
     pub owed_fen: Fen,
