@@ -444,7 +444,6 @@ async fn a_token_is_shown_with_what_it_has_at_risk() {
     town.enter(0, 40).await;
     town.round(60).await;
     let shown = town.house.command(&["token", "show", &town.tokens[0].to_hex()]).await;
-    eprintln!("{shown}");
     let shown: serde_json::Value = serde_json::from_str(&shown).unwrap();
     assert_eq!((&shown["last_four"], &shown["state"]), (&"0001".into(), &"active".into()));
     let risk = &shown["risk"];
