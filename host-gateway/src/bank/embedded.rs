@@ -187,6 +187,13 @@ pub struct EAccount {
     year_spent: Fen,
 }
 
+impl EAccount {
+    /// What of the balance is held at a time, in milliseconds since 1970-01-01 UTC, and so not available.
+    pub fn held(&self, now_ms: i64) -> Result<Fen, Overflow> {
+        Fen::sum(self.held.iter().filter_map(|held| held.at(now_ms)))
+    }
+}
+
 /// Opens accounts in the caller's transaction; one that is there already stays as it is.
 pub async fn open_in(conn: &mut Conn, accounts: &[NewAccount]) -> Result<(), AccountError> {
     let text =
@@ -482,7 +489,7 @@ impl EmbeddedBank {
                     {
                         book.ended.push((request.account_id.clone(), *hold));
                     }
-                    let held = holds::sum(account, self.now_ms).map_err(|e| BankError(e.to_string()))?;
+                    let held = account.held(self.now_ms).map_err(|e| BankError(e.to_string()))?;
                     decide(account, self.limits.of(account.class), request.amount, date, held)
                 }
                 None => Err(Decline::UnknownAccount),

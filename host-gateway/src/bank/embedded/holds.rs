@@ -22,6 +22,13 @@ pub(super) struct Held {
     expires_ms: i64,
 }
 
+impl Held {
+    /// The amount, unless it has expired.
+    pub(super) fn at(&self, now_ms: i64) -> Option<Fen> {
+        (self.expires_ms > now_ms).then_some(self.amount)
+    }
+}
+
 /// Reads what is held of accounts.
 pub(super) async fn load_in(
     conn: &mut Conn,
@@ -38,11 +45,6 @@ pub(super) async fn load_in(
         }
     }
     Ok(())
-}
-
-/// What of an account is held at a time.
-pub(super) fn sum(account: &EAccount, now_ms: i64) -> Result<Fen, Overflow> {
-    Fen::sum(account.held.iter().filter(|held| held.expires_ms > now_ms).map(|held| held.amount))
 }
 
 /// Ends a hold of an account; false if it holds nothing.
@@ -89,7 +91,7 @@ impl EmbeddedBank {
             }
             let decision = match book.accounts.get_mut(&request.account_id) {
                 Some(account) => {
-                    let held = sum(account, self.now_ms).map_err(overflow)?;
+                    let held = account.held(self.now_ms).map_err(overflow)?;
                     // Decided on a copy: nothing is debited yet.
                     let decision = decide(
                         &mut account.clone(),

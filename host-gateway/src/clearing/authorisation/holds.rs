@@ -121,9 +121,8 @@ impl Clearing {
         let mut after: Vec<u8> = Vec::new();
         loop {
             let rows = query(
-                "SELECT h.token_key, h.number, h.account_id, h.amount_fen, h.expires_ms, COALESCE(t.state, '') \
-                 FROM holds AS h LEFT JOIN tokens AS t ON t.token_key = h.token_key \
-                 WHERE h.state IN ('asked', 'in_doubt') AND h.token_key > ? ORDER BY h.token_key LIMIT ?",
+                "SELECT token_key, number, account_id, amount_fen, expires_ms FROM holds \
+                 WHERE state IN ('asked', 'in_doubt') AND token_key > ? ORDER BY token_key LIMIT ?",
             )
             .bind(&after)
             .bind(PAGE)

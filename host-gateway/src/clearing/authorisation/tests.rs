@@ -276,6 +276,8 @@ async fn the_most_a_journey_may_cost_is_held_once_and_completed_by_the_deduction
     assert_eq!(town.round(1).await, holds(1, 0, 0));
     let hold = town.risk(0).await.hold.unwrap();
     assert_eq!((hold.number, hold.amount_fen, hold.state.as_str()), (1, Fen(900), "active"));
+    let shown = town.house.command(&["account", "show", &town.account(0)]).await;
+    assert!(shown.ends_with(" 10.00           9.00"), "{shown}");
     let out = town.tap(0, 30, true);
     town.house.ingest(&[out]).await;
     assert_eq!(town.round(31).await, Authorised::default());
