@@ -174,6 +174,8 @@ impl Card {
             data: atc,
             clock: ClockQuality::Synchronised,
             decision: Decision::Open,
+            station: "A1",
+            direction: Direction::Entry,
         }
     }
 }
@@ -188,6 +190,8 @@ pub(crate) struct TapAt {
     pub(crate) data: u16,
     pub(crate) clock: ClockQuality,
     pub(crate) decision: Decision,
+    pub(crate) station: &'static str,
+    pub(crate) direction: Direction,
 }
 
 impl TapAt {
@@ -202,8 +206,8 @@ impl TapAt {
         take(&Entry::Tap(Tap {
             time: UnixMs(MORNING + self.at_ms),
             clock: self.clock,
-            station: "A1",
-            direction: Direction::Entry,
+            station: self.station,
+            direction: self.direction,
             decision: self.decision,
             aid: &[0xF0, 0x57, 0x41, 0x56, 0x45, 0x50, 0x41, 0x53, 0x53, 1],
             token: Some(self.card.token),

@@ -38,6 +38,7 @@ pub fn router(app: App, credentials: Credentials) -> Router {
         .merge(crate::clearing::debts::api::routes())
         .merge(crate::clearing::corrections::api::routes())
         .merge(crate::clearing::disputes::api::routes())
+        .merge(crate::clearing::authorisation::api::routes())
         .merge(crate::desk::api::routes())
         .merge(crate::reconcile::api::routes())
         .route_layer(from_fn_with_state(credentials.clone(), auth::admins));

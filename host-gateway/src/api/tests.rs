@@ -199,7 +199,8 @@ async fn a_debt_is_listed_asked_for_again_and_waived() {
     let (status, asked) = http.admin("POST", &format!("/v1/debts/{key}/recover"), None).await;
     let nothing = json!({ "approved": 0, "declined": 1, "in_doubt": 0 });
     assert_eq!(status, 200, "{asked}");
-    assert_eq!(asked, json!({ "token_key": key, "deduct": nothing, "owed_fen": 900 }));
+    let holds = json!({ "approved": 0, "declined": 0, "in_doubt": 0 });
+    assert_eq!(asked, json!({ "token_key": key, "deduct": nothing, "holds": holds, "owed_fen": 900 }));
     let path = format!("/v1/debts/{key}/waive");
     for (body, status, code) in [
         (json!({ "day": "2026-11-23" }), 422, "body"),
@@ -250,6 +251,25 @@ async fn breaks_and_alerts_are_listed_and_ended_over_http() {
     assert_eq!((&row["assigned_to"], &row["note"]), (&json!("bert"), &json!("looked at")));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_token_has_at_risk_is_told_and_authorisation_runs_on_request() {
+    let (house, ..) = penniless("[authorisation]\npre_authorise = 'maximum_fare'").await;
+    let (house, _server, http) = over(house).await;
+    let key = house.texts("SELECT lower(hex(token_key)) FROM tokens").await.remove(0);
+    assert_eq!(http.admin("POST", "/v1/risk/run", None).await.0, 200);
+    let (status, done) = http.admin("POST", "/v1/authorisation/run", None).await;
+    assert_eq!((status, &done["holds"]["declined"]), (200, &json!(1)), "{done}");
+    let (status, risk) = http.admin("GET", &format!("/v1/tokens/{key}/risk"), None).await;
+    assert_eq!((status, &risk["at_risk_fen"]), (200, &json!(900)), "{risk}");
+    assert_eq!((&risk["first_tap_ms"], &risk["last_paid_ms"]), (&json!(MORNING), &Value::Null));
+    assert_eq!((&risk["hold"]["state"], &risk["hold"]["reason"]), (&json!("declined"), &json!("no_funds")));
+    assert_eq!(risk["denied"], json!([{ "cause": "authorisation", "note": "no_funds" }]));
+    for (token, status, code) in [("00".repeat(16), 404, "no_token"), ("xy".into(), 400, "token_key")] {
+        let (found, answer) = http.admin("GET", &format!("/v1/tokens/{token}/risk"), None).await;
+        assert_eq!((found, answer["error"]["code"].as_str()), (status, Some(code)));
+    }
+}
+
 /// Paths that are not for others: the console, the document itself, the command line's own.
 const UNDOCUMENTED: [&str; 3] = ["/", "/openapi.json", "/v1/admin/command"];
 
@@ -268,6 +288,7 @@ async fn the_openapi_document_has_every_route_that_is_for_others_and_no_other() 
         include_str!("../clearing/debts/api.rs"),
         include_str!("../clearing/corrections/api.rs"),
         include_str!("../clearing/disputes/api.rs"),
+        include_str!("../clearing/authorisation/api.rs"),
         include_str!("../desk/api.rs"),
         include_str!("../reconcile/api.rs"),
     ];

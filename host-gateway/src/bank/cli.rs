@@ -77,10 +77,13 @@ pub async fn run(args: AccountArgs, app: &App, user: &str) -> Result<Output, Com
     match args.command {
         Command::Open { account, class } => open(app, account, class, user).await,
         Command::Deposit { account, fen, name } => deposit(app, account, Fen(fen), name, user).await,
-        Command::Show { account } => Ok(Output::text(table(&[find(app, &account).await?]))),
+        Command::Show { account } => {
+            Ok(Output::text(table(&[find(app, &account).await?], sql::ms(app.clock.now()))?))
+        }
         Command::List { after, limit } => {
             let mut conn = app.store.pool().acquire().await?;
-            Ok(Output::text(table(&embedded::page_in(&mut conn, &after, limit).await?)))
+            let accounts = embedded::page_in(&mut conn, &after, limit).await?;
+            Ok(Output::text(table(&accounts, sql::ms(app.clock.now()))?))
         }
     }
 }
@@ -160,18 +163,20 @@ const fn class_word(account: &EAccount) -> &'static str {
     }
 }
 
-fn table(accounts: &[EAccount]) -> String {
-    let mut out = format!("{:<24} {:<5} {:<6} {:>14}", "account", "class", "state", "holds, CNY");
+fn table(accounts: &[EAccount], now_ms: i64) -> Result<String, CommandError> {
+    let mut out =
+        format!("{:<24} {:<5} {:<6} {:>14} {:>14}", "account", "class", "state", "holds, CNY", "of it held");
     for account in accounts {
         // Writing to a string cannot fail.
         let _ = write!(
             out,
-            "\n{:<24} {:<5} {:<6} {:>14}",
+            "\n{:<24} {:<5} {:<6} {:>14} {:>14}",
             account.account_id,
             class_word(account),
             account.state.as_str(),
-            account.balance.to_string()
+            account.balance.to_string(),
+            account.held(now_ms)?.to_string()
         );
     }
-    out
+    Ok(out)
 }

@@ -4,6 +4,8 @@
 //! over on the Asia/Shanghai calendar, by the value date of a request. Every entry moves money between two sides and
 //! sums to zero. An entry's answer is stored with its postings in one transaction, and a repeated entry gets it again.
 
+mod holds;
+
 use std::collections::HashMap;
 
 use crate::store::db::{Conn, One, query, read_many, write_many};
@@ -12,8 +14,12 @@ use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 use wavepass_fares::{Fen, Overflow};
 
-use super::{Answer, AttemptId, BankConnector, BankError, Decline, DeductionRequest, Reply, StatementLine};
+use super::{
+    Answer, AttemptId, BankConnector, BankError, Completion, Decline, DeductionRequest, HoldId, HoldRequest,
+    Release, Reply, StatementLine,
+};
 use crate::store::{Store, StoreError};
+use holds::Held;
 
 /// The most requests in one call: one transaction of the writer, a few milliseconds.
 pub const MAX_REQUESTS: usize = 10_000;
@@ -173,10 +179,19 @@ pub struct EAccount {
     pub state: AccountState,
     /// What it holds.
     pub balance: Fen,
+    /// What of it is held for somebody.
+    held: Vec<Held>,
     spent_on: i64,
     day_spent: Fen,
     spent_in: i64,
     year_spent: Fen,
+}
+
+impl EAccount {
+    /// What of the balance is held at a time, in milliseconds since 1970-01-01 UTC, and so not available.
+    pub fn held(&self, now_ms: i64) -> Result<Fen, Overflow> {
+        Fen::sum(self.held.iter().filter_map(|held| held.at(now_ms)))
+    }
 }
 
 /// Opens accounts in the caller's transaction; one that is there already stays as it is.
@@ -295,6 +310,8 @@ struct Book {
     accounts: HashMap<String, EAccount>,
     postings: Vec<Line>,
     answers: Vec<Given>,
+    /// Holds that deductions have used up.
+    ended: Vec<(String, HoldId)>,
 }
 
 impl Book {
@@ -315,6 +332,7 @@ impl Book {
                 class,
                 state,
                 balance: Fen(row.try_get(3)?),
+                held: Vec::new(),
                 spent_on: row.try_get(4)?,
                 day_spent: Fen(row.try_get(5)?),
                 spent_in: row.try_get(6)?,
@@ -322,7 +340,8 @@ impl Book {
             };
             accounts.insert(account_id, account);
         }
-        Ok(Self { accounts, postings: Vec::new(), answers: Vec::new() })
+        holds::load_in(conn, &mut accounts).await?;
+        Ok(Self { accounts, postings: Vec::new(), answers: Vec::new(), ended: Vec::new() })
     }
 
     fn post(&mut self, account_id: &str, entry: &[u8], lines: [(&'static str, Fen); 2], at_ms: i64) {
@@ -355,6 +374,8 @@ impl Book {
             answers.map(|a| (&a.account_id, a.entry.as_slice(), a.service_day, a.amount.0, a.answer));
         let text = "INSERT INTO bank_answers (account_id, entry, service_day, amount_fen, answer) VALUES ??";
         write_many(conn, text, answers).await?;
+        holds::end_in(conn, "completed", self.ended.iter().map(|(account, hold)| (account.as_str(), *hold)))
+            .await?;
         let touched: std::collections::BTreeSet<&str> =
             self.postings.iter().map(|p| p.account_id.as_str()).collect();
         let touched = touched
@@ -375,13 +396,14 @@ fn calendar(zone: &TimeZone, value_ms: i64) -> Result<(i64, i64), BankError> {
     Ok((i64::from(date.year()) * 1_000 + i64::from(date.day_of_year()), i64::from(date.year())))
 }
 
-/// Decides a debit or credit and books it on the account. Called with the account's present state.
+/// Decides a debit or credit and books it on the account. Called with the account's present state, and with what of its
+/// balance is held for others.
 fn decide(
     account: &mut EAccount,
     limits: ClassLimits,
     amount: Fen,
-    day: i64,
-    year: i64,
+    (day, year): (i64, i64),
+    held: Fen,
 ) -> Result<(), Decline> {
     match account.state {
         AccountState::Closed => return Err(Decline::Closed),
@@ -403,7 +425,7 @@ fn decide(
     if day_spent.0 > limits.day_fen || year_spent.0 > limits.year_fen {
         return Err(Decline::OverLimit);
     }
-    if balance < Fen::ZERO {
+    if balance < held {
         return Err(Decline::NoFunds);
     }
     account.balance = balance;
@@ -418,41 +440,58 @@ pub struct EmbeddedBank {
     store: Store,
     limits: Limits,
     zone: TimeZone,
+    /// The bank's own time: by it, holds expire.
+    now_ms: i64,
 }
 
 impl EmbeddedBank {
     /// A bank with these limits.
     pub fn new(store: Store, limits: Limits) -> Result<Self, BankError> {
         let zone = TimeZone::get("Asia/Shanghai").map_err(|e| BankError(e.to_string()))?;
-        Ok(Self { store, limits, zone })
+        Ok(Self { store, limits, zone, now_ms: 0 })
     }
 
-    async fn answer(&self, requests: &[DeductionRequest]) -> Result<Vec<Answer>, BankError> {
-        if requests.len() > MAX_REQUESTS {
-            return Err(BankError(format!(
-                "{} requests at once; the limit is {MAX_REQUESTS}",
-                requests.len()
-            )));
-        }
-        let sql_error = |e: StoreError| BankError(e.to_string());
-        let entries: Vec<[u8; 28]> = requests.iter().map(|r| r.id.to_bytes()).collect();
-        let keys: Vec<(&str, &[u8])> =
-            requests.iter().zip(&entries).map(|(r, entry)| (r.account_id.as_str(), &entry[..])).collect();
+    /// The same at a time, in milliseconds since 1970-01-01 UTC.
+    #[must_use]
+    pub fn at(self, now_ms: i64) -> Self {
+        Self { now_ms, ..self }
+    }
+
+    /// Answers deductions, each with the hold that it completes, if any.
+    async fn answer(
+        &self,
+        requests: &[(Option<HoldId>, &DeductionRequest)],
+    ) -> Result<Vec<Answer>, BankError> {
+        no_more_than_limit(requests.len())?;
+        let entries: Vec<[u8; 28]> = requests.iter().map(|(_, r)| r.id.to_bytes()).collect();
+        let keys: Vec<(&str, &[u8])> = requests
+            .iter()
+            .zip(&entries)
+            .map(|((_, r), entry)| (r.account_id.as_str(), &entry[..]))
+            .collect();
         let names: Vec<&str> = keys.iter().map(|key| key.0).collect();
 
         let mut tx = self.store.begin().await.map_err(sql_error)?;
         let mut answered = answers_in(&mut tx, &keys).await.map_err(sql_error)?;
         let mut book = Book::load(&mut tx, &names).await.map_err(sql_error)?;
         let mut answers = Vec::with_capacity(requests.len());
-        for (request, entry) in requests.iter().zip(&entries) {
+        for ((hold, request), entry) in requests.iter().zip(&entries) {
             let key = (request.account_id.clone(), entry.to_vec());
             if let Some((amount, word)) = answered.get(&key) {
                 answers.push(replayed(*amount, request.amount, word));
                 continue;
             }
-            let (day, year) = calendar(&self.zone, request.value_ms)?;
+            let date = calendar(&self.zone, request.value_ms)?;
             let decision = match book.accounts.get_mut(&request.account_id) {
-                Some(account) => decide(account, self.limits.of(account.class), request.amount, day, year),
+                Some(account) => {
+                    if let Some(hold) = hold
+                        && holds::end(account, *hold)
+                    {
+                        book.ended.push((request.account_id.clone(), *hold));
+                    }
+                    let held = account.held(self.now_ms).map_err(|e| BankError(e.to_string()))?;
+                    decide(account, self.limits.of(account.class), request.amount, date, held)
+                }
                 None => Err(Decline::UnknownAccount),
             };
             let (answer, word) = match decision {
@@ -522,6 +561,17 @@ impl EmbeddedBank {
     }
 }
 
+fn sql_error(error: StoreError) -> BankError {
+    BankError(error.to_string())
+}
+
+fn no_more_than_limit(requests: usize) -> Result<(), BankError> {
+    match requests > MAX_REQUESTS {
+        true => Err(BankError(format!("{requests} requests at once; the limit is {MAX_REQUESTS}"))),
+        false => Ok(()),
+    }
+}
+
 fn replayed(before: Fen, now: Fen, word: &str) -> Answer {
     match Decline::parse(word) {
         _ if before != now => Answer::Declined(Decline::Mismatch),
@@ -532,7 +582,25 @@ fn replayed(before: Fen, now: Fen, word: &str) -> Answer {
 
 impl BankConnector for EmbeddedBank {
     fn deduct<'a>(&'a self, requests: &'a [DeductionRequest]) -> Reply<'a, Vec<Answer>> {
-        Box::pin(self.answer(requests))
+        Box::pin(async move {
+            let requests: Vec<_> = requests.iter().map(|request| (None, request)).collect();
+            self.answer(&requests).await
+        })
+    }
+
+    fn authorise<'a>(&'a self, requests: &'a [HoldRequest]) -> Reply<'a, Vec<Answer>> {
+        Box::pin(self.hold(requests))
+    }
+
+    fn complete<'a>(&'a self, completions: &'a [Completion]) -> Reply<'a, Vec<Answer>> {
+        Box::pin(async move {
+            let requests: Vec<_> = completions.iter().map(|c| (Some(c.hold), &c.deduction)).collect();
+            self.answer(&requests).await
+        })
+    }
+
+    fn release<'a>(&'a self, releases: &'a [Release]) -> Reply<'a, ()> {
+        Box::pin(self.let_go(releases))
     }
 
     fn statement(
@@ -559,7 +627,7 @@ mod tests {
         format!("{date}T12:00:00+08:00").parse::<Timestamp>().unwrap().as_millisecond()
     }
 
-    async fn bank(accounts: &[(&str, Class, i64)]) -> (Scratch, EmbeddedBank) {
+    pub(super) async fn bank(accounts: &[(&str, Class, i64)]) -> (Scratch, EmbeddedBank) {
         let scratch = scratch().await;
         let bank = EmbeddedBank::new(scratch.store.clone(), Limits::default()).unwrap();
         let mut tx = scratch.begin().await.unwrap();
@@ -575,12 +643,18 @@ mod tests {
         (scratch, bank)
     }
 
-    fn request(account: &str, token: u8, attempt: u32, fen: i64, value_ms: i64) -> DeductionRequest {
+    pub(super) fn request(
+        account: &str,
+        token: u8,
+        attempt: u32,
+        fen: i64,
+        value_ms: i64,
+    ) -> DeductionRequest {
         let id = AttemptId { service_day: 20_780, token_key: [token; 16], part: 1, attempt };
         DeductionRequest { id, account_id: account.into(), amount: Fen(fen), value_ms }
     }
 
-    async fn balance(scratch: &Scratch, name: &str) -> i64 {
+    pub(super) async fn balance(scratch: &Scratch, name: &str) -> i64 {
         let mut conn = scratch.pool().acquire().await.unwrap();
         find_in(&mut conn, &[name]).await.unwrap()[0].as_ref().unwrap().balance.0
     }

@@ -68,6 +68,56 @@ pub struct DeductionRequest {
     pub value_ms: i64,
 }
 
+/// The name of a hold: a token's pre-authorisation. Asked for again, it keeps its name; a new one has the next number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct HoldId {
+    /// The token's key.
+    pub token_key: [u8; 16],
+    /// The hold's number, from 1.
+    pub number: u32,
+}
+
+impl HoldId {
+    /// 20 bytes, in the order of the fields.
+    pub fn to_bytes(self) -> [u8; 20] {
+        let mut bytes = [0; 20];
+        bytes[..16].copy_from_slice(&self.token_key);
+        bytes[16..].copy_from_slice(&self.number.to_be_bytes());
+        bytes
+    }
+}
+
+/// An amount that the bank is asked to hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HoldRequest {
+    /// The hold.
+    pub id: HoldId,
+    /// The e-account.
+    pub account_id: String,
+    /// What to hold; above zero.
+    pub amount: Fen,
+    /// When it ends by itself, in milliseconds since 1970-01-01 UTC.
+    pub expires_ms: i64,
+}
+
+/// A deduction that a hold was made for. The hold ends with it, whatever the amounts and the answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Completion {
+    /// The hold; one that has ended or expired is no hindrance.
+    pub hold: HoldId,
+    /// The deduction.
+    pub deduction: DeductionRequest,
+}
+
+/// A hold that is not needed any more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Release {
+    /// The hold.
+    pub hold: HoldId,
+    /// The e-account.
+    pub account_id: String,
+}
+
 /// Why the bank declined, for good.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
@@ -82,6 +132,8 @@ pub enum Decline {
     Closed,
     /// There is no such account.
     UnknownAccount,
+    /// The token is suspended or deleted: nothing is held for it.
+    TokenSuspended,
     /// The attempt's name came before with another amount.
     Mismatch,
     /// For a reason of its own.
@@ -89,12 +141,13 @@ pub enum Decline {
 }
 
 impl Decline {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::NoFunds,
         Self::OverLimit,
         Self::Frozen,
         Self::Closed,
         Self::UnknownAccount,
+        Self::TokenSuspended,
         Self::Mismatch,
         Self::Refused,
     ];
@@ -107,6 +160,7 @@ impl Decline {
             Self::Frozen => "frozen",
             Self::Closed => "closed",
             Self::UnknownAccount => "unknown_account",
+            Self::TokenSuspended => "token_suspended",
             Self::Mismatch => "mismatch",
             Self::Refused => "refused",
         }
@@ -148,6 +202,16 @@ pub trait BankConnector: Send + Sync {
     /// Asks for a batch of deductions. Answers come in the order of the requests, one for each. An attempt that was
     /// answered before gets the same answer again and moves no money.
     fn deduct<'a>(&'a self, requests: &'a [DeductionRequest]) -> Reply<'a, Vec<Answer>>;
+
+    /// Asks for a batch of holds. Answers come like those of [`Self::deduct`], and a hold that was answered before gets the
+    /// same answer again. What is held is not available to others until it is completed, released or expired.
+    fn authorise<'a>(&'a self, requests: &'a [HoldRequest]) -> Reply<'a, Vec<Answer>>;
+
+    /// Deducts for a batch of holds; answers come like those of [`Self::deduct`], by the deductions' names.
+    fn complete<'a>(&'a self, completions: &'a [Completion]) -> Reply<'a, Vec<Answer>>;
+
+    /// Ends a batch of holds. Once it is answered, none of them holds anything; ended again, nothing changes.
+    fn release<'a>(&'a self, releases: &'a [Release]) -> Reply<'a, ()>;
 
     /// What the bank did for a service day, in the order of attempts, from after one attempt on, at most `limit` lines.
     fn statement(

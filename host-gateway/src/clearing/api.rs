@@ -166,7 +166,7 @@ pub(crate) fn parse_day(text: &str) -> Result<ServiceDay, ApiError> {
     text.parse().map_err(|e: wavepass_fares::DayError| ApiError::bad_request("day", e.to_string()))
 }
 
-pub(super) fn parse_token(text: &str) -> Result<TokenKey, ApiError> {
+pub(crate) fn parse_token(text: &str) -> Result<TokenKey, ApiError> {
     TokenKey::from_hex(text)
         .ok_or_else(|| ApiError::bad_request("token_key", "a token key has 32 hexadecimal digits"))
 }

@@ -59,10 +59,37 @@ impl Debtors for DenyList {
             Ok(())
         })
     }
+
+    fn distrust<'a>(&'a self, conn: &'a mut Conn, tokens: &'a [(TokenKey, &'static str)]) -> Change<'a> {
+        Box::pin(async move {
+            let addition = |&(token_key, word): &(TokenKey, &str)| {
+                let (cause, note) = (Cause::Authorisation, word.to_owned());
+                Addition { token_key, number: None, cause, note }
+            };
+            let additions: Vec<Addition> = tokens.iter().map(addition).collect();
+            add_in(conn, &*self.keys, &additions, BY, self.now).await.map_err(|e| DebtorsError(e.into()))?;
+            Ok(())
+        })
+    }
+
+    fn trust<'a>(&'a self, conn: &'a mut Conn, tokens: &'a [TokenKey]) -> Change<'a> {
+        Box::pin(async move {
+            let entries: Vec<(TokenKey, Cause)> =
+                tokens.iter().map(|&key| (key, Cause::Authorisation)).collect();
+            let why = "the bank vouches for it";
+            remove_in(conn, &entries, BY, why, self.now).await.map_err(|e| DebtorsError(e.into()))?;
+            Ok(())
+        })
+    }
 }
 
 fn outside(what: &'static str) -> impl Fn(Box<dyn std::error::Error + Send + Sync>) -> ClearingError {
     move |source| ClearingError::Outside { what, source }
+}
+
+/// A section of the configuration that cannot be.
+pub(super) fn outside_configuration(error: crate::config::ConfigError) -> ClearingError {
+    outside("configuration")(error.into())
 }
 
 impl Clearing {
@@ -75,8 +102,8 @@ impl Clearing {
         if tariffs.clock() != app.config.day_clock() {
             return Err(ClearingError::OtherDay);
         }
-        let limits: Limits = app.config.section("bank").map_err(|e| outside("configuration")(e.into()))?;
-        let bank = EmbeddedBank::new(app.store.clone(), limits)?;
+        let limits: Limits = app.config.section("bank").map_err(outside_configuration)?;
+        let bank = EmbeddedBank::new(app.store.clone(), limits)?.at(sql::ms(now));
         let debtors = DenyList { keys: app.clearing.clone(), now };
         let settlement: SettlementConfig =
             app.config.section("settlement").map_err(|e| outside("configuration")(e.into()))?;

@@ -51,7 +51,7 @@ pub struct CloseSummary {
 pub(crate) struct Booked {
     /// Its fares, without what was given back.
     pub(crate) amount: Fen,
-    parts: i64,
+    pub(super) parts: i64,
     pub(crate) journeys: Vec<JourneyRow>,
     /// What of its fares each operator was given, where the day's shares are frozen.
     shares: Shares,
@@ -60,7 +60,7 @@ pub(crate) struct Booked {
 /// One row of `journeys`, without day, token, part and supersession.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct JourneyRow {
-    first: ([u8; 8], i64),
+    pub(super) first: ([u8; 8], i64),
     second: Option<([u8; 8], i64)>,
     from: Option<String>,
     entered_ms: Option<i64>,
@@ -100,10 +100,10 @@ impl JourneyRow {
 }
 
 /// What the books of one token must become.
-struct Change {
-    key: TokenKey,
-    part: i64,
-    amount: Fen,
+pub(super) struct Change {
+    pub(super) key: TokenKey,
+    pub(super) part: i64,
+    pub(super) amount: Fen,
     journeys: Vec<JourneyRow>,
     superseded: Vec<([u8; 8], i64)>,
     /// Whose the amount is; none where the day's shares are fixed.
@@ -263,21 +263,10 @@ impl Clearing {
         }
         let after = up_to.map_or_else(|| part.until.clone(), |key| key.as_slice().to_vec());
         let priced = self.price_tokens(day, tokens, of.sharing.as_ref()).await?;
-        let booked = if of.rank == 0 { BTreeMap::new() } else { self.booked(day, cursor, &after).await? };
+        // Before its first close a day may have charges, too: those whose fares were asked for early.
+        let booked = self.booked(day, cursor, &after).await?;
         let changes = changes(&self.tariffs, priced, booked)?;
-        let value_ms = self.value_ms(day);
-        let mut entries = Entries::default();
-        for change in changes.iter().filter(|c| !c.amount.is_zero()) {
-            let name = Name {
-                service_day: day.number(),
-                shard: change.key.0,
-                part: change.part,
-                event: Event::Charged,
-                at_ms: value_ms,
-            };
-            entries.transfer(name, change.amount, Account::Fares, Account::Owed)?;
-        }
-        Ok(Ready { cursor: cursor.to_vec(), after, changes, entries, unknown })
+        Ok(Ready { cursor: cursor.to_vec(), after, changes, unknown })
     }
 
     /// Books a chunk and moves the part's cursor over it in one transaction; false where somebody else did.
@@ -298,13 +287,35 @@ impl Clearing {
         if moved != 1 {
             return Ok(false);
         }
-        write_charges_in(&mut tx, day, rank, &chunk.changes).await?;
-        shares::write_in(&mut tx, day, chunk.changes.iter().map(|c| (c.key, c.part, &c.shares))).await?;
-        write_journeys_in(&mut tx, day, &chunk.changes).await?;
-        chunk.entries.write_in(&mut tx).await?;
+        self.write_changes_in(&mut tx, (day, rank), &chunk.changes).await?;
         write_breaks_in(&mut tx, day, self.value_ms(day), &chunk.changes, &chunk.unknown).await?;
         tx.commit().await?;
         Ok(true)
+    }
+
+    /// Books what changes: charges of this rank, whose they are, journeys and ledger.
+    pub(super) async fn write_changes_in(
+        &self,
+        conn: &mut Conn,
+        (day, rank): (ServiceDay, i64),
+        changes: &[Change],
+    ) -> Result<(), ClearingError> {
+        let mut entries = Entries::default();
+        for change in changes.iter().filter(|c| !c.amount.is_zero()) {
+            let name = Name {
+                service_day: day.number(),
+                shard: change.key.0,
+                part: change.part,
+                event: Event::Charged,
+                at_ms: self.value_ms(day),
+            };
+            entries.transfer(name, change.amount, Account::Fares, Account::Owed)?;
+        }
+        write_charges_in(conn, day, rank, changes).await?;
+        shares::write_in(conn, day, changes.iter().map(|c| (c.key, c.part, &c.shares))).await?;
+        write_journeys_in(conn, day, changes).await?;
+        entries.write_in(conn).await?;
+        Ok(())
     }
 
     /// Closes late the closed days after a day that its journeys bear on, because something counts over several days.
@@ -407,7 +418,6 @@ struct Ready {
     cursor: Vec<u8>,
     after: Vec<u8>,
     changes: Vec<Change>,
-    entries: Entries,
     unknown: Vec<UnknownStation>,
 }
 
@@ -428,29 +438,30 @@ pub(crate) async fn standing_journeys_in(
     .bind(last)
     .fetch_all(conn)
     .await?;
+    rows.iter().map(standing_journey).collect()
+}
+
+/// A journey that stands, of a row with the columns of [`standing_journeys_in`].
+pub(super) fn standing_journey(row: &Row) -> Result<(TokenKey, JourneyRow), ClearingError> {
     let key_id = |bytes: &[u8]| -> Result<[u8; 8], ClearingError> {
         bytes.try_into().map_err(|_| ClearingError::damaged("a journey's tap"))
     };
-    let mut journeys = Vec::with_capacity(rows.len());
-    for row in &rows {
-        let second = match (row.try_get::<Option<&[u8]>>(3)?, row.try_get::<Option<i64>>(4)?) {
-            (Some(key), Some(sequence)) => Some((key_id(key)?, sequence)),
-            _ => None,
-        };
-        let journey = JourneyRow {
-            first: (key_id(row.try_get(1)?)?, row.try_get(2)?),
-            second,
-            from: row.try_get(5)?,
-            entered_ms: row.try_get(6)?,
-            to: row.try_get(7)?,
-            left_ms: row.try_get(8)?,
-            nominal: Fen(row.try_get(9)?),
-            charged: Fen(row.try_get(10)?),
-            status: row.try_get(11)?,
-        };
-        journeys.push((token_key(row.try_get(0)?)?, journey));
-    }
-    Ok(journeys)
+    let second = match (row.try_get::<Option<&[u8]>>(3)?, row.try_get::<Option<i64>>(4)?) {
+        (Some(key), Some(sequence)) => Some((key_id(key)?, sequence)),
+        _ => None,
+    };
+    let journey = JourneyRow {
+        first: (key_id(row.try_get(1)?)?, row.try_get(2)?),
+        second,
+        from: row.try_get(5)?,
+        entered_ms: row.try_get(6)?,
+        to: row.try_get(7)?,
+        left_ms: row.try_get(8)?,
+        nominal: Fen(row.try_get(9)?),
+        charged: Fen(row.try_get(10)?),
+        status: row.try_get(11)?,
+    };
+    Ok((token_key(row.try_get(0)?)?, journey))
 }
 
 /// A priced token's journeys as rows, in the order of their names.
@@ -461,7 +472,7 @@ pub(crate) fn journey_rows(tariffs: &Tariffs, priced: &Priced) -> Vec<JourneyRow
 }
 
 /// Compares what was priced with what is booked. A token whose journeys are booked as they are changes nothing.
-fn changes(
+pub(super) fn changes(
     tariffs: &Tariffs,
     priced: Vec<PricedToken>,
     mut booked: BTreeMap<TokenKey, Booked>,

@@ -5,17 +5,19 @@
 //! finally declined gets a new one. The database itself refuses a second open or approved attempt of a charge. A decline
 //! makes a debt and puts the token on the deny list; a debt that is paid takes it off.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::store::db::{Conn, One, Row, query, read_many, write_many};
 use serde::Serialize;
 use wavepass_fares::{Fen, ServiceDay};
 use wavepass_protocol::time::UnixMs;
 
+use super::authorisation::holds::{active_holds_in, complete_in};
 use super::{Clearing, ClearingError, day_number, token_key};
-use crate::bank::{Answer, AttemptId, Decline, DeductionRequest};
+use crate::bank::{Answer, AttemptId, BankError, Completion, Decline, DeductionRequest, HoldId};
 use crate::keys::TokenKey;
 use crate::ledger::{Account, Entries, Event, Name};
+use crate::risk::state::note_paid_in;
 use crate::store::{Break, StoreError, raise_break_in};
 
 /// Attempts in one call of the bank, and in one transaction here.
@@ -54,6 +56,14 @@ pub(super) struct Attempt {
     pub(super) request: DeductionRequest,
     /// True if the ledger has it in doubt.
     pub(super) in_doubt: bool,
+    /// The hold that it completes.
+    pub(super) hold: Option<HoldId>,
+}
+
+impl Attempt {
+    pub(super) const fn new(request: DeductionRequest) -> Self {
+        Self { request, in_doubt: false, hold: None }
+    }
 }
 
 /// Which charges a page takes.
@@ -156,7 +166,7 @@ impl Clearing {
         up_to: &[u8],
     ) -> Result<Vec<Attempt>, ClearingError> {
         let rows = query(
-            "SELECT c.token_key, c.part, a.attempt_no, a.account_id, a.amount_fen \
+            "SELECT c.token_key, c.part, a.attempt_no, a.account_id, a.amount_fen, a.hold_number \
              FROM charges AS c INDEXED BY charges_unfinished JOIN attempts AS a ON a.service_day = c.service_day \
              AND a.token_key = c.token_key AND a.part = c.part AND a.attempt_no = c.attempts \
              WHERE c.service_day = ? AND c.state = ? AND c.state IN ('open', 'sent', 'in_doubt', 'declined') \
@@ -180,7 +190,9 @@ impl Clearing {
             let amount = Fen(row.try_get(4)?);
             let request =
                 DeductionRequest { id, account_id: row.try_get(3)?, amount, value_ms: self.value_ms(day) };
-            Ok(Attempt { request, in_doubt: matches!(state, State::InDoubt) })
+            let hold = row.try_get::<Option<u32>>(5)?;
+            let hold = hold.map(|number| HoldId { token_key: id.token_key, number });
+            Ok(Attempt { request, in_doubt: matches!(state, State::InDoubt), hold })
         };
         rows.iter().map(attempt).collect()
     }
@@ -214,6 +226,21 @@ impl Clearing {
         Ok(attempts)
     }
 
+    /// Numbers the first attempts of charges that were made in the caller's transaction, each named by token and part.
+    pub(super) async fn number_first_in(
+        &self,
+        tx: &mut Conn,
+        day: ServiceDay,
+        charges: &[(TokenKey, i64)],
+    ) -> Result<Vec<Attempt>, ClearingError> {
+        let text = "SELECT c.token_key, c.part, c.attempts + 1, COALESCE(t.account_id, ''), c.amount_fen \
+                    FROM (VALUES ??) AS v CROSS JOIN charges AS c LEFT JOIN tokens AS t ON t.token_key = c.token_key \
+                    WHERE c.service_day = v.column1 AND c.token_key = v.column2 AND c.part = v.column3 AND c.state = 'open'";
+        let names = charges.iter().map(|(key, part)| (day.number(), key.as_slice(), *part));
+        let rows = read_many(&mut *tx, text, names).await?;
+        self.number_in(tx, day, &rows).await
+    }
+
     /// Enters attempts under their numbers in the caller's transaction. Rows: token, part, number, e-account, amount.
     async fn number_in(
         &self,
@@ -232,14 +259,16 @@ impl Clearing {
             let amount = Fen(row.try_get(4)?);
             let request =
                 DeductionRequest { id, account_id: row.try_get(3)?, amount, value_ms: self.value_ms(day) };
-            attempts.push(Attempt { request, in_doubt: false });
+            attempts.push(Attempt::new(request));
         }
-        let rows = attempts.iter().map(|Attempt { request: r, .. }| {
+        give_holds_in(tx, &mut attempts).await?;
+        let rows = attempts.iter().map(|Attempt { request: r, hold, .. }| {
             let AttemptId { token_key, part, attempt, .. } = &r.id;
-            (day.number(), token_key, *part, *attempt, &r.account_id, r.amount.0, "sent")
+            let hold = hold.map(|hold| hold.number);
+            (day.number(), token_key, *part, *attempt, &r.account_id, r.amount.0, "sent", hold)
         });
-        let text = "INSERT INTO attempts (service_day, token_key, part, attempt_no, account_id, amount_fen, state) \
-                    VALUES ??";
+        let text = "INSERT INTO attempts (service_day, token_key, part, attempt_no, account_id, amount_fen, state, \
+                    hold_number) VALUES ??";
         write_many(tx, text, rows).await?;
         let changed: Vec<Changed> = attempts.iter().map(|a| (a.request.id, "sent")).collect();
         set_charges_in(tx, &changed).await?;
@@ -247,7 +276,7 @@ impl Clearing {
     }
 
     /// Sends attempts and records what came back.
-    async fn ask(
+    pub(super) async fn ask(
         &self,
         day: ServiceDay,
         attempts: Vec<Attempt>,
@@ -258,21 +287,17 @@ impl Clearing {
             attempts.into_iter().partition(|a| !a.request.account_id.is_empty());
         let mut answered: Vec<(Attempt, Answer)> =
             unknown.into_iter().map(|a| (a, Answer::Declined(Decline::UnknownAccount))).collect();
-        if !known.is_empty() {
-            let requests: Vec<DeductionRequest> = known.iter().map(|a| a.request.clone()).collect();
-            let answers = match self.bank.deduct(&requests).await {
-                Ok(answers) if answers.len() == requests.len() => answers,
-                Ok(answers) => {
-                    let (answers, requests) = (answers.len(), requests.len());
-                    return Err(ClearingError::Answers { answers, requests });
-                }
-                Err(error) => {
-                    // No answer is in doubt, never a decline.
-                    tracing::warn!(%error, attempts = requests.len(), "attempts are in doubt");
-                    vec![Answer::NoAnswer; requests.len()]
-                }
-            };
-            answered.extend(known.into_iter().zip(answers));
+        let (held, free): (Vec<Attempt>, Vec<Attempt>) = known.into_iter().partition(|a| a.hold.is_some());
+        if !held.is_empty() {
+            let completion = |a: &Attempt| Some(Completion { hold: a.hold?, deduction: a.request.clone() });
+            let completions: Vec<Completion> = held.iter().filter_map(completion).collect();
+            let answers = answers(held.len(), self.bank.complete(&completions).await)?;
+            answered.extend(held.into_iter().zip(answers));
+        }
+        if !free.is_empty() {
+            let requests: Vec<DeductionRequest> = free.iter().map(|a| a.request.clone()).collect();
+            let answers = answers(free.len(), self.bank.deduct(&requests).await)?;
+            answered.extend(free.into_iter().zip(answers));
         }
         self.record(day, answered, summary).await
     }
@@ -297,6 +322,8 @@ impl Clearing {
         set_charges_in(&mut tx, &outcome.charges).await?;
         outcome.entries.write_in(&mut tx).await?;
         self.record_debts_in(&mut tx, day, &outcome).await?;
+        complete_in(&mut tx, &outcome.completed).await?;
+        self.record_paid_in(&mut tx, day, &outcome.paid).await?;
         tx.commit().await?;
         Ok(())
     }
@@ -332,6 +359,65 @@ impl Clearing {
         }
         Ok(())
     }
+
+    /// Takes note of whom the bank paid for, and up to which tap: of a closed day, up to its end.
+    async fn record_paid_in(
+        &self,
+        tx: &mut Conn,
+        day: ServiceDay,
+        paid: &[AttemptId],
+    ) -> Result<(), ClearingError> {
+        if paid.is_empty() {
+            return Ok(());
+        }
+        let tokens: BTreeSet<TokenKey> = paid.iter().map(|id| TokenKey(id.token_key)).collect();
+        let closed = query("SELECT 1 FROM batches WHERE service_day = ? AND rank = 0")
+            .bind(day.number())
+            .fetch_optional(&mut *tx)
+            .await?;
+        let mut upto: BTreeMap<TokenKey, i64> = BTreeMap::new();
+        if closed.is_some() {
+            let end_ms = self.value_ms(day) - 1;
+            upto.extend(tokens.iter().map(|key| (*key, end_ms)));
+        } else {
+            let text = "SELECT j.token_key, max(COALESCE(j.left_ms, j.entered_ms)) FROM (VALUES ??) AS v \
+                        CROSS JOIN journeys AS j WHERE j.service_day = v.column1 AND j.token_key = v.column2 \
+                        AND j.part <= v.column3 GROUP BY j.token_key";
+            let names = paid.iter().map(|id| (day.number(), &id.token_key, id.part));
+            for row in read_many(&mut *tx, text, names).await? {
+                if let Some(ms) = row.try_get::<Option<i64>>(1)? {
+                    let last = upto.entry(token_key(row.try_get(0)?)?).or_insert(ms);
+                    *last = (*last).max(ms);
+                }
+            }
+        }
+        note_paid_in(tx, &upto, self.now_ms).await?;
+        let tokens: Vec<TokenKey> = tokens.into_iter().collect();
+        self.debtors.trust(tx, &tokens).await?;
+        Ok(())
+    }
+}
+
+/// Gives the first debit of each token that has a hold that hold.
+async fn give_holds_in(conn: &mut Conn, attempts: &mut [Attempt]) -> Result<(), ClearingError> {
+    let tokens: BTreeSet<TokenKey> = attempts.iter().map(|a| TokenKey(a.request.id.token_key)).collect();
+    let mut holds = active_holds_in(conn, &tokens).await?;
+    for attempt in attempts.iter_mut().filter(|attempt| attempt.request.amount > Fen::ZERO) {
+        attempt.hold = holds.remove(&TokenKey(attempt.request.id.token_key));
+    }
+    Ok(())
+}
+
+/// The bank's answers to so many attempts. No answer is in doubt, never a decline.
+fn answers(attempts: usize, reply: Result<Vec<Answer>, BankError>) -> Result<Vec<Answer>, ClearingError> {
+    match reply {
+        Ok(answers) if answers.len() == attempts => Ok(answers),
+        Ok(answers) => Err(ClearingError::Answers { answers: answers.len(), requests: attempts }),
+        Err(error) => {
+            tracing::warn!(%error, attempts, "attempts are in doubt");
+            Ok(vec![Answer::NoAnswer; attempts])
+        }
+    }
 }
 
 type Changed = (AttemptId, &'static str);
@@ -347,6 +433,10 @@ struct Outcome {
     unregistered: BTreeSet<TokenKey>,
     /// Charges of second and later attempts that are paid now.
     recovered: Vec<AttemptId>,
+    /// Debits that the bank did.
+    paid: Vec<AttemptId>,
+    /// Holds that are used up.
+    completed: Vec<HoldId>,
 }
 
 impl Outcome {
@@ -367,6 +457,9 @@ impl Outcome {
             event,
             at_ms,
         };
+        if answer != Answer::NoAnswer {
+            self.completed.extend(attempt.hold);
+        }
         let from = if attempt.in_doubt { Account::InDoubt } else { Account::Owed };
         match answer {
             Answer::Approved => {
@@ -376,6 +469,9 @@ impl Outcome {
                 self.entries.transfer(name(Event::Deducted(id.attempt)), amount, from, Account::Deducted)?;
                 if id.attempt > 1 {
                     self.recovered.push(id);
+                }
+                if amount > Fen::ZERO {
+                    self.paid.push(id);
                 }
             }
             Answer::Declined(decline) => {

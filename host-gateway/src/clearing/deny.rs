@@ -15,11 +15,17 @@ pub struct DebtorsError(#[source] pub Box<dyn std::error::Error + Send + Sync>);
 /// A change of the deny list in the caller's transaction.
 pub type Change<'a> = Pin<Box<dyn Future<Output = Result<(), DebtorsError>> + Send + 'a>>;
 
-/// Who keeps debtors off the gates. Both changes are idempotent.
+/// Who keeps off the gates those whom the bank does not pay for. All changes are idempotent.
 pub trait Debtors: Send + Sync {
     /// Puts tokens on the list for their debts.
     fn deny<'a>(&'a self, conn: &'a mut Conn, tokens: &'a [TokenKey]) -> Change<'a>;
 
     /// Takes tokens off that owe nothing any more, and says why. Entries for other causes stay.
     fn release<'a>(&'a self, conn: &'a mut Conn, tokens: &'a [TokenKey], why: &'static str) -> Change<'a>;
+
+    /// Puts tokens on the list that the bank does not vouch for, each with the word that says why.
+    fn distrust<'a>(&'a self, conn: &'a mut Conn, tokens: &'a [(TokenKey, &'static str)]) -> Change<'a>;
+
+    /// Takes tokens off that the bank vouches for again, by a hold or a deduction.
+    fn trust<'a>(&'a self, conn: &'a mut Conn, tokens: &'a [TokenKey]) -> Change<'a>;
 }

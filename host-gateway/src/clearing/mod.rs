@@ -3,12 +3,13 @@
 //! A service day is closed once, after its end plus the maximum journey time: taps are priced in token order
 //! ([`close`]), the charges sealed into a batch ([`batch`]) and deducted through the bank's connector ([`deduct`]). What
 //! comes late is priced again and closed as a further batch of the day; so is what riders tell of missing taps
-//! ([`corrections`]). What a rider disputes is shown with all its evidence and may be given back ([`disputes`]). With the system's clock, what is due happens by itself ([`rounds`]). Each step commits in pieces and goes on where
+//! ([`corrections`]). What a rider disputes is shown with all its evidence and may be given back ([`disputes`]). Where it is configured, the bank is asked earlier ([`authorisation`]). With the system's clock, what is due happens by itself ([`rounds`]). Each step commits in pieces and goes on where
 //! a crash left it. Nothing here reads the wall clock: times of money are the end of the service day. Rules: docs/architecture.md.
 
 pub mod answers;
 pub mod api;
 pub mod app;
+pub mod authorisation;
 pub mod batch;
 pub mod cli;
 pub mod close;

@@ -1,4 +1,4 @@
-//! What clearing does by itself, at regular times with the system's clock: closes the service days that are due,
+//! What clearing does by itself, at regular times with the system's clock: authorises what is new, closes the service days that are due,
 //! finishes what was closed and not deducted, asks the bank again for debts, and holds the time slices that have ended.
 //!
 //! All of it may be done by hand at the same time, or by another gateway on the same database: each step is the one that
@@ -9,10 +9,11 @@ use serde::Deserialize;
 use wavepass_fares::ServiceDay;
 
 use super::debts::Recovery;
-use super::{Clearing, ClearingError, DeductOptions, DeductSummary, app};
+use super::{Clearing, ClearingError, DeductOptions, DeductSummary, app, authorisation};
 use crate::cli::App;
 use crate::config::{Config, ConfigError};
 use crate::reconcile::slices::{self, Width};
+use crate::risk::Authorisation;
 use crate::store::{Store, sql};
 
 /// Who acts, in the audit log.
@@ -48,8 +49,9 @@ pub struct Rounds {
 }
 
 impl Rounds {
-    /// Reads `[clearing]`, `[recovery]` and `[reconcile]`.
+    /// Reads `[clearing]`, `[recovery]` and `[reconcile]`, and refuses an `[authorisation]` that cannot be.
     pub fn of(config: &Config) -> Result<Self, ConfigError> {
+        Authorisation::of(config)?;
         let Section { close } = config.section("clearing")?;
         Ok(Self { close, recovery: config.section("recovery")?, slices: Width::of(config)? })
     }
@@ -57,6 +59,10 @@ impl Rounds {
     /// Does what is due now. A day that cannot be closed is logged, and the others are closed all the same: what it bears
     /// on is priced again once it is.
     pub async fn run(&self, app: &App) -> Result<(), ClearingError> {
+        // Days are closed all the same: the close books what is left.
+        if let Err(error) = authorisation::run(app).await {
+            tracing::error!(%error, "authorisation");
+        }
         if self.close == Close::Auto {
             self.close_days(app).await?;
             finish_days(app).await?;

@@ -1,6 +1,8 @@
 //! Reads a day's taps token by token: in the order of token keys, a bounded number of rows at a time.
 
-use crate::store::db::{Pool, query};
+use std::ops::Range;
+
+use crate::store::db::{Pool, Row, query};
 use wavepass_fares::{Kind, Passage, ServiceDay, Tap, TapId, Tariffs};
 
 use super::{ClearingError, token_key};
@@ -99,8 +101,7 @@ async fn read(
 ) -> Result<Option<Chunk>, ClearingError> {
     let clock = tariffs.clock();
     let near = clock.start_ms(day) - tariffs.reach_ms()..clock.end_ms(day) + tariffs.reach_ms();
-    // Caps of several days count from the first of them.
-    let span = clock.start_ms(*tariffs.window(day).start()) - tariffs.reach_ms()..near.end;
+    let span = span(tariffs, day);
     let buckets = span.start.div_euclid(UTC_DAY_MS)..=(span.end - 1).div_euclid(UTC_DAY_MS);
     let mut rows = Vec::new();
     // The last token of every bucket that was not read to its end: its taps, and those of what follows, may be missing.
@@ -141,30 +142,11 @@ async fn read(
         if row.try_get::<i64>(7)? == 0 {
             continue;
         }
-        let id = TapId {
-            key: row.try_get::<&[u8]>(1)?.try_into().map_err(|_| ClearingError::damaged("a tap's key id"))?,
-            sequence: row.try_get(2)?,
-        };
-        let station: &str = row.try_get(4)?;
-        let Some(station) = tariffs.station(station) else {
-            if near.contains(&time_ms) {
-                let station = station.chars().take(20).collect();
-                chunk.unknown.push(UnknownStation { tap: id, time_ms, station });
-            }
-            continue;
-        };
-        let kind = match row.try_get::<i64>(5)? {
-            0 => Kind::Entry,
-            1 => Kind::Exit,
-            2 => Kind::Single,
-            _ => return Err(ClearingError::damaged("a tap's direction")),
-        };
-        let passage = match row.try_get::<Option<i64>>(6)? {
-            Some(0) => Passage::NotPassed,
-            Some(1) => Passage::Passed,
-            _ => Passage::Unknown,
-        };
-        found.push((key, Tap { time_ms, station, kind, id, passage }));
+        match tap(row, tariffs)? {
+            Ok(tap) => found.push((key, tap)),
+            Err(unknown) if near.contains(&time_ms) => chunk.unknown.push(unknown),
+            Err(_) => {}
+        }
     }
     if broken_off.is_some() && chunk.up_to.is_none() {
         return Ok(None);
@@ -185,4 +167,71 @@ async fn read(
         chunk.tokens.push(TokenTaps { key: run[0].0, taps: run.iter().map(|&(_, tap)| tap).collect() });
     }
     Ok(Some(chunk))
+}
+
+/// A tap of a row whose first columns are token, key id, sequence, time, station, direction and passage.
+fn tap(row: &Row, tariffs: &Tariffs) -> Result<Result<Tap, UnknownStation>, ClearingError> {
+    let id = TapId {
+        key: row.try_get::<&[u8]>(1)?.try_into().map_err(|_| ClearingError::damaged("a tap's key id"))?,
+        sequence: row.try_get(2)?,
+    };
+    let time_ms = row.try_get(3)?;
+    let station: &str = row.try_get(4)?;
+    let Some(station) = tariffs.station(station) else {
+        return Ok(Err(UnknownStation { tap: id, time_ms, station: station.chars().take(20).collect() }));
+    };
+    let kind = match row.try_get::<i64>(5)? {
+        0 => Kind::Entry,
+        1 => Kind::Exit,
+        2 => Kind::Single,
+        _ => return Err(ClearingError::damaged("a tap's direction")),
+    };
+    let passage = match row.try_get::<Option<i64>>(6)? {
+        Some(0) => Passage::NotPassed,
+        Some(1) => Passage::Passed,
+        _ => Passage::Unknown,
+    };
+    Ok(Ok(Tap { time_ms, station, kind, id, passage }))
+}
+
+/// Reads the counted taps of some tokens that bear on a day, in the order of their keys. Tokens without any are left
+/// out, and so are taps at stations that no tariff has.
+pub(crate) async fn read_tokens(
+    pool: &Pool,
+    tariffs: &Tariffs,
+    day: ServiceDay,
+    tokens: &[TokenKey],
+) -> Result<Vec<TokenTaps>, ClearingError> {
+    let span = span(tariffs, day);
+    let mut found: Vec<(TokenKey, Tap)> = Vec::new();
+    let mut snapshot = pool.begin().await?;
+    for bucket in span.start.div_euclid(UTC_DAY_MS)..=(span.end - 1).div_euclid(UTC_DAY_MS) {
+        let rows = query(
+            "SELECT token_key, key_id, sequence, time_ms, station, direction, passage FROM taps INDEXED BY taps_day \
+             WHERE opened = 1 AND time_ms / 86400000 = ? AND token_key IN ?? AND withheld = 0 \
+             AND time_ms >= ? AND time_ms < ?",
+        )
+        .bind(bucket)
+        .bind_list(tokens.iter().map(|key| key.as_slice()))
+        .bind(span.start)
+        .bind(span.end)
+        .fetch_all(&mut *snapshot)
+        .await?;
+        for row in &rows {
+            if let Ok(tap) = tap(row, tariffs)? {
+                found.push((token_key(row.try_get(0)?)?, tap));
+            }
+        }
+    }
+    drop(snapshot);
+    found.sort_unstable();
+    let runs = found.chunk_by(|a, b| a.0 == b.0);
+    Ok(runs.map(|run| TokenTaps { key: run[0].0, taps: run.iter().map(|&(_, tap)| tap).collect() }).collect())
+}
+
+/// The times of the taps that bear on a day: near it, and, where caps count over several days, from the first of them on.
+fn span(tariffs: &Tariffs, day: ServiceDay) -> Range<i64> {
+    let clock = tariffs.clock();
+    let from_ms = clock.start_ms(*tariffs.window(day).start()) - tariffs.reach_ms();
+    from_ms..clock.end_ms(day) + tariffs.reach_ms()
 }

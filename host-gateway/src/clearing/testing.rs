@@ -10,7 +10,8 @@ use super::deny::{Change, Debtors, DebtorsError};
 use super::{Clearing, CloseOptions};
 use crate::bank::embedded::{Class, Deposit, Limits, NewAccount, deposit_in, open_in};
 use crate::bank::{
-    AttemptId, BankConnector, BankError, DeductionRequest, EmbeddedBank, Reply, StatementLine,
+    Answer, AttemptId, BankConnector, BankError, Completion, DeductionRequest, EmbeddedBank, HoldRequest,
+    Release, Reply, StatementLine,
 };
 use crate::keys::TokenKey;
 use crate::settlement::{Method, Operator, SettlementConfig};
@@ -46,19 +47,42 @@ impl Line {
     }
 }
 
-impl BankConnector for Line {
-    fn deduct<'a>(&'a self, requests: &'a [DeductionRequest]) -> Reply<'a, Vec<crate::bank::Answer>> {
-        Box::pin(async move {
-            self.calls.fetch_add(1, Ordering::SeqCst);
-            match self.mood.load(Ordering::SeqCst) {
-                0 => self.bank.deduct(requests).await,
-                1 => Err(BankError("the line is down".into())),
-                _ => {
-                    self.bank.deduct(requests).await?;
-                    Err(BankError("the line broke".into()))
-                }
+impl Line {
+    /// A line to a bank over this store, at a time.
+    pub(crate) fn over(store: &Store, now_ms: i64) -> Arc<Self> {
+        let bank = EmbeddedBank::new(store.clone(), Limits::default()).unwrap().at(now_ms);
+        Arc::new(Self { bank, mood: AtomicU8::new(0), calls: AtomicUsize::new(0) })
+    }
+
+    /// Puts a call through, as far as the line lets it.
+    async fn carry<T>(&self, call: Reply<'_, T>) -> Result<T, BankError> {
+        self.calls.fetch_add(1, Ordering::SeqCst);
+        match self.mood.load(Ordering::SeqCst) {
+            0 => call.await,
+            1 => Err(BankError("the line is down".into())),
+            _ => {
+                call.await?;
+                Err(BankError("the line broke".into()))
             }
-        })
+        }
+    }
+}
+
+impl BankConnector for Line {
+    fn deduct<'a>(&'a self, requests: &'a [DeductionRequest]) -> Reply<'a, Vec<Answer>> {
+        Box::pin(self.carry(self.bank.deduct(requests)))
+    }
+
+    fn authorise<'a>(&'a self, requests: &'a [HoldRequest]) -> Reply<'a, Vec<Answer>> {
+        Box::pin(self.carry(self.bank.authorise(requests)))
+    }
+
+    fn complete<'a>(&'a self, completions: &'a [Completion]) -> Reply<'a, Vec<Answer>> {
+        Box::pin(self.carry(self.bank.complete(completions)))
+    }
+
+    fn release<'a>(&'a self, releases: &'a [Release]) -> Reply<'a, ()> {
+        Box::pin(self.carry(self.bank.release(releases)))
     }
 
     fn statement(
@@ -78,18 +102,37 @@ impl BankConnector for Line {
 /// Writes deny entries without the keys that the registry seals numbers with.
 struct PlainDebtors;
 
+impl PlainDebtors {
+    async fn add(conn: &mut Conn, key: &TokenKey, cause: &str, note: &str) -> Result<(), DebtorsError> {
+        query(
+            "INSERT INTO deny_entries (token_key, cause, sealed_token, last_four, expiry_yymm, since_ms, note, by) \
+             VALUES (?, ?, x'', '0000', 3012, 0, ?, 'test') ON CONFLICT DO NOTHING",
+        )
+        .bind(key.as_slice())
+        .bind(cause)
+        .bind(note)
+        .execute(conn)
+        .await
+        .map_err(|e| DebtorsError(e.into()))?;
+        Ok(())
+    }
+
+    async fn remove(conn: &mut Conn, key: &TokenKey, cause: &str) -> Result<(), DebtorsError> {
+        query("DELETE FROM deny_entries WHERE token_key = ? AND cause = ?")
+            .bind(key.as_slice())
+            .bind(cause)
+            .execute(conn)
+            .await
+            .map_err(|e| DebtorsError(e.into()))?;
+        Ok(())
+    }
+}
+
 impl Debtors for PlainDebtors {
     fn deny<'a>(&'a self, conn: &'a mut Conn, tokens: &'a [TokenKey]) -> Change<'a> {
         Box::pin(async move {
             for key in tokens {
-                query(
-                    "INSERT INTO deny_entries (token_key, cause, sealed_token, last_four, expiry_yymm, since_ms, note, by) \
-                     VALUES (?, 'debt', x'', '0000', 3012, 0, '', 'test') ON CONFLICT DO NOTHING",
-                )
-                .bind(key.as_slice())
-                .execute(&mut *conn)
-                .await
-                .map_err(|e| DebtorsError(e.into()))?;
+                Self::add(conn, key, "debt", "").await?;
             }
             Ok(())
         })
@@ -98,11 +141,25 @@ impl Debtors for PlainDebtors {
     fn release<'a>(&'a self, conn: &'a mut Conn, tokens: &'a [TokenKey], _why: &'static str) -> Change<'a> {
         Box::pin(async move {
             for key in tokens {
-                query("DELETE FROM deny_entries WHERE token_key = ? AND cause = 'debt'")
-                    .bind(key.as_slice())
-                    .execute(&mut *conn)
-                    .await
-                    .map_err(|e| DebtorsError(e.into()))?;
+                Self::remove(conn, key, "debt").await?;
+            }
+            Ok(())
+        })
+    }
+
+    fn distrust<'a>(&'a self, conn: &'a mut Conn, tokens: &'a [(TokenKey, &'static str)]) -> Change<'a> {
+        Box::pin(async move {
+            for (key, word) in tokens {
+                Self::add(conn, key, "authorisation", word).await?;
+            }
+            Ok(())
+        })
+    }
+
+    fn trust<'a>(&'a self, conn: &'a mut Conn, tokens: &'a [TokenKey]) -> Change<'a> {
+        Box::pin(async move {
+            for key in tokens {
+                Self::remove(conn, key, "authorisation").await?;
             }
             Ok(())
         })
@@ -179,8 +236,7 @@ impl World {
     /// A world of tokens 0 to `tokens`, each with an account that holds `fen`.
     pub(crate) async fn new(tokens: u32, fen: i64) -> Self {
         let scratch = scratch().await;
-        let bank = EmbeddedBank::new(scratch.store.clone(), Limits::default()).unwrap();
-        let line = Arc::new(Line { bank, mood: AtomicU8::new(0), calls: AtomicUsize::new(0) });
+        let line = Line::over(&scratch.store, 0);
         let tariffs = Arc::new(Tariff::parse("city", CITY).unwrap().compile().unwrap());
         let clearing = Clearing {
             store: scratch.store.clone(),

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 use wavepass_protocol::dukpt::KeyId;
 use wavepass_protocol::seal::{Chain, Header, Sealed};
-use wavepass_protocol::tap::Outcome;
+use wavepass_protocol::tap::{Outcome, Reason};
 use wavepass_protocol::time::UnixMs;
 
 /// Writes groups until there are no more.
@@ -468,13 +468,18 @@ impl<'a> Walk<'a> {
         Ok(Verdict::SetAside(why))
     }
 
-    /// Tells risk which tokens it has to look at, and clearing which days have taps.
+    /// Tells risk which tokens it has to look at, and clearing which days have taps and which denied tokens were tapped.
     async fn write_opened(&self, conn: &mut Conn) -> Result<(), StoreError> {
         let mut tokens: BTreeMap<TokenKey, (i64, i64)> = BTreeMap::new();
         let mut days = BTreeSet::new();
+        let mut denied: BTreeMap<TokenKey, i64> = BTreeMap::new();
         for Accepted { header, body, .. } in &self.accepted {
             let Body::Tap(row) = body else { continue };
             if !row.opened {
+                if let Some(key) = row.token_key.filter(|_| row.reason == Some(Reason::Denied as u8)) {
+                    let last = denied.entry(key).or_insert(row.time_ms);
+                    *last = (*last).max(row.time_ms);
+                }
                 continue;
             }
             days.extend(row.service_day.map(|day| (day, header.ksn.key_id)));
@@ -505,6 +510,9 @@ impl<'a> Walk<'a> {
             _ => None,
         });
         marks::mark_in(conn, taps).await?;
+        let text = "INSERT INTO retaps (token_key, at_ms) VALUES ?? ON CONFLICT (token_key) DO UPDATE SET \
+                    at_ms = CASE WHEN excluded.at_ms > retaps.at_ms THEN excluded.at_ms ELSE retaps.at_ms END";
+        write_many(conn, text, denied.iter().map(|(key, at_ms)| (key.as_slice(), *at_ms))).await?;
         Ok(())
     }
 

@@ -48,11 +48,14 @@ pub enum Cause {
     Manual,
     /// It was deleted.
     Deleted,
+    /// The bank does not vouch for it: it declined to hold an amount, or more is at risk than may be before it first paid.
+    Authorisation,
 }
 
 impl Cause {
     /// Every cause.
-    pub const ALL: [Self; 5] = [Self::Debt, Self::Clone, Self::Lost, Self::Manual, Self::Deleted];
+    pub const ALL: [Self; 6] =
+        [Self::Debt, Self::Clone, Self::Lost, Self::Manual, Self::Deleted, Self::Authorisation];
 
     /// The word for it, in the store and on screens.
     pub const fn word(self) -> &'static str {
@@ -62,6 +65,7 @@ impl Cause {
             Self::Lost => "lost",
             Self::Manual => "manual",
             Self::Deleted => "deleted",
+            Self::Authorisation => "authorisation",
         }
     }
 

@@ -12,11 +12,14 @@
 //! - a cryptogram that the bank's keys refute (`invalid_cryptogram`): the tap does not count;
 //! - a token that nobody issued (`unknown_token`): the tap is kept and waits.
 
+pub mod authorisation;
 mod rules;
+pub(crate) mod state;
 #[cfg(test)]
 mod tests;
 
 use crate::cli::App;
+use crate::config::ConfigError;
 use crate::keys::TokenKey;
 use crate::lists::deny::{self, Addition, Cause, DenyError};
 use crate::store::db::{Conn, One, query, read_many, write_many};
@@ -28,7 +31,9 @@ use wavepass_protocol::dukpt::KeyId;
 use wavepass_protocol::seal::SealError;
 use wavepass_protocol::tap::Entry;
 
+pub use authorisation::Authorisation;
 pub use rules::{Policy, Tolerance};
+pub use state::RiskState;
 
 /// Tokens in one transaction: some thousands of taps, a tenth of a second, so that intake never waits long.
 const MAX_TOKENS: usize = 1_000;
@@ -48,6 +53,9 @@ pub enum RiskError {
     /// A stored entry no longer opens.
     #[error("a stored entry does not open: {0}")]
     Entry(SealError),
+    /// `[authorisation]` cannot be.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
 }
 
 impl From<sqlx::Error> for RiskError {
@@ -76,6 +84,7 @@ pub async fn run(app: &App) -> Result<Summary, RiskError> {
         tolerance: Tolerance { synchronised_ms: risk.synchronised_ms, free_ms: risk.free_ms },
         deny_clones: risk.deny_clones,
     };
+    let authorise = Authorisation::of(&app.config)?.is_active();
     let mut summary = Summary::default();
     loop {
         let mut tx = app.store.begin().await?;
@@ -84,7 +93,8 @@ pub async fn run(app: &App) -> Result<Summary, RiskError> {
             break;
         }
         summary.tokens += tokens.len();
-        run_in(app, &mut tx, &tokens, &policy, &mut summary).await?;
+        let taps = run_in(app, &mut tx, &tokens, &policy, &mut summary).await?;
+        note_in(&mut tx, &taps, authorise).await?;
         tx.commit().await?;
     }
     metrics::counter!("wavepass_risk_alerts_total").increment(summary.alerts as u64);
@@ -112,7 +122,7 @@ async fn run_in(
     tokens: &[TokenKey],
     policy: &Policy,
     summary: &mut Summary,
-) -> Result<(), RiskError> {
+) -> Result<BTreeMap<TokenKey, Vec<Seen>>, RiskError> {
     let taps = taps_in(conn, tokens).await?;
     let known = registered_in(conn, tokens).await?;
     let mut findings = Vec::new();
@@ -134,7 +144,30 @@ async fn run_in(
             findings.iter().filter(|(_, f)| f.kind.is_clone()).map(|(token, _)| *token).collect();
         summary.denied += deny_clones(app, conn, &clones, &known).await?;
     }
-    mark_checked(conn, tokens).await
+    mark_checked(conn, tokens).await?;
+    Ok(taps)
+}
+
+/// Takes note of what tokens have at risk now, and of whom authorisation has to look at.
+async fn note_in(
+    conn: &mut Conn,
+    taps: &BTreeMap<TokenKey, Vec<Seen>>,
+    authorise: bool,
+) -> Result<(), RiskError> {
+    let mut times: BTreeMap<TokenKey, BTreeSet<i64>> = BTreeMap::new();
+    let mut due = BTreeSet::new();
+    for (token, tap) in taps.iter().flat_map(|(token, taps)| taps.iter().map(move |tap| (token, tap))) {
+        if tap.checked {
+            continue;
+        }
+        times.entry(*token).or_default().insert(tap.time_ms);
+        due.extend(tap.service_day.map(|day| (*token, day)));
+    }
+    state::note_taps_in(conn, &times).await?;
+    if authorise {
+        state::make_due_in(conn, &due).await?;
+    }
+    Ok(())
 }
 
 /// The taps that a run looks at, of some tokens: those near an unchecked one (last column 1), and every other with the same

@@ -1,10 +1,12 @@
 //! `wavepass-gateway token`: issue tokens to phones, register cards, list, suspend, resume and delete.
 
 use super::{IssueRequest, Registration, State, TokenRow};
+use crate::clearing::authorisation::show::{TokenRisk, risk_of};
 use crate::cli::{App, CommandError, Output};
 use crate::input::no_number;
 use crate::keys::TokenKey;
 use clap::{Args, Subcommand};
+use serde::Serialize;
 use std::fmt::Write;
 use std::path::PathBuf;
 use wavepass_protocol::time::Date;
@@ -44,6 +46,12 @@ enum Command {
     Register(RegisterArgs),
     /// List tokens: of an account, or all by pages.
     List(ListArgs),
+    /// Show a token as JSON, with what it has at risk and why gates refuse it.
+    Show {
+        /// The token's key, as `token list` shows it.
+        #[arg(value_parser = parse_key)]
+        key: TokenKey,
+    },
     /// Suspend a token: gates refuse it until it is resumed.
     Suspend {
         /// The token's key, as `token list` shows it.
@@ -177,6 +185,7 @@ pub async fn run(args: TokenArgs, app: &App, user: &str) -> Result<Output, Comma
             };
             Ok(Output::text(table(&rows)))
         }
+        Command::Show { key } => show(app, key).await,
         Command::Suspend { key } => change(app, key, State::Suspended, user).await,
         Command::Resume { key } => change(app, key, State::Active, user).await,
         Command::Delete { key } => change(app, key, State::Deleted, user).await,
@@ -218,6 +227,37 @@ async fn change(app: &App, key: TokenKey, state: State, user: &str) -> Result<Ou
     tx.commit().await?;
     app.publish_lists().await?;
     Ok(Output::text(format!("token {key} ending {} is {}", row.last_four, row.state.word())))
+}
+
+/// A token, as `token show` prints it.
+#[derive(Serialize)]
+struct Shown {
+    token_key: String,
+    last_four: String,
+    expiry: String,
+    state: &'static str,
+    carrier: &'static str,
+    category: String,
+    account_id: String,
+    risk: Option<TokenRisk>,
+}
+
+async fn show(app: &App, key: TokenKey) -> Result<Output, CommandError> {
+    let mut conn = app.store.pool().acquire().await?;
+    let row = super::find_in(&mut conn, &[key]).await?.into_iter().flatten().next();
+    drop(conn);
+    let row = row.ok_or(super::TokensError::Unknown(key))?;
+    let shown = Shown {
+        token_key: key.to_hex(),
+        last_four: row.last_four,
+        expiry: format!("20{:02}-{:02}", row.expiry.year, row.expiry.month),
+        state: row.state.word(),
+        carrier: row.carrier.word(),
+        category: row.category,
+        account_id: row.account_id,
+        risk: risk_of(app, key).await?,
+    };
+    Ok(Output::text(serde_json::to_string_pretty(&shown)?))
 }
 
 fn table(rows: &[TokenRow]) -> String {

@@ -19,6 +19,7 @@ use utoipa::ToSchema;
 use wavepass_fares::{Fen, ServiceDay};
 use wavepass_protocol::time::UnixMs;
 
+use super::authorisation::HoldSummary;
 use super::deduct::without_debts_in;
 use super::{Clearing, ClearingError, DeductSummary, day_number, token_key};
 use crate::bank::AttemptId;
@@ -41,6 +42,8 @@ pub struct Recovered {
     pub token_key: String,
     /// The attempts that were answered now.
     pub deduct: DeductSummary,
+    /// The hold that was asked for anew, where the last one was declined.
+    pub holds: HoldSummary,
     /// What the token still owes.
     #[schema(value_type = i64)]
     pub owed_fen: Fen,
@@ -194,7 +197,7 @@ async fn declined(
     rows.iter().map(declined).collect()
 }
 
-fn debt_day(number: i64) -> Result<ServiceDay, ClearingError> {
+pub(super) fn debt_day(number: i64) -> Result<ServiceDay, ClearingError> {
     ServiceDay::from_number(number).map_err(|_| ClearingError::damaged("a debt's service day"))
 }
 
@@ -231,7 +234,9 @@ async fn open_parts_in(conn: &mut Conn, waiver: &Waiver<'_>) -> Result<Vec<(u32,
 
 /// Asks the bank again, now, for what a token owes, and publishes what that changed of the deny list.
 pub async fn recover(app: &App, user: &str, token: TokenKey) -> Result<Recovered, ClearingError> {
-    let deduct = Clearing::of(app).await?.recover_token(token).await?;
+    let clearing = Clearing::of(app).await?;
+    let deduct = clearing.recover_token(token).await?;
+    let holds = clearing.hold_again(token).await?;
     app.publish_lists().await?;
     let mut tx = app.store.begin().await?;
     let owed_fen = query(
@@ -240,7 +245,7 @@ pub async fn recover(app: &App, user: &str, token: TokenKey) -> Result<Recovered
     .bind(token.as_slice())
     .scalar(&mut *tx)
     .await?;
-    let recovered = Recovered { token_key: token.to_hex(), deduct, owed_fen: Fen(owed_fen) };
+    let recovered = Recovered { token_key: token.to_hex(), deduct, holds, owed_fen: Fen(owed_fen) };
     let detail = format!(
         "asked for by hand: approved {}, declined {}, in doubt {}; still owed {owed_fen} fen",
         deduct.approved, deduct.declined, deduct.in_doubt

@@ -9,7 +9,8 @@ use super::super::ClearingError;
 use super::{Declined, debt_day, declined};
 use crate::bank::AttemptId;
 
-const HOUR_MS: i64 = 3_600_000;
+const MINUTE_MS: i64 = 60_000;
+const HOUR_MS: i64 = 60 * MINUTE_MS;
 const DAY_MS: i64 = 24 * HOUR_MS;
 /// Debts of a day that are asked for in one round; the next round goes on. A round must not keep others waiting.
 const MOST: usize = 20_000;
@@ -24,11 +25,13 @@ pub struct Recovery {
     pub within_days: u32,
     /// How long a try waits after the bank declined the last one, hours.
     pub every_h: u32,
+    /// How long a try waits after it where the rider taps again at a gate, minutes; 0: no try because of that.
+    pub retap_min: u32,
 }
 
 impl Default for Recovery {
     fn default() -> Self {
-        Self { tries: 4, within_days: 14, every_h: 24 }
+        Self { tries: 4, within_days: 14, every_h: 24, retap_min: 30 }
     }
 }
 
@@ -36,11 +39,31 @@ impl Recovery {
     /// Whether the next try for a declined charge is due: after so many `attempts`, the last of which was declined at
     /// `asked_ms` (unknown: at the day's end). Times are milliseconds since 1970-01-01 UTC.
     pub fn is_due(&self, attempts: u32, asked_ms: Option<i64>, day_end_ms: i64, now_ms: i64) -> bool {
+        let from_ms = asked_ms.unwrap_or(day_end_ms) + i64::from(self.every_h) * HOUR_MS;
+        self.has_tries(attempts, day_end_ms, now_ms) && now_ms >= from_ms
+    }
+
+    /// The same for a try that a rider's tap at a gate asks for; an unknown time of the last decline is long ago.
+    pub(in crate::clearing) fn is_due_by_tap(
+        &self,
+        attempts: u32,
+        asked_ms: Option<i64>,
+        day_end_ms: i64,
+        now_ms: i64,
+    ) -> bool {
+        self.has_tries(attempts, day_end_ms, now_ms) && self.may_tap_again(asked_ms, now_ms)
+    }
+
+    /// Whether a tap at a gate is a reason to ask the bank again, which declined last at `asked_ms`.
+    pub(in crate::clearing) fn may_tap_again(&self, asked_ms: Option<i64>, now_ms: i64) -> bool {
+        let waits_ms = i64::from(self.retap_min) * MINUTE_MS;
+        waits_ms > 0 && asked_ms.is_none_or(|asked_ms| now_ms >= asked_ms + waits_ms)
+    }
+
+    fn has_tries(&self, attempts: u32, day_end_ms: i64, now_ms: i64) -> bool {
         // The first attempt is the deduction itself.
         let tries = attempts.saturating_sub(1);
-        let from_ms = asked_ms.unwrap_or(day_end_ms) + i64::from(self.every_h) * HOUR_MS;
-        let until_ms = day_end_ms + i64::from(self.within_days) * DAY_MS;
-        tries < self.tries && (from_ms..until_ms).contains(&now_ms)
+        tries < self.tries && now_ms < day_end_ms + i64::from(self.within_days) * DAY_MS
     }
 
     /// The declined charges whose next try is due, by day, the oldest first; each is named by its last attempt.
@@ -110,6 +133,16 @@ mod tests {
         assert!(!due(9, Some(100), 200));
         let never = Recovery { tries: 0, ..Recovery::default() };
         assert!(!never.is_due(1, Some(END), END, END + DAY_MS));
+    }
+
+    #[test]
+    fn a_tap_at_a_gate_waits_half_an_hour_and_uses_up_tries() {
+        let recovery = Recovery::default();
+        let due =
+            |attempts, minutes| recovery.is_due_by_tap(attempts, Some(END), END, END + minutes * MINUTE_MS);
+        assert_eq!([due(1, 29), due(1, 30), due(4, 30), due(5, 30)], [false, true, true, false]);
+        let never = Recovery { retap_min: 0, ..recovery };
+        assert!(!never.is_due_by_tap(1, None, END, END + DAY_MS));
     }
 
     #[test]
