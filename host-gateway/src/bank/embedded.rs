@@ -5,6 +5,7 @@
 //! sums to zero. An entry's answer is stored with its postings in one transaction, and a repeated entry gets it again.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use crate::store::db::{Conn, One, query, read_many, write_many};
 use jiff::Timestamp;
@@ -418,13 +419,22 @@ pub struct EmbeddedBank {
     store: Store,
     limits: Limits,
     zone: TimeZone,
+    refuses: Option<Refuses>,
 }
+
+/// Which attempts a bank under test declines, whatever the account holds. Asked once for each, before its answer is stored.
+pub type Refuses = Arc<dyn Fn(&AttemptId) -> bool + Send + Sync>;
 
 impl EmbeddedBank {
     /// A bank with these limits.
     pub fn new(store: Store, limits: Limits) -> Result<Self, BankError> {
         let zone = TimeZone::get("Asia/Shanghai").map_err(|e| BankError(e.to_string()))?;
-        Ok(Self { store, limits, zone })
+        Ok(Self { store, limits, zone, refuses: None })
+    }
+
+    /// The same bank, declining debits of these attempts for want of funds.
+    pub fn refusing(self, refuses: Refuses) -> Self {
+        Self { refuses: Some(refuses), ..self }
     }
 
     async fn answer(&self, requests: &[DeductionRequest]) -> Result<Vec<Answer>, BankError> {
@@ -451,7 +461,9 @@ impl EmbeddedBank {
                 continue;
             }
             let (day, year) = calendar(&self.zone, request.value_ms)?;
+            let refused = request.amount > Fen::ZERO && self.refuses.as_ref().is_some_and(|r| r(&request.id));
             let decision = match book.accounts.get_mut(&request.account_id) {
+                Some(_) if refused => Err(Decline::NoFunds),
                 Some(account) => decide(account, self.limits.of(account.class), request.amount, day, year),
                 None => Err(Decline::UnknownAccount),
             };

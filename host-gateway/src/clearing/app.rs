@@ -12,8 +12,6 @@ use super::{
     Clearing, ClearingError, CloseOptions, CloseSummary, Debtors, DebtorsError, DeductOptions, DeductSummary,
     tariffs,
 };
-use crate::bank::EmbeddedBank;
-use crate::bank::embedded::Limits;
 use crate::cli::App;
 use crate::keys::{ClearingKeys, TokenKey};
 use crate::lists::deny::{Addition, Cause, add_in, remove_in};
@@ -66,7 +64,7 @@ fn outside(what: &'static str) -> impl Fn(Box<dyn std::error::Error + Send + Syn
 }
 
 impl Clearing {
-    /// Clearing over the gateway's parts: the published tariffs and the embedded bank.
+    /// Clearing over the gateway's parts: the published tariffs and the bank that is configured.
     pub async fn of(app: &App) -> Result<Self, ClearingError> {
         let now = app.now()?;
         let mut conn = app.store.pool().acquire().await?;
@@ -75,16 +73,9 @@ impl Clearing {
         if tariffs.clock() != app.config.day_clock() {
             return Err(ClearingError::OtherDay);
         }
-        let limits: Limits = app.config.section("bank").map_err(|e| outside("configuration")(e.into()))?;
-        let bank = EmbeddedBank::new(app.store.clone(), limits)?;
+        let bank = crate::bank::http::connect(&app.config, &app.store)?;
         let debtors = DenyList { keys: app.clearing.clone(), now };
-        Ok(Self {
-            store: app.store.clone(),
-            tariffs,
-            bank: Arc::new(bank),
-            debtors: Arc::new(debtors),
-            now_ms: sql::ms(now),
-        })
+        Ok(Self { store: app.store.clone(), tariffs, bank, debtors: Arc::new(debtors), now_ms: sql::ms(now) })
     }
 }
 
