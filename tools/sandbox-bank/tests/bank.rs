@@ -37,8 +37,8 @@ impl House {
     }
 
     async fn start(&mut self, trouble: Trouble) {
-        let bank = Bank::open(&self.dir.path().join("bank"), &self.key_file(), self.address, trouble);
-        let bank = bank.await.unwrap();
+        let (data, key_file) = (self.dir.path().join("bank"), self.key_file());
+        let bank = Bank::open(&data, &key_file, self.address, trouble).await.unwrap();
         self.address = bank.running().unwrap().http;
         let (stop, stopped) = oneshot::channel();
         self.stop = Some(stop);
