@@ -107,6 +107,8 @@ pub(crate) async fn run(args: ServeArgs, config: Config) -> Result<(), CommandEr
         }
     };
     let app = cli::open_with(store, &config, &args.passphrase, clock).await?;
+    // Its settings are looked at, not the bank itself: taps are taken while it is away.
+    crate::bank::http::connect(&config, &app.store, 0).map_err(|e| format!("[bank]: {}", e.0))?;
     adopt_ca_keys(&app).await?;
     if let Some(path) = &args.tariff {
         let name = path.display().to_string();

@@ -69,12 +69,18 @@ impl House {
     }
 
     fn serve(&self) -> Gateway {
+        self.serve_with(&[])
+    }
+
+    /// The same, with further arguments.
+    fn serve_with(&self, more: &[&str]) -> Gateway {
         let ready = self.path("ready.json");
         let _ = std::fs::remove_file(&ready);
         let addresses = ["--listen-link", "127.0.0.1:0", "--listen-http", "127.0.0.1:0"];
         let mut args =
             vec!["serve", "--clock", "driven", "--exit-on-stdin-eof", "--ready-file", "ready.json"];
         args.extend(addresses);
+        args.extend(more);
         let log = std::fs::File::options().append(true).create(true).open(self.path("log")).unwrap();
         let child =
             self.command(&args).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(log).spawn().unwrap();
@@ -530,6 +536,37 @@ fn a_scheme_s_ca_key_is_added_with_its_check_value_and_the_own_bank_s_stays() {
     let (rid, index) = (own["rid"].as_str().unwrap(), own["index"].as_str().unwrap());
     let told = house.refuses(&["ca-key", "remove", "--rid", rid, "--index", index]);
     assert!(told.contains("the last CA key stays"), "{told}");
+}
+
+#[test]
+fn a_gateway_whose_bank_is_away_takes_taps_and_says_where_accounts_are() {
+    let house = House::new();
+    let config =
+        |key: &str| format!("[bank]\nconnector = 'http'\nurl = 'http://127.0.0.1:1'\nkey_file = '{key}'\n");
+    std::fs::write(house.path("bank.key"), "5a".repeat(32)).unwrap();
+    std::fs::write(house.path("bank.toml"), config("bank.key")).unwrap();
+    std::fs::write(house.path("lost.toml"), config("lost.key")).unwrap();
+    std::fs::write(house.path("bad.toml"), config("bank.key").replace("http://", "ftp://")).unwrap();
+    let told = house.refuses(&["--config", "lost.toml", "serve"]);
+    assert!(told.contains("[bank]: lost.key: "), "{told}");
+    let told = house.refuses(&["--config", "bad.toml", "serve"]);
+    assert!(told.contains("bank.url") && !told.contains("ftp:"), "{told}");
+
+    let mut gate = house.gate("1");
+    let _gateway = house.serve_with(&["--config", "bank.toml"]);
+    house.write_entries("taps.jsonl", &entries(&mut gate, 5));
+    assert_eq!(house.says(&["import", "taps.jsonl"]).trim(), "5 entries: 5 accepted");
+    for command in [
+        &["account", "open", "ACC-1"][..],
+        &["account", "deposit", "ACC-1", "--fen", "1", "--name", "n"],
+        &["account", "list"],
+    ] {
+        let told = house.refuses(command);
+        assert!(told.contains("kept by the bank at http://127.0.0.1:1, not here"), "{told}");
+    }
+    // The bank itself knows whether there is such an account.
+    house.says(&["token", "issue", "--account", "ACC-1", "--out", "p.json"]);
+    assert!(house.path("p.json").exists());
 }
 
 #[test]

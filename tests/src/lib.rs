@@ -1,4 +1,6 @@
-//! What tests that span processes are made of: a town with a running gateway, and a gate whose firmware runs in QEMU.
+//! What tests that span processes are made of: a town with a running gateway, a gate whose firmware runs in QEMU,
+//! and processes that are killed.
 
+pub mod processes;
 pub mod qemu;
 pub mod town;

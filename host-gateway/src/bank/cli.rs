@@ -3,6 +3,7 @@
 //! For a house without a bank of its own. With another bank behind the gateway, accounts are that bank's business.
 
 use super::embedded::{self, AccountState, Class, Deposit, EAccount, Limits, NewAccount};
+use super::http::{BankSection, ConnectorKind};
 use crate::cli::{App, CommandError, Output};
 use crate::input::no_number;
 use crate::store::{Audit, audit_in, sql};
@@ -72,8 +73,20 @@ fn check(what: &'static str, name: &str) -> Result<(), CommandError> {
     Ok(no_number(what, name)?)
 }
 
+/// Where the accounts are, if not in this store.
+fn outside(app: &App) -> Result<Option<String>, CommandError> {
+    let section = BankSection::of(&app.config)?;
+    Ok((section.connector == ConnectorKind::Http).then_some(section.url))
+}
+
 /// Runs an `account` command as `user`.
 pub async fn run(args: AccountArgs, app: &App, user: &str) -> Result<Output, CommandError> {
+    if let Some(url) = outside(app)? {
+        return Err(format!(
+            "e-accounts are kept by the bank at {url}, not here ([bank] connector = \"http\"): open, fill and list them there"
+        )
+        .into());
+    }
     match args.command {
         Command::Open { account, class } => open(app, account, class, user).await,
         Command::Deposit { account, fen, name } => deposit(app, account, Fen(fen), name, user).await,
@@ -148,8 +161,12 @@ pub(crate) async fn find(app: &App, account_id: &str) -> Result<EAccount, Comman
     Ok(found.ok_or_else(|| format!("there is no e-account `{account_id}`: open it with `account open`"))?)
 }
 
-/// The same, for a token that is to stand for it.
+/// The same, for a token that is to stand for it. An outside bank knows its accounts itself: the name is taken as it is
+/// given, and a charge on one that is not there is declined as `unknown_account`.
 pub(crate) async fn find_usable(app: &App, account_id: &str) -> Result<(), CommandError> {
+    if outside(app)?.is_some() {
+        return check("an account's name", account_id);
+    }
     match find(app, account_id).await?.state {
         AccountState::Closed => Err(format!("e-account `{account_id}` is closed").into()),
         AccountState::Open | AccountState::Frozen => Ok(()),

@@ -7,6 +7,7 @@
 mod holds;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use crate::store::db::{Conn, One, query, read_many, write_many};
 use jiff::Timestamp;
@@ -442,13 +443,23 @@ pub struct EmbeddedBank {
     zone: TimeZone,
     /// The bank's own time: by it, holds expire.
     now_ms: i64,
+    refuses: Option<Refuses>,
 }
+
+/// Which attempts a bank under test declines, whatever the account holds. Asked once for each, before its answer is stored.
+pub type Refuses = Arc<dyn Fn(&AttemptId) -> bool + Send + Sync>;
 
 impl EmbeddedBank {
     /// A bank with these limits.
     pub fn new(store: Store, limits: Limits) -> Result<Self, BankError> {
         let zone = TimeZone::get("Asia/Shanghai").map_err(|e| BankError(e.to_string()))?;
-        Ok(Self { store, limits, zone, now_ms: 0 })
+        Ok(Self { store, limits, zone, now_ms: 0, refuses: None })
+    }
+
+    /// The same bank, declining debits of these attempts for want of funds.
+    #[must_use]
+    pub fn refusing(self, refuses: Refuses) -> Self {
+        Self { refuses: Some(refuses), ..self }
     }
 
     /// The same at a time, in milliseconds since 1970-01-01 UTC.
@@ -482,7 +493,9 @@ impl EmbeddedBank {
                 continue;
             }
             let date = calendar(&self.zone, request.value_ms)?;
+            let refused = request.amount > Fen::ZERO && self.refuses.as_ref().is_some_and(|r| r(&request.id));
             let decision = match book.accounts.get_mut(&request.account_id) {
+                Some(_) if refused => Err(Decline::NoFunds),
                 Some(account) => {
                     if let Some(hold) = hold
                         && holds::end(account, *hold)

@@ -1,10 +1,12 @@
 //! The bank, as clearing sees it: a connector that debits e-accounts and answers for each attempt.
 //!
 //! [`BankConnector`] is all that clearing knows. [`embedded`] is a bank of our own behind it, with e-accounts, limits
-//! and a double-entry ledger, for the city and for tests; a real bank's interface would be another.
+//! and a double-entry ledger, for the city and for tests; [`http`] asks a bank at the other end of a socket.
 
 pub mod cli;
 pub mod embedded;
+pub mod http;
+pub mod wire;
 
 use std::future::Future;
 use std::pin::Pin;

@@ -12,8 +12,6 @@ use super::{
     Clearing, ClearingError, CloseOptions, CloseSummary, Debtors, DebtorsError, DeductOptions, DeductSummary,
     tariffs,
 };
-use crate::bank::EmbeddedBank;
-use crate::bank::embedded::Limits;
 use crate::cli::App;
 use crate::keys::{ClearingKeys, TokenKey};
 use crate::lists::deny::{Addition, Cause, add_in, remove_in};
@@ -93,7 +91,7 @@ pub(super) fn outside_configuration(error: crate::config::ConfigError) -> Cleari
 }
 
 impl Clearing {
-    /// Clearing over the gateway's parts: the published tariffs and the embedded bank.
+    /// Clearing over the gateway's parts: the published tariffs and the bank that is configured.
     pub async fn of(app: &App) -> Result<Self, ClearingError> {
         let now = app.now()?;
         let mut conn = app.store.pool().acquire().await?;
@@ -102,15 +100,13 @@ impl Clearing {
         if tariffs.clock() != app.config.day_clock() {
             return Err(ClearingError::OtherDay);
         }
-        let limits: Limits = app.config.section("bank").map_err(outside_configuration)?;
-        let bank = EmbeddedBank::new(app.store.clone(), limits)?.at(sql::ms(now));
+        let bank = crate::bank::http::connect(&app.config, &app.store, sql::ms(now))?;
         let debtors = DenyList { keys: app.clearing.clone(), now };
-        let settlement: SettlementConfig =
-            app.config.section("settlement").map_err(|e| outside("configuration")(e.into()))?;
+        let settlement: SettlementConfig = app.config.section("settlement").map_err(outside_configuration)?;
         Ok(Self {
             store: app.store.clone(),
             tariffs,
-            bank: Arc::new(bank),
+            bank,
             debtors: Arc::new(debtors),
             settlement: Arc::new(settlement),
             now_ms: sql::ms(now),

@@ -224,7 +224,7 @@ impl Clearing {
             }
             Some(row) => {
                 let rank: i64 = row.try_get(0)?;
-                let method = Method::stored(row.try_get(3)?)?;
+                let method = Method::stored(row.try_get(2)?)?;
                 if row.try_get::<&str>(1)? == "pricing" {
                     return Ok(Begun::Open { rank, method });
                 }

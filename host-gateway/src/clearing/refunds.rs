@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 
 use wavepass_fares::Fen;
 
+use super::close::AFTER_ALL;
 use super::deduct::without_debts_in;
 use super::disputes::{DisputeError, DisputeId};
 use super::{Clearing, ClearingError, batch};
@@ -76,14 +77,18 @@ impl Clearing {
         let new = parts.iter().map(|part| part.part).max().unwrap_or(0) + 1;
         let refunded = Refunded { part: new, of_part: of.part, amount, credit };
 
-        query("INSERT INTO day_close (service_day, rank, state, cursor, forced, shares) VALUES (?, ?, 'sealed', ?, ?, ?)")
-            .bind(day.number())
-            .bind(rank)
-            .bind(vec![0xFF; 17])
-            .bind(false)
-            .bind(method.as_str())
-            .execute(&mut *conn)
-            .await?;
+        query(
+            "INSERT INTO day_close (service_day, rank, shard, state, cursor, until, forced, shares) \
+             VALUES (?, ?, 0, 'sealed', ?, ?, ?, ?)",
+        )
+        .bind(day.number())
+        .bind(rank)
+        .bind(AFTER_ALL.to_vec())
+        .bind(AFTER_ALL.to_vec())
+        .bind(false)
+        .bind(method.as_str())
+        .execute(&mut *conn)
+        .await?;
         if !credit {
             offset_in(conn, id, of, amount).await?;
             self.shrink_debt_in(conn, id, of, amount).await?;

@@ -1,0 +1,319 @@
+//! A bank outside the gateway, over HTTP/1.1: [`wire`](super::wire) on a socket.
+//!
+//! A batch is sent in pieces, several in the air at once. A piece that gets no answer is sent again under the same names, a few
+//! times; then each of its attempts has no answer, whatever the bank did. Only the bank's own signed word is an approval or a
+//! decline.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use tokio::task::JoinSet;
+
+use super::wire::{self, Answers, Deduction, Deductions, Differences, SharedKey, Statement};
+use super::{
+    Answer, AttemptId, BankConnector, BankError, Completion, DeductionRequest, EmbeddedBank, HoldRequest,
+    Release, Reply, StatementLine,
+};
+use crate::bank::embedded::Limits;
+use crate::config::{Config, ConfigError};
+use crate::risk::Authorisation;
+use crate::store::Store;
+
+/// The first wait before a piece is sent again; each later one is twice as long.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+
+/// Which bank stands behind the gateway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ConnectorKind {
+    /// The bank in the gateway's own store.
+    #[default]
+    Embedded,
+    /// A bank at a URL.
+    Http,
+}
+
+/// `[bank]`, as far as it says which bank and how it is asked.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default)]
+pub struct BankSection {
+    /// Which bank.
+    pub connector: ConnectorKind,
+    /// Where it is: `http://HOST:PORT`. TLS is the business of a proxy or tunnel on the way.
+    pub url: String,
+    /// The file of the key shared with it.
+    pub key_file: PathBuf,
+    /// How long one request may take, ms.
+    pub timeout_ms: u64,
+    /// How often a request is sent, the first time counted, before it counts as not answered.
+    pub tries: u32,
+    /// Requests in the air at once: what the bank is ready for.
+    pub concurrency: usize,
+    /// Deductions in one request.
+    pub batch: usize,
+}
+
+impl Default for BankSection {
+    fn default() -> Self {
+        Self {
+            connector: ConnectorKind::Embedded,
+            url: String::new(),
+            key_file: PathBuf::new(),
+            timeout_ms: 10_000,
+            tries: 3,
+            concurrency: 4,
+            batch: 500,
+        }
+    }
+}
+
+impl BankSection {
+    /// Reads and checks `[bank]`.
+    pub fn of(config: &Config) -> Result<Self, ConfigError> {
+        let section: Self = config.section("bank")?;
+        if section.connector == ConnectorKind::Embedded {
+            return Ok(section);
+        }
+        let wrong = |name, value: String, why: &str| ConfigError::Value { name, value, why: why.into() };
+        let host = section.url.strip_prefix("http://").unwrap_or_default();
+        if host.is_empty() || host.contains(['/', '@', '?', '#']) {
+            // An address may carry a password, and is not repeated.
+            return Err(wrong("bank.url", "…".into(), "an address like http://127.0.0.1:7790"));
+        }
+        if section.key_file.as_os_str().is_empty() {
+            return Err(wrong("bank.key_file", String::new(), "the file of the key shared with the bank"));
+        }
+        let within = |name, value: u64, most: u64| match (1..=most).contains(&value) {
+            true => Ok(()),
+            false => Err(wrong(name, value.to_string(), &format!("1 to {most}"))),
+        };
+        within("bank.timeout_ms", section.timeout_ms, 300_000)?;
+        within("bank.tries", section.tries.into(), 10)?;
+        within("bank.concurrency", section.concurrency as u64, 64)?;
+        within("bank.batch", section.batch as u64, wire::MAX_ITEMS.into())?;
+        Ok(section)
+    }
+}
+
+/// The bank that the configuration names. Does not speak to it: a gateway works while its bank is away.
+///
+/// `now_ms` is the embedded bank's own time, in milliseconds since 1970-01-01 UTC.
+pub fn connect(config: &Config, store: &Store, now_ms: i64) -> Result<Arc<dyn BankConnector>, BankError> {
+    let in_words = |e: ConfigError| BankError(e.to_string());
+    let section = BankSection::of(config).map_err(in_words)?;
+    let outside = matches!(section.connector, ConnectorKind::Http);
+    if outside && Authorisation::of(config).map_err(in_words)?.places_holds() {
+        return Err(no_holds());
+    }
+    Ok(match section.connector {
+        ConnectorKind::Http => Arc::new(HttpBank::new(section)?),
+        ConnectorKind::Embedded => {
+            let limits: Limits = config.section("bank").map_err(in_words)?;
+            Arc::new(EmbeddedBank::new(store.clone(), limits)?.at(now_ms))
+        }
+    })
+}
+
+/// The protocol has no holds: a configuration with both is refused, so that none is asked for.
+fn no_holds() -> BankError {
+    BankError(
+        "a bank over HTTP is asked for no holds: set `authorisation.pre_authorise` to \"none\"".to_owned(),
+    )
+}
+
+/// A bank at a URL.
+#[derive(Clone)]
+pub struct HttpBank {
+    caller: Arc<Caller>,
+    concurrency: usize,
+    batch: usize,
+}
+
+/// What is needed for one request, wherever it runs.
+struct Caller {
+    agent: ureq::Agent,
+    url: String,
+    key: SharedKey,
+    tries: u32,
+}
+
+/// Whether asking again may help.
+enum Failure {
+    Passing(String),
+    Final(String),
+}
+
+impl Caller {
+    /// Asks until there is an answer, at most [`BankSection::tries`] times. Blocks.
+    fn call(&self, method: &'static str, target: &str, body: &[u8]) -> Result<Vec<u8>, BankError> {
+        let mut pause = FIRST_PAUSE;
+        let mut left = self.tries;
+        loop {
+            left = left.saturating_sub(1);
+            match self.once(method, target, body) {
+                Ok(answer) => return Ok(answer),
+                Err(Failure::Passing(why)) if left > 0 => {
+                    tracing::debug!(why, left, "the bank is asked again");
+                    std::thread::sleep(pause);
+                    pause *= 2;
+                }
+                Err(Failure::Passing(why) | Failure::Final(why)) => return Err(BankError(why)),
+            }
+        }
+    }
+
+    fn once(&self, method: &'static str, target: &str, body: &[u8]) -> Result<Vec<u8>, Failure> {
+        let passing = |e: ureq::Error| Failure::Passing(e.to_string());
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let date = now.map_err(|e| Failure::Final(e.to_string()))?.as_secs().to_string();
+        let mac = self.key.request(method, target, &date, body);
+        let url = format!("{}{target}", self.url);
+        let sent = match method {
+            "GET" => self.agent.get(&url).header(wire::DATE, &date).header(wire::MAC, &mac).call(),
+            _ => {
+                let request = self.agent.post(&url).header(wire::DATE, &date).header(wire::MAC, &mac);
+                request.header("content-type", "application/json").send(body)
+            }
+        };
+        let mut response = sent.map_err(passing)?;
+        let status = response.status();
+        let proof = response.headers().get(wire::MAC).and_then(|v| v.to_str().ok()).map(str::to_owned);
+        let body = response.body_mut().with_config().limit(wire::MAX_BODY as u64).read_to_vec();
+        let body = body.map_err(passing)?;
+        if status.is_server_error() || status.as_u16() == 429 {
+            return Err(Failure::Passing(format!("it answered {status}")));
+        }
+        if !status.is_success() {
+            let told = serde_json::from_slice::<wire::Refused>(&body).map(|r| r.error).unwrap_or_default();
+            return Err(Failure::Final(format!("it refused the request with {status}: {told}")));
+        }
+        if !proof.is_some_and(|proof| self.key.is_answer(&mac, &body, &proof)) {
+            return Err(Failure::Final("its answer is not signed with the shared key".into()));
+        }
+        Ok(body)
+    }
+}
+
+/// A piece that came back: its place, and its answers or why there are none.
+type Piece = (usize, Result<Vec<Answer>, BankError>);
+
+impl HttpBank {
+    /// A bank as the configuration describes it; checked by [`BankSection::of`].
+    pub fn new(section: BankSection) -> Result<Self, BankError> {
+        let agent = ureq::Agent::config_builder()
+            .timeout_global(Some(Duration::from_millis(section.timeout_ms)))
+            .http_status_as_error(false)
+            // A redirected request would carry its MAC to somebody else.
+            .max_redirects(0)
+            .proxy(None)
+            .max_idle_connections_per_host(section.concurrency)
+            .build()
+            .into();
+        let key = SharedKey::read(&section.key_file)?;
+        let caller = Caller { agent, url: section.url, key, tries: section.tries };
+        Ok(Self { caller: Arc::new(caller), concurrency: section.concurrency, batch: section.batch })
+    }
+
+    async fn ask(&self, requests: &[DeductionRequest]) -> Result<Vec<Answer>, BankError> {
+        let mut answers = vec![Answer::NoAnswer; requests.len()];
+        let mut air: JoinSet<Piece> = JoinSet::new();
+        let mut failed: Option<BankError> = None;
+        let mut pieces = requests.chunks(self.batch).enumerate();
+        loop {
+            // After a piece without an answer no further one is sent: a bank that is away is not asked a thousand times.
+            while failed.is_none() && air.len() < self.concurrency {
+                let Some((at, piece)) = pieces.next() else { break };
+                let sent: Vec<String> = piece.iter().map(|r| wire::attempt_name(r.id)).collect();
+                let deductions = piece.iter().map(Deduction::of).collect();
+                let body = serde_json::to_vec(&Deductions { deductions });
+                let body = body.map_err(|e| BankError(e.to_string()))?;
+                let caller = self.caller.clone();
+                air.spawn_blocking(move || {
+                    let came = caller.call("POST", wire::DEDUCTIONS, &body);
+                    (at, came.and_then(|bytes| in_order(&sent, &bytes)))
+                });
+            }
+            let Some(came) = air.join_next().await else { break };
+            match came.map_err(|e| BankError(e.to_string()))? {
+                (at, Ok(piece)) => {
+                    let start = at * self.batch;
+                    answers[start..start + piece.len()].copy_from_slice(&piece);
+                }
+                (_, Err(error)) => {
+                    tracing::warn!(%error, "a request for deductions has no answer");
+                    failed = Some(error);
+                }
+            }
+        }
+        Ok(answers)
+    }
+
+    async fn get<T: DeserializeOwned>(&self, target: String) -> Result<T, BankError> {
+        let caller = self.caller.clone();
+        let called = tokio::task::spawn_blocking(move || caller.call("GET", &target, &[])).await;
+        read(&called.map_err(|e| BankError(e.to_string()))??)
+    }
+
+    async fn lines(
+        &self,
+        service_day: i32,
+        after: Option<AttemptId>,
+        limit: u32,
+    ) -> Result<Vec<StatementLine>, BankError> {
+        let (after, limit) = (after.map(wire::attempt_name).unwrap_or_default(), limit.min(wire::MAX_ITEMS));
+        let target = format!("{}?service_day={service_day}&after={after}&limit={limit}", wire::STATEMENT);
+        let page: Statement = self.get(target).await?;
+        let lines = page.lines.iter().map(wire::Line::line).collect::<Option<_>>();
+        lines.ok_or_else(|| BankError("a line of its statement names no attempt".into()))
+    }
+}
+
+fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, BankError> {
+    serde_json::from_slice(bytes).map_err(|e| BankError(format!("its answer is not of its form: {e}")))
+}
+
+/// The answers to what was sent, which must name it in its order.
+fn in_order(sent: &[String], bytes: &[u8]) -> Result<Vec<Answer>, BankError> {
+    let Answers { answers } = read(bytes)?;
+    if !answers.iter().map(|a| &a.attempt).eq(sent) {
+        return Err(BankError("its answers are to other attempts than were sent".into()));
+    }
+    Ok(answers.iter().map(wire::Answered::answer).collect())
+}
+
+impl BankConnector for HttpBank {
+    fn deduct<'a>(&'a self, requests: &'a [DeductionRequest]) -> Reply<'a, Vec<Answer>> {
+        Box::pin(self.ask(requests))
+    }
+
+    fn authorise<'a>(&'a self, _: &'a [HoldRequest]) -> Reply<'a, Vec<Answer>> {
+        Box::pin(async { Err(no_holds()) })
+    }
+
+    fn complete<'a>(&'a self, _: &'a [Completion]) -> Reply<'a, Vec<Answer>> {
+        Box::pin(async { Err(no_holds()) })
+    }
+
+    fn release<'a>(&'a self, _: &'a [Release]) -> Reply<'a, ()> {
+        Box::pin(async { Err(no_holds()) })
+    }
+
+    fn statement(
+        &self,
+        service_day: i32,
+        after: Option<AttemptId>,
+        limit: u32,
+    ) -> Reply<'_, Vec<StatementLine>> {
+        Box::pin(self.lines(service_day, after, limit))
+    }
+
+    fn own_differences(&self) -> Reply<'_, Vec<String>> {
+        Box::pin(async {
+            let found: Differences = self.get(wire::DIFFERENCES.to_owned()).await?;
+            Ok(found.differences)
+        })
+    }
+}

@@ -1,0 +1,309 @@
+//! What gateway and bank say to each other over a socket: the bodies, and how either knows the other's.
+//!
+//! docs/bank.md is the same in words. Both sides use these types, so neither can drift from the other. A message carries a MAC
+//! (HMAC-SHA256 under a shared key) over its date, what is asked for, and its body; an answer's covers the request's, so that
+//! the answer to one request is none to another.
+
+use std::path::Path;
+
+use hmac::{Hmac, KeyInit, Mac};
+use serde::{Deserialize, Serialize};
+use sha2::Sha256;
+use zeroize::Zeroizing;
+
+use super::embedded::Class;
+use super::{Answer, AttemptId, BankError, Decline, DeductionRequest, StatementLine};
+use crate::api::codec::unhex;
+use crate::input::read_text;
+use crate::store::sql::hex;
+use wavepass_fares::Fen;
+
+/// The header with the time of a request, in seconds since 1970-01-01 UTC.
+pub const DATE: &str = "wavepass-date";
+/// The header with a message's MAC, 64 hexadecimal digits.
+pub const MAC: &str = "wavepass-mac";
+/// How far a request's date may be from the bank's clock, seconds. Within it a replayed request gets the first answer again.
+pub const MAX_SKEW_S: u64 = 300;
+/// The most deductions, lines or accounts in a message.
+pub const MAX_ITEMS: u32 = 4_000;
+/// The longest body, bytes: [`MAX_ITEMS`] of the longest lines.
+pub const MAX_BODY: usize = 2 << 20;
+
+/// Where deductions are asked for.
+pub const DEDUCTIONS: &str = "/v1/deductions";
+/// Where the statement is.
+pub const STATEMENT: &str = "/v1/statement";
+/// Where differences in the bank's own books are told.
+pub const DIFFERENCES: &str = "/v1/differences";
+/// Where accounts are opened and listed.
+pub const ACCOUNTS: &str = "/v1/accounts";
+/// Where accounts are filled.
+pub const DEPOSITS: &str = "/v1/deposits";
+
+/// The longest key file, bytes: 64 digits and an end of line, with room.
+const MAX_KEY_FILE: u64 = 256;
+
+/// The key that gateway and bank share.
+pub struct SharedKey(Zeroizing<[u8; 32]>);
+
+impl SharedKey {
+    /// Reads a file whose only line is the key: 64 hexadecimal digits.
+    pub fn read(path: &Path) -> Result<Self, BankError> {
+        let text = read_text(path, MAX_KEY_FILE).map(Zeroizing::new);
+        let text = text.map_err(|e| BankError(format!("{}: {e}", path.display())))?;
+        let bytes = unhex(text.trim()).map(Zeroizing::new);
+        let key = bytes.and_then(|bytes| <[u8; 32]>::try_from(&bytes[..]).ok()).map(Zeroizing::new);
+        key.map(Self).ok_or_else(|| {
+            BankError(format!("{}: the bank's key is one line of 64 hexadecimal digits", path.display()))
+        })
+    }
+
+    fn mac(&self, parts: [&[u8]; 4]) -> Hmac<Sha256> {
+        let mut mac = Hmac::<Sha256>::new_from_slice(&self.0[..]).expect("HMAC takes any key");
+        for part in parts {
+            // Its length before each part: no two messages have the same bytes under the MAC.
+            mac.update(&(part.len() as u64).to_be_bytes());
+            mac.update(part);
+        }
+        mac
+    }
+
+    /// The MAC of a request: its method, its path with the query, its date and its body.
+    pub fn request(&self, method: &str, target: &str, date: &str, body: &[u8]) -> String {
+        let parts = [method.as_bytes(), target.as_bytes(), date.as_bytes(), body];
+        hex(&self.mac(parts).finalize().into_bytes())
+    }
+
+    /// True if a request's MAC is right. Takes as long for a wrong one.
+    pub fn is_request(&self, method: &str, target: &str, date: &str, body: &[u8], mac: &str) -> bool {
+        let parts = [method.as_bytes(), target.as_bytes(), date.as_bytes(), body];
+        unhex(mac).is_some_and(|mac| self.mac(parts).verify_slice(&mac).is_ok())
+    }
+
+    /// The MAC of the answer to the request that had this MAC.
+    pub fn answer(&self, request: &str, body: &[u8]) -> String {
+        hex(&self.mac([b"answer", request.as_bytes(), b"", body]).finalize().into_bytes())
+    }
+
+    /// True if an answer's MAC is right, for this request.
+    pub fn is_answer(&self, request: &str, body: &[u8], mac: &str) -> bool {
+        let parts = [&b"answer"[..], request.as_bytes(), b"", body];
+        unhex(mac).is_some_and(|mac| self.mac(parts).verify_slice(&mac).is_ok())
+    }
+}
+
+/// The name of an attempt on the wire: 56 hexadecimal digits.
+pub fn attempt_name(id: AttemptId) -> String {
+    hex(&id.to_bytes())
+}
+
+/// Reads [`attempt_name`]'s.
+pub fn attempt_of(name: &str) -> Option<AttemptId> {
+    AttemptId::from_bytes(&unhex(name)?)
+}
+
+/// A deduction that is asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deduction {
+    /// The attempt.
+    pub attempt: String,
+    /// The e-account.
+    pub account: String,
+    /// What to take, fen; negative: to give back.
+    pub amount_fen: i64,
+    /// The value date, ms since 1970-01-01 UTC.
+    pub value_ms: i64,
+}
+
+impl Deduction {
+    /// A request as it is sent.
+    pub fn of(request: &DeductionRequest) -> Self {
+        Self {
+            attempt: attempt_name(request.id),
+            account: request.account_id.clone(),
+            amount_fen: request.amount.0,
+            value_ms: request.value_ms,
+        }
+    }
+
+    /// The request as the bank takes it; `None` where the attempt's name is none.
+    pub fn request(self) -> Option<DeductionRequest> {
+        Some(DeductionRequest {
+            id: attempt_of(&self.attempt)?,
+            account_id: self.account,
+            amount: Fen(self.amount_fen),
+            value_ms: self.value_ms,
+        })
+    }
+}
+
+/// The body of a request for deductions.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deductions {
+    /// Each of them.
+    pub deductions: Vec<Deduction>,
+}
+
+/// The bank's answer to one deduction.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answered {
+    /// The attempt.
+    pub attempt: String,
+    /// `approved`, `no_answer`, or the reason of the decline.
+    pub answer: String,
+}
+
+impl Answered {
+    /// An answer as it is sent.
+    pub fn of(id: AttemptId, answer: Answer) -> Self {
+        let word = match answer {
+            Answer::Approved => "approved",
+            Answer::Declined(decline) => decline.as_str(),
+            Answer::NoAnswer => "no_answer",
+        };
+        Self { attempt: attempt_name(id), answer: word.to_owned() }
+    }
+
+    /// What it says. A word that is not known says nothing: it is no decline.
+    pub fn answer(&self) -> Answer {
+        match self.answer.as_str() {
+            "approved" => Answer::Approved,
+            word => Decline::parse(word).map_or(Answer::NoAnswer, Answer::Declined),
+        }
+    }
+}
+
+/// The answers to a batch, in its order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answers {
+    /// One for each deduction.
+    pub answers: Vec<Answered>,
+}
+
+/// Which page of the statement.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatementQuery {
+    /// The service day, in days since 1970-01-01.
+    pub service_day: i32,
+    /// After this attempt; from the beginning where empty.
+    #[serde(default)]
+    pub after: String,
+    /// At most so many lines.
+    pub limit: u32,
+}
+
+/// A line of the statement.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Line {
+    /// The attempt.
+    pub attempt: String,
+    /// What was taken, fen; negative: given back.
+    pub amount_fen: i64,
+}
+
+impl Line {
+    /// A line as it is sent.
+    pub fn of(line: &StatementLine) -> Self {
+        Self { attempt: attempt_name(line.id), amount_fen: line.amount.0 }
+    }
+
+    /// The line; `None` where its attempt's name is none.
+    pub fn line(&self) -> Option<StatementLine> {
+        Some(StatementLine { id: attempt_of(&self.attempt)?, amount: Fen(self.amount_fen) })
+    }
+}
+
+/// A page of the statement.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Statement {
+    /// In the order of attempts.
+    pub lines: Vec<Line>,
+}
+
+/// Differences in the bank's own books.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Differences {
+    /// A line of text each.
+    pub differences: Vec<String>,
+}
+
+/// An account to open, or that there is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Account {
+    /// Its name.
+    pub account: String,
+    /// Its class.
+    pub class: Class,
+    /// What it holds, fen; not given where it is to be opened.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub balance_fen: Option<i64>,
+}
+
+/// Accounts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Accounts {
+    /// Each of them.
+    pub accounts: Vec<Account>,
+}
+
+/// Money into an account.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Filling {
+    /// The account.
+    pub account: String,
+    /// The deposit's name: given again, it moves nothing.
+    pub name: String,
+    /// How much, fen.
+    pub amount_fen: i64,
+}
+
+/// Money into accounts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deposits {
+    /// Each of them.
+    pub deposits: Vec<Filling>,
+}
+
+/// What was wrong with a request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refused {
+    /// In words.
+    pub error: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_that_is_not_known_is_no_answer_and_no_decline() {
+        let id = AttemptId { service_day: 20_780, token_key: [1; 16], part: 1, attempt: 1 };
+        for answer in [Answer::Approved, Answer::Declined(Decline::OverLimit), Answer::NoAnswer] {
+            assert_eq!(Answered::of(id, answer).answer(), answer);
+        }
+        let odd = Answered { attempt: attempt_name(id), answer: "maybe".into() };
+        assert_eq!(odd.answer(), Answer::NoAnswer);
+        assert_eq!(attempt_of(&odd.attempt), Some(id));
+    }
+
+    #[test]
+    fn a_mac_is_of_one_request_and_one_answer_alone() {
+        let key = SharedKey(Zeroizing::new([7; 32]));
+        let mac = key.request("POST", DEDUCTIONS, "1", b"body");
+        assert!(key.is_request("POST", DEDUCTIONS, "1", b"body", &mac));
+        for (method, target, date, body) in [
+            ("GET", DEDUCTIONS, "1", "body"),
+            ("POST", STATEMENT, "1", "body"),
+            ("POST", DEDUCTIONS, "2", "body"),
+            ("POST", DEDUCTIONS, "1", "bodies"),
+            ("POST", DEDUCTIONS, "1b", "ody"),
+        ] {
+            assert!(!key.is_request(method, target, date, body.as_bytes(), &mac), "{method} {target}");
+        }
+        let answer = key.answer(&mac, b"yes");
+        assert!(key.is_answer(&mac, b"yes", &answer));
+        assert!(!key.is_answer(&mac, b"no", &answer));
+        assert!(!key.is_answer("other", b"yes", &answer));
+        assert!(!SharedKey(Zeroizing::new([8; 32])).is_answer(&mac, b"yes", &answer));
+    }
+}

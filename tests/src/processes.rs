@@ -1,0 +1,319 @@
+//! A house of processes that can be killed: gateways over one store, PostgreSQL where asked, and the sandbox bank.
+//!
+//! Every process comes back on its own folder, and the bank at its own port, as after a crash. Commands go to a gateway over
+//! HTTP and are given again until one of them is done: what an operator does while machines fall over.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use serde_json::{Value, json};
+use wavepass_gateway::bank::wire::{self, SharedKey};
+use wavepass_test_postgres::{Options, Server};
+
+/// How long anything may take, restarts of the others included.
+const PATIENCE: Duration = Duration::from_secs(180);
+/// How long to wait before something is tried again.
+const PAUSE: Duration = Duration::from_millis(50);
+/// Long after the days that are played, so that each can be closed.
+const CLOCK: &str = "2027-12-01T12:00:00+08:00";
+const PASSPHRASE: &str = "correct horse battery staple";
+
+/// Why something was not done.
+pub type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// The two programs.
+#[derive(Clone)]
+pub struct Programs {
+    /// Takes the word `gateway`, as `city` does.
+    pub town: PathBuf,
+    /// The sandbox bank.
+    pub bank: PathBuf,
+}
+
+/// Whom to kill.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Victim {
+    /// One of the gateways.
+    Gateway(usize),
+    /// The bank.
+    Bank,
+    /// PostgreSQL.
+    Postgres,
+}
+
+/// A process that listens.
+struct Process {
+    child: Child,
+    http: SocketAddr,
+}
+
+impl Process {
+    /// Starts a command that writes where it listens into `ready`; again while it ends at once.
+    fn start(mut command: Command, ready: &Path, log: &Path) -> Result<Self, Failure> {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let _ = fs::remove_file(ready);
+            let log = fs::File::options().create(true).append(true).open(log)?;
+            let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(log).spawn()?;
+            while Instant::now() < end && child.try_wait()?.is_none() {
+                let told = fs::read(ready).ok().and_then(|text| serde_json::from_slice::<Value>(&text).ok());
+                if let Some(http) = told.as_ref().and_then(|t| t["http"].as_str()) {
+                    return Ok(Self { child, http: http.parse()? });
+                }
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            if Instant::now() >= end {
+                let _ = child.kill();
+                return Err(format!("{command:?} does not start").into());
+            }
+        }
+    }
+
+    fn kill(&mut self) {
+        // It may have ended by itself, which is as dead.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// The house.
+pub struct House {
+    root: tempfile::TempDir,
+    programs: Programs,
+    server: Option<Server>,
+    database: Option<String>,
+    bank: Mutex<Process>,
+    bank_at: SocketAddr,
+    gateways: Vec<Mutex<Process>>,
+    tariff: PathBuf,
+    key: SharedKey,
+    agent: ureq::Agent,
+}
+
+fn locked(process: &Mutex<Process>) -> MutexGuard<'_, Process> {
+    process.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl House {
+    /// Starts everything: so many gateways, on PostgreSQL or on SQLite. With `keys`, the key files there; else new ones.
+    pub fn found(
+        programs: Programs,
+        gateways: usize,
+        postgres: bool,
+        tariff: &str,
+        keys: Option<&Path>,
+    ) -> Result<Self, Failure> {
+        let root = tempfile::tempdir()?;
+        let server = match postgres {
+            true => Some(Server::start(Options { durable: true, tcp: true, ..Options::default() })?),
+            false => None,
+        };
+        let database = server.as_ref().map(|s| s.new_database().map(|name| s.url(&name))).transpose()?;
+        let key_file = root.path().join("bank.key");
+        fs::write(&key_file, "c3".repeat(32))?;
+        let key = SharedKey::read(&key_file)?;
+        let tariff_file = root.path().join("tariff.toml");
+        fs::write(&tariff_file, tariff)?;
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let bank = start_bank(&programs, root.path(), any)?;
+        let bank_at = bank.http;
+        let config = format!(
+            "[clearing]\nclose = \"manual\"\n[recovery]\ntries = 0\n[collection]\nname = \"Test\"\naccount = \"6222000000000017\"\n\
+             cnaps = \"102331000017\"\n[bank]\nconnector = \"http\"\nurl = \"http://{bank_at}\"\nkey_file = \"{}\"\n\
+             timeout_ms = 2000\ntries = 1\nbatch = 5\nconcurrency = 3\n",
+            key_file.display()
+        );
+        fs::write(root.path().join("gateway.toml"), config)?;
+        let agent = ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(PATIENCE));
+        let mut house = Self {
+            root,
+            programs,
+            server,
+            database,
+            bank: Mutex::new(bank),
+            bank_at,
+            gateways: Vec::new(),
+            tariff: tariff_file,
+            key,
+            agent: agent.build().into(),
+        };
+        match keys {
+            Some(keys) => {
+                fs::create_dir(house.keys())?;
+                for file in fs::read_dir(keys)? {
+                    let file = file?;
+                    fs::copy(file.path(), house.keys().join(file.file_name()))?;
+                }
+            }
+            None => house.make_keys()?,
+        }
+        for n in 0..gateways {
+            let gateway = house.start_gateway(n)?;
+            house.gateways.push(Mutex::new(gateway));
+        }
+        Ok(house)
+    }
+
+    /// The folder of the key files.
+    pub fn keys(&self) -> PathBuf {
+        self.root.path().join("keys")
+    }
+
+    /// Whom there is to kill.
+    pub fn victims(&self) -> Vec<Victim> {
+        let mut all: Vec<Victim> = (0..self.gateways.len()).map(Victim::Gateway).collect();
+        all.push(Victim::Bank);
+        all.extend(self.server.is_some().then_some(Victim::Postgres));
+        all
+    }
+
+    /// Kills one where it stands, and starts it again.
+    pub fn kill(&self, victim: Victim) -> Result<(), Failure> {
+        match (victim, &self.server) {
+            (Victim::Gateway(n), _) => {
+                let mut gateway = locked(&self.gateways[n]);
+                gateway.kill();
+                *gateway = self.start_gateway(n)?;
+            }
+            (Victim::Bank, _) => {
+                let mut bank = locked(&self.bank);
+                bank.kill();
+                *bank = start_bank(&self.programs, self.root.path(), self.bank_at)?;
+            }
+            (Victim::Postgres, Some(server)) => {
+                server.kill()?;
+                server.start_again()?;
+            }
+            (Victim::Postgres, None) => {}
+        }
+        Ok(())
+    }
+
+    fn data(&self, n: usize) -> PathBuf {
+        self.root.path().join(format!("gateway-{n}"))
+    }
+
+    fn gateway(&self, n: usize) -> Command {
+        let mut command = Command::new(&self.programs.town);
+        command.arg("gateway").current_dir(self.root.path()).env_clear();
+        command.env("WAVEPASS_DATA", self.data(n)).env("WAVEPASS_PASSPHRASE", PASSPHRASE);
+        command.env("WAVEPASS_KEYS", self.keys()).env("WAVEPASS_CONFIG", "gateway.toml");
+        command.envs(self.database.iter().map(|url| ("WAVEPASS_DATABASE", url)));
+        command
+    }
+
+    fn make_keys(&self) -> Result<(), Failure> {
+        for more in [&["root"][..], &["bank"], &["clearing", "--root", "keys/root.key"]] {
+            let mut command = self.gateway(0);
+            let done = command.args(["keys", "init", "--dir", "keys", "--role"]).args(more).output()?;
+            if !done.status.success() {
+                return Err(format!("{command:?}: {}", String::from_utf8_lossy(&done.stderr)).into());
+            }
+        }
+        Ok(())
+    }
+
+    fn start_gateway(&self, n: usize) -> Result<Process, Failure> {
+        fs::create_dir_all(self.data(n))?;
+        let ready = self.root.path().join(format!("ready-{n}.json"));
+        let mut command = self.gateway(n);
+        command.args(["serve", "--clock", "driven", "--clock-at", CLOCK, "--exit-on-stdin-eof"]);
+        command
+            .args(["--listen-link", "127.0.0.1:0", "--listen-http", "127.0.0.1:0", "--ready-file"])
+            .arg(&ready);
+        command.arg("--tariff").arg(&self.tariff);
+        Process::start(command, &ready, &self.root.path().join(format!("gateway-{n}.log")))
+    }
+
+    /// Asks a gateway, whichever of the `n`th and those after it answers, until one does it.
+    pub fn post(&self, n: usize, path: &str, body: &Value) -> Result<Value, Failure> {
+        let (end, body) = (Instant::now() + PATIENCE, serde_json::to_vec(body)?);
+        let mut n = n;
+        loop {
+            n = (n + 1) % self.gateways.len();
+            match self.post_once(n, path, &body) {
+                Ok(answer) => return Ok(answer),
+                Err(error) if Instant::now() > end => return Err(format!("{path}: {error}").into()),
+                Err(_) => std::thread::sleep(PAUSE),
+            }
+        }
+    }
+
+    fn post_once(&self, n: usize, path: &str, body: &[u8]) -> Result<Value, Failure> {
+        let token = fs::read_to_string(self.data(n).join("admin-token"))?;
+        // Not held while it is asked: the killer must come in between.
+        let at = locked(&self.gateways[n]).http;
+        let request = self.agent.post(format!("http://{at}{path}"));
+        let request = request.header("authorization", format!("Bearer {}", token.trim()));
+        let mut answer = request.header("content-type", "application/json").send(body)?;
+        let text = answer.body_mut().with_config().limit(64 << 20).read_to_string()?;
+        match answer.status().is_success() {
+            true => Ok(serde_json::from_str(&text)?),
+            false => Err(text.into()),
+        }
+    }
+
+    /// A command, given until it is done; gives what it prints.
+    pub fn command(&self, n: usize, args: &[&str]) -> Result<String, Failure> {
+        let answer = self.post(n, "/v1/admin/command", &json!({ "args": args }))?;
+        Ok(answer["text"].as_str().ok_or("a command's answer has no text")?.to_owned())
+    }
+
+    /// A command that makes a file; gives the file, as hexadecimal digits.
+    pub fn file(&self, args: &[&str]) -> Result<String, Failure> {
+        let answer = self.post(0, "/v1/admin/command", &json!({ "args": args }))?;
+        Ok(answer["files"][0][1].as_str().ok_or("a command's answer has no file")?.to_owned())
+    }
+
+    /// Asks the bank itself.
+    pub fn bank(&self, method: &str, target: &str, body: &str) -> Result<Value, Failure> {
+        let date = SystemTime::UNIX_EPOCH.elapsed()?.as_secs().to_string();
+        let mac = self.key.request(method, target, &date, body.as_bytes());
+        let url = format!("http://{}{target}", self.bank_at);
+        let mut answer = match method {
+            "GET" => self.agent.get(&url).header(wire::DATE, &date).header(wire::MAC, &mac).call()?,
+            _ => self.agent.post(&url).header(wire::DATE, &date).header(wire::MAC, &mac).send(body)?,
+        };
+        let text = answer.body_mut().with_config().limit(wire::MAX_BODY as u64).read_to_string()?;
+        match answer.status().is_success() {
+            true => Ok(serde_json::from_str(&text)?),
+            false => Err(format!("{target}: {text}").into()),
+        }
+    }
+
+    /// What the bank took by its own statement, by attempt, for a service day (days since 1970-01-01).
+    pub fn statement(&self, day: i32) -> Result<BTreeMap<String, i64>, Failure> {
+        let (mut found, mut after) = (BTreeMap::new(), String::new());
+        loop {
+            let target = format!("{}?service_day={day}&after={after}&limit=100", wire::STATEMENT);
+            let page = self.bank("GET", &target, "")?;
+            let page: wire::Statement = serde_json::from_value(page)?;
+            let Some(last) = page.lines.last() else { return Ok(found) };
+            after.clone_from(&last.attempt);
+            for line in page.lines {
+                if found.insert(line.attempt.clone(), line.amount_fen).is_some() {
+                    return Err(format!("attempt {} is in the statement twice", line.attempt).into());
+                }
+            }
+        }
+    }
+}
+
+fn start_bank(programs: &Programs, root: &Path, at: SocketAddr) -> Result<Process, Failure> {
+    let ready = root.join("bank.json");
+    let mut command = Command::new(&programs.bank);
+    command.arg("--data").arg(root.join("bank")).arg("--key-file").arg(root.join("bank.key"));
+    command.args(["--listen", &at.to_string(), "--exit-on-stdin-eof", "--ready-file"]).arg(&ready);
+    Process::start(command, &ready, &root.join("bank.log"))
+}
