@@ -73,7 +73,11 @@ async fn a_day_that_is_not_over_or_not_checked_is_not_closed() {
     assert!(
         matches!(settle_day(&world.clearing, day(), &SettlementConfig::default()).await.unwrap_err().to_string(), m if m.contains("not closed"))
     );
-    world.tamper("INSERT INTO unchecked SELECT token_key, min(time_ms), max(time_ms) FROM taps GROUP BY token_key").await;
+    world
+        .tamper(
+            "INSERT INTO unchecked SELECT token_key, min(time_ms), max(time_ms) FROM taps GROUP BY token_key",
+        )
+        .await;
     let on_time = CloseOptions { now_ms: at(32, 0), ..CloseOptions::default() };
     assert!(matches!(world.clearing.close_day(day(), on_time).await, Err(ClearingError::Unchecked { .. })));
     world.tamper("DELETE FROM unchecked").await;

@@ -4,6 +4,7 @@
 //! the command and prints what it answers. Files are read and written here, by the caller, never by the gateway.
 
 mod app;
+pub(crate) mod backup;
 mod import;
 mod out_file;
 mod remote;
@@ -126,6 +127,8 @@ enum Command {
     Keys(keys::cli::KeysArgs),
     /// Hand in a file of sealed entries.
     Import(import::ImportArgs),
+    Backup(backup::BackupArgs),
+    Restore(backup::RestoreArgs),
     /// Price taps by a tariff, without a database.
     Price(clearing::tariff_cli::PriceArgs),
     /// Check tariff files, compare two, or make one from a GTFS feed.
@@ -236,6 +239,8 @@ fn run(cli: Cli, args: &[OsString]) -> Result<(), CommandError> {
     let outcome = match command {
         Command::Keys(_) | Command::Price(_) | Command::Tariff(_) => return Ok(()),
         Command::Serve(args) => runtime.block_on(serve::run(args, config)).map(|()| Output::default()),
+        Command::Backup(args) => runtime.block_on(backup::backup(args, config)),
+        Command::Restore(args) => runtime.block_on(backup::restore(args, config, &cli.common.user)),
         Command::Import(args) => runtime.block_on(import::run(args, config)),
         Command::Store(command) => runtime.block_on(on_store(command, config, &cli.common.user, args)),
     };

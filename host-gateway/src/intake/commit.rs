@@ -485,7 +485,8 @@ impl<'a> Walk<'a> {
                 None => {
                     let (subject, detail) = (sql::hex(&header.ksn.key_id.0), header.sequence.to_string());
                     let (service_day, at) = (row.service_day, self.now);
-                    let found = Break { kind: "no_token", subject: &subject, service_day, detail: &detail, at };
+                    let found =
+                        Break { kind: "no_token", subject: &subject, service_day, detail: &detail, at };
                     raise_break_in(conn, &found).await?;
                 }
             }
@@ -493,7 +494,8 @@ impl<'a> Walk<'a> {
         let text = "INSERT INTO unchecked (token_key, from_ms, upto_ms) VALUES ?? ON CONFLICT (token_key) DO UPDATE SET \
                     from_ms = CASE WHEN excluded.from_ms < unchecked.from_ms THEN excluded.from_ms ELSE unchecked.from_ms END, \
                     upto_ms = CASE WHEN excluded.upto_ms > unchecked.upto_ms THEN excluded.upto_ms ELSE unchecked.upto_ms END";
-        write_many(conn, text, tokens.iter().map(|(key, (from, upto))| (key.as_slice(), *from, *upto))).await?;
+        write_many(conn, text, tokens.iter().map(|(key, (from, upto))| (key.as_slice(), *from, *upto)))
+            .await?;
         let text = "INSERT INTO tapped_days (service_day, key_id) VALUES ?? ON CONFLICT DO NOTHING";
         write_many(conn, text, days.iter().map(|(day, key_id)| (*day, &key_id.0))).await?;
         Ok(())

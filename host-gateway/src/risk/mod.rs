@@ -95,12 +95,10 @@ pub async fn run(app: &App) -> Result<Summary, RiskError> {
 }
 
 async fn unchecked_in(conn: &mut Conn) -> Result<Vec<TokenKey>, RiskError> {
-    let rows = query(
-        "SELECT token_key FROM unchecked ORDER BY token_key LIMIT ?",
-    )
-    .bind(MAX_TOKENS as i64)
-    .fetch_all(conn)
-    .await?;
+    let rows = query("SELECT token_key FROM unchecked ORDER BY token_key LIMIT ?")
+        .bind(MAX_TOKENS as i64)
+        .fetch_all(conn)
+        .await?;
     rows.iter().map(|row| token_key(row.try_get(0)?)).collect()
 }
 
@@ -282,6 +280,9 @@ async fn number_in(
 }
 
 async fn mark_checked(conn: &mut Conn, tokens: &[TokenKey]) -> Result<(), RiskError> {
-    query("DELETE FROM unchecked WHERE token_key IN ??").bind_list(tokens.iter().map(|token| token.as_slice())).execute(conn).await?;
+    query("DELETE FROM unchecked WHERE token_key IN ??")
+        .bind_list(tokens.iter().map(|token| token.as_slice()))
+        .execute(conn)
+        .await?;
     Ok(())
 }
