@@ -336,8 +336,8 @@ fn a_tariff_that_cannot_be_used_keeps_the_gateway_from_starting() {
 #[test]
 fn a_database_is_copied_while_it_is_served_and_put_back_only_where_there_is_none() {
     let house = House::new();
-    let gateway = house.serve();
     let mut gate = house.gate("1");
+    let gateway = house.serve();
     house.write_entries("first", &entries(&mut gate, 3));
     house.says(&["import", "first"]);
     if postgres().is_some() {

@@ -271,8 +271,9 @@ async fn books_of_a_day(disaster: bool) -> Vec<String> {
     assert_eq!(gate.present(&phone(&house, 0)).await, Decision::Refuse(Reason::Denied));
     let found = crate::clearing::app::reconcile(&house.app, "anna", day()).await.unwrap();
     assert!(found.differences.is_empty(), "{found:?}");
+    let books = books(&house.scratch).await;
     server.stop().await;
-    books(&house.scratch).await
+    books
 }
 
 async fn end_of_the_day(house: &House) {
