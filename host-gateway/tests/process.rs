@@ -375,6 +375,21 @@ fn a_database_is_copied_while_it_is_served_and_put_back_only_where_there_is_none
 }
 
 #[test]
+fn a_tariff_is_tried_on_a_closed_day_of_the_gateway_s_own_alone() {
+    let house = House::new();
+    std::fs::write(house.path("city.toml"), include_str!("../tariffs/wavepass-city.toml")).unwrap();
+    let args = ["tariff", "diff", "city.toml", "--day", "2026-11-23"];
+    assert!(house.refuses(&args).contains("tariff"), "none is published");
+    let gateway = house.serve();
+    // It is the gateway that answers: its clock was never told the time.
+    assert!(house.refuses(&args).contains("clock"));
+    for misused in [&[&args[..], &["--taps", "taps.jsonl"]].concat()[..], &args[..3]] {
+        assert_eq!(house.run(misused).status.code(), Some(2), "{misused:?}");
+    }
+    gateway.kill();
+}
+
+#[test]
 fn a_second_gateway_on_the_same_folder_is_refused_by_name() {
     let house = House::new();
     let gateway = house.serve();

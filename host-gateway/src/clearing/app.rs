@@ -99,7 +99,7 @@ pub async fn publish_tariff(app: &App, user: &str, file: &str, text: &str) -> Re
 }
 
 /// Says of a day that is not closed that it is not.
-async fn closed(app: &App, day: ServiceDay) -> Result<(), ClearingError> {
+pub(super) async fn closed(app: &App, day: ServiceDay) -> Result<(), ClearingError> {
     let sealed: i64 = query("SELECT count(*) FROM batches WHERE service_day = ?")
         .bind(day.number())
         .scalar(app.store.pool())

@@ -22,6 +22,7 @@ pub(crate) struct TokenTaps {
 /// A tap at a station that no tariff has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct UnknownStation {
+    pub(crate) key: TokenKey,
     pub(crate) tap: TapId,
     pub(crate) time_ms: i64,
     pub(crate) station: String,
@@ -124,7 +125,7 @@ async fn read(
         let Some(station) = tariffs.station(station) else {
             if near.contains(&time_ms) {
                 let station = station.chars().take(20).collect();
-                chunk.unknown.push(UnknownStation { tap: id, time_ms, station });
+                chunk.unknown.push(UnknownStation { key, tap: id, time_ms, station });
             }
             continue;
         };
