@@ -54,6 +54,12 @@ impl House {
         Self { app, scratch }
     }
 
+    /// A house over a store that was there before.
+    pub(crate) async fn over(scratch: Scratch) -> Self {
+        let app = app_over(&scratch, "").await;
+        Self { app, scratch }
+    }
+
     /// A house whose clock was never told the time.
     pub(crate) async fn without_time() -> Self {
         let scratch = scratch().await;

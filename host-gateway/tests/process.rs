@@ -340,6 +340,62 @@ fn a_tariff_that_cannot_be_used_keeps_the_gateway_from_starting() {
 }
 
 #[test]
+fn a_database_is_copied_while_it_is_served_and_put_back_only_where_there_is_none() {
+    let house = House::new();
+    let mut gate = house.gate("1");
+    let gateway = house.serve();
+    house.write_entries("first", &entries(&mut gate, 3));
+    house.says(&["import", "first"]);
+    if postgres().is_some() {
+        assert!(house.refuses(&["backup", "--out", "copy.db"]).contains("pg_dump"));
+        assert!(house.refuses(&["restore", "copy.db"]).contains("pg_restore"));
+        assert!(!house.path("copy.db").exists(), "nothing is left of what was not made");
+        return;
+    }
+    assert!(house.says(&["backup", "--out", "copy.db"]).contains("checked"));
+    assert_eq!(mode_of(&house.path("copy.db")), 0o600);
+    assert!(house.refuses(&["backup", "--out", "copy.db"]).contains("exists already"));
+    house.write_entries("second", &entries(&mut gate, 2));
+    house.says(&["import", "second"]);
+    assert!(house.refuses(&["restore", "copy.db"]).contains("wavepass.db exists already"));
+    gateway.kill();
+
+    for (name, bytes, why) in
+        [("noise", &b"no database"[..], "no sound copy"), ("empty", b"", "not a database")]
+    {
+        std::fs::write(house.path(name), bytes).unwrap();
+        let refused = house.refuses(&["--data", "elsewhere", "--keys", "keys", "restore", name]);
+        assert!(refused.contains(why), "{refused}");
+        assert!(!house.path("elsewhere/wavepass.db").exists());
+    }
+    let elsewhere = ["--data", "elsewhere", "--keys", "keys"];
+    let back = house.says(&[&elsewhere[..], &["restore", "copy.db", "--json"]].concat());
+    let back: serde_json::Value = serde_json::from_str(&back).unwrap();
+    assert_eq!(back["list_epoch"], 2);
+    assert!(!house.path("elsewhere/wavepass.db.restoring").exists());
+    // The three that the copy has are there, the two after it come for the first time.
+    let again = house.says(&[&elsewhere[..], &["import", "first"]].concat());
+    assert!(again.contains("3 repeated"), "{again}");
+    let again = house.says(&[&elsewhere[..], &["import", "second"]].concat());
+    assert!(again.contains("2 accepted"), "{again}");
+}
+
+#[test]
+fn a_tariff_is_tried_on_a_closed_day_of_the_gateway_s_own_alone() {
+    let house = House::new();
+    std::fs::write(house.path("city.toml"), include_str!("../tariffs/wavepass-city.toml")).unwrap();
+    let args = ["tariff", "diff", "city.toml", "--day", "2026-11-23"];
+    assert!(house.refuses(&args).contains("tariff"), "none is published");
+    let gateway = house.serve();
+    // It is the gateway that answers: its clock was never told the time.
+    assert!(house.refuses(&args).contains("clock"));
+    for misused in [&[&args[..], &["--taps", "taps.jsonl"]].concat()[..], &args[..3]] {
+        assert_eq!(house.run(misused).status.code(), Some(2), "{misused:?}");
+    }
+    gateway.kill();
+}
+
+#[test]
 fn a_second_gateway_on_the_same_folder_is_refused_by_name() {
     let house = House::new();
     let gateway = house.serve();

@@ -78,36 +78,28 @@ pub struct Difference {
 
 /// Prices taps by two tariffs as if each had always been in force.
 pub fn difference(old: Text<'_>, new: Text<'_>, taps: Text<'_>) -> Result<Difference, PriceFileError> {
-    let (old, new) = (always(old)?, always(new)?);
-    if old.1.clock() != new.1.clock() {
-        let fault = Fault::OtherDay(new.0.clone());
-        return Err(TariffError { file: new.0, line: None, fault }.into());
-    }
+    let old = always(old)?;
+    let new = to_try(new, &old.1)?;
     let (old_riders, mut new_riders) = (read_taps(&old.1, taps)?, read_taps(&new.1, taps)?);
-    let mut found = Found::default();
+    let mut found = Comparison::default();
     for (token, rider) in old_riders {
         let Some(again) = new_riders.remove(&token) else { continue };
         let before = price_rider(&old.1, &token, rider)?;
         let after = price_rider(&new.1, &token, again)?;
         found.rider(token, &before, &after)?;
     }
-    found.movers.sort_by(|a, b| {
-        let size = |mover: &Mover| Reverse(mover.change.change_fen.0.unsigned_abs());
-        size(a).cmp(&size(b)).then_with(|| a.token.cmp(&b.token))
-    });
-    let tokens_changed = found.movers.len() as u64;
-    found.movers.truncate(MOVERS);
-    let days = found.days.into_iter().map(|(service_day, change)| DayChange { service_day, change });
-    Ok(Difference {
-        old: old.0,
-        new: new.0,
-        days: days.collect(),
-        total: found.total,
-        journeys: found.journeys,
-        journeys_changed: found.journeys_changed,
-        tokens_changed,
-        movers: found.movers,
-    })
+    Ok(found.finish(old.0, new.0))
+}
+
+/// A tariff to be tried in the place of others, as if it had always been in force; its version, too. One of another
+/// service day than theirs is refused.
+pub fn to_try(text: Text<'_>, others: &Tariffs) -> Result<(String, Tariffs), TariffError> {
+    let new = always(text)?;
+    if others.clock() != new.1.clock() {
+        let fault = Fault::OtherDay(new.0.clone());
+        return Err(TariffError { file: new.0, line: None, fault });
+    }
+    Ok(new)
 }
 
 /// A tariff alone, in force from the first day that there is.
@@ -117,17 +109,20 @@ fn always(text: Text<'_>) -> Result<(String, Tariffs), TariffError> {
     Ok((tariff.version.clone(), tariff.compile()?))
 }
 
-#[derive(Default)]
-struct Found {
+/// A comparison on its way, rider by rider, in bounded memory.
+#[derive(Debug, Default)]
+pub struct Comparison {
     days: BTreeMap<ServiceDay, Change>,
     total: Change,
     journeys: u64,
     journeys_changed: u64,
+    tokens_changed: u64,
     movers: Vec<Mover>,
 }
 
-impl Found {
-    fn rider(&mut self, token: String, before: &Priced, after: &Priced) -> Result<(), Overflow> {
+impl Comparison {
+    /// Takes one rider's charges by either tariff. Each rider comes once.
+    pub fn rider(&mut self, token: String, before: &Priced, after: &Priced) -> Result<(), Overflow> {
         let mut change = Change::default();
         let old = before.days.iter().map(|day| (day.day, day.charge, Fen::ZERO));
         let new = after.days.iter().map(|day| (day.day, Fen::ZERO, day.charge));
@@ -149,9 +144,35 @@ impl Found {
             self.journeys_changed += u64::from(terms(&before) != terms(&after));
         }
         if !change.change_fen.is_zero() {
+            self.tokens_changed += 1;
             self.movers.push(Mover { token, change });
+            if self.movers.len() >= 8 * MOVERS {
+                self.keep_most();
+            }
         }
         Ok(())
+    }
+
+    fn keep_most(&mut self) {
+        let size = |mover: &Mover| Reverse(mover.change.change_fen.0.unsigned_abs());
+        self.movers.sort_by(|a, b| size(a).cmp(&size(b)).then_with(|| a.token.cmp(&b.token)));
+        self.movers.truncate(MOVERS);
+    }
+
+    /// What all riders together came to; `old` and `new` name the tariffs.
+    pub fn finish(mut self, old: String, new: String) -> Difference {
+        self.keep_most();
+        let days = self.days.into_iter().map(|(service_day, change)| DayChange { service_day, change });
+        Difference {
+            old,
+            new,
+            days: days.collect(),
+            total: self.total,
+            journeys: self.journeys,
+            journeys_changed: self.journeys_changed,
+            tokens_changed: self.tokens_changed,
+            movers: self.movers,
+        }
     }
 }
 

@@ -27,6 +27,7 @@ pub mod report;
 pub mod rounds;
 mod taps;
 pub mod tariff_cli;
+pub mod tariff_day;
 pub mod tariffs;
 
 use std::sync::Arc;

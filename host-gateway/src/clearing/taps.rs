@@ -24,6 +24,7 @@ pub(crate) struct TokenTaps {
 /// A tap at a station that no tariff has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct UnknownStation {
+    pub(crate) key: TokenKey,
     pub(crate) tap: TapId,
     pub(crate) time_ms: i64,
     pub(crate) station: String,
@@ -178,7 +179,8 @@ fn tap(row: &Row, tariffs: &Tariffs) -> Result<Result<Tap, UnknownStation>, Clea
     let time_ms = row.try_get(3)?;
     let station: &str = row.try_get(4)?;
     let Some(station) = tariffs.station(station) else {
-        return Ok(Err(UnknownStation { tap: id, time_ms, station: station.chars().take(20).collect() }));
+        let station = station.chars().take(20).collect();
+        return Ok(Err(UnknownStation { key: token_key(row.try_get(0)?)?, tap: id, time_ms, station }));
     };
     let kind = match row.try_get::<i64>(5)? {
         0 => Kind::Entry,

@@ -1,4 +1,5 @@
-//! `wavepass-gateway price | tariff`: tries, checks and compares tariffs. Reads files itself; needs no store.
+//! `wavepass-gateway price | tariff`: tries, checks and compares tariffs. Reads files itself; needs no store, but to try a
+//! tariff on a day of the gateway's own.
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -11,7 +12,8 @@ use wavepass_fares::{ServiceDay, Tariff};
 use wavepass_gtfs::import;
 use zeroize::Zeroizing;
 
-use crate::cli::{CommandError, Output};
+use super::tariff_day::difference_on;
+use crate::cli::{App, CommandError, Output};
 
 /// The largest file of taps that is priced: about ten million lines.
 const MAX_TAPS_BYTES: u64 = 1 << 30;
@@ -45,6 +47,14 @@ impl TariffArgs {
             _ => None,
         }
     }
+
+    /// The file that the command reads, where it works on the store.
+    pub fn input(&self) -> Option<&Path> {
+        match &self.command {
+            Command::Diff { first, day: Some(_), .. } => Some(first),
+            _ => None,
+        }
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -55,17 +65,21 @@ enum Command {
         #[arg(required = true, value_name = "FILE")]
         files: Vec<PathBuf>,
     },
-    /// Show what a new tariff makes of taps that an old one priced.
+    /// Show what a new tariff makes of taps that an old one priced: `OLD NEW --taps FILE`, or `NEW --day DAY` for a
+    /// closed day of the gateway's own.
     Diff {
-        /// The tariff that was in force.
+        /// The tariff that was in force; with --day, the tariff to try.
         #[arg(value_name = "OLD")]
-        old: PathBuf,
+        first: PathBuf,
         /// The tariff to try.
-        #[arg(value_name = "NEW")]
-        new: PathBuf,
+        #[arg(value_name = "NEW", required_unless_present = "day", conflicts_with = "day")]
+        second: Option<PathBuf>,
         /// The taps, a JSON object a line.
-        #[arg(long, value_name = "FILE")]
-        taps: PathBuf,
+        #[arg(long, value_name = "FILE", required_unless_present = "day", conflicts_with = "day")]
+        taps: Option<PathBuf>,
+        /// A closed service day of the gateway's own, YYYY-MM-DD: its taps, and the tariffs that were published for it.
+        #[arg(long, value_name = "DAY")]
+        day: Option<ServiceDay>,
         /// Print JSON.
         #[arg(long)]
         json: bool,
@@ -117,15 +131,33 @@ pub fn tariff(args: TariffArgs) -> Result<Output, CommandError> {
     match args.command {
         Command::ImportGtfs { feed, out, effective_from } => import_gtfs(&feed, out, effective_from),
         Command::Check { files } => check(&files),
-        Command::Diff { old, new, taps, json } => {
-            let (old, new) = (read_tariff(&old)?, read_tariff(&new)?);
+        Command::Diff { first, second: Some(new), taps: Some(taps), day: None, json } => {
+            let (old, new) = (read_tariff(&first)?, read_tariff(&new)?);
             let taps = (name(&taps), read(&taps, MAX_TAPS_BYTES)?);
-            let found = difference(text(&old), text(&new), text(&taps))?;
-            match json {
-                true => Ok(Output::text(serde_json::to_string_pretty(&found)?)),
-                false => changes(&found),
-            }
+            told(&difference(text(&old), text(&new), text(&taps))?, json)
         }
+        Command::Diff { .. } => Err("compare two tariffs with --taps, or try one on a --day".into()),
+    }
+}
+
+/// `tariff diff NEW --day DAY`, where the store is; `new` is the text of the tariff.
+pub async fn of_a_day(args: TariffArgs, app: &App, new: Option<&str>) -> Result<Output, CommandError> {
+    let (Command::Diff { first, day: Some(day), json, .. }, Some(new)) = (args.command, new) else {
+        return Err("this command works on files alone: it is not for the gateway".into());
+    };
+    let file = name(&first);
+    let found = difference_on(app, day, Text { file: &file, text: new }).await?;
+    let unknown = (found.unknown_taps > 0).then(|| {
+        let taps = found.unknown_taps;
+        format!("{taps} taps are at stations that {file} does not have, and cost nothing by it")
+    });
+    Ok(told(&found.difference, json)?.warning(unknown))
+}
+
+fn told(found: &Difference, json: bool) -> Result<Output, CommandError> {
+    match json {
+        true => Ok(Output::text(serde_json::to_string_pretty(found)?)),
+        false => changes(found),
     }
 }
 

@@ -367,27 +367,32 @@ impl World {
 
     /// Every row of money, as text: what must be the same for the same taps.
     pub(crate) async fn books(&self) -> Vec<String> {
-        let mut books = Vec::new();
-        for (table, columns) in [
-            (
-                "journeys",
-                "hex(token_key), hex(first_key), first_sequence, part, from_station, to_station, charged_fen, status",
-            ),
-            ("charges", "hex(token_key), part, rank, kind, of_part, amount_fen, offset_fen, state, attempts"),
-            ("charge_shares", "hex(token_key), part, operator, amount_fen"),
-            ("batches", "rank, number, charges, total_fen, hex(hash)"),
-            ("ledger_postings", "hex(shard), part, event, line, account, amount_fen"),
-            ("ledger_transactions", "hex(shard), part, event, kind, at_ms"),
-            ("bank_postings", "account_id, hex(entry), line, side, amount_fen, at_ms"),
-        ] {
-            let text = format!("SELECT concat_ws('|', '{table}', {columns}) FROM {table} ORDER BY 1");
-            let rows: Vec<String> = query_made(text).column(self.scratch.pool()).await.unwrap();
-            books.extend(rows);
-        }
-        books
+        books(&self.scratch).await
     }
 
     pub(crate) fn hex(n: u32) -> String {
         sql::hex(key(n).as_slice())
     }
+}
+
+/// Every row of money of a store, as text: what must be the same for the same taps.
+pub(crate) async fn books(store: &Store) -> Vec<String> {
+    let mut books = Vec::new();
+    for (table, columns) in [
+        (
+            "journeys",
+            "hex(token_key), hex(first_key), first_sequence, part, from_station, to_station, charged_fen, status",
+        ),
+        ("charges", "hex(token_key), part, rank, kind, of_part, amount_fen, offset_fen, state, attempts"),
+        ("charge_shares", "hex(token_key), part, operator, amount_fen"),
+        ("batches", "rank, number, charges, total_fen, hex(hash)"),
+        ("ledger_postings", "hex(shard), part, event, line, account, amount_fen"),
+        ("ledger_transactions", "hex(shard), part, event, kind, at_ms"),
+        ("bank_postings", "account_id, hex(entry), line, side, amount_fen, at_ms"),
+    ] {
+        let text = format!("SELECT concat_ws('|', '{table}', {columns}) FROM {table} ORDER BY 1");
+        let rows: Vec<String> = query_made(text).column(store.pool()).await.unwrap();
+        books.extend(rows);
+    }
+    books
 }

@@ -4,6 +4,7 @@
 //! the command and prints what it answers. Files are read and written here, by the caller, never by the gateway.
 
 mod app;
+pub(crate) mod backup;
 mod import;
 mod out_file;
 mod remote;
@@ -127,10 +128,10 @@ enum Command {
     Keys(keys::cli::KeysArgs),
     /// Hand in a file of sealed entries.
     Import(import::ImportArgs),
+    Backup(backup::BackupArgs),
+    Restore(backup::RestoreArgs),
     /// Price taps by a tariff, without a database.
     Price(clearing::tariff_cli::PriceArgs),
-    /// Check tariff files, compare two, or make one from a GTFS feed.
-    Tariff(clearing::tariff_cli::TariffArgs),
     #[command(flatten)]
     Store(StoreCommand),
 }
@@ -152,6 +153,8 @@ pub(crate) enum StoreCommand {
     Revocation(lists::cli::revocation::RevocationArgs),
     /// List, add and remove CA keys: whose cards gates take.
     CaKey(lists::cli::ca_key::CaKeyArgs),
+    /// Check tariff files, compare two, make one from a GTFS feed, or try one on a day of the gateway's own.
+    Tariff(clearing::tariff_cli::TariffArgs),
     /// Close a service day: charges, sealed into a batch.
     CloseDay(clearing::cli::CloseDayArgs),
     /// Deduct the charges of a closed day from the e-accounts.
@@ -195,6 +198,7 @@ impl StoreCommand {
             Self::GateConfig(args) => args.input(),
             Self::CaKey(args) => args.input(),
             Self::Reconcile(args) => args.layout(),
+            Self::Tariff(args) => args.input(),
             _ => None,
         }
     }
@@ -242,7 +246,7 @@ fn run(cli: Cli, args: &[OsString]) -> Result<(), CommandError> {
     let command = match cli.command {
         Command::Keys(args) => return keys::cli::run(args)?.deliver(),
         Command::Price(args) => return clearing::tariff_cli::price(args)?.deliver(),
-        Command::Tariff(args) => {
+        Command::Store(StoreCommand::Tariff(args)) if args.input().is_none() => {
             let reserved = args.output().map(Reserved::take).transpose()?;
             return filled(clearing::tariff_cli::tariff(args)?, reserved)?.deliver();
         }
@@ -252,8 +256,10 @@ fn run(cli: Cli, args: &[OsString]) -> Result<(), CommandError> {
     let config = cli.common.load()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let outcome = match command {
-        Command::Keys(_) | Command::Price(_) | Command::Tariff(_) => return Ok(()),
+        Command::Keys(_) | Command::Price(_) => return Ok(()),
         Command::Serve(args) => runtime.block_on(serve::run(args, config)).map(|()| Output::default()),
+        Command::Backup(args) => runtime.block_on(backup::backup(args, config)),
+        Command::Restore(args) => runtime.block_on(backup::restore(args, config, &cli.common.user)),
         Command::Import(args) => runtime.block_on(import::run(args, config)),
         Command::Store(command) => runtime.block_on(on_store(command, config, &cli.common.user, args)),
     };
@@ -373,6 +379,7 @@ pub(crate) async fn run_store_command(
         StoreCommand::GateConfig(args) => lists::cli::gate_config::run(args, app, user, text).await?,
         StoreCommand::Revocation(args) => lists::cli::revocation::run(args, app, user).await?,
         StoreCommand::CaKey(args) => lists::cli::ca_key::run(args, app, user, text).await?,
+        StoreCommand::Tariff(args) => clearing::tariff_cli::of_a_day(args, app, text).await?,
         StoreCommand::CloseDay(args) => clearing::cli::close_day(args, app, user).await?,
         StoreCommand::Deduct(args) => clearing::cli::deduct(args, app, user).await?,
         StoreCommand::Debt(args) => clearing::debts::cli::run(args, app, user).await?,

@@ -33,6 +33,17 @@ impl Reserved {
         }
     }
 
+    /// Where it is, for whoever fills it by name.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// It was filled by its name: makes that durable and keeps it.
+    pub(super) fn keep(mut self) -> std::io::Result<()> {
+        let Some(file) = self.file.take() else { return Ok(()) };
+        file.sync_all()
+    }
+
     /// Fills it, durably.
     pub(super) fn fill(mut self, bytes: &[u8]) -> Result<(), CommandError> {
         let Some(mut file) = self.file.take() else { return Ok(()) };
@@ -49,7 +60,7 @@ impl Reserved {
 impl Drop for Reserved {
     fn drop(&mut self) {
         if self.file.take().is_some() {
-            // Ours and empty; where it cannot be removed it is still empty.
+            // Ours, and empty or filled by half; where it cannot be removed, the caller has been told of a failure.
             let _ = std::fs::remove_file(&self.path);
         }
     }

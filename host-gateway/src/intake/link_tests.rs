@@ -535,6 +535,33 @@ async fn a_gate_whose_journal_went_back_is_shown() {
 }
 
 #[tokio::test]
+async fn a_gate_that_was_told_more_than_the_store_knows_is_asked_for_it() {
+    let (house, server) = serving().await;
+    let file = house.provisioning(1).await;
+    let mut gate = Gate::dial(&server, file.clone()).await;
+    let entries = sealed(&mut gate, 5);
+    house.ingest(&entries[..2]).await;
+    let lists = [Version { epoch: 9, version: 0 }; 4];
+    // Each time it says that it was told all of them; the second time that is so.
+    for asked in [Some(Said::Resend(3)), Some(Said::Acknowledge(5))] {
+        gate.greet().await;
+        let key_id = gate.sealer.key_id;
+        gate.send(&FromGate::Status { key_id, oldest: 1, next: 6, acknowledged: 5, lists }).await;
+        if asked == Some(Said::Resend(3)) {
+            assert_eq!(gate.heard().await, asked, "without an entry");
+            gate.entries(&entries[2..]).await;
+            gate.until_acknowledged(5).await;
+            gate = Gate::dial(&server, file.clone()).await;
+        } else {
+            gate.entries(&entries[4..]).await;
+            assert_eq!(gate.heard().await, asked);
+        }
+    }
+    assert_eq!(house.count("SELECT count(*) FROM taps").await, 5);
+    assert_eq!(house.count("SELECT count(*) FROM breaks").await, 0);
+}
+
+#[tokio::test]
 async fn noise_ends_the_connection_and_nothing_else() {
     let (house, server) = serving().await;
     for noise in [&[0u8, 0, 0, 1, 0][..], &[0x55; 2000], b"GET / HTTP/1.1\r\n\r\n\0"] {

@@ -76,7 +76,8 @@ impl End {
     }
 }
 
-type Answer = oneshot::Receiver<Result<Receipt, IntakeError>>;
+/// An answer to come, and with the first of a connection what the gate held for acknowledged before it.
+type Answer = (oneshot::Receiver<Result<Receipt, IntakeError>>, Option<u32>);
 
 pub(super) struct Session {
     parts: LinkParts,
@@ -120,6 +121,8 @@ struct Peer {
     /// The highest number seen on this connection: a gate ignores an acknowledgement beyond what it has sent.
     seen: u32,
     asked: Option<Asked>,
+    /// What the gate held for acknowledged when this connection began, until it has been compared with the store.
+    claimed: Option<u32>,
     foreign: usize,
 }
 
@@ -210,8 +213,8 @@ impl Session {
                     taken = Instant::now();
                 }
                 answer = next_answer(&mut self.answers) => {
-                    self.answers.pop_front();
-                    self.answered(answer)?;
+                    let claimed = self.answers.pop_front().and_then(|(_, claimed)| claimed);
+                    self.answered(answer, claimed)?;
                 }
                 Ok(()) = news.changed() => {
                     if self.parts.clock.driven().is_some() {
@@ -255,13 +258,15 @@ impl Session {
             self.frame(&raw[..len]).await?;
         }
         let Phase::Open(peer) = &mut self.phase else { return Ok(()) };
-        if self.batch.is_empty() {
+        // Without entries, the answer still tells how far the store has come.
+        if self.batch.is_empty() && peer.claimed.is_none() {
             return Ok(());
         }
         let items = std::mem::take(&mut self.batch);
+        let claimed = peer.claimed.take();
         let answer =
             self.parts.intake.submit(Source::Gate(peer.key_id), items).await.map_err(|_| End::Intake)?;
-        self.answers.push_back(answer);
+        self.answers.push_back((answer, claimed));
         Ok(())
     }
 
@@ -337,6 +342,7 @@ impl Session {
             next: 0,
             seen: 0,
             asked: None,
+            claimed: None,
             foreign: 0,
         }));
         Ok(())
@@ -350,6 +356,9 @@ impl Session {
             FromGate::Status { key_id, oldest, next, acknowledged, lists } => {
                 if key_id != peer.key_id {
                     return Err(End::Foreign);
+                }
+                if !peer.status_seen {
+                    peer.claimed = Some(acknowledged);
                 }
                 peer.next = next;
                 peer.lists = lists;
@@ -468,7 +477,7 @@ impl Session {
     }
 
     /// A batch is durable: asks for what is missing, and acknowledges the rest.
-    fn answered(&mut self, answer: Result<Receipt, IntakeError>) -> Result<(), End> {
+    fn answered(&mut self, answer: Result<Receipt, IntakeError>, claimed: Option<u32>) -> Result<(), End> {
         let receipt = answer.map_err(|_| End::Intake)?;
         let Phase::Open(peer) = &mut self.phase else { return Ok(()) };
         let (key_id, gate_id) = (peer.key_id, peer.gate_id);
@@ -479,6 +488,16 @@ impl Session {
             let from = gap.due;
             peer.asked = Some(Asked { due: from, instead: gap.instead });
             self.send(&FromHost::Resend { from })?;
+        } else if let Some(claimed) = claimed.filter(|claimed| *claimed > acknowledged) {
+            // Only a store that was put back to an earlier state forgets what it has acknowledged.
+            metrics::counter!("wavepass_link_stores_back_total").increment(1);
+            tracing::warn!(
+                gate = gate_id,
+                acknowledged,
+                claimed,
+                "the store is older than what this gate was told: the gate is asked for what it still holds"
+            );
+            self.send(&FromHost::Resend { from: acknowledged.saturating_add(1) })?;
         }
         if upto > 0 {
             self.send(&FromHost::Acknowledge { key_id, upto })?;
@@ -562,7 +581,7 @@ fn plain(text: &str, at_most: usize) -> String {
 /// Waits for the oldest answer that is due; for ever where none is.
 async fn next_answer(answers: &mut VecDeque<Answer>) -> Result<Receipt, IntakeError> {
     match answers.front_mut() {
-        Some(answer) => answer.await.map_err(super::stopped)?,
+        Some((answer, _)) => answer.await.map_err(super::stopped)?,
         None => std::future::pending().await,
     }
 }

@@ -1,5 +1,8 @@
 //! What an operator sets, at a gate: the gate application itself in this process, on a link over a real socket.
 
+use crate::bank::embedded::{Class, NewAccount, open_in};
+use crate::clearing::app::publish_tariff;
+use crate::clearing::testing::{books, day, deposit, house_tariff};
 use crate::cli::{Given, Output, parse_store_command, run_store_command};
 use crate::keys::PhoneOrder;
 use crate::serve::Server;
@@ -136,8 +139,7 @@ async fn working() -> (House, Server, Connected) {
     super::adopt_ca_keys_in(&mut tx, &house.app.bank.ca_keys()).await.unwrap();
     tx.commit().await.unwrap();
     house.app.publish_lists().await.unwrap();
-    let local = "127.0.0.1:0".parse().unwrap();
-    let server = Server::start(house.app.clone(), local, local).await.unwrap();
+    let server = serve(&house).await;
     let mut gate = Connected::new(&house, &server).await;
     gate.synchronise(&house).await;
     (house, server, gate)
@@ -178,4 +180,109 @@ async fn a_revoked_issuer_s_phones_are_refused_until_it_is_lifted() {
     command(&house, &[&["revocation", "remove"], &which[..]].concat(), None).await;
     gate.synchronise(&house).await;
     assert_eq!(gate.present(&phone(&house, 2)).await, Decision::Open);
+}
+
+impl Connected {
+    /// The line broke: greets whoever serves now. The gate itself goes on.
+    async fn dial(&mut self, server: &Server) {
+        let mut frame = [0; MAX_FRAME];
+        let (link, hello) = self.gate.link_begin([2; 16], &mut frame).unwrap();
+        self.stream = TcpStream::connect(server.running().link).await.unwrap();
+        self.stream.write_all(hello).await.unwrap();
+        self.link = link;
+    }
+
+    /// Talks until the store has so many taps.
+    async fn bring(&mut self, house: &House, taps: i64) {
+        loop {
+            let mut frame = [0; MAX_FRAME];
+            while let Some(frame) = self.gate.link_next(&mut self.link, &mut frame).await.unwrap() {
+                self.stream.write_all(frame).await.unwrap();
+            }
+            if house.count("SELECT count(*) FROM taps").await >= taps {
+                return;
+            }
+            let mut received = [0; 4096];
+            let read = tokio::time::timeout(Duration::from_secs(10), self.stream.read(&mut received));
+            let len = read.await.expect("the gateway asks for nothing").unwrap();
+            self.gate.link_receive(&mut self.link, &received[..len]).await.unwrap().unwrap();
+        }
+    }
+}
+
+async fn serve(house: &House) -> Server {
+    let local = "127.0.0.1:0".parse().unwrap();
+    Server::start(house.app.clone(), local, local).await.unwrap()
+}
+
+/// A day of five riders at one gate, the first of them without money. With a disaster, the store is lost after the
+/// fourth tap and the first close, and put back as it was after the second tap. Gives the books.
+async fn books_of_a_day(disaster: bool) -> Vec<String> {
+    let (mut house, mut server, mut gate) = working().await;
+    publish_tariff(&house.app, "anna", "t.toml", &house_tariff()).await.unwrap();
+    for rank in 0..5 {
+        let token = house.app.bank.token_number("E1", rank, 0);
+        house.register(&crate::testing::Card { token, expiry: Expiry::new(31, 12).unwrap() }).await;
+    }
+    let accounts = house.texts("SELECT account_id FROM tokens ORDER BY token_key").await;
+    let mut tx = house.app.store.begin().await.unwrap();
+    let new = |id: &String| NewAccount { account_id: id.clone(), class: Class::Ii };
+    open_in(&mut tx, &accounts.iter().map(new).collect::<Vec<_>>()).await.unwrap();
+    tx.commit().await.unwrap();
+    let first = house.app.bank.token_number("E1", 0, 0);
+    let poor = format!("account-{}", crate::tokens::last_four(&first));
+    for account_id in accounts.iter().filter(|id| **id != poor) {
+        deposit(&house.app.store, account_id, 5_000).await;
+    }
+    for rank in 0..2 {
+        assert_eq!(gate.present(&phone(&house, rank)).await, Decision::Open);
+    }
+    gate.bring(&house, 2).await;
+    let backup = house.scratch.backup().await;
+    for rank in 2..4 {
+        assert_eq!(gate.present(&phone(&house, rank)).await, Decision::Open);
+    }
+    gate.bring(&house, 4).await;
+    if disaster {
+        end_of_the_day(&house).await;
+        gate.synchronise(&house).await;
+        server.stop().await;
+        house = House::over(backup.restore(UnixMs(MORNING)).await).await;
+        if house.app.store.is_shared() {
+            house.command(&["gate", "reissue-lists"]).await;
+        }
+        house.app.publish_lists().await.unwrap();
+        assert_eq!(house.count("SELECT count(*) FROM taps").await, 2);
+        server = serve(&house).await;
+        // Nobody taps: the gate is asked all the same.
+        gate.dial(&server).await;
+        gate.bring(&house, 4).await;
+        gate.synchronise(&house).await;
+        assert_eq!(gate.gate.version(Kind::Deny).epoch, 2);
+    }
+    assert_eq!(gate.present(&phone(&house, 4)).await, Decision::Open);
+    gate.bring(&house, 5).await;
+    assert_eq!(house.count("SELECT count(*) FROM taps WHERE opened = 1").await, 5);
+    assert_eq!(house.count("SELECT count(*) FROM breaks").await, 0);
+    end_of_the_day(&house).await;
+    gate.synchronise(&house).await;
+    assert_eq!(gate.present(&phone(&house, 0)).await, Decision::Refuse(Reason::Denied));
+    let found = crate::clearing::app::reconcile(&house.app, "anna", day()).await.unwrap();
+    assert!(found.differences.is_empty(), "{found:?}");
+    let books = books(&house.scratch).await;
+    server.stop().await;
+    books
+}
+
+async fn end_of_the_day(house: &House) {
+    house.app.clock.driven().unwrap().set(UnixMs(MORNING + 24 * 3_600_000)).unwrap();
+    let closed = crate::clearing::app::close(&house.app, "anna", day(), false, false).await.unwrap();
+    assert_eq!(closed.deduct.declined, 1, "the rider without money");
+}
+
+#[tokio::test]
+async fn a_store_that_was_put_back_gets_from_its_gates_what_it_lacks_and_charges_as_if_nothing_had_been() {
+    let calm = books_of_a_day(false).await;
+    assert!(calm.iter().any(|row| row.starts_with("charges|")), "{calm:?}");
+    assert_eq!(books_of_a_day(true).await, calm);
 }

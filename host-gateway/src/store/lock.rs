@@ -45,7 +45,7 @@ impl DataLock {
     }
 }
 
-fn make_private_folder(path: &Path) -> std::io::Result<()> {
+pub(super) fn make_private_folder(path: &Path) -> std::io::Result<()> {
     if path.is_dir() {
         return Ok(());
     }

@@ -4,6 +4,7 @@
 //! process on SQLite, of all processes on the same database on PostgreSQL. A commit is on disk when it returns. Calls
 //! are batch-sized, never row at a time. Statements are written once for both databases: see [`db`].
 
+pub mod backup;
 pub mod db;
 mod lock;
 pub mod sql;

@@ -2,7 +2,10 @@
 //! in a database of its own on a server that the tests start.
 
 use super::Store;
+use std::path::PathBuf;
+use std::process::Command;
 use std::sync::{Arc, LazyLock, OnceLock};
+use wavepass_protocol::time::UnixMs;
 use wavepass_test_postgres::{Options, Server};
 
 /// Where the tests keep their stores.
@@ -35,6 +38,17 @@ impl Scratch {
         Self::open(self.url.clone(), tempfile::tempdir().unwrap(), self.database.clone()).await
     }
 
+    /// A copy, made as docs/operating.md says.
+    pub async fn backup(&self) -> Backup {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("copy");
+        match self.store.is_shared() {
+            true => run("pg_dump", &["--format=custom", "--file", file.to_str().unwrap(), &self.url]),
+            false => super::backup::copy(&self.url, &file).await.unwrap(),
+        }
+        Backup { _dir: dir, file }
+    }
+
     async fn open(url: String, dir: tempfile::TempDir, database: Option<Arc<Database>>) -> Self {
         let store = Store::open(&url, dir.path()).await.unwrap();
         Self { store, dir, url, database }
@@ -47,6 +61,34 @@ impl std::ops::Deref for Scratch {
     fn deref(&self) -> &Store {
         &self.store
     }
+}
+
+/// A copy of a store.
+pub struct Backup {
+    _dir: tempfile::TempDir,
+    /// The copy itself.
+    pub file: PathBuf,
+}
+
+impl Backup {
+    /// Puts the copy back where nothing is, as docs/operating.md says. On PostgreSQL a new epoch of the lists is not begun.
+    pub async fn restore(&self, now: UnixMs) -> Scratch {
+        let dir = tempfile::tempdir().unwrap();
+        if on_postgres() {
+            let name = server().new_database().unwrap();
+            let url = server().url(&name);
+            run("pg_restore", &["--exit-on-error", "--dbname", &url, self.file.to_str().unwrap()]);
+            return Scratch::open(url, dir, Some(Arc::new(Database(name)))).await;
+        }
+        let url = dir.path().join("wavepass.db").to_str().unwrap().to_owned();
+        crate::cli::backup::put_back(&self.file, &url, dir.path(), "anna", now).await.unwrap();
+        Scratch::open(url, dir, None).await
+    }
+}
+
+fn run(program: &str, args: &[&str]) {
+    let done = Command::new(server().program(program)).args(args).output().unwrap();
+    assert!(done.status.success(), "{program}: {}", String::from_utf8_lossy(&done.stderr));
 }
 
 /// A database that goes with the test.
