@@ -258,7 +258,7 @@ impl Session {
             self.frame(&raw[..len]).await?;
         }
         let Phase::Open(peer) = &mut self.phase else { return Ok(()) };
-        // Without entries, the answer still tells how far the store has come.
+        // Without entries, the answer still tells here how far the store has come.
         if self.batch.is_empty() && peer.claimed.is_none() {
             return Ok(());
         }
@@ -499,7 +499,8 @@ impl Session {
             );
             self.send(&FromHost::Resend { from: acknowledged.saturating_add(1) })?;
         }
-        if upto > 0 {
+        // Where nothing came, there is nothing to acknowledge.
+        if upto > 0 && !receipt.verdicts.is_empty() {
             self.send(&FromHost::Acknowledge { key_id, upto })?;
         }
         self.parts.board.update(self.connection, gate_id, |state| {

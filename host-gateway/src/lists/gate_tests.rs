@@ -70,6 +70,8 @@ impl Connected {
     async fn synchronise(&mut self, house: &House) {
         loop {
             let mut frame = [0; MAX_FRAME];
+            // What came is made into lists in idle time.
+            while self.gate.idle().await.unwrap() == Idle::More {}
             while let Some(frame) = self.gate.link_next(&mut self.link, &mut frame).await.unwrap() {
                 self.stream.write_all(frame).await.unwrap();
             }
@@ -81,7 +83,6 @@ impl Connected {
             let read = tokio::time::timeout(Duration::from_secs(10), self.stream.read(&mut received));
             let len = read.await.expect("the gateway says nothing").unwrap();
             self.gate.link_receive(&mut self.link, &received[..len]).await.unwrap().unwrap();
-            while self.gate.idle().await.unwrap() == Idle::More {}
         }
     }
 
