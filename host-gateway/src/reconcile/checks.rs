@@ -58,7 +58,7 @@ pub(super) const BY_DAY: [(&str, &str); 13] = [
         "shares_differ",
         "SELECT lower(hex(c.token_key)) || '-' || c.part, 'charge of ' || c.amount_fen || ' fen, operators'' shares of ' || \
          COALESCE(SUM(s.amount_fen), 0) FROM charges AS c JOIN day_close AS d ON d.service_day = c.service_day \
-         AND d.rank = c.rank LEFT JOIN charge_shares AS s ON s.service_day = c.service_day AND s.token_key = c.token_key \
+         AND d.rank = c.rank AND d.shard = 0 LEFT JOIN charge_shares AS s ON s.service_day = c.service_day AND s.token_key = c.token_key \
          AND s.part = c.part WHERE c.service_day = ?1 AND d.shares <> 'fixed' \
          GROUP BY c.token_key, c.part, c.amount_fen HAVING COALESCE(SUM(s.amount_fen), 0) <> c.amount_fen LIMIT 5000",
     ),
