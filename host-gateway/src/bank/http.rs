@@ -90,6 +90,9 @@ impl BankSection {
             true => Ok(()),
             false => Err(wrong(name, value.to_string(), &format!("1 to {most}"))),
         };
+        if Authorisation::of(config)?.places_holds() {
+            return Err(wrong("authorisation.pre_authorise", "…".into(), NO_HOLDS));
+        }
         within("bank.timeout_ms", section.timeout_ms, 300_000)?;
         within("bank.tries", section.tries.into(), 10)?;
         within("bank.concurrency", section.concurrency as u64, 64)?;
@@ -104,10 +107,6 @@ impl BankSection {
 pub fn connect(config: &Config, store: &Store, now_ms: i64) -> Result<Arc<dyn BankConnector>, BankError> {
     let in_words = |e: ConfigError| BankError(e.to_string());
     let section = BankSection::of(config).map_err(in_words)?;
-    let outside = matches!(section.connector, ConnectorKind::Http);
-    if outside && Authorisation::of(config).map_err(in_words)?.places_holds() {
-        return Err(no_holds());
-    }
     Ok(match section.connector {
         ConnectorKind::Http => Arc::new(HttpBank::new(section)?),
         ConnectorKind::Embedded => {
@@ -117,11 +116,11 @@ pub fn connect(config: &Config, store: &Store, now_ms: i64) -> Result<Arc<dyn Ba
     })
 }
 
-/// The protocol has no holds: a configuration with both is refused, so that none is asked for.
+/// The protocol has no holds: [`BankSection::of`] refuses a configuration with both, so that none is asked for.
+const NO_HOLDS: &str = "a bank over HTTP is asked for no holds: it must be \"none\"";
+
 fn no_holds() -> BankError {
-    BankError(
-        "a bank over HTTP is asked for no holds: set `authorisation.pre_authorise` to \"none\"".to_owned(),
-    )
+    BankError(NO_HOLDS.to_owned())
 }
 
 /// A bank at a URL.
@@ -315,5 +314,30 @@ impl BankConnector for HttpBank {
             let found: Differences = self.get(wire::DIFFERENCES.to_owned()).await?;
             Ok(found.differences)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Overrides;
+
+    #[test]
+    fn a_bank_over_http_goes_with_no_holds() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("t.toml");
+        let read = |more: &str| {
+            let bank = "[bank]\nconnector = 'http'\nurl = 'http://127.0.0.1:1'\nkey_file = 'k'\n";
+            std::fs::write(&path, format!("{bank}{more}")).unwrap();
+            let given = Overrides { config: Some(path.clone()), ..Overrides::default() };
+            BankSection::of(&Config::load(&given).unwrap())
+        };
+        assert!(read("").is_ok());
+        let everybody = "[authorisation]\npre_authorise = 'nominal'";
+        let one = "[[authorisation.operators]]\noperator = 2\npre_authorise = 'maximum_fare'";
+        for holds in [everybody, one] {
+            let refused = read(holds).unwrap_err().to_string();
+            assert!(refused.contains("authorisation.pre_authorise"), "{refused}");
+        }
     }
 }

@@ -72,8 +72,8 @@ pub enum ClearingError {
         /// The day.
         day: ServiceDay,
     },
-    /// Somebody else closes the same day right now.
-    #[error("service day {day} is being closed by somebody else")]
+    /// A close of the day was begun, and what it prices must not change under it.
+    #[error("a close of service day {day} was begun and is not finished: close it late first")]
     Busy {
         /// The day.
         day: ServiceDay,

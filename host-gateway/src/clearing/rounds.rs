@@ -85,8 +85,6 @@ impl Rounds {
                     let charges = closed.close.batch.map_or(0, |batch| batch.charges);
                     tracing::info!(%day, charges, "the service day is closed");
                 }
-                // Somebody else does it.
-                Err(ClearingError::Busy { .. }) => {}
                 Err(error) => tracing::error!(%error, %day, "the service day is not closed"),
             }
         }

@@ -17,6 +17,21 @@ fn taps(gate: &mut Sealer, n: u16) -> Vec<Vec<u8>> {
 }
 
 #[tokio::test]
+async fn an_opened_tap_without_a_token_never_counts_and_is_a_break() {
+    let house = House::new().await;
+    let mut gate = house.gate(1).await;
+    let nobody = Card::new(1).tap(0, 1).with_entry(|entry| {
+        let Entry::Tap(mut tap) = entry.clone() else { panic!("a tap") };
+        (tap.token, tap.expiry) = (None, None);
+        gate.seal(&Entry::Tap(tap)).unwrap()
+    });
+    house.ingest(&[nobody]).await;
+    assert_eq!(house.texts(BREAKS).await, ["no_token"]);
+    assert_eq!((house.count(TAPS).await, house.count(COUNTED).await), (1, 0));
+    assert_eq!(house.count("SELECT withheld FROM taps").await, 8);
+}
+
+#[tokio::test]
 async fn sealed_taps_become_rows_and_are_acknowledged() {
     let house = House::new().await;
     let mut gate = house.gate(1).await;

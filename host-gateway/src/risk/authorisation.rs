@@ -251,4 +251,14 @@ mod tests {
             assert!(refused.contains(name), "{refused}");
         }
     }
+
+    #[test]
+    fn fares_asked_for_early_go_with_fixed_shares_alone() {
+        let frozen = "[settlement]\nmethod = 'nominal'\n";
+        assert!(read(frozen).is_ok());
+        for early in ["mode = 'single'", "operators = [{ operator = 2, mode = 'aggregated' }]"] {
+            let refused = read(&format!("{frozen}[authorisation]\n{early}")).unwrap_err().to_string();
+            assert!(refused.contains("settlement.method"), "{refused}");
+        }
+    }
 }

@@ -122,6 +122,24 @@ async fn a_clone_of_an_unregistered_card_is_denied_by_the_number_in_its_tap() {
     assert_eq!(run(&house.app).await.unwrap().denied, 1);
 }
 
+#[tokio::test]
+async fn a_copy_is_found_however_far_apart_the_taps_are_that_came_together() {
+    let house = House::new().await;
+    let (mut a, mut b) = two_gates(&house).await;
+    let card = Card::new(1);
+    house.register(&card).await;
+    let days = |n: u64| n * 86_400_000;
+    let thief = TapAt { data: 999, ..card.tap(days(40), 5) };
+    house.ingest(&[card.tap(0, 5).seal(&mut a), thief.seal(&mut b)]).await;
+    assert_eq!(run(&house.app).await.unwrap().alerts, 1);
+    // And against one that was looked at long before.
+    let again = TapAt { data: 998, ..card.tap(days(90), 5) };
+    house.ingest(&[again.seal(&mut b)]).await;
+    run(&house.app).await.unwrap();
+    assert_eq!((house.texts(KINDS).await, house.count(COUNTED).await), (vec!["clone".into()], 1));
+    assert_eq!(house.count("SELECT count(*) FROM unchecked").await, 0);
+}
+
 /// Taps of two cards at three gates, with repeated counters, copies and jumps.
 fn day() -> impl Strategy<Value = Vec<(u8, u8, u64, u16, u16)>> {
     let tap = (0u8..3, 0u8..2, 0u64..48, 1u16..8, 0u16..3);
