@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
 
 use crate::store::db::{Conn, Row, query, write_many};
+use futures_util::future::try_join_all;
 use serde::Serialize;
 use wavepass_fares::{Fen, Journey, Place, Priced, ServiceDay, Status, TapId, Tariffs};
 use wavepass_protocol::time::UnixMs;
@@ -21,7 +22,7 @@ use crate::keys::TokenKey;
 use crate::ledger::{Account, Entries, Event, Name};
 use crate::settlement::Method;
 use crate::settlement::shares::{self, Shares, Sharing};
-use crate::store::{Break, LANES, StoreError, raise_break_in, sql};
+use crate::store::{Break, StoreError, raise_break_in, sql};
 
 /// How to close.
 #[derive(Debug, Clone, Copy, Default)]
@@ -139,15 +140,11 @@ impl Clearing {
         let next = || parts.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
         let lane = async || -> Result<(), ClearingError> {
             while let Some(part) = next() {
-                self.close_part(of, part).await?;
+                Box::pin(self.close_part(of, part)).await?;
             }
             Ok(())
         };
-        const { assert!(LANES == 3) };
-        match self.store.lanes() {
-            1 => lane().await,
-            _ => tokio::try_join!(lane(), lane(), lane()).map(drop),
-        }
+        try_join_all((0..self.store.lanes()).map(|_| lane())).await.map(drop)
     }
 
     /// Prices and books one part from where it stands, the next chunk being read while one is written.

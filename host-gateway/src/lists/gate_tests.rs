@@ -148,7 +148,7 @@ async fn working() -> (House, Server, Connected) {
 
 #[tokio::test]
 async fn a_configuration_comes_into_force_at_a_connected_gate_and_its_relay_limits_time_cards() {
-    let (house, _server, mut gate) = working().await;
+    let (house, _server, mut gate) = Box::pin(working()).await;
     let far = |rank| phone(&house, rank).with_fault(Fault::Relay { delay_us: 20_000 });
     assert_eq!(gate.present(&far(0)).await, Decision::Open, "nobody measures");
     let shown = command(&house, &["gate-config", "show"], None).await.text;
@@ -167,7 +167,7 @@ async fn a_configuration_comes_into_force_at_a_connected_gate_and_its_relay_limi
 
 #[tokio::test]
 async fn a_revoked_issuer_s_phones_are_refused_until_it_is_lifted() {
-    let (house, _server, mut gate) = working().await;
+    let (house, _server, mut gate) = Box::pin(working()).await;
     assert_eq!(gate.present(&phone(&house, 0)).await, Decision::Open);
     let file = phone(&house, 1);
     let ApplicationFile::House(application) = &file.applications[0] else { panic!("no house's phone") };
@@ -219,7 +219,7 @@ async fn serve(house: &House) -> Server {
 /// A day of five riders at one gate, the first of them without money. With a disaster, the store is lost after the
 /// fourth tap and the first close, and put back as it was after the second tap. Gives the books.
 async fn books_of_a_day(disaster: bool) -> Vec<String> {
-    let (mut house, mut server, mut gate) = working().await;
+    let (mut house, mut server, mut gate) = Box::pin(working()).await;
     publish_tariff(&house.app, "anna", "t.toml", &house_tariff()).await.unwrap();
     for rank in 0..5 {
         let token = house.app.bank.token_number("E1", rank, 0);
@@ -283,7 +283,7 @@ async fn end_of_the_day(house: &House) {
 
 #[tokio::test]
 async fn a_store_that_was_put_back_gets_from_its_gates_what_it_lacks_and_charges_as_if_nothing_had_been() {
-    let calm = books_of_a_day(false).await;
+    let calm = Box::pin(books_of_a_day(false)).await;
     assert!(calm.iter().any(|row| row.starts_with("charges|")), "{calm:?}");
-    assert_eq!(books_of_a_day(true).await, calm);
+    assert_eq!(Box::pin(books_of_a_day(true)).await, calm);
 }

@@ -3,7 +3,8 @@
 //! A copy is one file in one state: what a transaction committed before it began is there whole, what came after is
 //! not. PostgreSQL has programs of its own for this (`pg_dump`, `pg_restore`).
 
-use super::{Place, SQLITE_MIGRATIONS, Store, StoreError};
+use super::migrations::SQLITE_MIGRATIONS;
+use super::{Place, Store, StoreError};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions, Connection};
 use std::fs::{self, File, OpenOptions};

@@ -7,12 +7,14 @@
 pub mod backup;
 pub mod db;
 mod lock;
+mod migrations;
 pub mod sql;
 #[cfg(test)]
 pub mod testing;
 
 use db::{Conn, Pool, Tx, query};
 use lock::DataLock;
+use migrations::{POSTGRES_MIGRATIONS, SQLITE_MIGRATIONS};
 use sha2::{Digest, Sha256};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
@@ -27,7 +29,7 @@ pub type WriteTx = Tx;
 /// Readers at a time. Queries are short, so a few keep two to eight cores busy.
 const READERS: u32 = 6;
 /// Shards' writers at a time: as many as keep the cores of a small server busy beside the gateway's own work.
-pub const LANES: usize = 3;
+const LANES: usize = 3;
 /// How long SQLite itself waits for a lock. Only a foreign process (a backup) can hold one.
 const BUSY: Duration = Duration::from_secs(15);
 /// How long a caller waits for its turn as writer: longer than the longest transaction, which closes a day.
@@ -38,9 +40,6 @@ const CONNECT: Duration = Duration::from_secs(15);
 const CHECKPOINT_PAGES: &str = "4000";
 /// Page cache of the writer, KiB (negative: SQLite counts kibibytes). Random index pages of a busy day stay in it.
 const WRITER_CACHE: &str = "-131072";
-
-static SQLITE_MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("./migrations/sqlite");
-static POSTGRES_MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("./migrations/postgres");
 
 /// Why the store cannot be used.
 #[derive(Debug, thiserror::Error)]

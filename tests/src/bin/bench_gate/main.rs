@@ -98,7 +98,7 @@ async fn run(taps: u32) -> Result<Value, Failure> {
     let keys = KeySet::generate(&mut rng, &KeyOptions::house(2040).with_rsa())?;
     let bank = keys.bank();
     eprintln!("making a gate with {} denied tokens …", house::DENIED);
-    let (gate, flash) = house::gate(&keys, folder.path()).await?;
+    let (gate, flash) = Box::pin(house::gate(&keys, folder.path())).await?;
     let image = flash.content();
     let (phone_file, plastic_file) = (house::phone(bank.as_ref())?, house::plastic(bank.as_ref(), &mut rng)?);
     let mut phone = Phone::new(&phone_file, Counters::memory(), [3; 32])?;
