@@ -1,9 +1,6 @@
 //! A second wave at the same gate: the same tap, a refusal, or a new tap.
-#![allow(clippy::unwrap_used, missing_docs)]
 
-mod common;
-
-use common::{
+use crate::common::{
     Chip, Host, MORNING, SECOND, WAIT_MS, decide, idle, journal, passage, refused, start, synchronised, tap,
     try_tap, working_gate,
 };

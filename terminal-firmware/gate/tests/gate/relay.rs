@@ -1,10 +1,6 @@
 //! Cards that are timed: the gate measures the exchange by its contact's clock.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
-
-mod common;
-
-use common::*;
+use crate::common::*;
 use wavepass_hce::faults::Fault;
 use wavepass_journal::sim::block_on;
 use wavepass_protocol::lists::{GateConfig, RelayLimits};

@@ -1,10 +1,7 @@
 //! Lists: only what the root's list key signed, newer and whole, comes into force; and it is in force at the next tap.
-#![allow(clippy::unwrap_used, missing_docs)]
 
-mod common;
-
-use common::{
-    Chip, Heard, Host, LIST_AGE_MS, MORNING, Place, SECOND, TestGate, WAIT_MS, config, decide, encode,
+use crate::common::{
+    self, Chip, Heard, Host, LIST_AGE_MS, MORNING, Place, SECOND, TestGate, WAIT_MS, config, decide, encode,
     last_day, memory, refused, start, tap, try_idle, try_tap, version, versions_in_force, working_gate,
 };
 use wavepass_gate::{Gate, Now};

@@ -1,12 +1,9 @@
 //! The host is gone and the journal fills: the gate refuses by that name, keeps everything, and opens again when
 //! the host has it.
-#![allow(clippy::unwrap_used, missing_docs)]
 
-mod common;
-
-use common::{
-    Chip, Heard, Host, MORNING, Place, SECOND, Store, TestGate, decide, idle, passage, refused, start_with,
-    tap, working_gate,
+use crate::common::{
+    self, Chip, Heard, Host, MORNING, Place, SECOND, Store, TestGate, decide, idle, passage, refused,
+    start_with, tap, working_gate,
 };
 use wavepass_hce::faults::{Broken, Fault};
 use wavepass_journal::Limits;

@@ -1,10 +1,7 @@
 //! What a gate cannot work with: lists that are missing or went back, a journal that was erased, keys that are gone. It
 //! opens for nobody, says why, and still sends what it has.
-#![allow(clippy::unwrap_used, missing_docs)]
 
-mod common;
-
-use common::{
+use crate::common::{
     Chip, Heard, Host, MORNING, Place, SECOND, TestGate, commission, config, decide, encode, idle, journal,
     last_day, passage, phone, refused, start, synchronised, tap, try_tap, version, working_gate,
 };

@@ -1,11 +1,8 @@
 //! The deny list in flash: a delta leaves what the whole list would have left, taps go on while it is made, and a cut
 //! at any word leaves the old list or the new one.
-#![allow(clippy::unwrap_used, missing_docs)]
 
-mod common;
-
-use common::{
-    Chip, Failure, Heard, Host, Line, MORNING, Place, SECOND, TestGate, decide, encode, idle, last_day,
+use crate::common::{
+    self, Chip, Failure, Heard, Host, Line, MORNING, Place, SECOND, TestGate, decide, encode, idle, last_day,
     refused, start, synchronised, try_idle, try_tap, version, versions_in_force, working_gate,
 };
 use wavepass_gate::Idle;

@@ -1,10 +1,7 @@
 //! The emergency input holds the barrier open by itself; the gate records when, so that the host forgives the taps
 //! that riders could not give.
-#![allow(clippy::unwrap_used, missing_docs)]
 
-mod common;
-
-use common::{
+use crate::common::{
     Chip, Host, MORNING, SECOND, TestGate, commission, idle, journal, start, synchronised, tap, working_gate,
 };
 use wavepass_gate::Now;

@@ -1,10 +1,7 @@
 //! Each entry names the tag of the one before it: who writes to a gate's flash, even with its keys, does not go
 //! unnoticed.
-#![allow(clippy::unwrap_used, missing_docs)]
 
-mod common;
-
-use common::{
+use crate::common::{
     Chip, Host, MORNING, Place, SECOND, idle, journal, refused, start, synchronised, tap, try_tap,
     working_gate,
 };

@@ -1,11 +1,8 @@
 //! A gate is commissioned once. A cut meanwhile leaves one that can be commissioned with the same file, or one that
 //! has been; the initial key is never in flash.
-#![allow(clippy::unwrap_used, missing_docs)]
 
-mod common;
-
-use common::{
-    Chip, Failure, Host, MORNING, SECOND, commission, idle, journal, passage, start, synchronised, tap,
+use crate::common::{
+    self, Chip, Failure, Host, MORNING, SECOND, commission, idle, journal, passage, start, synchronised, tap,
     try_tap, working_gate,
 };
 use wavepass_gate::{CommissionError, GateError};

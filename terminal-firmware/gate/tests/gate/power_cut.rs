@@ -1,12 +1,9 @@
 //! The power goes at every written word while cards are presented. Rule 1: what opened is in the journal; and no key
 //! seals two entries, whatever the cut left.
-#![allow(clippy::unwrap_used, missing_docs)]
 
-mod common;
-
-use common::{
-    Chip, Failure, Host, MORNING, POWER_CUT, Place, SECOND, Store, TestGate, WAIT_MS, idle, journal, phone,
-    rng, start, synchronised, tap, try_tap, version, working_gate,
+use crate::common::{
+    self, Chip, Failure, Host, MORNING, POWER_CUT, Place, SECOND, Store, TestGate, WAIT_MS, idle, journal,
+    phone, rng, start, synchronised, tap, try_tap, version, working_gate,
 };
 use rand::RngExt;
 use std::collections::{BTreeSet, HashSet};

@@ -1,10 +1,7 @@
 //! What stands in a sealed tap is what the card gave, byte for byte; and nothing that stands in the clear says who
 //! the rider is.
-#![allow(clippy::unwrap_used, missing_docs)]
 
-mod common;
-
-use common::{
+use crate::common::{
     Chip, Host, InField, MORNING, Place, SECOND, TOKENS_EXPIRE, TestGate, idle, journal, passage, phone, rng,
     synchronised, working_gate,
 };

@@ -1,11 +1,8 @@
 //! Who is not the host, and what is not its next frame, changes nothing at the gate; and what the host did not
 //! acknowledge is sent until it does.
-#![allow(clippy::unwrap_used, missing_docs)]
 
-mod common;
-
-use common::{
-    Chip, Heard, Host, Line, MORNING, SECOND, TestGate, idle, start, tap, version, versions_in_force,
+use crate::common::{
+    self, Chip, Heard, Host, Line, MORNING, SECOND, TestGate, idle, start, tap, version, versions_in_force,
     welcome, working_gate,
 };
 use wavepass_gate::{Health, LinkState, Trouble};
