@@ -6,6 +6,7 @@ use std::fmt;
 use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// The gate's processor: Cortex-M4F.
@@ -71,27 +72,69 @@ struct Count {
     ignored: u64,
 }
 
-/// Runs a test command, passes its output on, and adds up its summary lines.
-fn run_tests(mut command: Command, count: &mut Count) -> Result<(), Failure> {
+impl Count {
+    /// Counts a line of a test's output, if it is a summary.
+    fn take(&mut self, line: &str) {
+        let Some(summary) = line.strip_prefix("test result: ") else { return };
+        let number = |word: &str| -> u64 {
+            let part = summary.split([';', '.']).find(|p| p.trim_end().ends_with(word));
+            part.and_then(|p| p.split_whitespace().next()?.parse().ok()).unwrap_or(0)
+        };
+        self.passed += number("passed");
+        self.failed += number("failed");
+        self.ignored += number("ignored");
+    }
+}
+
+/// Runs a command and gives each line that it prints to standard output to `each`.
+fn run_lines(mut command: Command, each: &mut dyn FnMut(String)) -> Result<(), Failure> {
     let shown = format!("{command:?}");
     let mut child = command.stdout(Stdio::piped()).spawn().map_err(|e| Failure::new(&shown, e))?;
     if let Some(stdout) = child.stdout.take() {
         for line in BufReader::new(stdout).lines() {
-            let line = line.map_err(|e| Failure::new(&shown, e))?;
-            if let Some(summary) = line.strip_prefix("test result: ") {
-                let number = |word: &str| -> u64 {
-                    let part = summary.split([';', '.']).find(|p| p.trim_end().ends_with(word));
-                    part.and_then(|p| p.split_whitespace().next()?.parse().ok()).unwrap_or(0)
-                };
-                count.passed += number("passed");
-                count.failed += number("failed");
-                count.ignored += number("ignored");
-            }
-            println!("{line}");
+            each(line.map_err(|e| Failure::new(&shown, e))?);
         }
     }
     let status = child.wait().map_err(|e| Failure::new(&shown, e))?;
     if status.success() { Ok(()) } else { Err(Failure(format!("{shown}: {status}"))) }
+}
+
+/// Runs a test command, passes its output on, and adds up its summary lines.
+fn run_tests(command: Command, count: &mut Count) -> Result<(), Failure> {
+    run_lines(command, &mut |line| {
+        count.take(&line);
+        println!("{line}");
+    })
+}
+
+/// The name of the module whose tests wait for QEMU's clock more than they compute, and run beside others.
+const IN_QEMU: &str = "in_qemu::";
+/// How many of them at once: each keeps a quarter of a core busy.
+const GATES: &str = "--test-threads=4";
+
+/// Tests that run beside others; what they print is kept until they are waited for.
+struct Beside(JoinHandle<(Vec<String>, Result<(), Failure>)>);
+
+impl Beside {
+    fn start(mut command: Command) -> Self {
+        command.stderr(Stdio::null());
+        Self(std::thread::spawn(move || {
+            let mut lines = Vec::new();
+            let result = run_lines(command, &mut |line| lines.push(line));
+            (lines, result)
+        }))
+    }
+
+    /// Waits for their end and prints what they said.
+    fn end(self, count: &mut Count) -> Result<(), Failure> {
+        let (lines, result) =
+            self.0.join().map_err(|_| Failure("the thread that reads the tests' output".into()))?;
+        for line in lines {
+            count.take(&line);
+            println!("{line}");
+        }
+        result
+    }
 }
 
 /// `cargo x test`.
@@ -171,29 +214,42 @@ fn test_phases(
         }
         Ok(())
     })?;
-    phase("tests", &mut || {
+    let tests = |what: &[&str]| {
         let mut tests = cargo(&["test", "--profile", "ci", "--workspace", "--no-fail-fast"]);
-        tests.args(&without);
+        tests.args(&without).args(what);
         if long {
             tests.env("WAVEPASS_LONG", "1");
         }
-        run_tests(tests, count)?;
+        tests
+    };
+    phase("building the tests", &mut || run(tests(&["--no-run", "--quiet"])))?;
+    let gates = Beside::start(tests(&["--test", "firmware", "--", IN_QEMU, GATES]));
+    // What runs beside is waited for, whatever becomes of the others.
+    let others = phase("tests", &mut || {
+        run_tests(tests(&["--", "--skip", IN_QEMU]), count)?;
         if without.is_empty() {
             return Ok(());
         }
         run_tests(cargo(&["test", "--profile", "ci", "--package", "rig", "--no-default-features"]), count)
-    })?;
-    match &postgres {
+    })
+    .and_then(|()| match &postgres {
         Ok(()) => phase("the gateway's tests on PostgreSQL", &mut || {
             // The whole workspace again, whose other unit tests take seconds: a package by itself has other features of
             // its dependencies, and would be built anew for minutes.
-            let mut tests = cargo(&["test", "--profile", "ci", "--workspace", "--no-fail-fast"]);
-            tests.args(&without).args(["--lib", "--test", "process"]);
-            tests.env("WAVEPASS_TEST_STORE", "postgres");
-            run_tests(tests, count)
-        })?,
-        Err(why) => left_out.push(format!("tests on PostgreSQL ({why})")),
-    }
+            let mut on_postgres = tests(&["--lib", "--test", "process"]);
+            on_postgres.env_remove("WAVEPASS_LONG").env("WAVEPASS_TEST_STORE", "postgres");
+            run_tests(on_postgres, count)
+        }),
+        Err(why) => {
+            left_out.push(format!("tests on PostgreSQL ({why})"));
+            Ok(())
+        }
+    });
+    let mut gates = Some(gates);
+    let firmware = phase("the gate's firmware in QEMU, begun beside the tests above", &mut || {
+        gates.take().map_or(Ok(()), |gates| gates.end(count))
+    });
+    others.and(firmware)?;
     match (&library, &python) {
         (Ok(()), Ok(python)) => phase("tests with pcscd, which has fixed ports", &mut || {
             let _pcscd = pcsc::Pcscd::start()?;

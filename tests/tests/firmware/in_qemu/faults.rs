@@ -1,7 +1,7 @@
 //! What a payment terminal must live with: the emergency input, a panic, a loop that hangs, a reader that does, a flash
 //! that is gone or fails.
 
-use crate::common::{GATE, alone, deny, has_list, no_breaks, phone, present, stored, town, town_denying};
+use crate::common::{GATE, deny, has_list, no_breaks, phone, present, stored, town, town_denying};
 use city::world::Kind;
 use serde_json::Value;
 use std::time::Duration;
@@ -12,7 +12,6 @@ use wavepass_tests::qemu::{Power, QemuGate, Shown, firmware_without_entropy};
 
 #[test]
 fn the_emergency_input_opens_the_barrier_by_itself_and_the_period_is_journaled() {
-    let _alone = alone();
     let root = tempfile::tempdir().unwrap();
     let town = town(root.path(), 100, 31);
     let folder = town.add_gate(GATE).unwrap();
@@ -50,7 +49,6 @@ fn panic_of(gate: &Value) -> Option<&str> {
 
 #[test]
 fn a_panic_and_a_hanging_loop_end_in_a_gate_that_works_and_says_why_it_started_again() {
-    let _alone = alone();
     let root = tempfile::tempdir().unwrap();
     let town = town(root.path(), 100, 32);
     let folder = town.add_gate(GATE).unwrap();
@@ -94,7 +92,6 @@ fn shows_state(shown: &Shown) -> bool {
 
 #[test]
 fn the_emergency_input_opens_out_of_service_and_while_the_loop_hangs() {
-    let _alone = alone();
     let root = tempfile::tempdir().unwrap();
     let town = town(root.path(), 100, 34);
     let folder = town.add_gate(GATE).unwrap();
@@ -138,7 +135,6 @@ fn the_emergency_input_opens_out_of_service_and_while_the_loop_hangs() {
 
 #[test]
 fn a_gate_without_its_identity_or_its_entropy_opens_for_nobody_and_does_not_try_again() {
-    let _alone = alone();
     let root = tempfile::tempdir().unwrap();
     let town = town(root.path(), 100, 33);
     let folder = town.add_gate(GATE).unwrap();
@@ -161,7 +157,6 @@ fn a_gate_without_its_identity_or_its_entropy_opens_for_nobody_and_does_not_try_
 
 #[test]
 fn a_gate_whose_flash_was_gone_or_failed_starts_again_and_says_why() {
-    let _alone = alone();
     let root = tempfile::tempdir().unwrap();
     let town = town(root.path(), 100, 35);
     let folder = town.add_gate(GATE).unwrap();
@@ -190,7 +185,6 @@ fn a_gate_whose_flash_was_gone_or_failed_starts_again_and_says_why() {
 
 #[test]
 fn a_reader_that_never_answers_takes_the_loop_nothing_and_works_again_when_it_does() {
-    let _alone = alone();
     let root = tempfile::tempdir().unwrap();
     let town = town(root.path(), 100, 36);
     let folder = town.add_gate(GATE).unwrap();
@@ -217,7 +211,6 @@ fn a_reader_that_never_answers_takes_the_loop_nothing_and_works_again_when_it_do
 
 #[test]
 fn a_gate_with_a_full_deny_list_starts_on_a_slow_flash_without_the_watchdog_and_uses_it() {
-    let _alone = alone();
     let root = tempfile::tempdir().unwrap();
     let town = town_denying(root.path(), 100, 37, 100_000);
     let folder = town.add_gate(GATE).unwrap();

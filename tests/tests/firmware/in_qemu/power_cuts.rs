@@ -4,7 +4,7 @@
 //! gate's entropy is the same at every start, so that only what its generator keeps in flash tells one life's numbers
 //! from another's.
 
-use crate::common::{GATE, alone, deny, has_list, long, no_breaks, settled, stored, town};
+use crate::common::{GATE, deny, has_list, long, no_breaks, settled, stored, town};
 use city::world::Kind;
 use rand::{RngExt, SeedableRng};
 use std::collections::{BTreeMap, HashSet};
@@ -86,7 +86,6 @@ fn list_is_written(flash: &File) -> io::Result<bool> {
 
 #[test]
 fn a_gate_that_loses_power_at_any_moment_loses_no_tap_and_repeats_nothing() {
-    let _alone = alone();
     let cuts = if long() { 220 } else { 30 };
     let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(77);
     let root = tempfile::tempdir().unwrap();

@@ -2,7 +2,7 @@
 //! cards, and chips that repeat another answer. Nothing opens that should not, nothing hangs, the gate recovers by
 //! itself, and the gateway has every opening once.
 
-use crate::common::{GATE, alone, long, settled, stored, town};
+use crate::common::{GATE, long, settled, stored, town};
 use city::world::Kind;
 use rand::{RngExt, SeedableRng};
 use std::collections::BTreeSet;
@@ -16,7 +16,6 @@ const LIMIT: Duration = Duration::from_secs(15);
 
 #[test]
 fn noise_on_the_reader_s_line_opens_nothing_and_hangs_nothing() {
-    let _alone = alone();
     let taps = if long() { 2_000 } else { 150 };
     let root = tempfile::tempdir().unwrap();
     let town = town(root.path(), taps + 200, 21);

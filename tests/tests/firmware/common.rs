@@ -4,7 +4,6 @@ use city::world::Kind;
 use serde_json::Value;
 use sqlx::{Connection, Row, SqliteConnection};
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use wavepass_hce::card::Card;
 use wavepass_protocol::tap::{Outcome, Reason};
 use wavepass_tests::qemu::{QemuGate, Shown};
@@ -12,13 +11,6 @@ use wavepass_tests::town::Town;
 
 /// The gate under test.
 pub const GATE: u32 = 900;
-
-static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-
-/// QEMU, chip and gateway keep both cores busy; two such tests at once would only wait for each other.
-pub fn alone() -> MutexGuard<'static, ()> {
-    ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// True where full counts are asked for.
 pub fn long() -> bool {

@@ -1,6 +1,6 @@
 //! Taps of every kind: each decision right, each tap in the gateway once, the deny list changed on the fly.
 
-use crate::common::{GATE, StoredTap, alone, present, stored, town};
+use crate::common::{GATE, StoredTap, present, stored, town};
 use city::world::Kind;
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
@@ -35,7 +35,6 @@ fn waves(kind: Kind, index: usize) -> Vec<(Option<Reason>, bool, Option<Outcome>
 
 #[test]
 fn a_thousand_taps_are_decided_rightly_and_counted_once() {
-    let _alone = alone();
     let root = tempfile::tempdir().unwrap();
     let town = town(root.path(), PHONES, 11);
     let folder = town.add_gate(GATE).unwrap();

@@ -1,6 +1,6 @@
 //! What riders are shown, and what the barrier's sensors mean: the loop around a tap.
 
-use crate::common::{GATE, alone, phone, stored, town};
+use crate::common::{GATE, phone, stored, town};
 use city::world::Kind;
 use std::time::Duration;
 use wavepass_hce::card::Card;
@@ -18,7 +18,6 @@ fn refused(reason: Reason, sequence: Option<u32>) -> Shown {
 
 #[test]
 fn a_sensor_that_tells_late_counts_and_an_opening_has_one_outcome() {
-    let _alone = alone();
     let root = tempfile::tempdir().unwrap();
     let town = town(root.path(), 100, 51);
     let folder = town.add_gate(GATE).unwrap();
@@ -60,7 +59,6 @@ fn a_sensor_that_tells_late_counts_and_an_opening_has_one_outcome() {
 
 #[test]
 fn a_passage_that_is_seen_while_the_next_card_is_read_is_the_one_before_s() {
-    let _alone = alone();
     let root = tempfile::tempdir().unwrap();
     let town = town(root.path(), 100, 54);
     let folder = town.add_gate(GATE).unwrap();
@@ -89,7 +87,6 @@ fn a_passage_that_is_seen_while_the_next_card_is_read_is_the_one_before_s() {
 
 #[test]
 fn a_refusal_behind_an_open_way_is_shown_and_the_way_stays_open() {
-    let _alone = alone();
     let root = tempfile::tempdir().unwrap();
     let town = town(root.path(), 1_000, 52);
     let folder = town.add_gate(GATE).unwrap();
@@ -115,7 +112,6 @@ fn a_refusal_behind_an_open_way_is_shown_and_the_way_stays_open() {
 
 #[test]
 fn a_card_that_stays_on_the_reader_hides_nothing() {
-    let _alone = alone();
     let root = tempfile::tempdir().unwrap();
     let town = town(root.path(), 100, 53);
     let folder = town.add_gate(GATE).unwrap();

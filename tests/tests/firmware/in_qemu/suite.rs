@@ -1,7 +1,7 @@
 //! The rig's suite through the firmware: the phones and the expectations of the other ways, at a gate whose gateway
 //! publishes what a case says that the terminal knows.
 
-use crate::common::{GATE, alone, present, stored, town};
+use crate::common::{GATE, present, stored, town};
 use rig::bench::{Bench, Maker, Said, run};
 use rig::keys::AuthorityKey;
 use rig::report;
@@ -219,7 +219,6 @@ fn publish(town: &Town, lists: &Lists) {
 
 #[test]
 fn every_case_of_the_suite_gets_its_decision_from_the_firmware() {
-    let _alone = alone();
     let suite = Suite::parse(KERNEL).unwrap();
     let root = tempfile::tempdir().unwrap();
     let town = town(root.path(), 100, 61);
