@@ -51,6 +51,14 @@ enum Bench {
         /// How many taps
         #[arg(long, default_value_t = 100_000)]
         taps: u32,
+        /// Instead, what a tap costs in towns of several sizes: taps in the day and registered tokens
+        #[arg(
+            long,
+            value_name = "TAPS:TOKENS,…",
+            num_args = 0..=1,
+            default_missing_value = "100000:10000,1000000:100000,1000000:3000000,10000000:1000000"
+        )]
+        growth: Option<String>,
         /// Only on this database
         #[arg(long, value_parser = ["sqlite", "postgres"])]
         database: Option<String>,
@@ -62,8 +70,8 @@ fn main() -> ExitCode {
         Command::Test { long } => phases::test(long),
         Command::Firmware => setup::target().and_then(|()| phases::firmware()),
         Command::Bench { what: Bench::Gate { json } } => phases::bench_gate(json),
-        Command::Bench { what: Bench::Host { json, taps, database } } => {
-            phases::bench_host(json, taps, database)
+        Command::Bench { what: Bench::Host { json, taps, growth, database } } => {
+            phases::bench_host(json, taps, growth, database)
         }
     };
     match done {

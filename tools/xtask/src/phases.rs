@@ -305,11 +305,17 @@ pub(crate) fn bench_gate(json: Option<PathBuf>) -> Result<(), Failure> {
 }
 
 /// `cargo x bench host`: on PostgreSQL it needs a server's programs.
-pub(crate) fn bench_host(json: Option<PathBuf>, taps: u32, database: Option<String>) -> Result<(), Failure> {
+pub(crate) fn bench_host(
+    json: Option<PathBuf>,
+    taps: u32,
+    growth: Option<String>,
+    database: Option<String>,
+) -> Result<(), Failure> {
     if database.as_deref() != Some("sqlite") {
         setup::postgres()?;
     }
     let mut more = vec!["--taps".to_owned(), taps.to_string()];
+    more.extend(growth.into_iter().flat_map(|sizes| ["--growth".to_owned(), sizes]));
     more.extend(database.into_iter().flat_map(|database| ["--database".to_owned(), database]));
     bench("bench-host", json, &more)
 }

@@ -4,8 +4,10 @@
 //! The taps are made beforehand by real phones (their cryptograms verify) and sealed by stand-ins of gates; then
 //! each stage is timed: intake (sealed tap to durable row), close (risk, pricing, charges, batch), deduction at the
 //! embedded bank, settlement. Rates are taps a second; `overall` is all stages together. Beside it, in the same run:
-//! the same work row at a time (`baseline`), and `pgbench` on the same server. `peak_rss_bytes` is this process's, which
-//! holds the taps to be handed in as well.
+//! the same work row at a time (`baseline`), and `pgbench` on the same server. `peak_rss_bytes` is this process's while it
+//! works, without PostgreSQL's; the taps to be handed in wait on disk.
+//!
+//! With `--growth` it measures towns of several sizes instead, each on a new database, to show what a tap costs in each.
 
 mod baseline;
 mod ours;
@@ -17,6 +19,7 @@ use rand_chacha::ChaCha12Rng;
 use serde_json::{Map, Value, json};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use town::Size;
 use wavepass_gateway::keys::{KeyOptions, KeySet};
 use wavepass_gateway::store::Store;
 use wavepass_protocol::time::UnixMs;
@@ -41,9 +44,23 @@ struct Arguments {
     /// Only on this database
     #[arg(long, value_enum)]
     database: Option<Database>,
+    /// Instead, towns of these sizes: taps in the day and registered tokens
+    #[arg(long, value_name = "TAPS:TOKENS,…", value_delimiter = ',', value_parser = size)]
+    growth: Vec<Size>,
     /// Also write the figures to this file
     #[arg(long)]
     json: Option<PathBuf>,
+}
+
+fn size(text: &str) -> Result<Size, String> {
+    let (taps, tokens) = text.split_once(':').ok_or("not of the form TAPS:TOKENS")?;
+    let number = |text: &str| text.parse::<usize>().map_err(|e| format!("{text}: {e}"));
+    let (taps, tokens) = (number(taps)?, number(tokens)?);
+    let least = Size::of(taps).tokens;
+    if taps == 0 || tokens < least {
+        return Err(format!("{taps} taps need at least {least} tokens, of {TAPS_EACH} taps each"));
+    }
+    Ok(Size { taps, tokens })
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -78,12 +95,12 @@ fn keys() -> Result<KeySet, Failure> {
 }
 
 /// One run of ours, on an empty database.
-async fn run(name: &str, url: &str, data: &Path, taps: usize) -> Result<ours::Figures, Failure> {
-    eprintln!("{name}: {taps} taps …");
+async fn run(name: &str, url: &str, data: &Path, size: Size) -> Result<ours::Figures, Failure> {
+    eprintln!("{name}: {} taps of {} tokens …", size.taps, size.tokens);
     let store = Store::open(url, data).await?;
     let keys = keys()?;
-    let sealed = town::found(&store, &keys, taps).await?;
-    let figures = ours::run(&store, &keys, data, sealed).await?;
+    let spool = town::found(&store, &keys, size).await?;
+    let figures = ours::run(&store, &keys, data, &spool).await?;
     store.close().await;
     Ok(figures)
 }
@@ -99,10 +116,10 @@ async fn run_baseline(
     eprintln!("{name}: {taps} taps, row at a time over {connections} …");
     let store = Store::open(url, data).await?;
     let keys = keys()?;
-    let sealed = town::found(&store, &keys, taps).await?;
+    let spool = town::found(&store, &keys, Size::of(taps)).await?;
     store.close().await;
     drop(store);
-    baseline::run(url, &keys, sealed, connections).await
+    baseline::run(url, &keys, spool.all()?, connections).await
 }
 
 /// Refuses figures of work that was not the same.
@@ -117,12 +134,38 @@ fn compare(ours: &ours::Figures, baseline: &baseline::Figures) -> Result<(), Fai
     }
 }
 
+/// What a tap costs in towns of several sizes.
+async fn grow(
+    name: &str,
+    sizes: &[Size],
+    database: impl Fn(&Path) -> Result<String, Failure>,
+) -> Result<Value, Failure> {
+    let mut rows = Vec::new();
+    let mut table = String::from("      taps    tokens  taps/s  us/tap  peak MB\n");
+    for &size in sizes {
+        let folder = tempfile::tempdir()?;
+        let figures = run(name, &database(folder.path())?, folder.path(), size).await?;
+        let mut row = figures.json();
+        row["tokens"] = json!(size.tokens);
+        let megabytes = figures.peak_rss_bytes.map_or_else(|| "-".into(), |bytes| (bytes >> 20).to_string());
+        let (taps, tokens, rate) = (size.taps, size.tokens, figures.rate);
+        table += &format!("{taps:>10}{tokens:>10}{rate:>8.0}{:>8.1}{megabytes:>9}\n", 1e6 / rate);
+        rows.push(row);
+    }
+    eprintln!("{name}\n{table}");
+    Ok(json!({ "growth": rows }))
+}
+
 async fn on_sqlite(arguments: &Arguments) -> Result<Value, Failure> {
     let folder = || tempfile::tempdir();
     let url = |folder: &tempfile::TempDir| format!("sqlite:{}", folder.path().join("bench.sqlite").display());
+    if !arguments.growth.is_empty() {
+        let file = |folder: &Path| Ok(format!("sqlite:{}", folder.join("bench.sqlite").display()));
+        return grow("SQLite", &arguments.growth, file).await;
+    }
     let (small, own, row) = (folder()?, folder()?, folder()?);
-    let same = run("SQLite", &url(&small), small.path(), arguments.baseline_taps).await?;
-    let figures = run("SQLite", &url(&own), own.path(), arguments.taps).await?;
+    let same = run("SQLite", &url(&small), small.path(), Size::of(arguments.baseline_taps)).await?;
+    let figures = run("SQLite", &url(&own), own.path(), Size::of(arguments.taps)).await?;
     let baseline = run_baseline("SQLite", &url(&row), row.path(), arguments.baseline_taps, 1).await?;
     compare(&same, &baseline)?;
     Ok(beside(&figures, &baseline))
@@ -145,8 +188,11 @@ async fn on_postgres(arguments: &Arguments) -> Result<Value, Failure> {
     let (small, own, row, wide) = (folder()?, folder()?, folder()?, folder()?);
     let database = || Ok::<_, Failure>(server.url(&server.new_database()?));
     let name = "PostgreSQL";
-    let same = run(name, &database()?, small.path(), arguments.baseline_taps).await?;
-    let figures = run(name, &database()?, own.path(), arguments.taps).await?;
+    if !arguments.growth.is_empty() {
+        return grow(name, &arguments.growth, |_| database()).await;
+    }
+    let same = run(name, &database()?, small.path(), Size::of(arguments.baseline_taps)).await?;
+    let figures = run(name, &database()?, own.path(), Size::of(arguments.taps)).await?;
     let baseline = run_baseline(name, &database()?, row.path(), arguments.baseline_taps, 1).await?;
     compare(&same, &baseline)?;
     let wider = run_baseline(name, &database()?, wide.path(), arguments.baseline_taps, WIDE).await?;
