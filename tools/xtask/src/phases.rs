@@ -109,8 +109,8 @@ fn run_tests(command: Command, count: &mut Count) -> Result<(), Failure> {
 
 /// The name of the module whose tests wait for QEMU's clock more than they compute, and run beside others.
 const IN_QEMU: &str = "in_qemu::";
-/// How many of them at once: each keeps a quarter of a core busy.
-const GATES: &str = "--test-threads=4";
+/// How many of them at once: as many as end with the others.
+const GATES: &str = "--test-threads=3";
 
 /// Tests that run beside others; what they print is kept until they are waited for.
 struct Beside(JoinHandle<(Vec<String>, Result<(), Failure>)>);
