@@ -18,8 +18,7 @@ impl ContentDigest {
     pub fn read(fields: &[Field<'_>]) -> Result<Self, SignatureError> {
         let text = parsed_field(fields, CONTENT_DIGEST)?.ok_or(SignatureError::DigestMissing)?;
         let digests = parse(CONTENT_DIGEST, &text)?;
-        let wrong =
-            |why: &str| SignatureError::Malformed { header: CONTENT_DIGEST, why: why.to_owned() };
+        let wrong = |why: &str| SignatureError::Malformed { header: CONTENT_DIGEST, why: why.to_owned() };
         let digest = match digests.get("sha-256") {
             None => return Err(SignatureError::DigestMissing),
             Some(ListEntry::Item(item)) => match &item.bare_item {

@@ -25,7 +25,9 @@ pub enum SignatureError {
     #[error("the signature does not cover {0}")]
     NotCovered(&'static str),
     /// A component that nobody here can compute.
-    #[error("component {0} of the signature (from 1) is not supported: field names and @method, @target-uri, @authority, @scheme, @request-target, @path and @query are, without parameters")]
+    #[error(
+        "component {0} of the signature (from 1) is not supported: field names and @method, @target-uri, @authority, @scheme, @request-target, @path and @query are, without parameters"
+    )]
     NotSupported(usize),
     /// A covered component that the request lacks.
     #[error("component {0} of the signature (from 1) is covered, but the request has none")]

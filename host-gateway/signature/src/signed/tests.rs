@@ -93,10 +93,11 @@ fn good() -> Request {
 /// RFC 9421, appendix B.2.5, with the request of B.2 and the shared secret of B.1.5.
 #[test]
 fn the_rfc_s_own_hmac_vector_verifies_and_its_base_is_ours() {
-    let secret: sfv::Item =
-        Parser::new(":uzvJfB4u3N0Jy4T7NZ75MDVcr8zSTInedJtkgcu46YW4XByzNJjxBdtjUkdJPBtbmHhIDi6pcl8jsasjlTMtDQ==:")
-            .parse()
-            .unwrap();
+    let secret: sfv::Item = Parser::new(
+        ":uzvJfB4u3N0Jy4T7NZ75MDVcr8zSTInedJtkgcu46YW4XByzNJjxBdtjUkdJPBtbmHhIDi6pcl8jsasjlTMtDQ==:",
+    )
+    .parse()
+    .unwrap();
     let secret = secret.bare_item.as_byte_sequence().unwrap();
     let fields: &[Field<'_>] = &[
         ("host", b"example.com"),
@@ -168,7 +169,8 @@ fn a_signed_request_is_taken_and_each_fault_has_its_own_name() {
     let least = || Request::unsigned().signed(&params(COVERED, NOW_S));
     assert_eq!(least().word(), "taken");
     let signed = |params: &str| Request::unsigned().signed(params);
-    let digest = |value: &str| Request::unsigned().with(CONTENT_DIGEST, value).signed(&params(COVERED, NOW_S));
+    let digest =
+        |value: &str| Request::unsigned().with(CONTENT_DIGEST, value).signed(&params(COVERED, NOW_S));
     let with_input = |value: &str| least().with(SIGNATURE_INPUT, value);
     let query = |covered: &str| {
         let request = Request { target: "/v1/taps/batches?x=1".to_owned(), ..Request::unsigned() };
@@ -207,8 +209,20 @@ fn a_signed_request_is_taken_and_each_fault_has_its_own_name() {
         (query(r#"("@method" "@path" "@query" "content-digest")"#), "taken"),
         (query(r#"("@method" "@target-uri" "content-digest")"#), "taken"),
         (with_input(r#"sig=("@method";req);created=1;keyid="k""#), "component_not_supported"),
-        (with_input(&format!("sig={}", params(r#"("@method" "@path" "content-digest" "@status")"#, NOW_S))), "component_not_supported"),
-        (with_input(&format!("sig={}", params(r#"("@method" "@path" "content-digest" "x-not-there")"#, NOW_S))), "component_missing"),
+        (
+            with_input(&format!(
+                "sig={}",
+                params(r#"("@method" "@path" "content-digest" "@status")"#, NOW_S)
+            )),
+            "component_not_supported",
+        ),
+        (
+            with_input(&format!(
+                "sig={}",
+                params(r#"("@method" "@path" "content-digest" "x-not-there")"#, NOW_S)
+            )),
+            "component_missing",
+        ),
         (signed(&params(COVERED, NOW_S - WINDOW_S)), "taken"),
         (signed(&params(COVERED, NOW_S - WINDOW_S - 1)), "too_old"),
         (signed(&params(COVERED, NOW_S + WINDOW_S)), "taken"),
@@ -233,7 +247,8 @@ fn a_signed_request_is_taken_and_each_fault_has_its_own_name() {
 
 #[test]
 fn no_error_repeats_what_was_sent() {
-    let request = good().with(SIGNATURE_INPUT, r#"sig=("6217000012345678901");created=1;keyid=6217000012345678901"#);
+    let request =
+        good().with(SIGNATURE_INPUT, r#"sig=("6217000012345678901");created=1;keyid=6217000012345678901"#);
     assert!(!request.check().unwrap_err().to_string().contains("6217"));
 }
 
