@@ -80,6 +80,8 @@ pub struct File {
     pub link: LinkSection,
     /// HTTP.
     pub http: HttpSection,
+    /// Signed batches of operators' own concentrators.
+    pub concentrators: ConcentratorSection,
     /// Risk.
     pub risk: RiskSection,
 }
@@ -166,6 +168,45 @@ impl Default for HttpSection {
     }
 }
 
+/// The longest window, seconds: with a day of it, a clock that is wrong by a day is not noticed.
+const MAX_WINDOW_S: u64 = 86_400;
+
+/// `[concentrators]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ConcentratorSection {
+    /// How far a signature's time may be from the gateway's clock, either way, seconds.
+    pub window_s: u64,
+    /// With which scheme concentrators ask, where they sign the whole URI: a proxy that ends TLS leaves `http` here.
+    pub scheme: Scheme,
+}
+
+/// How a URI begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Scheme {
+    /// `http`
+    Http,
+    /// `https`
+    Https,
+}
+
+impl Scheme {
+    /// Its word.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+        }
+    }
+}
+
+impl Default for ConcentratorSection {
+    fn default() -> Self {
+        Self { window_s: 300, scheme: Scheme::Http }
+    }
+}
+
 /// `[risk]`
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -231,6 +272,14 @@ impl Config {
                     why,
                 });
             }
+        }
+        let window_s = file.concentrators.window_s;
+        if !(1..=MAX_WINDOW_S).contains(&window_s) {
+            return Err(ConfigError::Value {
+                name: "concentrators.window_s",
+                value: window_s.to_string(),
+                why: format!("seconds, 1 to {MAX_WINDOW_S}"),
+            });
         }
         let data = overrides
             .data
@@ -337,6 +386,11 @@ mod tests {
         assert!(error("[link]\nlisten = 'nowhere'").contains("test.toml"));
         assert!(error("[link]\nlitsen = '127.0.0.1:1'").contains("litsen"));
         assert!(error("[link]\nlisten = 'nowhere'").starts_with("test.toml:2: listen: "));
+        assert!(
+            error("[concentrators]\nwindow_s = 0")
+                .contains("concentrators.window_s = `0`: seconds, 1 to 86400")
+        );
+        assert!(error("[concentrators]\nscheme = 'ftp'").starts_with("test.toml:2: scheme: "));
         assert!(error("[[http.api_keys]]\nname = 'a'\nsha256 = 'b'").contains("sha256"));
     }
 }

@@ -11,8 +11,8 @@ use std::path::Path;
 pub const MAX_CONFIG: u64 = 1 << 20;
 /// A card's number has at least so many digits (ISO/IEC 7812-1 allows 8 to 19; payment cards and tokens have 13 to 19).
 const NUMBER_DIGITS: usize = 13;
-/// The longest user name, bytes.
-const MAX_USER: usize = 64;
+/// The longest name of a user or a machine, bytes.
+const MAX_NAME: usize = 64;
 
 /// The longest sentence of a person, such as a reason: a few lines. Bytes.
 const MAX_SENTENCE: usize = 500;
@@ -23,9 +23,9 @@ pub enum TextError {
     /// It may hold the number of a card or a token.
     #[error("{0} holds {NUMBER_DIGITS} or more digits in a row, which may be a card's number: leave it out")]
     Number(&'static str),
-    /// A user name that would spoil the audit log.
-    #[error("a user's name is 1 to {MAX_USER} bytes without line breaks or other control characters")]
-    User,
+    /// A name that would spoil the audit log.
+    #[error("{0} is 1 to {MAX_NAME} bytes without line breaks or other control characters")]
+    Name(&'static str),
     /// A sentence that is none, or would spoil the audit log.
     #[error("{0} is 1 to {MAX_SENTENCE} bytes without line breaks or other control characters")]
     Sentence(&'static str),
@@ -55,10 +55,15 @@ pub fn no_number(what: &'static str, text: &str) -> Result<(), TextError> {
 
 /// Checks a user's name for the audit log.
 pub fn user(name: &str) -> Result<(), TextError> {
-    if !(1..=MAX_USER).contains(&name.len()) || name.chars().any(char::is_control) {
-        return Err(TextError::User);
+    self::name("a user's name", name)
+}
+
+/// Checks a name for the audit log. `what` says whose.
+pub fn name(what: &'static str, name: &str) -> Result<(), TextError> {
+    if !(1..=MAX_NAME).contains(&name.len()) || name.chars().any(char::is_control) {
+        return Err(TextError::Name(what));
     }
-    no_number("a user's name", name)
+    no_number(what, name)
 }
 
 /// Checks what a person says for the record, such as why a debt is waived. `what` names it.

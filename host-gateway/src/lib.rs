@@ -9,6 +9,7 @@ pub mod bank;
 pub mod clearing;
 pub mod cli;
 pub mod clock;
+pub mod concentrators;
 pub mod config;
 pub mod desk;
 pub mod gates;

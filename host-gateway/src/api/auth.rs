@@ -1,8 +1,11 @@
-//! Who may ask: the holder of the admin token, or of an API key where taps are handed in.
+//! Who may ask: the holder of the admin token, or of an API key where taps are handed in; or who signs as a concentrator
+//! there ([`signed`]).
 //!
 //! Tokens are compared by their SHA-256, so that neither the time nor an early end tells anything of them.
 
 use super::ApiError;
+use super::signed::{self, Caller};
+use crate::cli::App;
 use crate::config::{ApiKey, Config};
 use crate::input;
 use axum::extract::{FromRequestParts, Request, State};
@@ -72,14 +75,19 @@ pub(super) async fn admins(
     }
 }
 
-/// Lets holders of an API key through, and admins.
+/// Lets signed requests of concentrators through, holders of an API key, and admins; says which with a [`Caller`].
 pub(super) async fn concentrators(
-    State(credentials): State<Credentials>,
-    request: Request,
+    State((credentials, app)): State<(Credentials, App)>,
+    mut request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {
+    if signed::is_signed(&request) {
+        let request = signed::check(&app, request).await?;
+        return Ok(next.run(request).await);
+    }
     match bearer(request.headers()) {
         Some(token) if credentials.is_admin(token) || credentials.api_key(token).is_some() => {
+            request.extensions_mut().insert(Caller::Trusted);
             Ok(next.run(request).await)
         }
         _ => Err(ApiError::unauthorized()),

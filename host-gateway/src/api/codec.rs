@@ -42,6 +42,22 @@ fn unbase64(text: &str) -> Option<Vec<u8>> {
     Some(out)
 }
 
+/// Bytes as base64, standard alphabet, with padding.
+pub(crate) fn base64(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let group = |group: &[u8]| {
+        let byte = |at: usize| u32::from(group.get(at).copied().unwrap_or(0));
+        let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
+        let digit = |at: usize| match at <= group.len() {
+            // Six bits are below 64.
+            true => char::from(DIGITS[(bits >> (18 - 6 * at)) as usize & 63]),
+            false => '=',
+        };
+        [digit(0), digit(1), digit(2), digit(3)]
+    };
+    bytes.chunks(3).flat_map(group).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -54,7 +70,10 @@ mod tests {
             [("Zg==", "f"), ("Zm8=", "fo"), ("Zm9v", "foo"), ("Zm9vYmE", "fooba"), ("Zm9vYmFy", "foobar")]
         {
             assert_eq!(unbase64(text).as_deref(), Some(plain.as_bytes()), "{text}");
+            assert_eq!(base64(plain.as_bytes()).trim_end_matches('='), text.trim_end_matches('='));
         }
+        assert_eq!(base64(&[0xFB, 0xFF, 0xBF]), "+/+/");
+        assert_eq!((base64(b"f"), base64(b"fo"), base64(b"")), ("Zg==".into(), "Zm8=".into(), String::new()));
         assert_eq!(bytes("-_+/"), Some(vec![0xFB, 0xFF, 0xBF]));
         for wrong in ["a!", "Zm9vY", "Zh", "Zm9="] {
             assert_eq!(unbase64(wrong), None, "{wrong}");

@@ -39,6 +39,7 @@ pub fn document() -> utoipa::openapi::OpenApi {
     document.merge(crate::clearing::authorisation::api::Doc::openapi());
     document.merge(crate::desk::api::Doc::openapi());
     document.merge(crate::reconcile::api::Doc::openapi());
+    document.merge(crate::concentrators::api::Doc::openapi());
     let scheme = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
     document.components.get_or_insert_default().security_schemes.insert(BEARER.into(), RefOr::T(scheme));
     for (path, item) in &mut document.paths.paths {
@@ -58,9 +59,11 @@ fn meaning(status: &str) -> &'static str {
     match status {
         "200" => "Done.",
         "400" => "The request cannot be read or is not valid.",
-        "401" => "No bearer token, or not one for this.",
+        "401" => "No bearer token, or not one for this; or a signature that is not believed.",
+        "403" => "Not this caller's to do.",
         "404" => "There is no such thing.",
         "409" => "Not in the present state.",
+        "413" => "The request is longer than `[http] max_body`.",
         "500" => "A fault of the gateway; its log says more.",
         _ => "Not now.",
     }

@@ -3,7 +3,7 @@
 
 use super::ApiError;
 use crate::input::without_values;
-use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
+use axum::extract::rejection::{BytesRejection, JsonRejection, PathRejection, QueryRejection};
 use axum::extract::{FromRequest, FromRequestParts, OptionalFromRequest, Request};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
@@ -76,6 +76,12 @@ fn refused(status: StatusCode, place: &'static str, text: &str) -> ApiError {
 
 impl From<JsonRejection> for ApiError {
     fn from(rejection: JsonRejection) -> Self {
+        refused(rejection.status(), "body", &rejection.body_text())
+    }
+}
+
+impl From<BytesRejection> for ApiError {
+    fn from(rejection: BytesRejection) -> Self {
         refused(rejection.status(), "body", &rejection.body_text())
     }
 }

@@ -6,7 +6,10 @@ pub(crate) mod codec;
 mod document;
 mod error;
 mod extract;
+mod signed;
 mod taps;
+#[cfg(test)]
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
@@ -40,9 +43,11 @@ pub fn router(app: App, credentials: Credentials) -> Router {
         .merge(crate::clearing::disputes::api::routes())
         .merge(crate::clearing::authorisation::api::routes())
         .merge(crate::desk::api::routes())
+        .merge(crate::concentrators::api::routes())
         .merge(crate::reconcile::api::routes())
         .route_layer(from_fn_with_state(credentials.clone(), auth::admins));
-    let concentrators = taps::routes().route_layer(from_fn_with_state(credentials, auth::concentrators));
+    let concentrators =
+        taps::routes().route_layer(from_fn_with_state((credentials, app.clone()), auth::concentrators));
     Router::new()
         .merge(admins)
         .merge(concentrators)

@@ -1,12 +1,14 @@
 //! Taps handed in over HTTP: a concentrator's batch, through the same intake as a gate's link.
 
+use super::signed::Caller;
 use super::{ApiError, Json, codec};
 use crate::cli::App;
+use crate::concentrators::{self, GateSet};
 use crate::intake::{IntakeError, MAX_BATCH, Verdict};
 use crate::store::sql::hex;
-use axum::Router;
 use axum::extract::State;
 use axum::routing::post;
+use axum::{Extension, Router};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -55,11 +57,14 @@ pub(super) fn routes() -> Router<App> {
     Router::new().route("/v1/taps/batches", post(hand_in))
 }
 
-/// Hand in sealed taps. Idempotent: what is there already is `repeated`.
+/// Hand in sealed taps: with a bearer token, or signed by a concentrator's key (RFC 9421, `hmac-sha256`), which takes entries of
+/// its own gates only. Idempotent: what is there already is `repeated`.
 #[utoipa::path(post, path = "/v1/taps/batches", request_body = Batch, responses(
-    (status = 200, body = BatchAnswer), (status = 400, body = super::ErrorBody), (status = 401, body = super::ErrorBody)))]
+    (status = 200, body = BatchAnswer), (status = 400, body = super::ErrorBody), (status = 401, body = super::ErrorBody),
+    (status = 403, body = super::ErrorBody), (status = 413, body = super::ErrorBody)))]
 pub(super) async fn hand_in(
     State(app): State<App>,
+    Extension(caller): Extension<Caller>,
     Json(batch): Json<Batch>,
 ) -> Result<Json<BatchAnswer>, ApiError> {
     if batch.entries.len() > MAX_BATCH {
@@ -73,6 +78,9 @@ pub(super) async fn hand_in(
         })?;
         entries.push(entry);
     }
+    if let Caller::Concentrator(gates) = caller {
+        check_own(&app, &gates, &entries).await?;
+    }
     let receipt = app.intake.ingest(entries).await.map_err(|e| match e {
         IntakeError::Stopped => ApiError::unavailable("the gateway is stopping"),
         other => ApiError::internal(&other),
@@ -81,4 +89,12 @@ pub(super) async fn hand_in(
         acknowledged: receipt.acknowledged.iter().map(|(key_id, upto)| (hex(&key_id.0), *upto)).collect(),
         verdicts: receipt.verdicts.into_iter().map(EntryVerdict::from).collect(),
     }))
+}
+
+async fn check_own(app: &App, gates: &GateSet, entries: &[Vec<u8>]) -> Result<(), ApiError> {
+    let checked = concentrators::check_own(gates, &app.directory.current(), entries);
+    let Err(concentrators::NotOwn::NoGate(_)) = checked else { return Ok(checked?) };
+    // Another gateway on the database may have commissioned it just now.
+    app.directory.refresh_if_changed(&app.store).await.map_err(|e| ApiError::internal(&e))?;
+    Ok(concentrators::check_own(gates, &app.directory.current(), entries)?)
 }

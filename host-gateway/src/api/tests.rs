@@ -1,6 +1,6 @@
 //! The HTTP interface over a real socket.
 
-use crate::api::admin_token;
+use crate::api::testing::{Http, over};
 use crate::clearing::testing::{correcting_tariff, deposit, penniless, penniless_under};
 use crate::serve::Server;
 use crate::store::sql::hex;
@@ -9,52 +9,9 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use wavepass_protocol::time::UnixMs;
 
-struct Http {
-    base: String,
-    admin: String,
-}
-
-impl Http {
-    async fn call(
-        &self,
-        method: &str,
-        path: &str,
-        token: Option<&str>,
-        body: Option<Value>,
-    ) -> (u16, String) {
-        let url = format!("{}{path}", self.base);
-        let (method, token) = (method.to_owned(), token.map(str::to_owned));
-        let call = move || {
-            let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
-            let mut request = ureq::http::Request::builder().method(&method[..]).uri(url);
-            if let Some(token) = token {
-                request = request.header("authorization", format!("Bearer {token}"));
-            }
-            let request = request.header("content-type", "application/json");
-            let body = body.map(|b| b.to_string()).unwrap_or_default();
-            let mut response = agent.run(request.body(body).unwrap()).unwrap();
-            (response.status().as_u16(), response.body_mut().read_to_string().unwrap())
-        };
-        tokio::task::spawn_blocking(call).await.unwrap()
-    }
-
-    async fn admin(&self, method: &str, path: &str, body: Option<Value>) -> (u16, Value) {
-        let (status, text) = self.call(method, path, Some(&self.admin), body).await;
-        (status, serde_json::from_str(&text).unwrap_or(Value::Null))
-    }
-}
-
 async fn serving() -> (House, Server, Http) {
     let key = hex(&Sha256::digest(b"concentrator's key"));
     over(House::with(&format!("[[http.api_keys]]\nname = 'tram depot'\nsha256 = '{key}'\n")).await).await
-}
-
-async fn over(house: House) -> (House, Server, Http) {
-    let local = "127.0.0.1:0".parse().unwrap();
-    let server = Server::start(house.app.clone(), local, local).await.unwrap();
-    let admin = admin_token(&house.app.config).unwrap().to_string();
-    let base = format!("http://{}", server.running().http);
-    (house, server, Http { base, admin })
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -291,6 +248,7 @@ async fn the_openapi_document_has_every_route_that_is_for_others_and_no_other() 
         include_str!("../clearing/authorisation/api.rs"),
         include_str!("../desk/api.rs"),
         include_str!("../reconcile/api.rs"),
+        include_str!("../concentrators/api.rs"),
     ];
     let routes = sources.iter().flat_map(|text| text.split(".route(\"").skip(1));
     let routes: Vec<&str> = routes.map(|rest| rest.split('"').next().unwrap()).collect();

@@ -16,7 +16,7 @@ use crate::config::{Config, ConfigError, Overrides};
 use crate::keys::{self, Passphrase, PassphraseArgs, Role};
 use crate::spool::{self, Spooled};
 use crate::store::{Store, StoreError};
-use crate::{bank, clearing, desk, gates, input, lists, reconcile, serve, tokens};
+use crate::{bank, clearing, concentrators, desk, gates, input, lists, reconcile, serve, tokens};
 use clap::{Args, Parser, Subcommand};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -141,6 +141,8 @@ enum Command {
 pub(crate) enum StoreCommand {
     /// Commission, list and retire gates.
     Gate(gates::cli::GateArgs),
+    /// Add, list and retire concentrators, which hand in their gates' entries over HTTP.
+    Concentrator(concentrators::cli::ConcentratorArgs),
     /// Issue, show and change tokens.
     Token(tokens::cli::TokenArgs),
     /// Open, fill, show and list e-accounts of the embedded bank.
@@ -186,6 +188,7 @@ impl StoreCommand {
     fn output(&self) -> Option<&std::path::Path> {
         match self {
             Self::Gate(args) => args.output(),
+            Self::Concentrator(args) => args.output(),
             Self::Token(args) => args.output(),
             Self::File(args) => args.output(),
             _ => None,
@@ -373,6 +376,7 @@ pub(crate) async fn run_store_command(
     let Given { text, file } = given;
     let output = match command {
         StoreCommand::Gate(args) => gates::cli::run(args, app, user).await?,
+        StoreCommand::Concentrator(args) => concentrators::cli::run(args, app, user).await?,
         StoreCommand::Token(args) => tokens::cli::run(args, app, user).await?,
         StoreCommand::Account(args) => bank::cli::run(args, app, user).await?,
         StoreCommand::Deny(args) => lists::cli::deny::run(args, app, user).await?,

@@ -6,6 +6,7 @@
 mod files;
 mod phone;
 mod pn532;
+mod signature;
 mod targets;
 
 /// A parser under test.
@@ -44,6 +45,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "files_table", run: files::table, seeds: files::table_seeds },
     Target { name: "files_fixed", run: files::fixed, seeds: files::fixed_seeds },
     Target { name: "files_layout", run: files::layout, seeds: files::layout_seeds },
+    Target { name: "signature", run: signature::headers, seeds: signature::header_seeds },
     Target { name: "pn532_frame", run: pn532::frame, seeds: pn532::frame_seeds },
     Target { name: "pn532_reader", run: pn532::reader, seeds: pn532::reader_seeds },
 ];

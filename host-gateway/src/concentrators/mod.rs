@@ -1,0 +1,275 @@
+//! Operators' own concentrators: machines that gather the sealed entries of some gates and hand them in over HTTP.
+//!
+//! Each has a key of its own, made once into its key file, under which it signs what it sends, and gates of its own: a batch with
+//! another gate's entry is refused whole. The store keeps the key sealed under clearing's storage key. A concentrator is looked up for
+//! each request: a batch costs a flush of the disk anyway, and one that was retired is refused from then on by every gateway on the database.
+
+pub(crate) mod api;
+pub mod cli;
+mod gate_set;
+
+pub use gate_set::{GateSet, GateSetError};
+
+use crate::api::codec::base64;
+use crate::cli::{App, AppError};
+use crate::gates::Directory;
+use crate::input;
+use crate::keys::ClearingKeys;
+use crate::store::db::{Conn, Row, query};
+use crate::store::{Audit, Store, StoreError, audit_in, sql};
+use serde::Serialize;
+use utoipa::ToSchema;
+use wavepass_protocol::dukpt::KeyId;
+use wavepass_protocol::seal::Sealed;
+use wavepass_protocol::time::UnixMs;
+use zeroize::Zeroizing;
+
+/// Keeps the sealed keys of concentrators apart from everything else that is sealed.
+const SEALED_FOR: &[u8] = b"concentrator key ";
+
+/// Why a concentrator is not added, retired or found.
+#[derive(Debug, thiserror::Error)]
+pub enum ConcentratorError {
+    /// Its name cannot be.
+    #[error(transparent)]
+    Name(#[from] input::TextError),
+    /// One of that name is in service.
+    #[error("a concentrator of that name is in service; retire it first, or give this one another name")]
+    InService,
+    /// None of that name is in service.
+    #[error("no concentrator of that name is in service")]
+    Unknown,
+    /// The system gives no random bytes.
+    #[error("no random bytes for a key: {0}")]
+    Random(getrandom::Error),
+    /// Its key file cannot be written as JSON.
+    #[error("the key file: {0}")]
+    File(serde_json::Error),
+    /// The application.
+    #[error(transparent)]
+    App(#[from] AppError),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<sqlx::Error> for ConcentratorError {
+    fn from(e: sqlx::Error) -> Self {
+        Self::Store(e.into())
+    }
+}
+
+/// A concentrator, without its key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Concentrator {
+    /// The name of its key, as signatures give it in `keyid`.
+    pub key_id: String,
+    /// Its own name.
+    pub name: String,
+    /// The gates whose entries it brings.
+    #[serde(serialize_with = "as_text")]
+    #[schema(value_type = String)]
+    pub gates: GateSet,
+    /// When it was added, in milliseconds since 1970-01-01 UTC.
+    pub added_ms: i64,
+    /// When it was retired.
+    pub retired_ms: Option<i64>,
+}
+
+fn as_text<S: serde::Serializer>(gates: &GateSet, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(gates)
+}
+
+/// Concentrators, by name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Concentrators {
+    /// The concentrators.
+    pub concentrators: Vec<Concentrator>,
+}
+
+/// Which concentrators.
+#[derive(Debug, Clone, Default)]
+pub struct Wanted {
+    /// Retired ones, too.
+    pub all: bool,
+    /// Only those after the one of this key id: the next page.
+    pub after: Option<String>,
+    /// At most so many.
+    pub limit: u32,
+}
+
+/// What a concentrator signs with, as its file has it.
+#[derive(Serialize)]
+struct KeyFile<'a> {
+    name: &'a str,
+    gates: String,
+    key_id: &'a str,
+    algorithm: &'static str,
+    key: &'a str,
+}
+
+/// Adds a concentrator; gives it with its key file (JSON), which is made this once.
+pub async fn add_in(
+    conn: &mut Conn,
+    keys: &dyn ClearingKeys,
+    (name, gates): (&str, GateSet),
+    by: &str,
+    now: UnixMs,
+) -> Result<(Concentrator, Zeroizing<Vec<u8>>), ConcentratorError> {
+    input::name("a concentrator's name", name)?;
+    let there = query("SELECT count(*) FROM concentrators WHERE name = ? AND retired_ms IS NULL").bind(name);
+    if there.scalar::<i64>(&mut *conn).await? > 0 {
+        return Err(ConcentratorError::InService);
+    }
+    let mut id = [0; 8];
+    let mut key = Zeroizing::new([0; 32]);
+    getrandom::fill(&mut id).map_err(ConcentratorError::Random)?;
+    getrandom::fill(key.as_mut_slice()).map_err(ConcentratorError::Random)?;
+    let key_id = format!("wpc-{}", sql::hex(&id));
+    query("INSERT INTO concentrators (key_id, name, gates, sealed_key, added_ms) VALUES (?, ?, ?, ?, ?)")
+        .bind(&key_id)
+        .bind(name)
+        .bind(gates.to_string())
+        .bind(keys.seal_at_rest(&bound_to(&key_id), key.as_slice()))
+        .bind(sql::ms(now))
+        .execute(&mut *conn)
+        .await?;
+    let added =
+        Concentrator { key_id, name: name.to_owned(), gates, added_ms: sql::ms(now), retired_ms: None };
+    audit(conn, "concentrator.add", &added, by, now).await?;
+    let file = KeyFile {
+        name,
+        gates: added.gates.to_string(),
+        key_id: &added.key_id,
+        algorithm: "hmac-sha256",
+        key: &Zeroizing::new(base64(key.as_slice())),
+    };
+    let mut file = Zeroizing::new(serde_json::to_vec_pretty(&file).map_err(ConcentratorError::File)?);
+    file.push(b'\n');
+    Ok((added, file))
+}
+
+/// Takes a concentrator out of service: what it signs is refused from now on.
+pub async fn retire_in(
+    conn: &mut Conn,
+    name: &str,
+    by: &str,
+    now: UnixMs,
+) -> Result<Concentrator, ConcentratorError> {
+    let row =
+        query("UPDATE concentrators SET retired_ms = ? WHERE name = ? AND retired_ms IS NULL RETURNING *")
+            .bind(sql::ms(now))
+            .bind(name)
+            .fetch_optional(&mut *conn)
+            .await?
+            .ok_or(ConcentratorError::Unknown)?;
+    let retired = concentrator_of(&row)?;
+    audit(conn, "concentrator.retire", &retired, by, now).await?;
+    Ok(retired)
+}
+
+/// The same in a transaction of its own.
+pub async fn retire(app: &App, name: &str, by: &str) -> Result<Concentrator, ConcentratorError> {
+    let now = app.now()?;
+    let mut tx = app.store.begin().await?;
+    let retired = retire_in(&mut tx, name, by, now).await?;
+    tx.commit().await?;
+    Ok(retired)
+}
+
+async fn audit(
+    conn: &mut Conn,
+    action: &str,
+    of: &Concentrator,
+    by: &str,
+    at: UnixMs,
+) -> Result<(), StoreError> {
+    let detail = format!("{}, gates {}", of.name, of.gates);
+    audit_in(conn, &Audit { at, user: by, action, subject: &of.key_id, detail: &detail }).await
+}
+
+/// A page of concentrators, by name; of one name, by key id.
+pub async fn list(store: &Store, wanted: &Wanted) -> Result<Concentrators, ConcentratorError> {
+    let rows = query(
+        "SELECT * FROM concentrators WHERE (?1 = 1 OR retired_ms IS NULL) AND (?2 IS NULL OR \
+         (name, key_id) > (SELECT name, key_id FROM concentrators WHERE key_id = ?2)) \
+         ORDER BY name, key_id LIMIT ?3",
+    )
+    .bind(wanted.all)
+    .bind(wanted.after.as_deref())
+    .bind(wanted.limit)
+    .fetch_all(store.pool())
+    .await?;
+    Ok(Concentrators { concentrators: rows.iter().map(concentrator_of).collect::<Result<_, _>>()? })
+}
+
+/// The concentrator of a key id, and its key; `None` if that key was never given out.
+pub async fn find(
+    store: &Store,
+    keys: &dyn ClearingKeys,
+    key_id: &str,
+) -> Result<Option<(Concentrator, Zeroizing<Vec<u8>>)>, StoreError> {
+    let row = query("SELECT * FROM concentrators WHERE key_id = ?")
+        .bind(key_id)
+        .fetch_optional(store.pool())
+        .await?;
+    let Some(row) = row else { return Ok(None) };
+    let key = keys.open_at_rest(&bound_to(key_id), row.try_get("sealed_key")?);
+    let key = key.map_err(|_| StoreError::Damaged { what: "key of a concentrator" })?;
+    Ok(Some((concentrator_of(&row)?, key)))
+}
+
+fn bound_to(key_id: &str) -> Vec<u8> {
+    [SEALED_FOR, key_id.as_bytes()].concat()
+}
+
+fn concentrator_of(row: &Row) -> Result<Concentrator, StoreError> {
+    let gates: &str = row.try_get("gates")?;
+    Ok(Concentrator {
+        key_id: row.try_get("key_id")?,
+        name: row.try_get("name")?,
+        gates: gates.parse().map_err(|_| StoreError::Damaged { what: "concentrator" })?,
+        added_ms: row.try_get("added_ms")?,
+        retired_ms: row.try_get("retired_ms")?,
+    })
+}
+
+/// Why a batch is not this concentrator's to bring.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NotOwn {
+    /// It does not say whose it is.
+    #[error("entry {0} is no sealed entry, so that it cannot be told whose it is; nothing was taken")]
+    Unreadable(usize),
+    /// No gate seals under its key id.
+    #[error("entry {0} is of no gate that was ever commissioned; nothing was taken")]
+    NoGate(usize),
+    /// It is of a gate of others.
+    #[error("entry {entry} is of gate {gate_id}, which is none of this concentrator's; nothing was taken")]
+    OtherGate {
+        /// Its place in the batch, from 0.
+        entry: usize,
+        /// Whose it is.
+        gate_id: u32,
+    },
+}
+
+/// Checks that every entry is of one of these gates, by the key id in its clear header. Who forges a header gains nothing: its entry does
+/// not open. `known` is asked once for each run of entries under one key id.
+pub fn check_own(gates: &GateSet, known: &Directory, entries: &[Vec<u8>]) -> Result<(), NotOwn> {
+    let mut last: Option<KeyId> = None;
+    for (i, entry) in entries.iter().enumerate() {
+        let key_id = Sealed::parse(entry).map_err(|_| NotOwn::Unreadable(i))?.header.ksn.key_id;
+        if last == Some(key_id) {
+            continue;
+        }
+        let gate = known.by_key(key_id).ok_or(NotOwn::NoGate(i))?;
+        if !gates.contains(gate.gate_id) {
+            return Err(NotOwn::OtherGate { entry: i, gate_id: gate.gate_id });
+        }
+        last = Some(key_id);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;
