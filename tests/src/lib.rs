@@ -1,6 +1,7 @@
 //! What tests that span processes are made of: a town with a running gateway, a gate whose firmware runs in QEMU,
-//! and processes that are killed.
+//! processes that are killed, and what a store holds in the end.
 
+pub mod books;
 pub mod processes;
 pub mod qemu;
 pub mod town;
