@@ -1,6 +1,10 @@
 //! What tests that span processes are made of: a town with a running gateway, a gate whose firmware runs in QEMU,
-//! and processes that are killed.
+//! processes that are killed, riders and their days, and what a store holds in the end.
 
+pub mod books;
+pub mod days;
+pub mod journals;
 pub mod processes;
 pub mod qemu;
+pub mod riders;
 pub mod town;

@@ -1,4 +1,4 @@
-//! A house of processes that can be killed: gateways over one store, PostgreSQL where asked, and the sandbox bank.
+//! A house of processes that can be killed: gateways over one store, PostgreSQL where asked, and the sandbox bank where asked.
 //!
 //! Every process comes back on its own folder, and the bank at its own port, as after a crash. Commands go to a gateway over
 //! HTTP and are given again until one of them is done: what an operator does while machines fall over.
@@ -8,20 +8,23 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::{Value, json};
 use wavepass_gateway::bank::wire::{self, SharedKey};
-use wavepass_test_postgres::{Options, Server};
+use wavepass_test_postgres::Server;
 
 /// How long anything may take, restarts of the others included.
 const PATIENCE: Duration = Duration::from_secs(180);
+/// The largest answer, bytes: the journeys of a day of 300,000 taps, as hexadecimal digits, with room to spare.
+const MAX_ANSWER: u64 = 256 << 20;
 /// How long to wait before something is tried again.
 const PAUSE: Duration = Duration::from_millis(50);
 /// Long after the days that are played, so that each can be closed.
 const CLOCK: &str = "2027-12-01T12:00:00+08:00";
-const PASSPHRASE: &str = "correct horse battery staple";
+/// What the house's key files are sealed with.
+pub const PASSPHRASE: &str = "correct horse battery staple";
 
 /// Why something was not done.
 pub type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -87,17 +90,36 @@ impl Drop for Process {
     }
 }
 
+/// What a house is like.
+pub struct Plan<'a> {
+    /// On a database of its own of this PostgreSQL server; else on SQLite.
+    pub postgres: Option<Arc<Server>>,
+    /// With the sandbox bank; else with the bank that is embedded in the gateway.
+    pub sandbox_bank: bool,
+    /// The tariff's text.
+    pub tariff: &'a str,
+    /// Further sections of the gateways' configuration.
+    pub settings: &'a str,
+    /// Where key files are copied from; `None` makes new ones.
+    pub keys: Option<&'a Path>,
+}
+
+/// The sandbox bank's process, which comes back at its own address.
+struct Bank {
+    process: Mutex<Process>,
+    at: SocketAddr,
+    key: SharedKey,
+}
+
 /// The house.
 pub struct House {
     root: tempfile::TempDir,
     programs: Programs,
-    server: Option<Server>,
+    server: Option<Arc<Server>>,
     database: Option<String>,
-    bank: Mutex<Process>,
-    bank_at: SocketAddr,
+    bank: Option<Bank>,
     gateways: Vec<Mutex<Process>>,
     tariff: PathBuf,
-    key: SharedKey,
     agent: ureq::Agent,
 }
 
@@ -106,49 +128,38 @@ fn locked(process: &Mutex<Process>) -> MutexGuard<'_, Process> {
 }
 
 impl House {
-    /// Starts everything: so many gateways, on PostgreSQL or on SQLite. With `keys`, the key files there; else new ones.
-    pub fn found(
-        programs: Programs,
-        gateways: usize,
-        postgres: bool,
-        tariff: &str,
-        keys: Option<&Path>,
-    ) -> Result<Self, Failure> {
+    /// Everything but the gateways: what the store has before they start is the caller's to make.
+    pub fn lay(programs: Programs, plan: &Plan<'_>) -> Result<Self, Failure> {
         let root = tempfile::tempdir()?;
-        let server = match postgres {
-            true => Some(Server::start(Options { durable: true, tcp: true, ..Options::default() })?),
+        let server = plan.postgres.clone();
+        let database = server.as_ref().map(|s| s.new_database().map(|name| s.url(&name))).transpose()?;
+        let tariff = root.path().join("tariff.toml");
+        fs::write(&tariff, plan.tariff)?;
+        let mut config =
+            "[clearing]\nclose = \"manual\"\n[recovery]\ntries = 0\n[collection]\nname = \"Test\"\n\
+             account = \"6222000000000017\"\ncnaps = \"102331000017\"\n"
+                .to_owned();
+        let bank = match plan.sandbox_bank {
+            true => {
+                let key_file = root.path().join("bank.key");
+                fs::write(&key_file, "c3".repeat(32))?;
+                let process = start_bank(&programs, root.path(), SocketAddr::from(([127, 0, 0, 1], 0)))?;
+                let at = process.http;
+                config += &format!(
+                    "[bank]\nconnector = \"http\"\nurl = \"http://{at}\"\nkey_file = \"{}\"\ntimeout_ms = 2000\n\
+                     tries = 1\nbatch = 5\nconcurrency = 3\n",
+                    key_file.display()
+                );
+                Some(Bank { process: Mutex::new(process), at, key: SharedKey::read(&key_file)? })
+            }
             false => None,
         };
-        let database = server.as_ref().map(|s| s.new_database().map(|name| s.url(&name))).transpose()?;
-        let key_file = root.path().join("bank.key");
-        fs::write(&key_file, "c3".repeat(32))?;
-        let key = SharedKey::read(&key_file)?;
-        let tariff_file = root.path().join("tariff.toml");
-        fs::write(&tariff_file, tariff)?;
-        let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        let bank = start_bank(&programs, root.path(), any)?;
-        let bank_at = bank.http;
-        let config = format!(
-            "[clearing]\nclose = \"manual\"\n[recovery]\ntries = 0\n[collection]\nname = \"Test\"\naccount = \"6222000000000017\"\n\
-             cnaps = \"102331000017\"\n[bank]\nconnector = \"http\"\nurl = \"http://{bank_at}\"\nkey_file = \"{}\"\n\
-             timeout_ms = 2000\ntries = 1\nbatch = 5\nconcurrency = 3\n",
-            key_file.display()
-        );
-        fs::write(root.path().join("gateway.toml"), config)?;
+        fs::write(root.path().join("gateway.toml"), config + plan.settings)?;
         let agent = ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(PATIENCE));
-        let mut house = Self {
-            root,
-            programs,
-            server,
-            database,
-            bank: Mutex::new(bank),
-            bank_at,
-            gateways: Vec::new(),
-            tariff: tariff_file,
-            key,
-            agent: agent.build().into(),
-        };
-        match keys {
+        let agent = agent.build().into();
+        let house = Self { root, programs, server, database, bank, gateways: Vec::new(), tariff, agent };
+        fs::create_dir(house.data(0))?;
+        match plan.keys {
             Some(keys) => {
                 fs::create_dir(house.keys())?;
                 for file in fs::read_dir(keys)? {
@@ -158,11 +169,33 @@ impl House {
             }
             None => house.make_keys()?,
         }
-        for n in 0..gateways {
-            let gateway = house.start_gateway(n)?;
-            house.gateways.push(Mutex::new(gateway));
-        }
         Ok(house)
+    }
+
+    /// Starts so many gateways.
+    pub fn open(&mut self, gateways: usize) -> Result<(), Failure> {
+        for n in self.gateways.len()..gateways {
+            let gateway = self.start_gateway(n)?;
+            self.gateways.push(Mutex::new(gateway));
+        }
+        Ok(())
+    }
+
+    /// Ends the gateways; the store stays.
+    pub fn close(&mut self) {
+        self.gateways.clear();
+    }
+
+    /// How many gateways run.
+    pub fn gateways(&self) -> usize {
+        self.gateways.len()
+    }
+
+    /// The store that the gateways work on, for the time when none runs: its URL, and the data folder that it is taken with.
+    pub fn store(&self) -> (String, PathBuf) {
+        let folder = self.data(0);
+        let sqlite = || format!("sqlite:{}", folder.join("wavepass.db").display());
+        (self.database.clone().unwrap_or_else(sqlite), folder)
     }
 
     /// The folder of the key files.
@@ -173,7 +206,7 @@ impl House {
     /// Whom there is to kill.
     pub fn victims(&self) -> Vec<Victim> {
         let mut all: Vec<Victim> = (0..self.gateways.len()).map(Victim::Gateway).collect();
-        all.push(Victim::Bank);
+        all.extend(self.bank.is_some().then_some(Victim::Bank));
         all.extend(self.server.is_some().then_some(Victim::Postgres));
         all
     }
@@ -187,9 +220,10 @@ impl House {
                 *gateway = self.start_gateway(n)?;
             }
             (Victim::Bank, _) => {
-                let mut bank = locked(&self.bank);
-                bank.kill();
-                *bank = start_bank(&self.programs, self.root.path(), self.bank_at)?;
+                let bank = self.sandbox()?;
+                let mut process = locked(&bank.process);
+                process.kill();
+                *process = start_bank(&self.programs, self.root.path(), bank.at)?;
             }
             (Victim::Postgres, Some(server)) => {
                 server.kill()?;
@@ -198,6 +232,10 @@ impl House {
             (Victim::Postgres, None) => {}
         }
         Ok(())
+    }
+
+    fn sandbox(&self) -> Result<&Bank, Failure> {
+        self.bank.as_ref().ok_or_else(|| "the house has no bank of its own".into())
     }
 
     fn data(&self, n: usize) -> PathBuf {
@@ -250,6 +288,7 @@ impl House {
         }
     }
 
+    /// Asks one gateway once.
     fn post_once(&self, n: usize, path: &str, body: &[u8]) -> Result<Value, Failure> {
         let token = fs::read_to_string(self.data(n).join("admin-token"))?;
         // Not held while it is asked: the killer must come in between.
@@ -257,7 +296,7 @@ impl House {
         let request = self.agent.post(format!("http://{at}{path}"));
         let request = request.header("authorization", format!("Bearer {}", token.trim()));
         let mut answer = request.header("content-type", "application/json").send(body)?;
-        let text = answer.body_mut().with_config().limit(64 << 20).read_to_string()?;
+        let text = answer.body_mut().with_config().limit(MAX_ANSWER).read_to_string()?;
         match answer.status().is_success() {
             true => Ok(serde_json::from_str(&text)?),
             false => Err(text.into()),
@@ -270,17 +309,23 @@ impl House {
         Ok(answer["text"].as_str().ok_or("a command's answer has no text")?.to_owned())
     }
 
-    /// A command that makes a file; gives the file, as hexadecimal digits.
-    pub fn file(&self, args: &[&str]) -> Result<String, Failure> {
-        let answer = self.post(0, "/v1/admin/command", &json!({ "args": args }))?;
-        Ok(answer["files"][0][1].as_str().ok_or("a command's answer has no file")?.to_owned())
+    /// A command that makes a file, given until it is done; gives the file.
+    pub fn file(&self, args: &[&str]) -> Result<Vec<u8>, Failure> {
+        file_of(&self.post(0, "/v1/admin/command", &json!({ "args": args }))?)
+    }
+
+    /// The same, asked of one gateway once; what it refuses is the error's text.
+    pub fn file_once(&self, n: usize, args: &[&str]) -> Result<Vec<u8>, Failure> {
+        let body = serde_json::to_vec(&json!({ "args": args }))?;
+        file_of(&self.post_once(n, "/v1/admin/command", &body)?)
     }
 
     /// Asks the bank itself.
     pub fn bank(&self, method: &str, target: &str, body: &str) -> Result<Value, Failure> {
+        let bank = self.sandbox()?;
         let date = SystemTime::UNIX_EPOCH.elapsed()?.as_secs().to_string();
-        let mac = self.key.request(method, target, &date, body.as_bytes());
-        let url = format!("http://{}{target}", self.bank_at);
+        let mac = bank.key.request(method, target, &date, body.as_bytes());
+        let url = format!("http://{}{target}", bank.at);
         let mut answer = match method {
             "GET" => self.agent.get(&url).header(wire::DATE, &date).header(wire::MAC, &mac).call()?,
             _ => self.agent.post(&url).header(wire::DATE, &date).header(wire::MAC, &mac).send(body)?,
@@ -308,6 +353,13 @@ impl House {
             }
         }
     }
+}
+
+/// The file in a command's answer, where it stands as hexadecimal digits.
+fn file_of(answer: &Value) -> Result<Vec<u8>, Failure> {
+    let digits = answer["files"][0][1].as_str().ok_or("a command's answer has no file")?.as_bytes();
+    let byte = |pair: &[u8]| Ok(u8::from_str_radix(std::str::from_utf8(pair)?, 16)?);
+    digits.chunks(2).map(byte).collect()
 }
 
 fn start_bank(programs: &Programs, root: &Path, at: SocketAddr) -> Result<Process, Failure> {

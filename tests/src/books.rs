@@ -1,0 +1,330 @@
+//! What a store holds in the end, as text that can be compared: every column that is content, in the order of its table's key.
+//! Times of arrival are left out, and so is how far a close had come.
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, BufWriter, Write};
+use std::path::Path;
+
+use serde_json::Value;
+use wavepass_gateway::store::db::{Query, Row, query_made};
+use wavepass_gateway::store::{Store, sql};
+
+use crate::processes::Failure;
+
+/// Rows read at a time.
+const PAGE: usize = 5_000;
+/// Lines that are shown of a difference.
+const SHOWN: usize = 5;
+
+/// Kinds of columns.
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    Number,
+    Bytes,
+    Text,
+}
+
+use Kind::{Bytes, Number, Text};
+
+/// A table: its name, its columns, and how many of them, the first, are its key.
+struct Table {
+    name: &'static str,
+    key: usize,
+    columns: &'static [(&'static str, Kind)],
+}
+
+const fn table(name: &'static str, key: usize, columns: &'static [(&'static str, Kind)]) -> Table {
+    Table { name, key, columns }
+}
+
+const DAY: (&str, Kind) = ("service_day", Number);
+const TOKEN: (&str, Kind) = ("token_key", Bytes);
+const PART: (&str, Kind) = ("part", Number);
+const AMOUNT: (&str, Kind) = ("amount_fen", Number);
+const STATE: (&str, Kind) = ("state", Text);
+const KEY_ID: (&str, Kind) = ("key_id", Bytes);
+const SEQUENCE: (&str, Kind) = ("sequence", Number);
+const RANK: (&str, Kind) = ("rank", Number);
+
+const TABLES: &[Table] = &[
+    table(
+        "taps",
+        2,
+        &[
+            KEY_ID,
+            SEQUENCE,
+            TOKEN,
+            ("time_ms", Number),
+            DAY,
+            ("station", Text),
+            ("direction", Number),
+            ("opened", Number),
+            ("reason", Number),
+            ("atc", Number),
+            ("cryptogram", Number),
+            ("oda", Number),
+            ("card_digest", Bytes),
+            ("passage", Number),
+            ("withheld", Number),
+        ],
+    ),
+    table("watermarks", 1, &[KEY_ID, ("acked", Number), ("last_counter", Number), ("tail", Bytes)]),
+    table("passages_waiting", 2, &[KEY_ID, ("of", Number), ("outcome", Number)]),
+    table("set_aside", 1, &[("id", Text), ("why", Text)]),
+    table("alerts", 1, &[("id", Text), ("kind", Text), TOKEN, KEY_ID, SEQUENCE, ("event_ms", Number), DAY]),
+    table("deny_entries", 2, &[TOKEN, ("cause", Text)]),
+    table("retaps", 1, &[TOKEN]),
+    table(
+        "journeys",
+        5,
+        &[
+            DAY,
+            TOKEN,
+            ("first_key", Bytes),
+            ("first_sequence", Number),
+            PART,
+            ("superseded_by", Number),
+            ("second_key", Bytes),
+            ("second_sequence", Number),
+            ("from_station", Text),
+            ("entered_ms", Number),
+            ("to_station", Text),
+            ("left_ms", Number),
+            ("nominal_fen", Number),
+            ("charged_fen", Number),
+            ("status", Text),
+        ],
+    ),
+    table(
+        "charges",
+        3,
+        &[
+            DAY,
+            TOKEN,
+            PART,
+            RANK,
+            AMOUNT,
+            STATE,
+            ("attempts", Number),
+            ("kind", Text),
+            ("of_part", Number),
+            ("offset_fen", Number),
+        ],
+    ),
+    table("charge_shares", 4, &[DAY, TOKEN, PART, ("operator", Number), AMOUNT]),
+    table(
+        "batches",
+        2,
+        &[
+            DAY,
+            RANK,
+            ("number", Number),
+            ("charges", Number),
+            ("total_fen", Number),
+            ("previous_hash", Bytes),
+            ("hash", Bytes),
+        ],
+    ),
+    table(
+        "attempts",
+        4,
+        &[
+            DAY,
+            TOKEN,
+            PART,
+            ("attempt_no", Number),
+            ("account_id", Text),
+            AMOUNT,
+            STATE,
+            ("reason", Text),
+            ("hold_number", Number),
+        ],
+    ),
+    table("debts", 3, &[TOKEN, DAY, PART, AMOUNT, ("reason", Text), STATE]),
+    table(
+        "ledger_transactions",
+        4,
+        &[DAY, ("shard", Bytes), PART, ("event", Number), ("kind", Text), ("at_ms", Number)],
+    ),
+    table(
+        "ledger_postings",
+        5,
+        &[DAY, ("shard", Bytes), PART, ("event", Number), ("line", Number), ("account", Text), AMOUNT],
+    ),
+    table(
+        "settlements",
+        3,
+        &[
+            ("operator", Number),
+            DAY,
+            RANK,
+            ("deducted_fen", Number),
+            ("sponsored_fen", Number),
+            ("covered_fen", Number),
+            ("fees_fen", Number),
+            ("settled_fen", Number),
+        ],
+    ),
+    table("breaks", 1, &[("id", Text), ("kind", Text), ("subject", Text), DAY, ("detail", Text)]),
+    table("bank_accounts", 1, &[("account_id", Text), STATE, ("balance_fen", Number)]),
+    table(
+        "bank_postings",
+        3,
+        &[
+            ("account_id", Text),
+            ("entry", Bytes),
+            ("line", Number),
+            ("side", Text),
+            AMOUNT,
+            ("at_ms", Number),
+        ],
+    ),
+    table("bank_answers", 2, &[("account_id", Text), ("entry", Bytes), DAY, AMOUNT, ("answer", Text)]),
+];
+
+/// One column of a row.
+#[derive(Debug, Clone)]
+enum Cell {
+    Number(Option<i64>),
+    Bytes(Option<Vec<u8>>),
+    Text(Option<String>),
+}
+
+impl Cell {
+    fn of(row: &Row, at: usize, kind: Kind) -> Result<Self, Failure> {
+        Ok(match kind {
+            Number => Self::Number(row.try_get(at)?),
+            Bytes => Self::Bytes(row.try_get::<Option<Vec<u8>>>(at)?),
+            Text => Self::Text(row.try_get::<Option<String>>(at)?),
+        })
+    }
+
+    fn bind<'v>(&'v self, query: Query<'v>) -> Query<'v> {
+        match self {
+            Self::Number(number) => query.bind(*number),
+            Self::Bytes(bytes) => query.bind(bytes.as_deref()),
+            Self::Text(text) => query.bind(text.as_deref()),
+        }
+    }
+
+    fn text(&self) -> String {
+        let text = match self {
+            Self::Number(number) => number.map(|n| n.to_string()),
+            Self::Bytes(bytes) => bytes.as_deref().map(sql::hex),
+            Self::Text(text) => text.clone(),
+        };
+        text.unwrap_or_else(|| "-".into())
+    }
+}
+
+impl Table {
+    /// A page of rows; after the key of the last one where that is given.
+    async fn page(&self, store: &Store, after: Option<&[Cell]>) -> Result<Vec<Vec<Cell>>, Failure> {
+        let quoted: Vec<String> = self.columns.iter().map(|(name, _)| format!("\"{name}\"")).collect();
+        let key = quoted[..self.key].join(", ");
+        let beyond = match after {
+            Some(_) => format!("WHERE ({key}) > ({})", vec!["?"; self.key].join(", ")),
+            None => String::new(),
+        };
+        let (columns, name) = (quoted.join(", "), self.name);
+        let text = format!("SELECT {columns} FROM {name} {beyond} ORDER BY {key} LIMIT {PAGE}");
+        let query = after.unwrap_or_default().iter().fold(query_made(text), |query, cell| cell.bind(query));
+        let rows = query.fetch_all(store.pool()).await?;
+        let cells = |row: &Row| {
+            self.columns.iter().enumerate().map(|(i, (_, kind))| Cell::of(row, i, *kind)).collect()
+        };
+        rows.iter().map(cells).collect()
+    }
+
+    async fn write(&self, store: &Store, folder: &Path) -> Result<(), Failure> {
+        let mut out = BufWriter::new(File::create(folder.join(format!("{}.txt", self.name)))?);
+        let mut page = self.page(store, None).await?;
+        while let Some(last) = page.last() {
+            for row in &page {
+                let cells: Vec<String> = row.iter().map(Cell::text).collect();
+                writeln!(out, "{}", cells.join("|"))?;
+            }
+            page = self.page(store, Some(&last[..self.key])).await?;
+        }
+        Ok(out.flush()?)
+    }
+}
+
+/// Writes every table of content into a folder, a file each, a row a line.
+pub async fn write(store: &Store, folder: &Path) -> Result<(), Failure> {
+    for table in TABLES {
+        table.write(store, folder).await.map_err(|error| format!("{}: {error}", table.name))?;
+    }
+    Ok(())
+}
+
+/// The lines of a file, one at a time.
+pub fn lines(file: &Path) -> Result<impl Iterator<Item = String> + use<>, Failure> {
+    let file = File::open(file).map_err(|error| format!("{}: {error}", file.display()))?;
+    Ok(BufReader::new(file).lines().map_while(Result::ok))
+}
+
+/// Holds two runs of lines against each other; an error shows the first that differ.
+pub fn compare(
+    what: &str,
+    mut ours: impl Iterator<Item = String>,
+    mut theirs: impl Iterator<Item = String>,
+) -> Result<(), Failure> {
+    let mut found = Vec::new();
+    for number in 1.. {
+        match (ours.next(), theirs.next()) {
+            (None, None) => break,
+            (ours, theirs) if ours == theirs => {}
+            (ours, theirs) => {
+                let side = |line: Option<String>| line.unwrap_or_else(|| "(no line)".into());
+                found.push(format!("line {number}:\n  {}\n  {}", side(ours), side(theirs)));
+                if found.len() == SHOWN {
+                    break;
+                }
+            }
+        }
+    }
+    match found.is_empty() {
+        true => Ok(()),
+        false => Err(format!("{what} differs; the first lines that do:\n{}", found.join("\n")).into()),
+    }
+}
+
+/// Holds the files of two folders against each other.
+pub fn compare_folders(ours: &Path, theirs: &Path) -> Result<(), Failure> {
+    let names = |folder: &Path| -> Result<Vec<String>, Failure> {
+        let files = fs::read_dir(folder)?.map(|file| Ok(file?.file_name().to_string_lossy().into_owned()));
+        let mut names = files.collect::<Result<Vec<_>, Failure>>()?;
+        names.sort_unstable();
+        Ok(names)
+    };
+    let all = names(ours)?;
+    compare("the list of files", all.iter().cloned(), names(theirs)?.into_iter())?;
+    let one = |name: &String| compare(name, lines(&ours.join(name))?, lines(&theirs.join(name))?);
+    let found: Vec<String> = all.iter().filter_map(|name| one(name).err()).map(|e| e.to_string()).collect();
+    if found.is_empty() { Ok(()) } else { Err(found.join("\n\n").into()) }
+}
+
+/// Rule 6 by a report: the ledger sums to zero, and charged is deducted, sponsored, owed, in doubt and waived.
+pub fn balanced(report: &Value) -> Result<(), Failure> {
+    let fen = |name: &str| report[name].as_i64().ok_or_else(|| format!("no {name} in {report}"));
+    let mut parts = 0;
+    for name in ["deducted_fen", "sponsored_fen", "owed_fen", "in_doubt_fen", "waived_fen"] {
+        parts += fen(name)?;
+    }
+    match fen("ledger_sum_fen")? == 0 && fen("charged_fen")? == parts {
+        true => Ok(()),
+        false => Err(format!("the books do not balance: {report}").into()),
+    }
+}
+
+/// The same once the day is settled: settled is deducted, sponsored and covered less fees.
+pub fn settled(report: &Value) -> Result<(), Failure> {
+    balanced(report)?;
+    let fen = |name: &str| report[name].as_i64().ok_or_else(|| format!("no {name} in {report}"));
+    let due = fen("deducted_fen")? + fen("sponsored_fen")? + fen("covered_fen")? - fen("fees_fen")?;
+    match fen("settled_fen")? == due {
+        true => Ok(()),
+        false => Err(format!("what is settled is not what is due: {report}").into()),
+    }
+}
