@@ -46,6 +46,7 @@ const SQLITE: &[Step] = steps!("sqlite":
     "0012" "shares",
     "0015" "authorisation",
     "0016" "close_parts",
+    "0018" "keep",
 );
 
 const POSTGRES: &[Step] = steps!("postgres":
@@ -56,6 +57,7 @@ const POSTGRES: &[Step] = steps!("postgres":
     "0012" "shares",
     "0015" "authorisation",
     "0016" "close_parts",
+    "0018" "keep",
 );
 
 pub(super) static SQLITE_MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| migrator(SQLITE));
