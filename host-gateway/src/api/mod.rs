@@ -41,6 +41,7 @@ pub fn router(app: App, credentials: Credentials) -> Router {
         .merge(crate::clearing::authorisation::api::routes())
         .merge(crate::desk::api::routes())
         .merge(crate::reconcile::api::routes())
+        .merge(crate::keep::api::routes())
         .route_layer(from_fn_with_state(credentials.clone(), auth::admins));
     let concentrators = taps::routes().route_layer(from_fn_with_state(credentials, auth::concentrators));
     Router::new()
