@@ -316,6 +316,7 @@ mod tests {
             ("[clearing]\nclose = 'sometimes'", "[clearing]"),
             ("[recovery]\ntires = 4", "tires"),
             ("[reconcile]\nslice_minutes = 7", "slice_minutes"),
+            ("[retention]\nday = 30", "[retention]"),
         ] {
             let house = House::with(text).await;
             let refused = Rounds::of(&house.app.config).unwrap_err().to_string();

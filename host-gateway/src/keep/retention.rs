@@ -65,10 +65,13 @@ impl Retained {
 pub async fn plan(app: &App) -> Result<Retained, ClearingError> {
     let mut would = Retained { dry_run: true, ..Retained::default() };
     let Some(keep) = Keep::of(app, config(app)?).await? else { return Ok(would) };
-    if let Some(begun) = keep.begun(app).await? {
-        keep.count(app, begun, &mut would).await?;
+    // What lies between the taps of two days goes with the first.
+    let mut counted = BTreeMap::new();
+    let begun = keep.begun(app).await?;
+    if let Some(begun) = begun {
+        keep.count(app, begun, &mut counted, &mut would).await?;
     }
-    let mut from_ms = keep.from_ms;
+    let mut from_ms = keep.after(begun);
     while let Some(day) = keep.next(app, from_ms, &mut would).await? {
         let mut snapshot = app.store.pool().begin().await?;
         if let Some(why) = keep.open_in(&mut snapshot, day).await? {
@@ -76,7 +79,7 @@ pub async fn plan(app: &App) -> Result<Retained, ClearingError> {
             break;
         }
         drop(snapshot);
-        keep.count(app, day, &mut would).await?;
+        keep.count(app, day, &mut counted, &mut would).await?;
         from_ms = keep.clock().end_ms(day);
     }
     Ok(would)
@@ -220,6 +223,11 @@ impl Keep {
         let until = needed.fold(fresh, ServiceDay::min);
         let from_ms = clock.start_ms(first);
         Ok(Some(Self { tariffs, from_ms, fresh, until, not_closed }))
+    }
+
+    /// From where on days are looked for after one that was begun before all others.
+    fn after(&self, begun: Option<ServiceDay>) -> i64 {
+        begun.map_or(self.from_ms, |day| self.clock().end_ms(day).max(self.from_ms))
     }
 
     fn clock(&self) -> &DayClock {
@@ -474,10 +482,18 @@ impl Keep {
     }
 
     /// Counts what would be deleted of a day.
-    async fn count(&self, app: &App, day: ServiceDay, would: &mut Retained) -> Result<(), ClearingError> {
-        let stretches = self.stretches(app, day).await?;
+    async fn count(
+        &self,
+        app: &App,
+        day: ServiceDay,
+        counted: &mut BTreeMap<[u8; 8], i64>,
+        would: &mut Retained,
+    ) -> Result<(), ClearingError> {
+        let mut stretches = self.stretches(app, day).await?;
         let mut snapshot = app.store.pool().begin().await?;
-        for stretch in &stretches {
+        for stretch in &mut stretches {
+            let before = counted.insert(stretch.key_id, stretch.before);
+            stretch.after = stretch.after.max(before.map_or(0, |before| before - 1));
             let text = concat!(
                 "SELECT count(*), CAST(COALESCE(SUM(CASE WHEN e.kind = 1 THEN 1 ELSE 0 END), 0) AS BIGINT) ",
                 entries_of_day!()

@@ -8,7 +8,7 @@ use crate::clearing::corrections::{self, CorrectionError, CorrectionId};
 use crate::clearing::disputes::{self, DisputeError};
 use crate::clearing::journey_id::JourneyId;
 use crate::clearing::rounds::Rounds;
-use crate::clearing::testing::{correcting_tariff, day, deposit};
+use crate::clearing::testing::{correcting_tariff, day, deposit, house_tariff};
 use crate::clearing::{ClearingError, verify_batches};
 use crate::intake::sealer::Sealer;
 use crate::keys::TokenKey;
@@ -36,9 +36,13 @@ struct City {
 impl City {
     /// Both have e-accounts that hold 50 yuan; Anna pays half.
     async fn new(toml: &str) -> Self {
+        Self::under(toml, house_tariff()).await
+    }
+
+    async fn under(toml: &str, tariff: String) -> Self {
         let house = House::with(toml).await;
-        let tariff = correcting_tariff()
-            + "\n[[category]]\nname = \"adult\"\n\n[[category]]\nname = \"student\"\npercent = 50\n";
+        let tariff =
+            tariff + "\n[[category]]\nname = \"adult\"\n\n[[category]]\nname = \"student\"\npercent = 50\n";
         publish_tariff(&house.app, "ops", "t.toml", &tariff).await.unwrap();
         let cards = [Card::new(1), Card::new(2)];
         let of = |card: &Card, account: &str, category: &str| Registration {
@@ -71,7 +75,8 @@ impl City {
             sent.push(card.tap(days * DAY_MS, atc).seal(&mut self.gate));
             sent.push(passage(&mut self.gate, of, Outcome::Passed));
         }
-        self.house.app.clock.driven().unwrap().set(UnixMs(MORNING + days * DAY_MS)).unwrap();
+        let now = self.house.app.clock.now().max(UnixMs(MORNING + days * DAY_MS));
+        self.house.app.clock.driven().unwrap().set(now).unwrap();
         let verdicts = self.house.ingest(&sent).await;
         assert!(verdicts.iter().all(|verdict| *verdict == "accepted"), "{verdicts:?}");
         sent
@@ -336,7 +341,7 @@ async fn days_that_are_long_over_are_deleted_and_their_taps_never_count_again() 
     assert_eq!(city.house.count("SELECT count(*) FROM taps").await, 6);
     assert_eq!(city.house.count("SELECT count(*) FROM forgotten_entries").await, 1);
     assert!(verify_batches(app.store.pool(), day()).await.unwrap().is_empty());
-    for days in 2..5 {
+    for days in 3..5 {
         city.agrees(days).await;
     }
     let again = retention::run(app, "ops").await.unwrap();
@@ -376,9 +381,12 @@ async fn what_would_price_a_day_that_is_gone_is_refused_by_name() {
     assert!(matches!(told, Err(CorrectionError::Clearing(ClearingError::Deleted { .. }))));
     let disputed = disputes::open(app, "ops", (of.token_key, of.day, of.journey), "no").await;
     assert!(matches!(disputed, Err(DisputeError::Clearing(ClearingError::Deleted { .. }))));
-    // It is closed, and that may be said; the days that are kept may be closed late.
+    // It is closed, and that may be said; every day that is not old enough may be closed late, and one that stays because it
+    // is needed may not: of the day before it, nothing is known any more.
     assert!(close(app, "ops", day(), false, false).await.unwrap().close.already_closed);
-    close(app, "ops", day().plus(2), false, true).await.unwrap();
+    let needed = close(app, "ops", day().plus(2), false, true).await;
+    assert!(matches!(needed, Err(ClearingError::Deleted { .. })));
+    close(app, "ops", day().plus(3), false, true).await.unwrap();
 }
 
 #[tokio::test]
@@ -456,6 +464,21 @@ async fn a_day_that_is_not_settled_or_not_closed_stays() {
     close(app, "ops", day().plus(1), false, false).await.unwrap();
     close(app, "ops", day().plus(2), false, false).await.unwrap();
     stays(day(), "not_settled").await;
+}
+
+#[tokio::test]
+async fn days_that_a_month_is_counted_over_stay_until_the_next_month_does_without_them() {
+    let mut city = City::under("[retention]\ndays = 2", correcting_tariff()).await;
+    city.ride(0).await;
+    city.at(1);
+    city.close(0).await;
+    // 30 November: its corrections are counted from 1 November on.
+    city.at(7);
+    let would = retention::plan(&city.house.app).await.unwrap();
+    assert_eq!((would.days, would.stays), (days(0..0), Some(Stays { service_day: day(), why: "needed" })));
+    // 4 December: no day before 2 December is needed any more, nor 30 November but for journeys over its end.
+    city.at(11);
+    assert_eq!(retention::run(&city.house.app, "ops").await.unwrap().days, days(0..1));
 }
 
 #[tokio::test]
