@@ -6,8 +6,10 @@
 
 pub mod api;
 pub mod cli;
+mod due;
 pub mod erase;
 pub mod retention;
+mod rows;
 #[cfg(test)]
 mod tests;
 
