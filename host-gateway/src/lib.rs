@@ -15,6 +15,7 @@ pub mod desk;
 pub mod gates;
 pub mod input;
 pub mod intake;
+pub mod keep;
 pub mod keys;
 pub mod ledger;
 pub mod lists;

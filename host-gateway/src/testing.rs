@@ -75,6 +75,14 @@ impl House {
         Self { app, scratch }
     }
 
+    /// The same, configured and at a time.
+    pub(crate) async fn restart_with(self, toml: &str, now: UnixMs) -> Self {
+        let Self { app, scratch } = self;
+        drop(app);
+        let app = app_at(&scratch, toml, now).await;
+        Self { app, scratch }
+    }
+
     /// Commissions a gate.
     pub(crate) async fn gate(&self, gate_id: u32) -> Sealer {
         Sealer::new(&self.provisioning(gate_id).await).unwrap()

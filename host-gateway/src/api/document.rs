@@ -40,6 +40,7 @@ pub fn document() -> utoipa::openapi::OpenApi {
     document.merge(crate::desk::api::Doc::openapi());
     document.merge(crate::reconcile::api::Doc::openapi());
     document.merge(crate::concentrators::api::Doc::openapi());
+    document.merge(crate::keep::api::Doc::openapi());
     let scheme = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
     document.components.get_or_insert_default().security_schemes.insert(BEARER.into(), RefOr::T(scheme));
     for (path, item) in &mut document.paths.paths {

@@ -45,6 +45,7 @@ pub fn router(app: App, credentials: Credentials) -> Router {
         .merge(crate::desk::api::routes())
         .merge(crate::concentrators::api::routes())
         .merge(crate::reconcile::api::routes())
+        .merge(crate::keep::api::routes())
         .route_layer(from_fn_with_state(credentials.clone(), auth::admins));
     let concentrators =
         taps::routes().route_layer(from_fn_with_state((credentials, app.clone()), auth::concentrators));

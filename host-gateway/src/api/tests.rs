@@ -177,6 +177,38 @@ async fn a_debt_is_listed_asked_for_again_and_waived() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_person_is_erased_and_retention_is_asked_for_over_http() {
+    let (house, _, account) = penniless("[retention]\ndays = 1").await;
+    deposit(&house.app.store, &account, 900).await;
+    let (house, _server, http) = over(house).await;
+    let path = format!("/v1/persons/{account}");
+    let refused = async |path: &str| {
+        let (status, answer) = http.admin("DELETE", path, None).await;
+        (status, answer["error"]["code"].as_str().map(str::to_owned))
+    };
+    assert_eq!(refused("/v1/persons/nobody").await, (404, Some("no_account".into())));
+    assert_eq!(refused(&path).await, (409, Some("unchecked_taps".into())));
+    http.admin("POST", "/v1/risk/run", None).await;
+    assert_eq!(refused(&path).await, (409, Some("day_open".into())));
+    house.app.clock.driven().unwrap().set(UnixMs(MORNING + 100 * 3_600_000)).unwrap();
+    http.admin("POST", "/v1/days/2026-11-23/close", Some(json!({}))).await;
+    let (status, erased) = http.admin("DELETE", &path, None).await;
+    let expected = json!({ "already": false, "tokens": 1, "entries": 1, "set_aside": 0, "deny_entries": 0, "left_fen": 0 });
+    assert_eq!((status, erased), (200, expected));
+    assert_eq!(http.admin("DELETE", &path, None).await.1["already"], json!(true));
+
+    let ask = async || http.admin("POST", "/v1/retention", Some(json!({ "dry_run": true }))).await;
+    let stays = json!({ "service_day": "2026-11-23", "why": "not_settled" });
+    assert_eq!(ask().await, (200, json!({ "dry_run": true, "days": [], "rows": {}, "stays": stays })));
+    http.admin("POST", "/v1/days/2026-11-23/settle", Some(json!({}))).await;
+    assert_eq!(ask().await.1["rows"]["taps"], json!(1));
+    let (status, done) = http.admin("POST", "/v1/retention", Some(json!({}))).await;
+    assert_eq!((status, &done["days"], &done["rows"]["taps"]), (200, &json!(["2026-11-23"]), &json!(1)));
+    let (status, late) = http.admin("POST", "/v1/days/2026-11-23/close", Some(json!({ "late": true }))).await;
+    assert_eq!((status, &late["error"]["code"]), (409, &json!("deleted")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn breaks_and_alerts_are_listed_and_ended_over_http() {
     let (house, _server, http) = serving().await;
     let mut gate = house.gate(1).await;

@@ -287,6 +287,24 @@ async fn answers_in(conn: &mut Conn, keys: &[(&str, &[u8])]) -> Result<Answered,
     Ok(answered)
 }
 
+/// Gives an e-account another name in all of the bank's books, closes it, and tells what it holds; `None`: there is none.
+/// The name begins with `erased-`: the books take no other.
+pub async fn rename_in(conn: &mut Conn, from: &str, to: &str) -> Result<Option<Fen>, StoreError> {
+    let held: Option<i64> = query("SELECT balance_fen FROM bank_accounts WHERE account_id = ?")
+        .bind(from)
+        .optional(&mut *conn)
+        .await?;
+    for text in [
+        "UPDATE bank_accounts SET account_id = ?1, state = 'closed' WHERE account_id = ?2",
+        "UPDATE bank_postings SET account_id = ?1 WHERE account_id = ?2",
+        "UPDATE bank_answers SET account_id = ?1 WHERE account_id = ?2",
+        "UPDATE bank_holds SET account_id = ?1 WHERE account_id = ?2",
+    ] {
+        query(text).bind(to).bind(from).execute(&mut *conn).await?;
+    }
+    Ok(held.map(Fen))
+}
+
 /// One side of an entry.
 struct Line {
     account_id: String,

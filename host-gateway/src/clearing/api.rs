@@ -28,6 +28,7 @@ impl From<ClearingError> for ApiError {
             ClearingError::Unchecked { .. } => "unchecked_taps",
             ClearingError::NotClosed { .. } => "not_closed",
             ClearingError::Busy { .. } => "busy",
+            ClearingError::Deleted { .. } => "deleted",
             ClearingError::NoTariff => "no_tariff",
             ClearingError::OtherDay => "other_day",
             ClearingError::ClockUnset(_) => "clock_unset",

@@ -235,6 +235,7 @@ impl Clearing {
                 (rank + 1, method)
             }
         };
+        self.not_deleted_in(&mut tx, day).await?;
         let parts = Part::of_all(if self.store.is_shared() { PARTS } else { 1 });
         let (force, shares) = (options.force, method.as_str());
         let rows = parts

@@ -291,6 +291,7 @@ pub async fn journeys(clearing: &Clearing, day: ServiceDay, rank: u32) -> Result
     let batch = sealed(clearing, day, rank).await?;
     let mut writer = table::Writer::new(Vec::new(), &head(clearing, day, rank, Some(batch.number))?)?;
     let mut snapshot = clearing.store.pool().begin().await?;
+    super::deleted::has_journeys_in(&mut snapshot, day).await?;
     let mut after: (Vec<u8>, Vec<u8>, i64, i64) = (Vec::new(), Vec::new(), 0, 0);
     loop {
         let rows = query(

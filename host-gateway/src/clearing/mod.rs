@@ -16,6 +16,7 @@ pub mod close;
 pub mod corrections;
 pub mod debts;
 pub mod deduct;
+pub(crate) mod deleted;
 pub mod deny;
 pub mod disputes;
 mod emergencies;
@@ -69,6 +70,14 @@ pub enum ClearingError {
     /// The day is not closed.
     #[error("service day {day} is not closed")]
     NotClosed {
+        /// The day.
+        day: ServiceDay,
+    },
+    /// What it takes to price the day, or to show its journeys, is deleted.
+    #[error(
+        "the taps of service day {day}, or of days that its caps count over, are deleted: what it came to stands"
+    )]
+    Deleted {
         /// The day.
         day: ServiceDay,
     },

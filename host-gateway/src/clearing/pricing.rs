@@ -31,6 +31,7 @@ impl Clearing {
         cursor: &[u8],
         end: &[u8],
     ) -> Result<Chunk, ClearingError> {
+        self.not_deleted(day).await?;
         read_chunk(self.store.pool(), &self.tariffs, day, cursor, end).await
     }
 
@@ -53,6 +54,7 @@ impl Clearing {
         key: TokenKey,
         one_more: Option<Correction>,
     ) -> Result<Priced, ClearingError> {
+        self.not_deleted(day).await?;
         let taps = read_token(self.store.pool(), &self.tariffs, day, key).await?;
         let mut told = corrections::read(self.store.pool(), &self.tariffs, day, key..=key).await?;
         told.entry(key).or_default().extend(one_more);

@@ -1,5 +1,6 @@
 //! What clearing does by itself, at regular times with the system's clock: authorises what is new, closes the service days that are due,
-//! finishes what was closed and not deducted, asks the bank again for debts, and holds the time slices that have ended.
+//! finishes what was closed and not deducted, asks the bank again for debts, holds the time slices that have ended, and deletes
+//! the taps of days that are long over.
 //!
 //! All of it may be done by hand at the same time, or by another gateway on the same database: each step is the one that
 //! the commands take, and happens once.
@@ -12,6 +13,7 @@ use super::debts::Recovery;
 use super::{Clearing, ClearingError, DeductOptions, DeductSummary, app, authorisation};
 use crate::cli::App;
 use crate::config::{Config, ConfigError};
+use crate::keep::retention::{self, RetentionConfig};
 use crate::reconcile::slices::{self, Width};
 use crate::risk::Authorisation;
 use crate::store::{Store, sql};
@@ -46,14 +48,16 @@ pub struct Rounds {
     close: Close,
     recovery: Recovery,
     slices: Width,
+    retention: RetentionConfig,
 }
 
 impl Rounds {
-    /// Reads `[clearing]`, `[recovery]` and `[reconcile]`, and refuses an `[authorisation]` that cannot be.
+    /// Reads `[clearing]`, `[recovery]`, `[reconcile]` and `[retention]`, and refuses an `[authorisation]` that cannot be.
     pub fn of(config: &Config) -> Result<Self, ConfigError> {
         Authorisation::of(config)?;
         let Section { close } = config.section("clearing")?;
-        Ok(Self { close, recovery: config.section("recovery")?, slices: Width::of(config)? })
+        let (recovery, retention) = (config.section("recovery")?, config.section("retention")?);
+        Ok(Self { close, recovery, slices: Width::of(config)?, retention })
     }
 
     /// Does what is due now. A day that cannot be closed is logged, and the others are closed all the same: what it bears
@@ -68,7 +72,8 @@ impl Rounds {
             finish_days(app).await?;
         }
         self.recover(app).await?;
-        slices::held(app, self.slices).await
+        slices::held(app, self.slices).await?;
+        retention::round(app, BY, self.retention).await
     }
 
     async fn close_days(&self, app: &App) -> Result<(), ClearingError> {
@@ -311,6 +316,7 @@ mod tests {
             ("[clearing]\nclose = 'sometimes'", "[clearing]"),
             ("[recovery]\ntires = 4", "tires"),
             ("[reconcile]\nslice_minutes = 7", "slice_minutes"),
+            ("[retention]\nday = 30", "[retention]"),
         ] {
             let house = House::with(text).await;
             let refused = Rounds::of(&house.app.config).unwrap_err().to_string();

@@ -16,7 +16,7 @@ use crate::config::{Config, ConfigError, Overrides};
 use crate::keys::{self, Passphrase, PassphraseArgs, Role};
 use crate::spool::{self, Spooled};
 use crate::store::{Store, StoreError};
-use crate::{bank, clearing, concentrators, desk, gates, input, lists, reconcile, serve, tokens};
+use crate::{bank, clearing, concentrators, desk, gates, input, keep, lists, reconcile, serve, tokens};
 use clap::{Args, Parser, Subcommand};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -178,6 +178,10 @@ pub(crate) enum StoreCommand {
     Break(desk::cli::BreakArgs),
     /// List and end alerts.
     Alert(desk::cli::AlertArgs),
+    /// Erase a person.
+    Person(keep::cli::PersonArgs),
+    /// Delete the taps of service days that are long over, as `[retention] days` says.
+    Retention(keep::cli::RetentionArgs),
     /// Report a service day.
     Report(clearing::cli::ReportArgs),
     /// Write the files of a closed day: what the bank is asked for, charges, journeys, settlement.
@@ -384,6 +388,8 @@ pub(crate) async fn run_store_command(
         StoreCommand::Revocation(args) => lists::cli::revocation::run(args, app, user).await?,
         StoreCommand::CaKey(args) => lists::cli::ca_key::run(args, app, user, text).await?,
         StoreCommand::Tariff(args) => clearing::tariff_cli::of_a_day(args, app, text).await?,
+        StoreCommand::Person(args) => keep::cli::person(args, app, user).await?,
+        StoreCommand::Retention(args) => keep::cli::retention(args, app, user).await?,
         StoreCommand::CloseDay(args) => clearing::cli::close_day(args, app, user).await?,
         StoreCommand::Deduct(args) => clearing::cli::deduct(args, app, user).await?,
         StoreCommand::Debt(args) => clearing::debts::cli::run(args, app, user).await?,

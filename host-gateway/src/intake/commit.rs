@@ -4,6 +4,7 @@
 //! to n" is true of every number. Below it the store tells what is there: an entry that was set aside or lost and
 //! arrives after all is accepted late.
 
+use super::forgotten::{self, FORGOTTEN, Gone};
 use super::marks;
 use super::prepare::{Body, Content, Group, Prepared, TapRow};
 use super::{Gap, IntakeError, Item, Parts, Receipt, Source, Verdict};
@@ -141,7 +142,7 @@ struct Walk<'a> {
     open_gaps: &'a mut HashMap<KeyId, u32>,
     now: UnixMs,
     marks: HashMap<KeyId, Mark>,
-    /// What the store has of numbers at or below the watermark that came again.
+    /// What the store has of numbers at or below the watermark that came again; nothing of what was forgotten.
     known: HashMap<(KeyId, u32), Vec<u8>>,
     accepted: Vec<Accepted<'a>>,
     by_place: HashMap<(KeyId, u32), usize>,
@@ -168,7 +169,11 @@ impl<'a> Walk<'a> {
                 below.push((header.ksn.key_id, header.sequence));
             }
         }
-        let known = load_known(conn, &below).await?;
+        let mut known = load_known(conn, &below).await?;
+        let missing = below.iter().copied().filter(|place| !known.contains_key(place));
+        for place in forgotten::places_in(conn, missing).await? {
+            known.insert(place, Vec::new());
+        }
         Ok(Self { directory, open_gaps, now, marks, known, accepted: Vec::new(), by_place: HashMap::new() })
     }
 
@@ -327,7 +332,7 @@ impl<'a> Walk<'a> {
         self.raise(conn, "chain", key_id, &detail).await
     }
 
-    /// The entry at a place, from this group or the store.
+    /// The entry at a place, from this group or the store; none where it was made unreadable.
     async fn sealed_at(
         &self,
         conn: &mut Conn,
@@ -337,12 +342,12 @@ impl<'a> Walk<'a> {
         if let Some(&i) = self.by_place.get(&(key_id, sequence)) {
             return Ok(Some(self.accepted[i].sealed.to_vec()));
         }
-        let found = query("SELECT sealed FROM entries WHERE key_id = ? AND sequence = ?")
+        let found: Option<Vec<u8>> = query("SELECT sealed FROM entries WHERE key_id = ? AND sequence = ?")
             .bind(&key_id.0[..])
             .bind(i64::from(sequence))
             .optional(conn)
             .await?;
-        Ok(found)
+        Ok(found.filter(|sealed| !sealed.is_empty()))
     }
 
     /// What to say of a number at or below the watermark; `None` where nothing stands in its place.
@@ -360,7 +365,8 @@ impl<'a> Walk<'a> {
         };
         match there {
             None => Ok(None),
-            Some(there) if there == sealed => Ok(Some(Verdict::Repeated)),
+            // Where an entry stood and was forgotten, nothing counts any more, and what came cannot be compared.
+            Some(there) if there.is_empty() || there == sealed => Ok(Some(Verdict::Repeated)),
             Some(_) => self.set_aside(conn, sealed, Some(header), "conflict").await.map(Some),
         }
     }
@@ -379,11 +385,14 @@ impl<'a> Walk<'a> {
         if self.accepted.iter().any(|a| a.header.ksn == header.ksn) {
             return Ok(true);
         }
-        let found = query("SELECT 1 FROM entries WHERE key_id = ? AND counter = ?")
-            .bind(&header.ksn.key_id.0[..])
-            .bind(i64::from(header.ksn.counter))
-            .fetch_optional(conn)
-            .await?;
+        let found = query(
+            "SELECT 1 FROM entries WHERE key_id = ?1 AND counter = ?2 UNION ALL SELECT 1 FROM forgotten_entries \
+             WHERE key_id = ?1 AND from_counter <= ?2 AND upto_counter >= ?2",
+        )
+        .bind(&header.ksn.key_id.0[..])
+        .bind(i64::from(header.ksn.counter))
+        .fetch_optional(conn)
+        .await?;
         Ok(found.is_some())
     }
 
@@ -550,7 +559,9 @@ impl<'a> Walk<'a> {
 
     async fn write(&mut self, conn: &mut Conn) -> Result<(), StoreError> {
         write_entries(conn, &self.accepted, self.now).await?;
-        let late_taps = write_taps_and_passages(conn, &self.accepted, self.now).await?;
+        let gone = Gone::load(conn, taps_of(&self.accepted).map(|(_, tap)| tap)).await?;
+        let late_taps = write_taps_and_passages(conn, &self.accepted, &gone, self.now).await?;
+        gone.raise_in(conn, taps_of(&self.accepted), self.now).await?;
         self.write_opened(conn).await?;
         adopt_waiting_passages(conn, &late_taps).await?;
         self.write_emergencies(conn).await?;
@@ -562,6 +573,13 @@ impl<'a> Walk<'a> {
         write_many(conn, text, changed).await?;
         Ok(())
     }
+}
+
+fn taps_of<'a>(accepted: &'a [Accepted<'a>]) -> impl Iterator<Item = (KeyId, &'a TapRow)> {
+    accepted.iter().filter_map(|entry| match entry.body {
+        Body::Tap(row) => Some((entry.header.ksn.key_id, &**row)),
+        _ => None,
+    })
 }
 
 async fn is_set_aside(conn: &mut Conn, sealed: &[u8]) -> Result<bool, StoreError> {
@@ -643,6 +661,7 @@ type Place = (KeyId, u32);
 async fn write_taps_and_passages(
     conn: &mut Conn,
     accepted: &[Accepted<'_>],
+    gone: &Gone,
     now: UnixMs,
 ) -> Result<Vec<Place>, StoreError> {
     let mut passages: HashMap<Place, Outcome> = HashMap::new();
@@ -681,7 +700,8 @@ async fn write_taps_and_passages(
             row.oda,
             row.card_digest.as_ref().map(|digest| &digest[..]),
             passage.map(|outcome| outcome as u8),
-            if row.opened && row.token_key.is_none() { NO_TOKEN } else { 0 },
+            (if row.opened && row.token_key.is_none() { NO_TOKEN } else { 0 })
+                | (if gone.withholds(row) { FORGOTTEN } else { 0 }),
             row.gate_us,
             sql::ms(now),
         )

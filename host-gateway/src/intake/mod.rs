@@ -8,6 +8,7 @@
 
 pub mod board;
 mod commit;
+pub(crate) mod forgotten;
 pub mod link;
 #[cfg(test)]
 mod link_tests;

@@ -212,7 +212,8 @@ async fn sealed_tokens_in(
     keys: &[TokenKey],
 ) -> Result<HashMap<TokenKey, Sealed>, DenyError> {
     let mut found = HashMap::with_capacity(keys.len());
-    let text = "SELECT token_key, sealed_token, last_four, expiry_yymm FROM tokens WHERE token_key IN ??";
+    let text = "SELECT token_key, sealed_token, last_four, expiry_yymm FROM tokens WHERE token_key IN ?? \
+                AND length(sealed_token) > 0";
     for row in read_many(conn, text, keys.iter().map(|key| One(key.as_slice()))).await? {
         let key = TokenKey::from_slice(row.try_get("token_key")?)
             .ok_or(StoreError::Damaged { what: "token key" })?;
@@ -261,7 +262,7 @@ pub async fn number_in(
     key: &TokenKey,
 ) -> Result<Option<(Token, Expiry)>, super::ListsError> {
     let sealed: Option<Vec<u8>> = query(
-        "SELECT sealed_token FROM tokens WHERE token_key = ?1 \
+        "SELECT sealed_token FROM tokens WHERE token_key = ?1 AND length(sealed_token) > 0 \
          UNION ALL SELECT sealed_token FROM deny_entries WHERE token_key = ?1 LIMIT 1",
     )
     .bind(key.as_slice())

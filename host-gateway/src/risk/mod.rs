@@ -221,7 +221,8 @@ async fn taps_in(conn: &mut Conn, tokens: &[TokenKey]) -> Result<BTreeMap<TokenK
 }
 
 async fn registered_in(conn: &mut Conn, tokens: &[TokenKey]) -> Result<BTreeSet<TokenKey>, RiskError> {
-    let text = "SELECT token_key FROM tokens WHERE token_key IN ??";
+    // One whose person was erased stands for nobody: what comes of it is as of a card that nobody registered.
+    let text = "SELECT token_key FROM tokens WHERE token_key IN ?? AND account_id <> ''";
     let rows = read_many(conn, text, tokens.iter().map(|token| One(token.as_slice()))).await?;
     rows.iter().map(|row| token_key(row.try_get(0)?)).collect()
 }
@@ -280,7 +281,14 @@ async fn deny_clones(
 ) -> Result<usize, RiskError> {
     let mut additions = Vec::with_capacity(clones.len());
     for token in clones {
-        let number = if registered.contains(token) { None } else { Some(number_in(app, conn, token).await?) };
+        let number = match registered.contains(token) {
+            true => None,
+            false => match number_in(app, conn, token).await? {
+                Some(number) => Some(number),
+                // Its entries were made unreadable: it cannot be denied until it taps again.
+                None => continue,
+            },
+        };
         additions.push(Addition {
             token_key: *token,
             number,
@@ -291,23 +299,24 @@ async fn deny_clones(
     Ok(deny::add_in(conn, &*app.clearing, &additions, "risk", app.clock.now()).await?)
 }
 
-/// The number of a card that nobody registered, out of the sealed entry of one of its taps.
+/// The number of a card that nobody registered, out of the sealed entry of one of its taps that is still readable.
 async fn number_in(
     app: &App,
     conn: &mut Conn,
     token: &TokenKey,
-) -> Result<(wavepass_protocol::token::Token, wavepass_protocol::token::Expiry), RiskError> {
-    let sealed: Vec<u8> = query(
+) -> Result<Option<(wavepass_protocol::token::Token, wavepass_protocol::token::Expiry)>, RiskError> {
+    let sealed: Option<Vec<u8>> = query(
         "SELECT e.sealed FROM taps t JOIN entries e ON (e.key_id, e.sequence) = (t.key_id, t.sequence) \
-         WHERE t.token_key = ? AND t.opened = 1 LIMIT 1",
+         WHERE t.token_key = ? AND t.opened = 1 AND length(e.sealed) > 0 LIMIT 1",
     )
     .bind(token.as_slice())
-    .scalar(conn)
+    .optional(conn)
     .await?;
+    let Some(sealed) = sealed else { return Ok(None) };
     let opened =
         app.clearing.unseal(&[&sealed]).pop().unwrap_or(Err(SealError::Body)).map_err(RiskError::Entry)?;
     match opened.entry() {
-        Entry::Tap(tap) => tap.token.zip(tap.expiry).ok_or(RiskError::Entry(SealError::Body)),
+        Entry::Tap(tap) => tap.token.zip(tap.expiry).ok_or(RiskError::Entry(SealError::Body)).map(Some),
         Entry::Passage(_) | Entry::Emergency(_) => Err(RiskError::Entry(SealError::Body)),
     }
 }

@@ -47,6 +47,7 @@ const SQLITE: &[Step] = steps!("sqlite":
     "0015" "authorisation",
     "0016" "close_parts",
     "0017" "concentrators",
+    "0018" "keep",
 );
 
 const POSTGRES: &[Step] = steps!("postgres":
@@ -58,6 +59,7 @@ const POSTGRES: &[Step] = steps!("postgres":
     "0015" "authorisation",
     "0016" "close_parts",
     "0017" "concentrators",
+    "0018" "keep",
 );
 
 pub(super) static SQLITE_MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| migrator(SQLITE));

@@ -163,6 +163,15 @@ impl Store {
         if self.is_shared() { LANES } else { 1 }
     }
 
+    /// Makes what was deleted or overwritten so in the database's files, too: on SQLite the write-ahead log, which may hold it
+    /// as it was, is folded into the database and emptied, unless a reader holds on to it. PostgreSQL has its own ways.
+    pub async fn fold(&self) -> Result<(), StoreError> {
+        if let Pool::Sqlite(writer) = &self.inner.writer {
+            sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(writer).await?;
+        }
+        Ok(())
+    }
+
     /// Ends every connection in order, folding SQLite's write-ahead log into the database.
     pub async fn close(&self) {
         self.inner.readers.close().await;
@@ -192,6 +201,8 @@ async fn open_sqlite(file: &Path) -> Result<(Pool, Pool, Pool), StoreError> {
                 .clone()
                 .pragma("cache_size", WRITER_CACHE)
                 .pragma("wal_autocheckpoint", CHECKPOINT_PAGES)
+                // What is deleted or overwritten is so in the file, too.
+                .pragma("secure_delete", "ON")
                 .thread_name(|_| "store-writer".into()),
         )
         .await

@@ -2,6 +2,7 @@
 //! in a database of its own on a server that the tests start.
 
 use super::Store;
+use super::db::{query, query_made};
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::{Arc, LazyLock, OnceLock};
@@ -122,4 +123,36 @@ pub async fn scratch_on_postgres() -> Scratch {
     server().run(&name, "CREATE DOMAIN blob AS bytea").unwrap();
     let url = server().url(&name);
     Scratch::open(url, tempfile::tempdir().unwrap(), Some(Arc::new(Database(name)))).await
+}
+
+/// Every row of every table as text, bytes as hexadecimal digits, but for what the migrations keep for themselves.
+pub async fn dump(store: &Store) -> Vec<String> {
+    let columns = match store.is_shared() {
+        false => {
+            "SELECT t.name, c.name, upper(c.type) FROM sqlite_master AS t JOIN pragma_table_xinfo(t.name) AS c \
+             WHERE t.type = 'table' AND t.name NOT LIKE '\\_%' ESCAPE '\\' AND t.name NOT LIKE 'sqlite%' ORDER BY t.name, c.cid"
+        }
+        true => {
+            "SELECT CAST(table_name AS TEXT), CAST(column_name AS TEXT), upper(CAST(data_type AS TEXT)) \
+             FROM information_schema.columns WHERE table_schema = 'public' AND table_name NOT LIKE '\\_%' \
+             ORDER BY table_name, ordinal_position"
+        }
+    };
+    let columns: Vec<(String, String, String)> = query(columns).rows(store.pool()).await.unwrap();
+    let mut rows = Vec::new();
+    for table in columns.chunk_by(|a, b| a.0 == b.0) {
+        let name = &table[0].0;
+        let value = |(_, column, kind): &(String, String, String)| match kind.as_str() {
+            "BLOB" | "BYTEA" => format!("hex(\"{column}\")"),
+            _ => format!("CAST(\"{column}\" AS TEXT)"),
+        };
+        let values: Vec<String> = table
+            .iter()
+            .map(|column| format!("'{}', COALESCE({}, 'null')", column.1, value(column)))
+            .collect();
+        let text = format!("SELECT concat_ws(' ', '{name}', {}) FROM {name} ORDER BY 1", values.join(", "));
+        let found: Vec<String> = query_made(text).column(store.pool()).await.unwrap();
+        rows.extend(found);
+    }
+    rows
 }

@@ -60,7 +60,8 @@ impl Clearing {
         again: bool,
     ) -> Result<Vec<Numbered>, ClearingError> {
         let keys = || wanted.iter().map(|wanted| One(wanted.token.as_slice()));
-        let text = "SELECT token_key, account_id, state FROM tokens WHERE token_key IN ??";
+        let text =
+            "SELECT token_key, account_id, state FROM tokens WHERE token_key IN ?? AND account_id <> ''";
         let mut accounts: BTreeMap<TokenKey, (String, bool)> = BTreeMap::new();
         for row in read_many(conn, text, keys()).await? {
             let usable = row.try_get::<&str>(2)? == "active";

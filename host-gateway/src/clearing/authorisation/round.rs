@@ -217,8 +217,8 @@ impl Authoriser<'_> {
         for row in read_many(&mut tx, text, over.iter().map(|key| One(key.as_slice()))).await? {
             denied.insert(token_key(row.try_get(0)?)?);
         }
-        // Nobody can be denied by a key alone that no token is registered under.
-        let text = "SELECT token_key FROM tokens WHERE token_key IN ??";
+        // Nobody can be denied by a key alone that no token is registered under, or one whose person was erased.
+        let text = "SELECT token_key FROM tokens WHERE token_key IN ?? AND account_id <> ''";
         let mut tokens = Vec::new();
         for row in read_many(&mut tx, text, over.iter().map(|key| One(key.as_slice()))).await? {
             let key = token_key(row.try_get(0)?)?;

@@ -279,6 +279,7 @@ impl Clearing {
             .filter(|j| j.status == Status::Corrected);
 
         let mut tx = self.store.begin().await?;
+        self.not_deleted_in(&mut tx, day).await?;
         not_corrected_in(&mut tx, told.of).await?;
         let made = made_in(&mut tx, token_key, day).await?;
         if made >= limit {

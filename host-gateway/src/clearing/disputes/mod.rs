@@ -19,6 +19,7 @@ use utoipa::ToSchema;
 use wavepass_fares::{Fen, Overflow, ServiceDay};
 use wavepass_protocol::time::UnixMs;
 
+use super::deleted::has_journeys_in;
 use super::journey_id::JourneyId;
 use super::refunds::standing_in;
 use super::{Clearing, ClearingError, DeductOptions, DeductSummary};
@@ -186,6 +187,7 @@ pub async fn open(
     input::sentence("a reason", reason)?;
     let at = app.now()?;
     let mut tx = app.store.begin().await?;
+    has_journeys_in(&mut tx, day).await?;
     let mut id = DisputeId { token_key, day, journey, number: 1 };
     if standing_in(&mut tx, &id).await?.is_none() {
         return Err(DisputeError::NoJourney { journey, day });

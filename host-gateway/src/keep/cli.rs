@@ -1,0 +1,49 @@
+//! `wavepass-gateway person | retention`.
+
+use super::retention;
+use crate::clearing::cli::json;
+use crate::cli::{App, CommandError, Output};
+use clap::{Args, Subcommand};
+
+/// Erase a person.
+#[derive(Debug, Args)]
+pub struct PersonArgs {
+    #[command(subcommand)]
+    command: PersonCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum PersonCommand {
+    /// Make everything that opens to the numbers of an e-account's tokens, or says whose they were, unreadable for good.
+    ///
+    /// The books stay, by the keys of tokens. Refused while anything of the person is open: days, charges, debts, disputes,
+    /// holds.
+    Erase {
+        /// The e-account.
+        #[arg(long, value_name = "ID")]
+        account: String,
+    },
+}
+
+/// Delete the taps of service days that are long over.
+#[derive(Debug, Args)]
+pub struct RetentionArgs {
+    /// Only say what would be deleted.
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// Runs a `person` command as `user`.
+pub async fn person(args: PersonArgs, app: &App, user: &str) -> Result<Output, CommandError> {
+    match args.command {
+        PersonCommand::Erase { account } => json(&super::erase(app, user, &account).await?),
+    }
+}
+
+/// Runs `retention` as `user`.
+pub async fn retention(args: RetentionArgs, app: &App, user: &str) -> Result<Output, CommandError> {
+    json(&match args.dry_run {
+        true => retention::plan(app).await?,
+        false => retention::run(app, user).await?,
+    })
+}
