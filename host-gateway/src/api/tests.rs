@@ -281,6 +281,7 @@ async fn the_openapi_document_has_every_route_that_is_for_others_and_no_other() 
         include_str!("../desk/api.rs"),
         include_str!("../reconcile/api.rs"),
         include_str!("../concentrators/api.rs"),
+        include_str!("../keep/api.rs"),
     ];
     let routes = sources.iter().flat_map(|text| text.split(".route(\"").skip(1));
     let routes: Vec<&str> = routes.map(|rest| rest.split('"').next().unwrap()).collect();
