@@ -18,7 +18,7 @@ pub(crate) use auth::write_private;
 pub use auth::{Credentials, USER_HEADER, User, admin_token};
 pub use document::document;
 pub use error::{ApiError, ErrorBody, ErrorDetail};
-pub use extract::{Json, Path, Query};
+pub use extract::{Json, Nothing, Path, Query};
 pub use taps::{Batch, BatchAnswer, EntryVerdict};
 
 use crate::cli::App;

@@ -35,6 +35,18 @@ impl Http {
         headers: Vec<(String, String)>,
         body: Vec<u8>,
     ) -> (u16, String) {
+        self.send_as("application/json", method, path, headers, body).await
+    }
+
+    /// The same with a body of another type.
+    pub(crate) async fn send_as(
+        &self,
+        content_type: &'static str,
+        method: &str,
+        path: &str,
+        headers: Vec<(String, String)>,
+        body: Vec<u8>,
+    ) -> (u16, String) {
         let url = format!("{}{path}", self.base);
         let method = method.to_owned();
         let call = move || {
@@ -43,7 +55,7 @@ impl Http {
             for (name, value) in headers {
                 request = request.header(name, value);
             }
-            let request = request.header("content-type", "application/json");
+            let request = request.header("content-type", content_type);
             let mut response = agent.run(request.body(body).unwrap()).unwrap();
             (response.status().as_u16(), response.body_mut().read_to_string().unwrap())
         };

@@ -198,6 +198,14 @@ async fn a_person_is_erased_and_retention_is_asked_for_over_http() {
     assert_eq!(http.admin("DELETE", &path, None).await.1["already"], json!(true));
 
     let ask = async || http.admin("POST", "/v1/retention", Some(json!({ "dry_run": true }))).await;
+    // What was not read deletes nothing.
+    let bearer = vec![("authorization".to_owned(), format!("Bearer {}", http.admin))];
+    let unread =
+        http.send_as("text/plain", "POST", "/v1/retention", bearer, b"{\"dry_run\":true}".to_vec()).await;
+    assert_eq!(unread.0, 415, "{}", unread.1);
+    assert_eq!(http.admin("POST", "/v1/retention", Some(json!([]))).await.0, 422);
+    assert_eq!(http.admin("POST", "/v1/retention?dry_run=true", None).await.0, 400);
+    assert_eq!(http.admin("DELETE", &format!("{path}?dry_run=true"), None).await.0, 400);
     let stays = json!({ "service_day": "2026-11-23", "why": "not_settled" });
     assert_eq!(ask().await, (200, json!({ "dry_run": true, "days": [], "rows": {}, "stays": stays })));
     http.admin("POST", "/v1/days/2026-11-23/settle", Some(json!({}))).await;

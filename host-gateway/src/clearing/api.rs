@@ -11,7 +11,7 @@ use wavepass_fares::{Fen, ServiceDay};
 use super::app::{self, Closed};
 use super::journey_id::{JourneyId, JourneyIdError};
 use super::{ClearingError, DeductOptions, DeductSummary, Report, token_key};
-use crate::api::{ApiError, ErrorBody, Json, Path, Query, User};
+use crate::api::{ApiError, ErrorBody, Json, Nothing, Path, Query, User};
 use crate::cli::App;
 use crate::keys::TokenKey;
 use crate::reconcile::Reconciliation;
@@ -213,6 +213,7 @@ async fn close(
     State(app): State<App>,
     User(user): User,
     Path(day): Path<String>,
+    Query(Nothing {}): Query<Nothing>,
     body: Option<Json<CloseBody>>,
 ) -> Result<Json<Closed>, ApiError> {
     let body = body.map(|Json(body)| body).unwrap_or_default();
@@ -226,6 +227,7 @@ async fn deduct(
     State(app): State<App>,
     User(user): User,
     Path(day): Path<String>,
+    Query(Nothing {}): Query<Nothing>,
     body: Option<Json<DeductBody>>,
 ) -> Result<Json<DeductSummary>, ApiError> {
     let retry_declined = body.is_some_and(|Json(body)| body.retry_declined);

@@ -2,7 +2,7 @@
 
 use super::retention::{self, Retained};
 use super::{EraseError, Erased};
-use crate::api::{ApiError, ErrorBody, Json, Path, User};
+use crate::api::{ApiError, ErrorBody, Json, Nothing, Path, Query, User};
 use crate::cli::App;
 use axum::Router;
 use axum::extract::State;
@@ -55,6 +55,8 @@ async fn erase(
     State(app): State<App>,
     User(user): User,
     Path(account): Path<String>,
+    // What cannot be undone is not done under a query that means nothing.
+    Query(Nothing {}): Query<Nothing>,
 ) -> Result<Json<Erased>, ApiError> {
     Ok(Json(super::erase(&app, &user, &account).await?))
 }
@@ -65,6 +67,7 @@ async fn erase(
 async fn retention(
     State(app): State<App>,
     User(user): User,
+    Query(Nothing {}): Query<Nothing>,
     body: Option<Json<RetentionBody>>,
 ) -> Result<Json<Retained>, ApiError> {
     Ok(Json(match body.is_some_and(|Json(body)| body.dry_run) {
