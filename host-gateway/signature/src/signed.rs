@@ -28,6 +28,12 @@ pub struct Signed {
 impl Signed {
     /// Reads the two headers. There is one signature: of several it would have to be said which one counts.
     pub fn read(fields: &[Field<'_>]) -> Result<Self, SignatureError> {
+        for header in [SIGNATURE_INPUT, SIGNATURE] {
+            // Of two members with one name the parser keeps the last: somebody else may read the first.
+            if fields.iter().filter(|(name, _)| *name == header).count() > 1 {
+                return Err(malformed(header, "it stands on two lines; one signature is taken"));
+            }
+        }
         let input = parsed_field(fields, SIGNATURE_INPUT)?;
         let input = input.ok_or(SignatureError::HeaderMissing(SIGNATURE_INPUT))?;
         let text = parsed_field(fields, SIGNATURE)?.ok_or(SignatureError::HeaderMissing(SIGNATURE))?;

@@ -325,3 +325,16 @@ proptest! {
         prop_assert!(request.check().is_err());
     }
 }
+
+#[test]
+fn a_signature_on_two_lines_is_refused_whichever_is_right() {
+    for name in [SIGNATURE, SIGNATURE_INPUT] {
+        let good = good();
+        let line = good.fields.iter().find(|(n, _)| n == name).unwrap().clone();
+        for at in [0, good.fields.len()] {
+            let mut twice = good.clone();
+            twice.fields.insert(at, line.clone());
+            assert_eq!(twice.word(), "malformed_header", "{name}");
+        }
+    }
+}
