@@ -64,6 +64,7 @@ pub async fn difference_on(app: &App, day: ServiceDay, new: Text<'_>) -> Result<
 }
 
 async fn page(clearing: &Clearing, day: ServiceDay, cursor: &[u8]) -> Result<Chunk, ClearingError> {
+    clearing.not_deleted(day).await?;
     read_chunk(clearing.store.pool(), &clearing.tariffs, day, cursor, &AFTER_ALL).await
 }
 

@@ -89,11 +89,16 @@ pub struct Erased {
     pub left_fen: Option<Fen>,
 }
 
+/// By what an erased account's name is found, which is kept nowhere.
+pub(crate) fn index_of(keys: &dyn ClearingKeys, account: &str) -> [u8; 16] {
+    keys.index_of("erased account", account.as_bytes())
+}
+
 /// Erases the person of an account. Done again, it says so and changes nothing. Killed on the way, it is done again.
 pub async fn erase(app: &App, user: &str, account: &str) -> Result<Erased, EraseError> {
     input::no_number("an account's name", account)?;
     app.now()?;
-    let index = app.clearing.index_of("erased account", account.as_bytes());
+    let index = index_of(&*app.clearing, account);
     let mut conn = app.store.pool().acquire().await?;
     let tokens = tokens_in(&mut conn, account).await?;
     if tokens.is_empty() && !has_account_in(&mut conn, account).await? {

@@ -13,5 +13,6 @@ mod rows;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use erase::index_of;
 pub use erase::{EraseError, Erased, erase};
 pub use retention::{Retained, RetentionConfig};

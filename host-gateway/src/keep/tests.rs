@@ -8,18 +8,23 @@ use crate::clearing::corrections::{self, CorrectionError, CorrectionId};
 use crate::clearing::disputes::{self, DisputeError};
 use crate::clearing::journey_id::JourneyId;
 use crate::clearing::rounds::Rounds;
+use crate::clearing::tariff_day::difference_on;
 use crate::clearing::testing::{correcting_tariff, day, deposit, house_tariff};
 use crate::clearing::{ClearingError, verify_batches};
 use crate::intake::sealer::Sealer;
-use crate::keys::TokenKey;
+use crate::keys::{KeyOptions, KeySet, TokenKey};
 use crate::lists::deny::{self, Addition, Cause};
 use crate::store::db::{Query, query};
 use crate::store::testing::{dump, on_postgres};
 use crate::testing::{Card, House, MORNING, passage};
-use crate::tokens::{Registration, register_in};
+use crate::tokens::{IssueRequest, Registration, TokensError, issue_many_in, register_in};
+use rand::SeedableRng;
+use rand_chacha::ChaCha20Rng;
+use wavepass_fares::price_file::Text;
 use wavepass_fares::{ServiceDay, TapId};
 use wavepass_protocol::tap::{Decision, Entry, Outcome, Reason};
-use wavepass_protocol::time::UnixMs;
+use wavepass_protocol::time::{Date, UnixMs};
+use wavepass_protocol::token::Expiry;
 
 const DAY_MS: u64 = 86_400_000;
 const ANNA: &str = "account-of-anna";
@@ -177,12 +182,32 @@ async fn nothing_opens_to_the_number_of_a_person_who_was_erased_and_the_books_st
     assert_eq!(receipt.acknowledged.get(&city.gate.key_id), Some(&5));
     nothing_opens(&city).await;
 
+    // A token under the account's name would have the number and the keys of the erased one.
+    let keys = KeySet::generate(&mut ChaCha20Rng::seed_from_u64(7), &KeyOptions::house(2036)).unwrap();
+    let (request, mut tx) =
+        (IssueRequest { account_id: ANNA.into(), ..phone() }, app.store.begin().await.unwrap());
+    let issued =
+        issue_many_in(&mut tx, &*app.clearing, &*keys.bank(), &[request], "ops", UnixMs(MORNING)).await;
+    assert!(matches!(issued, Err(TokensError::Erased)));
+    drop(tx);
+
     // Again, it says so and changes nothing.
     let before = city.dump().await;
     assert!(erase(app, "ops", ANNA).await.unwrap().already);
     assert_eq!(city.dump().await, before);
     assert!(matches!(erase(app, "ops", "account-of-carl").await, Err(EraseError::Unknown)));
     assert!(matches!(erase(app, "ops", "6222021200000001").await, Err(EraseError::Text(_))));
+}
+
+fn phone() -> IssueRequest {
+    IssueRequest {
+        account_id: String::new(),
+        category: "adult".into(),
+        effective: Date { year: 2026, month: 1, day: 1 },
+        expiry: Expiry { year: 31, month: 12 },
+        network: *b"WAVE",
+        operator: 0,
+    }
 }
 
 /// With clearing's keys, nothing that is stored opens to Anna's number; without SQLite's log, nor do its files hold it.
@@ -376,6 +401,10 @@ async fn what_would_price_a_day_that_is_gone_is_refused_by_name() {
     assert!(matches!(late, Err(ClearingError::Deleted { .. })));
     assert_eq!(city.house.count("SELECT count(*) FROM day_close WHERE state = 'pricing'").await, 0);
     assert!(matches!(reconcile(app, "ops", day()).await, Err(ClearingError::Deleted { .. })));
+    let dearer =
+        house_tariff().replace("wavepass-city-1", "wavepass-city-2").replace("2026-01-01", "2027-01-01");
+    let tried = difference_on(app, day(), Text { file: "new.toml", text: &dearer }).await;
+    assert!(matches!(tried, Err(ClearingError::Deleted { .. })));
     let told = corrections::Told { of, station: "HB", told_ms: None };
     let told = corrections::add(app, "ops", told).await;
     assert!(matches!(told, Err(CorrectionError::Clearing(ClearingError::Deleted { .. }))));

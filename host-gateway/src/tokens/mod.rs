@@ -39,6 +39,9 @@ pub enum TokensError {
     /// An account with as many tokens as it may have.
     #[error("account {0} has {MAX_PER_ACCOUNT} tokens, the most it may have")]
     TooMany(String),
+    /// An account whose person was erased. Its tokens' numbers derive from its name, and would be those of the erased ones.
+    #[error("the person of an account of this name was erased: a new account takes another name")]
+    Erased,
     /// No free number was found.
     #[error("the number range is as good as full")]
     RangeFull,
@@ -256,6 +259,12 @@ async fn plan_in<'a>(
     for request in requests {
         check_name("an account's name", &request.account_id)?;
         check_name("a category's name", &request.category)?;
+    }
+    let names: HashSet<&str> = requests.iter().map(|request| request.account_id.as_str()).collect();
+    let names = names.into_iter().map(|name| crate::keep::index_of(clearing, name));
+    let text = "SELECT account_index FROM erasures WHERE account_index IN ??";
+    if !read_many(conn, text, names.map(|index| One(index.to_vec()))).await?.is_empty() {
+        return Err(TokensError::Erased);
     }
     let mut ranks = ranks_in(conn, requests.iter().map(|request| request.account_id.as_str())).await?;
     let mut tokens = Vec::with_capacity(requests.len());
