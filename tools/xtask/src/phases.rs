@@ -253,8 +253,9 @@ fn test_phases(
     match (&library, &python) {
         (Ok(()), Ok(python)) => phase("tests with pcscd, which has fixed ports", &mut || {
             let _pcscd = pcsc::Pcscd::start()?;
+            // Of the whole workspace, whose dependencies are built with these features.
             let mut tests =
-                cargo(&["test", "--profile", "ci", "--package", "rig", "--features", "system-tests"]);
+                cargo(&["test", "--profile", "ci", "--workspace", "--features", "rig/system-tests"]);
             tests.args(["--test", "pcscd", "--", "--test-threads=1", "--nocapture"]);
             run_tests(with_python(tests, python), count)
         })?,
