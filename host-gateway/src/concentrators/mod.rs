@@ -253,8 +253,8 @@ pub enum NotOwn {
     },
 }
 
-/// Checks that every entry is of one of these gates, by the key id in its clear header. Who forges a header gains nothing: its entry does
-/// not open. `known` is asked once for each run of entries under one key id.
+/// Checks that every entry is of one of these gates, by the key id in its clear header. A forged entry of its own gates does not open: it is
+/// set aside with a break, in a place that the gate's own entry may still take. `known` is asked once for each run of entries under one key id.
 pub fn check_own(gates: &GateSet, known: &Directory, entries: &[Vec<u8>]) -> Result<(), NotOwn> {
     let mut last: Option<KeyId> = None;
     for (i, entry) in entries.iter().enumerate() {
