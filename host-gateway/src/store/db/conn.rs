@@ -12,6 +12,8 @@ enum Handle {
     SqliteTx(Transaction<'static, Sqlite>),
     Postgres(PoolConnection<Postgres>),
     PostgresTx(Transaction<'static, Postgres>),
+    /// Lent to a task, and whoever lent it was dropped before it came back.
+    Lent,
 }
 
 /// Which database a connection is to.
@@ -21,13 +23,34 @@ pub(super) enum Side<'c> {
 }
 
 impl Conn {
-    pub(super) fn side(&mut self) -> Side<'_> {
-        match &mut self.0 {
+    pub(super) fn side(&mut self) -> Result<Side<'_>, sqlx::Error> {
+        Ok(match &mut self.0 {
             Handle::Sqlite(conn) => Side::Sqlite(conn),
             Handle::SqliteTx(tx) => Side::Sqlite(tx),
             Handle::Postgres(conn) => Side::Postgres(conn),
             Handle::PostgresTx(tx) => Side::Postgres(tx),
-        }
+            Handle::Lent => return Err(sqlx::Error::WorkerCrashed),
+        })
+    }
+
+    /// Copies rows into a table of PostgreSQL, `into` being its name and columns. A task of its own does it: were it given up
+    /// half way, the server would wait for the rest of the rows, and take whatever came next for them.
+    pub(super) async fn copy(&mut self, into: &'static str, rows: Vec<u8>) -> Result<u64, sqlx::Error> {
+        let mut lent = Self(std::mem::replace(&mut self.0, Handle::Lent));
+        let task = tokio::spawn(async move {
+            let copied = lent.copy_here(into, rows).await;
+            (lent, copied)
+        });
+        let (lent, copied) = task.await.map_err(|_| sqlx::Error::WorkerCrashed)?;
+        *self = lent;
+        copied
+    }
+
+    async fn copy_here(&mut self, into: &str, rows: Vec<u8>) -> Result<u64, sqlx::Error> {
+        let Side::Postgres(conn) = self.side()? else { return Err(sqlx::Error::WorkerCrashed) };
+        let mut copy = conn.copy_in_raw(&format!("COPY {into} FROM STDIN")).await?;
+        copy.send(rows).await?;
+        copy.finish().await
     }
 }
 
@@ -41,7 +64,7 @@ impl Tx {
             Handle::SqliteTx(tx) => tx.commit().await,
             Handle::PostgresTx(tx) => tx.commit().await,
             // A `Tx` is made of a transaction alone.
-            Handle::Sqlite(_) | Handle::Postgres(_) => Err(sqlx::Error::BeginFailed),
+            Handle::Sqlite(_) | Handle::Postgres(_) | Handle::Lent => Err(sqlx::Error::BeginFailed),
         }
     }
 }

@@ -3,6 +3,8 @@
 mod conn;
 mod query;
 mod row;
+#[cfg(test)]
+mod tests;
 mod text;
 mod value;
 

@@ -17,6 +17,8 @@ const SQLITE_ROWS: usize = 500;
 const SQLITE_BINDS: usize = 32_766;
 /// The most rows in one statement of PostgreSQL; a few megabytes.
 const POSTGRES_ROWS: usize = 16_384;
+/// From how many rows on PostgreSQL is given rows to insert by `COPY`, which has more to say before the first.
+const COPY_ROWS: usize = 64;
 
 /// How many rows of so many columns go into one statement of either database.
 pub const fn chunk(columns: usize) -> usize {
@@ -113,7 +115,7 @@ impl<'q> Query<'q> {
     }
 
     async fn execute_on(self, conn: &mut Conn) -> Result<u64, sqlx::Error> {
-        match conn.side() {
+        match conn.side()? {
             Side::Sqlite(conn) => Ok(self.sqlite()?.execute(conn).await?.rows_affected()),
             Side::Postgres(conn) => Ok(self.postgres()?.execute(conn).await?.rows_affected()),
         }
@@ -128,7 +130,7 @@ impl<'q> Query<'q> {
     }
 
     async fn fetch_all_on(self, conn: &mut Conn) -> Result<Vec<Row>, sqlx::Error> {
-        Ok(match conn.side() {
+        Ok(match conn.side()? {
             Side::Sqlite(conn) => {
                 self.sqlite()?.fetch_all(conn).await?.into_iter().map(Row::Sqlite).collect()
             }
@@ -147,7 +149,7 @@ impl<'q> Query<'q> {
     }
 
     async fn fetch_optional_on(self, conn: &mut Conn) -> Result<Option<Row>, sqlx::Error> {
-        Ok(match conn.side() {
+        Ok(match conn.side()? {
             Side::Sqlite(conn) => self.sqlite()?.fetch_optional(conn).await?.map(Row::Sqlite),
             Side::Postgres(conn) => self.postgres()?.fetch_optional(conn).await?.map(Row::Postgres),
         })
@@ -254,7 +256,7 @@ where
 pub type Outcome<'c, T> = Pin<Box<dyn Future<Output = Result<T, sqlx::Error>> + Send + 'c>>;
 
 /// Runs a statement with one `VALUES ??` or `IN ??` over any number of rows, in as few statements as may be; gives how
-/// many rows it changed.
+/// many rows it changed. Many rows of a plain `INSERT` go to PostgreSQL by `COPY`.
 pub fn write_many<'c, 'q: 'c, R: super::value::Row<'q>>(
     conn: &'c mut Conn,
     text: &'static str,
@@ -264,7 +266,11 @@ pub fn write_many<'c, 'q: 'c, R: super::value::Row<'q>>(
     Box::pin(async move {
         let mut changed = 0;
         for part in parts {
-            changed += query(text).bind_rows(part).execute(&mut *conn).await?;
+            let is_many = part.len >= COPY_ROWS && matches!(conn.side()?, Side::Postgres(_));
+            changed += match text::copied(text).filter(|_| is_many) {
+                Some(into) => conn.copy(into, part.to_copy()).await?,
+                None => query(text).bind_rows(part).execute(&mut *conn).await?,
+            };
         }
         Ok(changed)
     })
@@ -289,8 +295,9 @@ pub fn read_many<'c, 'q: 'c, R: super::value::Row<'q>>(
 /// Rows in parts of one statement each.
 fn parts<'q, R: super::value::Row<'q>>(conn: &mut Conn, rows: impl IntoIterator<Item = R>) -> Vec<Rows<'q>> {
     let most = match conn.side() {
-        Side::Sqlite(_) => chunk(R::COLUMNS),
-        Side::Postgres(_) => POSTGRES_ROWS,
+        Ok(Side::Sqlite(_)) => chunk(R::COLUMNS),
+        // What became of a connection is told by the first statement.
+        Ok(Side::Postgres(_)) | Err(_) => POSTGRES_ROWS,
     };
     let mut rows = rows.into_iter();
     let mut parts = Vec::new();

@@ -164,6 +164,11 @@ pub(super) fn for_postgres(text: &str, many: &[Shape]) -> String {
     out
 }
 
+/// Where rows go that nothing but an `INSERT` of all of them is done with: the table and its columns.
+pub(super) fn copied(text: &'static str) -> Option<&'static str> {
+    text.strip_prefix("INSERT INTO ")?.strip_suffix(" VALUES ??").filter(|into| into.ends_with(')'))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -207,5 +212,18 @@ mod tests {
             "UPDATE taps  SET a = '\\x00fF'::bytea, b = 'x''q''' WHERE c = '\\x'::bytea"
         );
         assert_eq!(for_postgres("SELECT max'x' é ?", &[]), "SELECT max'x' é $1");
+    }
+
+    #[test]
+    fn only_a_plain_insert_of_rows_is_copied() {
+        assert_eq!(copied("INSERT INTO t (a, b) VALUES ??"), Some("t (a, b)"));
+        for text in [
+            "INSERT INTO t (a, b) VALUES ?? ON CONFLICT DO NOTHING",
+            "INSERT INTO t (a) SELECT column1 FROM (VALUES ??) AS v",
+            "INSERT INTO t VALUES ??",
+            "DELETE FROM t WHERE (a, b) IN (VALUES ??)",
+        ] {
+            assert_eq!(copied(text), None, "{text}");
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! What a statement is given: single values, lists, and rows of many columns.
 
 use std::borrow::Cow;
+use std::io::Write;
 
 /// One value. Both databases are given the same three kinds; a flag is a number, 0 or 1.
 #[derive(Debug, Clone)]
@@ -131,6 +132,51 @@ impl<'q> Rows<'q> {
         self.len += 1;
     }
 }
+
+impl Rows<'_> {
+    /// The rows as PostgreSQL's `COPY` takes them in its text format.
+    pub(super) fn to_copy(&self) -> Vec<u8> {
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        let mut out = Vec::with_capacity(self.len * self.columns.len() * 12);
+        for row in 0..self.len {
+            for (at, column) in self.columns.iter().enumerate() {
+                if at > 0 {
+                    out.push(b'\t');
+                }
+                match column {
+                    // Writing to a `Vec` cannot fail.
+                    Column::Number(column) => match column[row] {
+                        Some(number) => drop(write!(out, "{number}")),
+                        None => out.extend_from_slice(NULL),
+                    },
+                    Column::Text(column) => match &column[row] {
+                        Some(text) => text.bytes().for_each(|byte| match byte {
+                            b'\\' => out.extend_from_slice(b"\\\\"),
+                            b'\n' => out.extend_from_slice(b"\\n"),
+                            b'\r' => out.extend_from_slice(b"\\r"),
+                            b'\t' => out.extend_from_slice(b"\\t"),
+                            _ => out.push(byte),
+                        }),
+                        None => out.extend_from_slice(NULL),
+                    },
+                    Column::Bytes(column) => match &column[row] {
+                        Some(bytes) => {
+                            out.extend_from_slice(b"\\\\x");
+                            let digits = |byte: &u8| [byte >> 4, byte & 15].map(|d| DIGITS[usize::from(d)]);
+                            out.extend(bytes.iter().flat_map(digits));
+                        }
+                        None => out.extend_from_slice(NULL),
+                    },
+                }
+            }
+            out.push(b'\n');
+        }
+        out
+    }
+}
+
+/// How `COPY` is told NULL.
+const NULL: &[u8] = b"\\N";
 
 /// A row of a batch.
 pub trait Row<'q> {
