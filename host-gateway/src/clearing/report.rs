@@ -103,8 +103,8 @@ pub async fn report(store: &Store, day: Option<ServiceDay>) -> Result<Report, Cl
         journeys_by_status.insert(status.as_str(), row.try_get(1)?);
     }
     // A service day lies within a few UTC days, whatever the time zone; by those, taps are found.
-    let of_day = "SELECT count(*), COALESCE(SUM(counted), 0) FROM taps INDEXED BY taps_day \
-                  WHERE opened = 1 AND time_ms / 86400000 BETWEEN ?1 - 1 AND ?1 + 2 AND service_day = ?1";
+    let of_day = "SELECT count(*), COALESCE(SUM(counted), 0) FROM taps INDEXED BY taps_time \
+                  WHERE time_ms >= (?1 - 1) * 86400000 AND time_ms < (?1 + 3) * 86400000 AND service_day = ?1 AND opened = 1";
     let taps = match number {
         Some(number) => query(of_day).bind(number),
         None => query("SELECT count(*), COALESCE(SUM(counted), 0) FROM taps WHERE opened = 1"),

@@ -1,6 +1,6 @@
 //! Reads a day's taps token by token: in the order of token keys, a bounded number of rows at a time.
 
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 
 use crate::store::db::{Pool, Row, query};
 use wavepass_fares::{Kind, Passage, ServiceDay, Tap, TapId, Tariffs};
@@ -38,7 +38,7 @@ pub(crate) struct Chunk {
     pub(crate) unknown: Vec<UnknownStation>,
     /// The last token this chunk speaks for; `None`: all the rest.
     pub(crate) up_to: Option<TokenKey>,
-    /// True if risk has not looked at all of these tokens' taps.
+    /// True if risk has not looked at all taps of these times.
     pub(crate) unchecked: bool,
 }
 
@@ -60,8 +60,10 @@ pub(crate) async fn read_chunk(
         limit *= 2;
         if limit > 4 * MAX_TAPS {
             let first = query(
-                "SELECT token_key FROM taps WHERE opened = 1 AND token_key > ? ORDER BY token_key LIMIT 1",
+                "SELECT token_key FROM token_taps WHERE utc_day BETWEEN ? AND ? AND token_key > ? ORDER BY token_key LIMIT 1",
             )
+            .bind(*buckets(tariffs, day).start())
+            .bind(*buckets(tariffs, day).end())
             .bind(cursor)
             .scalar::<Vec<u8>>(pool)
             .await?;
@@ -103,15 +105,15 @@ async fn read(
     let clock = tariffs.clock();
     let near = clock.start_ms(day) - tariffs.reach_ms()..clock.end_ms(day) + tariffs.reach_ms();
     let span = span(tariffs, day);
-    let buckets = span.start.div_euclid(UTC_DAY_MS)..=(span.end - 1).div_euclid(UTC_DAY_MS);
     let mut rows = Vec::new();
     // The last token of every bucket that was not read to its end: its taps, and those of what follows, may be missing.
     let mut broken_off: Option<TokenKey> = None;
     let mut snapshot = pool.begin().await?;
-    for bucket in buckets {
+    for bucket in buckets(tariffs, day) {
         let read = query(
-            "SELECT token_key, key_id, sequence, time_ms, station, direction, passage, counted FROM taps INDEXED BY taps_day \
-             WHERE opened = 1 AND time_ms / 86400000 = ? AND token_key > ? AND token_key <= ? ORDER BY token_key LIMIT ?",
+            "SELECT i.token_key, i.key_id, i.sequence, i.time_ms, t.station, t.direction, t.passage, t.counted \
+             FROM token_taps AS i CROSS JOIN taps AS t WHERE i.utc_day = ? AND i.token_key > ? AND i.token_key <= ? \
+             AND t.key_id = i.key_id AND t.sequence = i.sequence ORDER BY i.token_key LIMIT ?",
         )
         .bind(bucket)
         .bind(cursor)
@@ -155,11 +157,8 @@ async fn read(
     if broken_off.is_none() {
         chunk.up_to = None;
     }
-    let last = chunk.up_to.map_or_else(|| end.to_vec(), |key| key.as_slice().to_vec());
-    let unchecked = query(
-        "SELECT 1 FROM unchecked WHERE token_key > ? AND token_key <= ? AND from_ms < ? AND upto_ms >= ? LIMIT 1",
-    );
-    let unchecked = unchecked.bind(cursor).bind(&last).bind(span.end).bind(span.start);
+    let unchecked = query("SELECT 1 FROM arrivals WHERE from_ms < ? AND upto_ms >= ? LIMIT 1");
+    let unchecked = unchecked.bind(span.end).bind(span.start);
     chunk.unchecked = unchecked.fetch_optional(&mut *snapshot).await?.is_some();
     drop(snapshot);
     // Each bucket came in token order; together they are so only after a sort.
@@ -207,11 +206,12 @@ pub(crate) async fn read_tokens(
     let span = span(tariffs, day);
     let mut found: Vec<(TokenKey, Tap)> = Vec::new();
     let mut snapshot = pool.begin().await?;
-    for bucket in span.start.div_euclid(UTC_DAY_MS)..=(span.end - 1).div_euclid(UTC_DAY_MS) {
+    for bucket in buckets(tariffs, day) {
         let rows = query(
-            "SELECT token_key, key_id, sequence, time_ms, station, direction, passage FROM taps INDEXED BY taps_day \
-             WHERE opened = 1 AND time_ms / 86400000 = ? AND token_key IN ?? AND withheld = 0 \
-             AND time_ms >= ? AND time_ms < ?",
+            "SELECT i.token_key, i.key_id, i.sequence, i.time_ms, t.station, t.direction, t.passage \
+             FROM token_taps AS i CROSS JOIN taps AS t WHERE i.utc_day = ? AND i.token_key IN ?? \
+             AND i.time_ms >= ? AND i.time_ms < ? AND t.key_id = i.key_id AND t.sequence = i.sequence \
+             AND t.withheld = 0",
         )
         .bind(bucket)
         .bind_list(tokens.iter().map(|key| key.as_slice()))
@@ -236,4 +236,10 @@ fn span(tariffs: &Tariffs, day: ServiceDay) -> Range<i64> {
     let clock = tariffs.clock();
     let from_ms = clock.start_ms(*tariffs.window(day).start()) - tariffs.reach_ms();
     from_ms..clock.end_ms(day) + tariffs.reach_ms()
+}
+
+/// The UTC days of those taps.
+fn buckets(tariffs: &Tariffs, day: ServiceDay) -> RangeInclusive<i64> {
+    let span = span(tariffs, day);
+    span.start.div_euclid(UTC_DAY_MS)..=(span.end - 1).div_euclid(UTC_DAY_MS)
 }

@@ -74,12 +74,12 @@ async fn a_day_that_is_not_over_or_not_checked_is_not_closed() {
     );
     world
         .tamper(
-            "INSERT INTO unchecked SELECT token_key, min(time_ms), max(time_ms) FROM taps GROUP BY token_key",
+            "INSERT INTO arrivals SELECT key_id, sequence, sequence, 1, time_ms, time_ms FROM taps WHERE sequence = 1",
         )
         .await;
     let on_time = CloseOptions { now_ms: at(32, 0), ..CloseOptions::default() };
     assert!(matches!(world.clearing.close_day(day(), on_time).await, Err(ClearingError::Unchecked { .. })));
-    world.tamper("DELETE FROM unchecked").await;
+    world.tamper("DELETE FROM arrivals").await;
     assert_eq!(world.clearing.close_day(day(), on_time).await.unwrap().batch.unwrap().charges, 1);
 }
 

@@ -477,9 +477,8 @@ impl<'a> Walk<'a> {
         Ok(Verdict::SetAside(why))
     }
 
-    /// Tells risk which tokens it has to look at, and clearing which days have taps and which denied tokens were tapped.
+    /// Tells risk what it has to look at, and clearing which days have taps and which denied tokens were tapped.
     async fn write_opened(&self, conn: &mut Conn) -> Result<(), StoreError> {
-        let mut tokens: BTreeMap<TokenKey, (i64, i64)> = BTreeMap::new();
         let mut days = BTreeSet::new();
         let mut denied: BTreeMap<TokenKey, i64> = BTreeMap::new();
         for Accepted { header, body, .. } in &self.accepted {
@@ -492,25 +491,18 @@ impl<'a> Walk<'a> {
                 continue;
             }
             days.extend(row.service_day.map(|day| (day, header.ksn.key_id)));
-            match row.token_key {
-                Some(key) => {
-                    let (from, upto) = tokens.entry(key).or_insert((row.time_ms, row.time_ms));
-                    (*from, *upto) = ((*from).min(row.time_ms), (*upto).max(row.time_ms));
-                }
-                None => {
-                    let (subject, detail) = (sql::hex(&header.ksn.key_id.0), header.sequence.to_string());
-                    let (service_day, at) = (row.service_day, self.now);
-                    let found =
-                        Break { kind: "no_token", subject: &subject, service_day, detail: &detail, at };
-                    raise_break_in(conn, &found).await?;
-                }
+            if row.token_key.is_none() {
+                let (subject, detail) = (sql::hex(&header.ksn.key_id.0), header.sequence.to_string());
+                let (service_day, at) = (row.service_day, self.now);
+                let found = Break { kind: "no_token", subject: &subject, service_day, detail: &detail, at };
+                raise_break_in(conn, &found).await?;
             }
         }
-        let text = "INSERT INTO unchecked (token_key, from_ms, upto_ms) VALUES ?? ON CONFLICT (token_key) DO UPDATE SET \
-                    from_ms = CASE WHEN excluded.from_ms < unchecked.from_ms THEN excluded.from_ms ELSE unchecked.from_ms END, \
-                    upto_ms = CASE WHEN excluded.upto_ms > unchecked.upto_ms THEN excluded.upto_ms ELSE unchecked.upto_ms END";
-        write_many(conn, text, tokens.iter().map(|(key, (from, upto))| (key.as_slice(), *from, *upto)))
-            .await?;
+        let runs = arrivals(&self.accepted);
+        let text =
+            "INSERT INTO arrivals (key_id, from_sequence, upto_sequence, taps, from_ms, upto_ms) VALUES ??";
+        let rows = runs.iter().map(|r| (&r.key_id.0, r.from, r.upto, r.taps, r.from_ms, r.upto_ms));
+        write_many(conn, text, rows).await?;
         let text = "INSERT INTO tapped_days (service_day, key_id) VALUES ?? ON CONFLICT DO NOTHING";
         write_many(conn, text, days.iter().map(|(day, key_id)| (*day, &key_id.0))).await?;
         let taps = self.accepted.iter().filter_map(|Accepted { header, body, .. }| match body {
@@ -580,6 +572,44 @@ fn taps_of<'a>(accepted: &'a [Accepted<'a>]) -> impl Iterator<Item = (KeyId, &'a
         Body::Tap(row) => Some((entry.header.ksn.key_id, &**row)),
         _ => None,
     })
+}
+
+/// Entries of one gate that follow each other, with opened taps for risk to look at.
+struct Arrival {
+    key_id: KeyId,
+    from: u32,
+    upto: u32,
+    taps: u32,
+    from_ms: i64,
+    upto_ms: i64,
+}
+
+/// The runs of what was accepted; those without an opened tap of a token are left out.
+fn arrivals(accepted: &[Accepted<'_>]) -> Vec<Arrival> {
+    let mut entries: Vec<(KeyId, u32, Option<i64>)> = accepted
+        .iter()
+        .map(|Accepted { header, body, .. }| {
+            let time_ms = match body {
+                Body::Tap(row) if row.opened && row.token_key.is_some() => Some(row.time_ms),
+                _ => None,
+            };
+            (header.ksn.key_id, header.sequence, time_ms)
+        })
+        .collect();
+    entries.sort_unstable();
+    let follow = |a: &(KeyId, u32, _), b: &(KeyId, u32, _)| a.0 == b.0 && a.1.checked_add(1) == Some(b.1);
+    let runs = entries.chunk_by(follow).filter_map(|run| {
+        let times = || run.iter().filter_map(|entry| entry.2);
+        Some(Arrival {
+            key_id: run[0].0,
+            from: run[0].1,
+            upto: run[run.len() - 1].1,
+            taps: times().count() as u32,
+            from_ms: times().min()?,
+            upto_ms: times().max()?,
+        })
+    });
+    runs.collect()
 }
 
 async fn is_set_aside(conn: &mut Conn, sealed: &[u8]) -> Result<bool, StoreError> {

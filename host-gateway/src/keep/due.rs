@@ -130,7 +130,7 @@ impl Keep {
             }
         }
         let (start_ms, end_ms) = (self.clock().start_ms(day), self.clock().end_ms(day));
-        let unchecked: i64 = query("SELECT count(*) FROM unchecked WHERE from_ms < ? AND upto_ms >= ?")
+        let unchecked: i64 = query("SELECT count(*) FROM arrivals WHERE from_ms < ? AND upto_ms >= ?")
             .bind(end_ms)
             .bind(start_ms)
             .scalar(&mut *conn)

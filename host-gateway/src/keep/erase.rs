@@ -9,7 +9,8 @@ use crate::bank::embedded;
 use crate::cli::{App, AppError};
 use crate::input::{self, TextError};
 use crate::keys::{ClearingKeys, TokenKey};
-use crate::store::db::{Conn, One, Query, query, write_many};
+use crate::risk::tapped_utc_days_in;
+use crate::store::db::{Conn, One, Query, Rows, chunk, query, read_many, write_many};
 use crate::store::{Audit, StoreError, audit_in, sql};
 use serde::Serialize;
 use std::collections::BTreeSet;
@@ -170,10 +171,15 @@ const CHECKS: [Check; 6] = [
         "SELECT count(*) FROM holds WHERE state IN ('asked', 'in_doubt', 'active') AND token_key IN ??",
         EraseError::Holds,
     ),
-    ("SELECT count(*) FROM unchecked WHERE token_key IN ??", EraseError::Unchecked),
+    (
+        "SELECT count(DISTINCT t.token_key) FROM arrivals AS a CROSS JOIN taps AS t WHERE t.key_id = a.key_id \
+         AND t.sequence BETWEEN a.from_sequence AND a.upto_sequence AND t.opened = 1 AND t.token_key IN ??",
+        EraseError::Unchecked,
+    ),
 ];
 
 async fn refuse_in(conn: &mut Conn, tokens: &[TokenKey]) -> Result<(), EraseError> {
+    let days = tapped_utc_days_in(conn).await?;
     for tokens in tokens.chunks(TOKENS) {
         for (text, refusal) in CHECKS {
             let found: i64 = of(query(text), tokens).scalar(&mut *conn).await?;
@@ -181,13 +187,14 @@ async fn refuse_in(conn: &mut Conn, tokens: &[TokenKey]) -> Result<(), EraseErro
                 return Err(refusal(found));
             }
         }
-        let open = query(
-            "SELECT min(t.service_day) FROM taps AS t INDEXED BY taps_atc WHERE t.opened = 1 AND t.token_key IN ?? \
-             AND t.service_day IS NOT NULL AND (NOT EXISTS (SELECT 1 FROM batches AS b \
-             WHERE b.service_day = t.service_day AND b.rank = 0) OR EXISTS (SELECT 1 FROM day_close AS d \
-             WHERE d.service_day = t.service_day AND d.state = 'pricing'))",
-        );
-        let open: Option<i64> = of(open, tokens).scalar(&mut *conn).await?;
+        let text = "SELECT min(t.service_day) FROM (VALUES ??) AS v CROSS JOIN token_taps AS i CROSS JOIN taps AS t \
+                    WHERE i.utc_day = v.column1 AND i.token_key = v.column2 AND t.key_id = i.key_id \
+                    AND t.sequence = i.sequence AND t.service_day IS NOT NULL AND (NOT EXISTS (SELECT 1 FROM batches AS b \
+                    WHERE b.service_day = t.service_day AND b.rank = 0) OR EXISTS (SELECT 1 FROM day_close AS d \
+                    WHERE d.service_day = t.service_day AND d.state = 'pricing'))";
+        let found = read_many(conn, text, on_days(&days, tokens)).await?;
+        let found = found.iter().map(|row| row.try_get::<Option<i64>>(0)).collect::<Result<Vec<_>, _>>()?;
+        let open = found.into_iter().flatten().min();
         if let Some(day) = open {
             let day = ServiceDay::from_number(day);
             return Err(EraseError::DayOpen(
@@ -198,27 +205,35 @@ async fn refuse_in(conn: &mut Conn, tokens: &[TokenKey]) -> Result<(), EraseErro
     Ok(())
 }
 
-/// The entries of tokens' taps that still open, so many at most, opened and refused ones apart: each has its index.
-macro_rules! forget {
-    ($index:literal, $opened:literal) => {
-        concat!(
-            "UPDATE entries SET sealed = x'' WHERE (key_id, sequence) IN (SELECT t.key_id, t.sequence FROM taps AS t INDEXED BY ",
-            $index,
-            " CROSS JOIN entries AS e WHERE t.opened = ",
-            $opened,
-            " AND t.token_key IN ?? AND e.key_id = t.key_id AND e.sequence = t.sequence AND length(e.sealed) > 0 LIMIT ?)"
-        )
-    };
+/// Every token on every UTC day with taps: how a token's opened taps are found.
+fn on_days<'a>(days: &'a [i64], tokens: &'a [TokenKey]) -> impl Iterator<Item = (i64, &'a [u8])> {
+    days.iter().flat_map(move |day| tokens.iter().map(move |token| (*day, token.as_slice())))
 }
+
+/// Entries of tokens' opened taps that still open, so many at most of each `VALUES`.
+const FORGET_OPENED: &str = "UPDATE entries SET sealed = x'' WHERE (key_id, sequence) IN (SELECT i.key_id, i.sequence \
+    FROM (VALUES ??) AS v CROSS JOIN token_taps AS i CROSS JOIN entries AS e WHERE i.utc_day = v.column1 \
+    AND i.token_key = v.column2 AND e.key_id = i.key_id AND e.sequence = i.sequence AND length(e.sealed) > 0 LIMIT ?)";
+/// The same of their refused taps.
+const FORGET_REFUSED: &str = "UPDATE entries SET sealed = x'' WHERE (key_id, sequence) IN (SELECT t.key_id, t.sequence \
+    FROM taps AS t INDEXED BY taps_refused CROSS JOIN entries AS e WHERE t.opened = 0 AND t.token_key IN ?? \
+    AND e.key_id = t.key_id AND e.sequence = t.sequence AND length(e.sealed) > 0 LIMIT ?)";
 
 /// Makes some entries unreadable; how many. None: there are no more.
 async fn forget_entries_in(conn: &mut Conn, tokens: &[TokenKey]) -> Result<u64, EraseError> {
+    let days = tapped_utc_days_in(conn).await?;
+    let places: Vec<(i64, &[u8])> = on_days(&days, tokens).collect();
+    for places in places.chunks(chunk(2)) {
+        let forget = query(FORGET_OPENED).bind_rows(Rows::of(places.iter().copied())).bind(ENTRIES as i64);
+        let forgotten = forget.execute(&mut *conn).await?;
+        if forgotten > 0 {
+            return Ok(forgotten);
+        }
+    }
     for tokens in tokens.chunks(TOKENS) {
-        for text in [forget!("taps_atc", "1"), forget!("taps_refused", "0")] {
-            let forgotten = of(query(text), tokens).bind(ENTRIES as i64).execute(&mut *conn).await?;
-            if forgotten > 0 {
-                return Ok(forgotten);
-            }
+        let forgotten = of(query(FORGET_REFUSED), tokens).bind(ENTRIES as i64).execute(&mut *conn).await?;
+        if forgotten > 0 {
+            return Ok(forgotten);
         }
     }
     Ok(0)

@@ -13,6 +13,7 @@ use wavepass_fares::ServiceDay;
 
 /// Rows deleted in one transaction: some tens of milliseconds, so that intake never waits long.
 const ROWS: i64 = 2_000;
+const UTC_DAY_MS: i64 = 86_400_000;
 
 /// A day's rows of a table that is found by the day.
 struct ByDay {
@@ -182,18 +183,22 @@ impl Keep {
     ) -> Result<bool, ClearingError> {
         let mut tx = app.store.begin().await?;
         let text = concat!(
-            "SELECT e.sequence, e.counter, e.kind, t.token_key, t.atc, COALESCE(t.counted, 0) ",
+            "SELECT e.sequence, e.counter, e.kind, t.token_key, t.atc, COALESCE(t.counted, 0), t.time_ms, t.opened ",
             entries_of_day!(),
             " ORDER BY e.sequence LIMIT ?"
         );
         let rows = self.bind(query(text), day, stretch).bind(ROWS).fetch_all(&mut *tx).await?;
         let (mut entries, mut taps) = (Vec::with_capacity(rows.len()), Vec::with_capacity(rows.len()));
+        let mut of_tokens: Vec<(i64, TokenKey, i64, i64)> = Vec::new();
         let mut atcs: BTreeMap<TokenKey, u16> = BTreeMap::new();
         for row in &rows {
             let entry = Forgotten { sequence: row.try_get(0)?, counter: row.try_get(1)? };
             entries.push(entry);
             if row.try_get::<i64>(2)? == 1 {
                 taps.push(entry.sequence);
+                if let Some((token, time_ms)) = opened(row)? {
+                    of_tokens.push((time_ms.div_euclid(UTC_DAY_MS), token, time_ms, entry.sequence));
+                }
             }
             if let Some((key, atc)) = used(row)? {
                 let mark = atcs.entry(key).or_insert(atc);
@@ -208,6 +213,12 @@ impl Keep {
         let text = "DELETE FROM taps WHERE (key_id, sequence) IN (VALUES ??)";
         let places = taps.iter().map(|sequence| (&stretch.key_id, *sequence));
         own.count("taps", write_many(&mut tx, text, places).await?);
+        let text =
+            "DELETE FROM token_taps WHERE (utc_day, token_key, time_ms, key_id, sequence) IN (VALUES ??)";
+        let rows_of = of_tokens.iter().map(|(utc_day, token, time_ms, sequence)| {
+            (*utc_day, token.as_slice(), *time_ms, &stretch.key_id, *sequence)
+        });
+        write_many(&mut tx, text, rows_of).await?;
         query("DELETE FROM passages_waiting WHERE key_id = ? AND of <= ?")
             .bind(&stretch.key_id)
             .bind(stretch.last)
@@ -268,4 +279,13 @@ fn used(row: &Row) -> Result<Option<(TokenKey, u16)>, ClearingError> {
     }
     let key = key.map(crate::clearing::token_key).transpose()?;
     Ok(key.zip(atc))
+}
+
+/// Whose opened a deleted tap was, and when.
+fn opened(row: &Row) -> Result<Option<(TokenKey, i64)>, ClearingError> {
+    let key: Option<&[u8]> = row.try_get(3)?;
+    let key = key.map(crate::clearing::token_key).transpose()?;
+    let time_ms: Option<i64> = row.try_get(6)?;
+    let is_opened = row.try_get::<Option<i64>>(7)? == Some(1);
+    Ok(key.zip(time_ms).filter(|_| is_opened))
 }

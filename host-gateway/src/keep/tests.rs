@@ -450,9 +450,9 @@ async fn a_day_with_anything_open_stays_and_so_do_those_after_it() {
         ),
         (
             "unchecked_taps",
-            "INSERT INTO unchecked (token_key, from_ms, upto_ms) SELECT token_key, time_ms, time_ms FROM taps \
-             WHERE service_day = 20781 AND token_key = ?",
-            "DELETE FROM unchecked",
+            "INSERT INTO arrivals (key_id, from_sequence, upto_sequence, taps, from_ms, upto_ms) \
+             SELECT key_id, sequence, sequence, 1, time_ms, time_ms FROM taps WHERE service_day = 20781 AND token_key = ?",
+            "DELETE FROM arrivals",
         ),
         (
             "not_closed",

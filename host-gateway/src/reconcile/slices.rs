@@ -198,8 +198,9 @@ async fn hold(app: &App, span: Span, closed: bool, now_ms: i64) -> Result<Slice,
         "SELECT count(*), CAST(COALESCE(SUM(t.opened), 0) AS BIGINT), CAST(COALESCE(SUM(t.counted), 0) AS BIGINT), \
          CAST(COALESCE(SUM(CASE WHEN EXISTS (SELECT 1 FROM entries AS e WHERE e.key_id = t.key_id \
          AND e.sequence = t.sequence) THEN 0 ELSE 1 END), 0) AS BIGINT), \
-         CAST(COALESCE(SUM(CASE WHEN t.opened = 1 AND EXISTS (SELECT 1 FROM unchecked AS u WHERE u.token_key = t.token_key \
-         AND u.from_ms <= t.time_ms AND u.upto_ms >= t.time_ms) THEN 1 ELSE 0 END), 0) AS BIGINT) \
+         CAST(COALESCE(SUM(CASE WHEN t.opened = 1 AND t.token_key IS NOT NULL AND NOT EXISTS (SELECT 1 FROM token_taps AS i \
+         WHERE i.utc_day = t.time_ms / 86400000 AND i.token_key = t.token_key AND i.time_ms = t.time_ms \
+         AND i.key_id = t.key_id AND i.sequence = t.sequence) THEN 1 ELSE 0 END), 0) AS BIGINT) \
          FROM taps AS t INDEXED BY taps_time WHERE t.time_ms >= ? AND t.time_ms < ?",
     )
     .bind(span.from_ms)

@@ -1,8 +1,9 @@
 //! Risk: what a token's taps say together that no single tap says.
 //!
-//! [`run`] looks at every token with taps that it has not seen, and works on all of the token's taps near them, so
-//! that its findings depend on what was tapped and not on the order of arrival. Alerts are named by their
-//! content: found again, they are the same alerts.
+//! [`run`] looks at what has come since the last run. Taps that go on where their token was, later and with higher ATCs than
+//! all before, contradict nothing, and nothing else of the token is read. For others it works on all of the token's
+//! taps near them, so that its findings depend on what was tapped and not on the order of arrival. Alerts are named by
+//! their content: found again, they are the same alerts.
 //!
 //! The rules:
 //! - one ATC is used once. Opened twice with different data, there are two cards (`clone`); with the same data
@@ -12,7 +13,10 @@
 //! - a cryptogram that the bank's keys refute (`invalid_cryptogram`): the tap does not count;
 //! - a token that nobody issued (`unknown_token`): the tap is kept and waits.
 
+mod arrivals;
+mod atcs;
 pub mod authorisation;
+mod near;
 mod rules;
 pub(crate) mod state;
 #[cfg(test)]
@@ -22,9 +26,10 @@ use crate::cli::App;
 use crate::config::ConfigError;
 use crate::keys::TokenKey;
 use crate::lists::deny::{self, Addition, Cause, DenyError};
-use crate::store::db::{Conn, One, query, read_many, write_many};
+use crate::store::db::{Conn, One, read_many, write_many};
 use crate::store::{StoreError, sql};
-use rules::{Finding, Seen};
+use near::Doubtful;
+use rules::{Finding, Seen, Verdict};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use wavepass_protocol::dukpt::KeyId;
@@ -32,11 +37,15 @@ use wavepass_protocol::seal::SealError;
 use wavepass_protocol::tap::Entry;
 
 pub use authorisation::Authorisation;
+pub(crate) use near::tapped_utc_days_in;
 pub use rules::{Policy, Tolerance};
 pub use state::RiskState;
 
-/// Tokens in one transaction: some thousands of taps, a tenth of a second, so that intake never waits long.
-const MAX_TOKENS: usize = 1_000;
+/// Taps in one transaction, unless one run of entries has more: some tenths of a second where much has waited, so that
+/// intake never waits long, and many enough that those of a token, and of neighbours in the order of keys, are written together.
+const MAX_TAPS: i64 = 32_768;
+/// Runs of entries in one transaction.
+const MAX_RUNS: i64 = 4_096;
 /// The same ATC is found at any distance in time; the order of ATCs is looked at within this. Clocks and phones are
 /// repaired and replaced over longer times.
 const ORDER_WINDOW_MS: i64 = 3 * 86_400_000;
@@ -88,13 +97,18 @@ pub async fn run(app: &App) -> Result<Summary, RiskError> {
     let mut summary = Summary::default();
     loop {
         let mut tx = app.store.begin().await?;
-        let tokens = unchecked_in(&mut tx).await?;
-        if tokens.is_empty() {
+        let arrived = arrivals::next_in(&mut tx, MAX_RUNS, MAX_TAPS).await?;
+        if arrived.runs.is_empty() {
             break;
         }
-        summary.tokens += tokens.len();
-        let taps = run_in(app, &mut tx, &tokens, &policy, &mut summary).await?;
-        note_in(&mut tx, &taps, authorise).await?;
+        summary.tokens += arrived.taps.len();
+        run_in(app, &mut tx, &arrived.taps, &policy, &mut summary).await?;
+        if authorise {
+            let taps = arrived.taps.iter().flat_map(|(token, taps)| taps.iter().map(move |tap| (token, tap)));
+            let due = taps.filter_map(|(token, tap)| Some((*token, tap.service_day?))).collect();
+            state::make_due_in(&mut tx, &due).await?;
+        }
+        arrivals::looked_at_in(&mut tx, &arrived).await?;
         tx.commit().await?;
     }
     metrics::counter!("wavepass_risk_alerts_total").increment(summary.alerts as u64);
@@ -104,127 +118,55 @@ pub async fn run(app: &App) -> Result<Summary, RiskError> {
     Ok(summary)
 }
 
-async fn unchecked_in(conn: &mut Conn) -> Result<Vec<TokenKey>, RiskError> {
-    let rows = query("SELECT token_key FROM unchecked ORDER BY token_key LIMIT ?")
-        .bind(MAX_TOKENS as i64)
-        .fetch_all(conn)
-        .await?;
-    rows.iter().map(|row| token_key(row.try_get(0)?)).collect()
-}
-
-fn token_key(bytes: &[u8]) -> Result<TokenKey, RiskError> {
-    TokenKey::from_slice(bytes).ok_or(RiskError::Store(StoreError::Damaged { what: "token key" }))
-}
-
+/// Looks at taps that were not looked at, each token's in order, which [`arrivals`] enters among its taps afterwards.
 async fn run_in(
     app: &App,
     conn: &mut Conn,
-    tokens: &[TokenKey],
+    arrived: &BTreeMap<TokenKey, Vec<Seen>>,
     policy: &Policy,
     summary: &mut Summary,
-) -> Result<BTreeMap<TokenKey, Vec<Seen>>, RiskError> {
-    let taps = taps_in(conn, tokens).await?;
-    let known = registered_in(conn, tokens).await?;
-    let mut findings = Vec::new();
-    let mut withheld = Vec::new();
-    for (token, taps) in &taps {
-        let verdict = rules::judge(taps, policy.tolerance);
-        findings.extend(verdict.findings.into_iter().map(|finding| (*token, finding)));
-        if !known.contains(token)
-            && let Some(first) = taps.iter().filter(|t| !t.checked).min_by_key(|t| t.order())
-        {
-            findings.push((*token, Finding::unknown_token(first)));
+) -> Result<(), RiskError> {
+    let mut memories = state::memories_in(conn, arrived.keys()).await?;
+    let mut verdicts: Vec<(TokenKey, Verdict)> = Vec::new();
+    let mut doubtful: Vec<Doubtful<'_>> = Vec::new();
+    for (token, taps) in arrived {
+        let Some(memory) = memories.get(token) else { continue };
+        if !memory.goes_on(taps) {
+            doubtful.push(Doubtful { token: *token, taps, unsure: memory.has_seen_one_of(taps) });
+        } else if taps.iter().any(Seen::is_refuted) {
+            verdicts.push((*token, rules::judge(taps, policy.tolerance)));
         }
+    }
+    for looked_up in near::around_in(conn, &doubtful, ORDER_WINDOW_MS).await? {
+        let near::Around { token, taps, atcs } = looked_up;
+        verdicts.push((token, rules::judge(&taps, policy.tolerance)));
+        if let (Some(atcs), Some(memory)) = (atcs, memories.get_mut(&token)) {
+            memory.atcs.get_or_insert(atcs);
+        }
+    }
+    let mut findings: Vec<(TokenKey, Finding)> = Vec::new();
+    let mut withheld = Vec::new();
+    for (token, verdict) in verdicts {
+        findings.extend(verdict.findings.into_iter().map(|finding| (token, finding)));
         withheld.extend(verdict.withheld);
+    }
+    let is_registered = |token: &TokenKey| memories.get(token).is_some_and(|memory| memory.is_registered);
+    for (token, taps) in arrived.iter().filter(|(token, _)| !is_registered(token)) {
+        findings.extend(taps.first().map(|first| (*token, Finding::unknown_token(first))));
     }
     summary.changed += write_withheld(conn, &withheld).await?;
     summary.alerts += write_alerts(conn, &findings, sql::ms(app.clock.now())).await?;
     if policy.deny_clones {
         let clones: BTreeSet<TokenKey> =
             findings.iter().filter(|(_, f)| f.kind.is_clone()).map(|(token, _)| *token).collect();
-        summary.denied += deny_clones(app, conn, &clones, &known).await?;
+        summary.denied += deny_clones(app, conn, &clones, arrived, is_registered).await?;
     }
-    mark_checked(conn, tokens).await?;
-    Ok(taps)
-}
-
-/// Takes note of what tokens have at risk now, and of whom authorisation has to look at.
-async fn note_in(
-    conn: &mut Conn,
-    taps: &BTreeMap<TokenKey, Vec<Seen>>,
-    authorise: bool,
-) -> Result<(), RiskError> {
-    let mut times: BTreeMap<TokenKey, BTreeSet<i64>> = BTreeMap::new();
-    let mut due = BTreeSet::new();
-    for (token, tap) in taps.iter().flat_map(|(token, taps)| taps.iter().map(move |tap| (token, tap))) {
-        if tap.checked {
-            continue;
-        }
-        times.entry(*token).or_default().insert(tap.time_ms);
-        due.extend(tap.service_day.map(|day| (*token, day)));
-    }
-    state::note_taps_in(conn, &times).await?;
-    if authorise {
-        state::make_due_in(conn, &due).await?;
-    }
+    state::remember_in(conn, arrived, memories).await?;
     Ok(())
 }
 
-/// The taps that a run looks at, of some tokens: those near an unchecked one (last column 1), and every other with the same
-/// ATC as one of them (0).
-///
-/// The join orders and indexes are given: over a table of months, a guess of the planner's would read all of it. Near taps
-/// are found by their UTC days; where a token's taps are more than a month apart, which a gate's wrong clock can do, all of
-/// the token's are read.
-const NEAR_TAPS: &str = "WITH RECURSIVE \
-     near AS MATERIALIZED (SELECT token_key AS tk, from_ms, upto_ms, from_ms - ? AS lo, upto_ms + ? AS hi \
-     FROM unchecked WHERE token_key IN ??), \
-     days AS (SELECT tk, from_ms, upto_ms, lo, hi, lo / 86400000 AS day FROM near WHERE hi - lo < 2678400000 \
-     UNION ALL SELECT tk, from_ms, upto_ms, lo, hi, day + 1 FROM days WHERE day < hi / 86400000), \
-     around AS MATERIALIZED ( \
-     SELECT t.key_id, t.sequence, t.token_key, t.time_ms, t.clock, t.service_day, t.atc, t.cryptogram, t.card_digest, \
-     t.withheld, from_ms, upto_ms, lo, hi FROM days CROSS JOIN taps AS t INDEXED BY taps_day \
-     WHERE t.time_ms / 86400000 = day AND t.token_key = tk AND t.opened = 1 AND t.time_ms BETWEEN lo AND hi \
-     UNION ALL \
-     SELECT t.key_id, t.sequence, t.token_key, t.time_ms, t.clock, t.service_day, t.atc, t.cryptogram, t.card_digest, \
-     t.withheld, from_ms, upto_ms, lo, hi FROM near CROSS JOIN taps AS t INDEXED BY taps_atc \
-     WHERE hi - lo >= 2678400000 AND t.token_key = tk AND t.opened = 1 AND t.time_ms BETWEEN lo AND hi) \
-     SELECT key_id, sequence, token_key, time_ms, clock, service_day, atc, cryptogram, card_digest, withheld, \
-     CASE WHEN time_ms BETWEEN from_ms AND upto_ms THEN 0 ELSE 1 END, 1 FROM around \
-     UNION ALL \
-     SELECT DISTINCT t.key_id, t.sequence, t.token_key, t.time_ms, t.clock, t.service_day, t.atc, t.cryptogram, \
-     t.card_digest, t.withheld, 1, 0 FROM around AS a CROSS JOIN taps AS t INDEXED BY taps_atc \
-     WHERE t.token_key = a.token_key AND t.atc = a.atc AND t.opened = 1 AND t.time_ms NOT BETWEEN a.lo AND a.hi";
-
-async fn taps_in(conn: &mut Conn, tokens: &[TokenKey]) -> Result<BTreeMap<TokenKey, Vec<Seen>>, RiskError> {
-    let mut taps: BTreeMap<TokenKey, Vec<Seen>> = BTreeMap::new();
-    let near = query(NEAR_TAPS).bind(ORDER_WINDOW_MS).bind(ORDER_WINDOW_MS);
-    let rows = near.bind_list(tokens.iter().map(|token| token.as_slice())).fetch_all(conn).await?;
-    for row in rows {
-        let damaged = |what| RiskError::Store(StoreError::Damaged { what });
-        let seen = Seen {
-            key_id: KeyId(row.try_get::<&[u8]>(0)?.try_into().map_err(|_| damaged("key id"))?),
-            sequence: row.try_get(1)?,
-            time_ms: row.try_get(3)?,
-            clock: row.try_get(4)?,
-            service_day: row.try_get(5)?,
-            atc: row.try_get(6)?,
-            cryptogram: row.try_get(7)?,
-            digest: row.try_get::<Option<Vec<u8>>>(8)?.unwrap_or_default(),
-            withheld: row.try_get(9)?,
-            checked: row.try_get(10)?,
-            near: row.try_get(11)?,
-        };
-        taps.entry(token_key(row.try_get(2)?)?).or_default().push(seen);
-    }
-    Ok(taps)
-}
-
-async fn registered_in(conn: &mut Conn, tokens: &[TokenKey]) -> Result<BTreeSet<TokenKey>, RiskError> {
-    // One whose person was erased stands for nobody: what comes of it is as of a card that nobody registered.
-    let text = "SELECT token_key FROM tokens WHERE token_key IN ?? AND account_id <> ''";
-    let rows = read_many(conn, text, tokens.iter().map(|token| One(token.as_slice()))).await?;
-    rows.iter().map(|row| token_key(row.try_get(0)?)).collect()
+fn token_key(bytes: &[u8]) -> Result<TokenKey, RiskError> {
+    TokenKey::from_slice(bytes).ok_or(RiskError::Store(StoreError::Damaged { what: "token key" }))
 }
 
 async fn write_withheld(conn: &mut Conn, changes: &[(KeyId, u32, u8)]) -> Result<usize, RiskError> {
@@ -277,13 +219,14 @@ async fn deny_clones(
     app: &App,
     conn: &mut Conn,
     clones: &BTreeSet<TokenKey>,
-    registered: &BTreeSet<TokenKey>,
+    arrived: &BTreeMap<TokenKey, Vec<Seen>>,
+    is_registered: impl Fn(&TokenKey) -> bool,
 ) -> Result<usize, RiskError> {
     let mut additions = Vec::with_capacity(clones.len());
     for token in clones {
-        let number = match registered.contains(token) {
+        let number = match is_registered(token) {
             true => None,
-            false => match number_in(app, conn, token).await? {
+            false => match number_in(app, conn, arrived.get(token)).await? {
                 Some(number) => Some(number),
                 // Its entries were made unreadable: it cannot be denied until it taps again.
                 None => continue,
@@ -299,19 +242,16 @@ async fn deny_clones(
     Ok(deny::add_in(conn, &*app.clearing, &additions, "risk", app.clock.now()).await?)
 }
 
-/// The number of a card that nobody registered, out of the sealed entry of one of its taps that is still readable.
+/// The number of a card that nobody registered, out of the sealed entry of one of its taps that came now and is readable.
 async fn number_in(
     app: &App,
     conn: &mut Conn,
-    token: &TokenKey,
+    taps: Option<&Vec<Seen>>,
 ) -> Result<Option<(wavepass_protocol::token::Token, wavepass_protocol::token::Expiry)>, RiskError> {
-    let sealed: Option<Vec<u8>> = query(
-        "SELECT e.sealed FROM taps t JOIN entries e ON (e.key_id, e.sequence) = (t.key_id, t.sequence) \
-         WHERE t.token_key = ? AND t.opened = 1 AND length(e.sealed) > 0 LIMIT 1",
-    )
-    .bind(token.as_slice())
-    .optional(conn)
-    .await?;
+    let places = taps.into_iter().flatten().map(|tap| (&tap.key_id.0, tap.sequence));
+    let text = "SELECT sealed FROM entries WHERE (key_id, sequence) IN (VALUES ??) AND length(sealed) > 0";
+    let found = read_many(conn, text, places).await?;
+    let sealed: Option<Vec<u8>> = found.first().map(|row| row.try_get(0)).transpose()?;
     let Some(sealed) = sealed else { return Ok(None) };
     let opened =
         app.clearing.unseal(&[&sealed]).pop().unwrap_or(Err(SealError::Body)).map_err(RiskError::Entry)?;
@@ -319,12 +259,4 @@ async fn number_in(
         Entry::Tap(tap) => tap.token.zip(tap.expiry).ok_or(RiskError::Entry(SealError::Body)).map(Some),
         Entry::Passage(_) | Entry::Emergency(_) => Err(RiskError::Entry(SealError::Body)),
     }
-}
-
-async fn mark_checked(conn: &mut Conn, tokens: &[TokenKey]) -> Result<(), RiskError> {
-    query("DELETE FROM unchecked WHERE token_key IN ??")
-        .bind_list(tokens.iter().map(|token| token.as_slice()))
-        .execute(conn)
-        .await?;
-    Ok(())
 }

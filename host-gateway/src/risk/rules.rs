@@ -44,7 +44,6 @@ pub(super) struct Seen {
     pub(super) cryptogram: u8,
     pub(super) digest: Vec<u8>,
     pub(super) withheld: u8,
-    pub(super) checked: bool,
     /// Near enough in time for the order of ATCs; the others are here for having the same ATC as one that is.
     pub(super) near: bool,
 }
@@ -53,6 +52,21 @@ impl Seen {
     /// Which of two taps came first: by event, never by arrival.
     pub(super) fn order(&self) -> (i64, KeyId, u32) {
         (self.time_ms, self.key_id, self.sequence)
+    }
+
+    /// The bank's keys say that the card it names did not make it.
+    pub(super) fn is_refuted(&self) -> bool {
+        self.cryptogram == 2
+    }
+
+    /// The counter that it took of its card; what is refuted is not the card's and takes none.
+    pub(super) fn used(&self) -> Option<u16> {
+        self.atc.filter(|_| !self.is_refuted())
+    }
+
+    /// True where another tap with its counter is why it does not count.
+    pub(super) fn shares_its_atc(&self) -> bool {
+        self.withheld & SAME_ATC != 0
     }
 
     /// By how much its time may be off; `None`: its time says nothing.
@@ -145,7 +159,7 @@ pub(super) fn judge(taps: &[Seen], tolerance: Tolerance) -> Verdict {
     taps.sort_unstable_by_key(|tap| tap.order());
     let mut verdict = Verdict::default();
     let mut bits: BTreeMap<(KeyId, u32), u8> = BTreeMap::new();
-    for tap in taps.iter().filter(|tap| tap.cryptogram == 2) {
+    for tap in taps.iter().filter(|tap| tap.is_refuted()) {
         *bits.entry((tap.key_id, tap.sequence)).or_default() |= BAD_CRYPTOGRAM;
         let detail = format!("the cryptogram of entry {} does not verify", place(tap));
         verdict.findings.push(Finding::of(AlertKind::InvalidCryptogram, tap, detail));
@@ -169,8 +183,8 @@ fn place(tap: &Seen) -> String {
 /// One ATC, one tap. A tap with a refuted cryptogram is not the card's and takes no ATC.
 fn same_atc(taps: &[&Seen], bits: &mut BTreeMap<(KeyId, u32), u8>, findings: &mut Vec<Finding>) {
     let mut by_atc: BTreeMap<u16, Vec<&Seen>> = BTreeMap::new();
-    for tap in taps.iter().filter(|tap| tap.cryptogram != 2) {
-        if let Some(atc) = tap.atc {
+    for tap in taps {
+        if let Some(atc) = tap.used() {
             by_atc.entry(atc).or_default().push(tap);
         }
     }
@@ -200,8 +214,8 @@ fn same_atc(taps: &[&Seen], bits: &mut BTreeMap<(KeyId, u32), u8>, findings: &mu
 fn order(taps: &[&Seen], tolerance: Tolerance, findings: &mut Vec<Finding>) {
     let timed: Vec<(&Seen, u16, i64)> = taps
         .iter()
-        .filter(|tap| tap.near && tap.cryptogram != 2)
-        .filter_map(|tap| Some((*tap, tap.atc?, tap.tolerance_ms(tolerance)?)))
+        .filter(|tap| tap.near)
+        .filter_map(|tap| Some((*tap, tap.used()?, tap.tolerance_ms(tolerance)?)))
         .collect();
     let mut told = std::collections::BTreeSet::new();
     for (i, (tap, atc, off)) in timed.iter().enumerate() {

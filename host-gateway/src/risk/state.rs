@@ -3,9 +3,11 @@
 //! Written where risk looks at taps and where clearing records what the bank paid. The same taps make tokens due for
 //! authorisation, where any is configured.
 
+use super::atcs::Atcs;
+use super::rules::Seen;
 use crate::keys::TokenKey;
 use crate::store::StoreError;
-use crate::store::db::{Conn, One, read_many, write_many};
+use crate::store::db::{Conn, One, Row, read_many, write_many};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What is known of one token.
@@ -30,36 +32,112 @@ pub async fn states_in(
                 WHERE token_key IN ??";
     let mut states = BTreeMap::new();
     for row in read_many(conn, text, tokens.iter().map(|key| One(key.as_slice()))).await? {
-        let key = TokenKey::from_slice(row.try_get(0)?).ok_or(StoreError::Damaged { what: "token key" })?;
-        let state = RiskState {
-            last_paid_ms: row.try_get(1)?,
-            paid_upto_ms: row.try_get(2)?,
-            first_tap_ms: row.try_get(3)?,
-            last_tap_ms: row.try_get(4)?,
-        };
+        let (key, state) = state(&row)?;
         states.insert(key, state);
     }
     Ok(states)
 }
 
-/// Takes note of taps that risk has looked at now: for each token, their times.
-pub(super) async fn note_taps_in(
+fn state(row: &Row) -> Result<(TokenKey, RiskState), StoreError> {
+    let key = TokenKey::from_slice(row.try_get(0)?).ok_or(StoreError::Damaged { what: "token key" })?;
+    let state = RiskState {
+        last_paid_ms: row.try_get(1)?,
+        paid_upto_ms: row.try_get(2)?,
+        first_tap_ms: row.try_get(3)?,
+        last_tap_ms: row.try_get(4)?,
+    };
+    Ok((key, state))
+}
+
+/// What risk knows of a token, from the taps that it has looked at.
+#[derive(Debug, Clone)]
+pub(super) struct Memory {
+    /// Somebody's: a token that was issued, and not that of a person who was erased, which stands for nobody.
+    pub(super) is_registered: bool,
+    is_new: bool,
+    state: RiskState,
+    /// The ATCs that were used; `None`: known from the taps alone.
+    pub(super) atcs: Option<Atcs>,
+}
+
+impl Memory {
+    /// Whether taps, in the order of events, go on where the token was: each later, with a higher ATC than all before.
+    pub(super) fn goes_on(&self, taps: &[Seen]) -> bool {
+        let Some(atcs) = &self.atcs else { return false };
+        let mut last = atcs.last();
+        let rising =
+            taps.iter().filter_map(Seen::used).all(|atc| last.replace(atc).is_none_or(|last| atc > last));
+        let later =
+            taps.first().is_none_or(|tap| self.state.last_tap_ms.is_none_or(|last| tap.time_ms > last));
+        rising && later
+    }
+
+    /// Whether one of their ATCs was used before, as far as is known.
+    pub(super) fn has_seen_one_of(&self, taps: &[Seen]) -> bool {
+        self.atcs.as_ref().is_none_or(|atcs| taps.iter().filter_map(Seen::used).any(|atc| atcs.contains(atc)))
+    }
+
+    fn note(&mut self, taps: &[Seen]) {
+        if let Some(atcs) = &mut self.atcs {
+            for atc in taps.iter().filter_map(Seen::used) {
+                atcs.insert(atc);
+            }
+        }
+        let mut times = taps.iter().map(|tap| tap.time_ms);
+        let unpaid = times.find(|time| self.state.paid_upto_ms.is_none_or(|upto| *time > upto));
+        self.state.first_tap_ms = self.state.first_tap_ms.into_iter().chain(unpaid).min();
+        self.state.last_tap_ms = self.state.last_tap_ms.max(taps.last().map(|tap| tap.time_ms));
+    }
+}
+
+/// Reads what is known of tokens, all that are asked for.
+pub(super) async fn memories_in(
     conn: &mut Conn,
-    taps: &BTreeMap<TokenKey, BTreeSet<i64>>,
+    tokens: impl Iterator<Item = &TokenKey>,
+) -> Result<BTreeMap<TokenKey, Memory>, StoreError> {
+    let text = "SELECT v.column1, r.last_paid_ms, r.paid_upto_ms, r.first_tap_ms, r.last_tap_ms, r.atcs, \
+                CASE WHEN r.token_key IS NULL THEN 1 ELSE 0 END, CASE WHEN k.account_id <> '' THEN 1 ELSE 0 END \
+                FROM (VALUES ??) AS v LEFT JOIN risk_states AS r ON r.token_key = v.column1 \
+                LEFT JOIN tokens AS k ON k.token_key = v.column1";
+    let mut memories = BTreeMap::new();
+    for row in read_many(conn, text, tokens.map(|key| One(key.as_slice()))).await? {
+        let (key, state) = state(&row)?;
+        let is_new = row.try_get::<i64>(6)? == 1;
+        let atcs: Option<&[u8]> = row.try_get(5)?;
+        let atcs = atcs.map(|bytes| Atcs::from_bytes(bytes).ok_or(StoreError::Damaged { what: "ATCs" }));
+        // A token that never tapped has used none.
+        let atcs = atcs.transpose()?.or_else(|| is_new.then(Atcs::default));
+        let is_registered = row.try_get::<i64>(7)? == 1;
+        memories.insert(key, Memory { is_registered, is_new, state, atcs });
+    }
+    Ok(memories)
+}
+
+/// Takes note of taps that risk has looked at now, each token's in the order of events.
+pub(super) async fn remember_in(
+    conn: &mut Conn,
+    taps: &BTreeMap<TokenKey, Vec<Seen>>,
+    mut memories: BTreeMap<TokenKey, Memory>,
 ) -> Result<(), StoreError> {
-    let tokens: Vec<TokenKey> = taps.keys().copied().collect();
-    let mut states = states_in(conn, &tokens).await?;
-    let rows = taps.iter().map(|(key, times)| {
-        let mut state = states.remove(key).unwrap_or_default();
-        let unpaid = times.iter().find(|time| state.paid_upto_ms.is_none_or(|upto| **time > upto));
-        let first = state.first_tap_ms.into_iter().chain(unpaid.copied()).min();
-        state.last_tap_ms = state.last_tap_ms.max(times.last().copied());
-        (key.as_slice(), state.last_paid_ms, state.paid_upto_ms, first, state.last_tap_ms)
-    });
-    let text = "INSERT INTO risk_states (token_key, last_paid_ms, paid_upto_ms, first_tap_ms, last_tap_ms) VALUES ?? \
-                ON CONFLICT (token_key) DO UPDATE SET first_tap_ms = excluded.first_tap_ms, \
-                last_tap_ms = excluded.last_tap_ms";
-    write_many(conn, text, rows).await?;
+    for (key, taps) in taps {
+        if let Some(memory) = memories.get_mut(key) {
+            memory.note(taps);
+        }
+    }
+    let rows = |new: bool| {
+        memories.iter().filter(move |(_, memory)| memory.is_new == new).map(|(key, memory)| {
+            let RiskState { last_paid_ms, paid_upto_ms, first_tap_ms, last_tap_ms } = memory.state;
+            let atcs = memory.atcs.as_ref().map(Atcs::to_bytes);
+            (key.as_slice(), first_tap_ms, last_tap_ms, atcs, last_paid_ms, paid_upto_ms)
+        })
+    };
+    let text = "INSERT INTO risk_states (token_key, first_tap_ms, last_tap_ms, atcs, last_paid_ms, paid_upto_ms) VALUES ??";
+    write_many(conn, text, rows(true)).await?;
+    let text = "UPDATE risk_states SET first_tap_ms = v.column2, last_tap_ms = v.column3, atcs = v.column4 \
+                FROM (VALUES ??) AS v WHERE risk_states.token_key = v.column1";
+    let known =
+        rows(false).map(|(key, first_tap_ms, last_tap_ms, atcs, ..)| (key, first_tap_ms, last_tap_ms, atcs));
+    write_many(conn, text, known).await?;
     Ok(())
 }
 
@@ -82,8 +160,8 @@ pub(crate) async fn note_paid_in(
                 paid_upto_ms = CASE WHEN paid_upto_ms > v.column2 THEN paid_upto_ms ELSE v.column2 END, \
                 first_tap_ms = CASE WHEN first_tap_ms > v.column2 THEN first_tap_ms \
                 WHEN last_tap_ms <= v.column2 OR first_tap_ms IS NULL THEN NULL \
-                ELSE COALESCE((SELECT min(t.time_ms) FROM taps AS t WHERE t.opened = 1 AND t.token_key = v.column1 \
-                AND t.time_ms / 86400000 IN (v.column2 / 86400000, v.column2 / 86400000 + 1, v.column2 / 86400000 + 2) \
+                ELSE COALESCE((SELECT min(t.time_ms) FROM token_taps AS t WHERE t.token_key = v.column1 \
+                AND t.utc_day IN (v.column2 / 86400000, v.column2 / 86400000 + 1, v.column2 / 86400000 + 2) \
                 AND t.time_ms > v.column2), last_tap_ms) END \
                 FROM (VALUES ??) AS v WHERE risk_states.token_key = v.column1";
     write_many(conn, text, paid.iter().map(|(key, upto)| (key.as_slice(), *upto, now_ms))).await?;

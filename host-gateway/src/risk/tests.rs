@@ -2,6 +2,7 @@
 
 use super::{Summary, run};
 use crate::intake::sealer::Sealer;
+use crate::store::db::query;
 use crate::testing::{Card, House, TapAt};
 use proptest::prelude::*;
 use wavepass_protocol::lists::Kind;
@@ -137,12 +138,55 @@ async fn a_copy_is_found_however_far_apart_the_taps_are_that_came_together() {
     house.ingest(&[again.seal(&mut b)]).await;
     run(&house.app).await.unwrap();
     assert_eq!((house.texts(KINDS).await, house.count(COUNTED).await), (vec!["clone".into()], 1));
-    assert_eq!(house.count("SELECT count(*) FROM unchecked").await, 0);
+    assert_eq!(house.count("SELECT count(*) FROM arrivals").await, 0);
+}
+
+#[tokio::test]
+async fn a_copy_is_found_among_taps_of_a_store_that_did_not_keep_counters() {
+    let house = House::new().await;
+    let (mut a, mut b) = two_gates(&house).await;
+    let card = Card::new(1);
+    house.register(&card).await;
+    let days = |n: u64| n * 86_400_000;
+    house.ingest(&[card.tap(0, 5).seal(&mut a), card.tap(1_000, 6).seal(&mut b)]).await;
+    run(&house.app).await.unwrap();
+    let mut tx = house.app.store.begin().await.unwrap();
+    query("UPDATE risk_states SET atcs = NULL").execute(&mut *tx).await.unwrap();
+    tx.commit().await.unwrap();
+    // It goes on, and what it used before is known from its taps.
+    house.ingest(&[card.tap(days(40), 8).seal(&mut a)]).await;
+    assert_eq!(run(&house.app).await.unwrap().alerts, 0);
+    assert_eq!(house.texts("SELECT hex(atcs) FROM risk_states").await, ["0005000600080008"]);
+    let thief = TapAt { data: 999, ..card.tap(days(80), 5) };
+    house.ingest(&[thief.seal(&mut b)]).await;
+    run(&house.app).await.unwrap();
+    assert_eq!((house.texts(KINDS).await, house.count(COUNTED).await), (vec!["clone".into()], 3));
+}
+
+#[tokio::test]
+async fn a_tap_beside_one_that_shares_its_counter_with_a_distant_one_changes_neither() {
+    let house = House::new().await;
+    let (mut a, mut b) = two_gates(&house).await;
+    let card = Card::new(1);
+    house.register(&card).await;
+    let days = |n: u64| n * 86_400_000;
+    let thief = TapAt { data: 999, ..card.tap(days(40), 5) };
+    house.ingest(&[card.tap(0, 5).seal(&mut a), thief.seal(&mut b)]).await;
+    run(&house.app).await.unwrap();
+    let before = house.texts(WITHHELD).await;
+    // Late, near the copy alone, and with a counter of its own.
+    house.ingest(&[card.tap(days(40) - 60_000, 4).seal(&mut a)]).await;
+    run(&house.app).await.unwrap();
+    let after = house.texts(WITHHELD).await;
+    assert!(before.iter().all(|line| after.contains(line)), "{before:?} {after:?}");
+    assert_eq!(house.count(COUNTED).await, 2);
 }
 
 /// Taps of two cards at three gates, with repeated counters, copies and jumps.
 fn day() -> impl Strategy<Value = Vec<(u8, u8, u64, u16, u16)>> {
-    let tap = (0u8..3, 0u8..2, 0u64..48, 1u16..8, 0u16..3);
+    // Within a day, and some three weeks later.
+    let time = prop_oneof![3 => 0u64..48, 1 => 1_000u64..1_010];
+    let tap = (0u8..3, 0u8..2, time, 1u16..8, 0u16..3);
     proptest::collection::vec(tap, 1..14)
 }
 

@@ -48,6 +48,7 @@ const SQLITE: &[Step] = steps!("sqlite":
     "0016" "close_parts",
     "0017" "concentrators",
     "0018" "keep",
+    "0019" "token_taps",
 );
 
 const POSTGRES: &[Step] = steps!("postgres":
@@ -60,6 +61,7 @@ const POSTGRES: &[Step] = steps!("postgres":
     "0016" "close_parts",
     "0017" "concentrators",
     "0018" "keep",
+    "0019" "token_taps",
 );
 
 pub(super) static SQLITE_MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| migrator(SQLITE));
@@ -74,9 +76,18 @@ fn migrator(steps: &[Step]) -> Migrator {
     Migrator::with_migrations(steps.iter().map(migration).collect())
 }
 
+/// The steps before one.
+#[cfg(test)]
+pub(super) fn older(postgres: bool, before: i64) -> Migrator {
+    let steps = if postgres { POSTGRES } else { SQLITE };
+    migrator(&steps[..steps.partition_point(|step| step.0 < before)])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::db::query;
+    use crate::store::testing::migrated;
     use std::path::Path;
 
     #[test]
@@ -92,5 +103,39 @@ mod tests {
                 steps.iter().map(|(number, name, _)| format!("{number:04}_{name}.sql")).collect();
             assert_eq!(files, listed, "{store}");
         }
+    }
+
+    /// Two tokens: of the first, risk has looked at two taps of three; of the other at none of its opened one.
+    const TAPS: &str = "INSERT INTO taps (key_id, sequence, token_key, time_ms, clock, service_day, station, direction, \
+        opened, atc, cryptogram, oda, gate_us, received_ms) VALUES \
+        ('gate-001', 1, '0123456789abcdef', 86400000, 2, 1, 'A', 0, 1, 7, 1, 1, 9, 0), \
+        ('gate-001', 2, '0123456789abcdef', 86500000, 2, 1, 'B', 1, 1, 8, 1, 1, 9, 0), \
+        ('gate-001', 4, '0123456789abcdef', 172900000, 2, 2, 'A', 0, 1, 9, 1, 1, 9, 0), \
+        ('gate-002', 1, 'fedcba9876543210', 172900001, 2, 2, 'A', 0, 1, 3, 1, 1, 9, 0), \
+        ('gate-002', 2, 'fedcba9876543210', 172900002, 2, 2, 'A', 0, 0, 4, 1, 1, 9, 0), \
+        ('gate-002', 3, NULL, 172900003, 2, 2, 'A', 0, 1, NULL, 0, 0, 9, 0); \
+        INSERT INTO unchecked (token_key, from_ms, upto_ms) VALUES ('0123456789abcdef', 172900000, 172900000), \
+        ('fedcba9876543210', 172900001, 172900001);";
+
+    #[tokio::test]
+    async fn taps_of_an_older_store_are_found_by_token_and_those_not_looked_at_are_still_to_be() {
+        let text = match crate::store::testing::on_postgres() {
+            true => TAPS.to_owned(),
+            // SQLite does not take text for bytes.
+            false => ["'gate-001'", "'gate-002'", "'0123456789abcdef'", "'fedcba9876543210'"]
+                .iter()
+                .fold(TAPS.to_owned(), |text, word| text.replace(word, &format!("CAST({word} AS BLOB)"))),
+        };
+        let store = migrated(19, text.leak()).await;
+        let token_taps = "SELECT utc_day, time_ms, sequence FROM token_taps ORDER BY 1, 2";
+        let found: Vec<(i64, i64, i64)> = query(token_taps).rows(store.pool()).await.unwrap();
+        assert_eq!(found, [(1, 86_400_000, 1), (1, 86_500_000, 2)]);
+        let arrivals = "SELECT from_ms, upto_ms, from_sequence, upto_sequence, taps FROM arrivals ORDER BY 1";
+        let found: Vec<(i64, i64, i64, i64, i64)> = query(arrivals).rows(store.pool()).await.unwrap();
+        assert_eq!(found, [(172_900_000, 172_900_000, 4, 4, 1), (172_900_001, 172_900_001, 1, 1, 1)]);
+        // Which ATCs the first has used is to be read from its taps.
+        let states = "SELECT last_tap_ms, atcs FROM risk_states";
+        let found: Vec<(i64, Option<Vec<u8>>)> = query(states).rows(store.pool()).await.unwrap();
+        assert_eq!(found, [(86_500_000, None)]);
     }
 }

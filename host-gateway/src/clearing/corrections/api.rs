@@ -17,6 +17,7 @@ impl From<CorrectionError> for ApiError {
         let code = match error {
             CorrectionError::Clearing(error) => return error.into(),
             CorrectionError::Config(error) => return Self::internal(&error),
+            CorrectionError::Risk(error) => return Self::internal(&error),
             CorrectionError::NoJourney { .. } => return Self::not_found("no_journey", error.to_string()),
             CorrectionError::UnknownStation { .. } => "unknown_station",
             CorrectionError::NotJoined { .. } => "not_joined",

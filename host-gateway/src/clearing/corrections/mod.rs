@@ -26,6 +26,7 @@ use super::{Clearing, ClearingError, token_key};
 use crate::cli::{App, AppError};
 use crate::config::ConfigError;
 use crate::keys::TokenKey;
+use crate::risk::{self, RiskError};
 use crate::store::db::{Conn, Pool, Row, query};
 use crate::store::{Audit, Store, StoreError, audit_in, sql};
 
@@ -114,6 +115,9 @@ pub enum CorrectionError {
     /// The section of the configuration.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// Risk could not look at what came.
+    #[error(transparent)]
+    Risk(#[from] RiskError),
     /// Clearing or the store.
     #[error(transparent)]
     Clearing(#[from] ClearingError),
@@ -244,6 +248,8 @@ pub async fn add(app: &App, user: &str, told: Told<'_>) -> Result<Corrected, Cor
     let config: CorrectionsConfig = app.config.section("corrections")?;
     let at = app.now()?;
     let clearing = Clearing::of(app).await?;
+    // What has just come is among the token's taps once risk has looked at it.
+    risk::run(app).await?;
     clearing.correct(config, told, at, user).await
 }
 

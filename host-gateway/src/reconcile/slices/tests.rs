@@ -82,7 +82,10 @@ async fn stages_that_disagree_are_breaks_until_they_agree() {
         ("UPDATE charges SET amount_fen = 899", "slice_charges"),
         ("UPDATE journeys SET charged_fen = 0", "slice_charges"),
         ("UPDATE charges SET amount_fen = 899; UPDATE journeys SET charged_fen = 899", "slice_postings"),
-        ("INSERT INTO unchecked SELECT token_key, time_ms, time_ms FROM taps", "slice_unchecked"),
+        (
+            "DELETE FROM token_taps WHERE sequence = (SELECT min(sequence) FROM taps WHERE opened = 1)",
+            "slice_unchecked",
+        ),
         ("DELETE FROM entries", "slice_entries"),
     ];
     for (text, kind) in planted {

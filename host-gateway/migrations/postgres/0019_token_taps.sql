@@ -1,0 +1,45 @@
+-- What is found by token is written where risk looks at taps, in large sorted batches: as indexes of the taps, it cost every
+-- tap that came a page at a random place each.
+
+-- The opened taps of a UTC day by token, each token's in order of time: how clearing reads a day in token order with
+-- bounded memory, and how a token's taps are found. Those that risk has not looked at are not among them.
+CREATE TABLE token_taps (
+    utc_day   BIGINT NOT NULL,                                   -- of time_ms
+    token_key BYTEA   NOT NULL CHECK (length(token_key) = 16),
+    time_ms   BIGINT NOT NULL,
+    key_id    BYTEA   NOT NULL CHECK (length(key_id) = 8),
+    sequence  BIGINT NOT NULL,
+    PRIMARY KEY (utc_day, token_key, time_ms, key_id, sequence)
+);
+
+INSERT INTO token_taps (utc_day, token_key, time_ms, key_id, sequence)
+    SELECT t.time_ms / 86400000, t.token_key, t.time_ms, t.key_id, t.sequence FROM taps AS t
+    WHERE t.opened = 1 AND t.token_key IS NOT NULL AND NOT EXISTS (SELECT 1 FROM unchecked AS u
+    WHERE u.token_key = t.token_key AND t.time_ms BETWEEN u.from_ms AND u.upto_ms)
+    ORDER BY 1, 2, 3, 4, 5;
+
+-- Runs of a gate's entries whose opened taps risk has not looked at.
+CREATE TABLE arrivals (
+    key_id        BYTEA   NOT NULL CHECK (length(key_id) = 8),
+    from_sequence BIGINT NOT NULL,
+    upto_sequence BIGINT NOT NULL,
+    taps          BIGINT NOT NULL,                               -- opened ones with a token
+    from_ms       BIGINT NOT NULL,                               -- the earliest of them
+    upto_ms       BIGINT NOT NULL,                               -- the latest
+    PRIMARY KEY (from_ms, key_id, from_sequence)
+);
+
+INSERT INTO arrivals (key_id, from_sequence, upto_sequence, taps, from_ms, upto_ms)
+    SELECT t.key_id, t.sequence, t.sequence, 1, t.time_ms, t.time_ms FROM unchecked AS u CROSS JOIN taps AS t
+    WHERE t.token_key = u.token_key AND t.opened = 1 AND t.time_ms BETWEEN u.from_ms AND u.upto_ms;
+
+-- The ATCs of a token's taps that risk has looked at, as runs of two bytes from and two bytes up to; NULL: they are to be
+-- read from the taps.
+ALTER TABLE risk_states ADD COLUMN atcs BYTEA;
+
+INSERT INTO risk_states (token_key, last_tap_ms)
+    SELECT token_key, max(time_ms) FROM token_taps WHERE true GROUP BY token_key ON CONFLICT DO NOTHING;
+
+DROP TABLE unchecked;
+DROP INDEX taps_day;
+DROP INDEX taps_atc;
