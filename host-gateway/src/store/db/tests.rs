@@ -19,7 +19,7 @@ fn rows() -> Vec<Aside> {
     let row = |n: usize| {
         let bytes: Vec<u8> = (0..n % 300).map(|i| (i * 7 + n) as u8).collect();
         let number = [i64::MIN, -1, 0, 1, i64::MAX][n % 5];
-        let some = n % 3 > 0;
+        let some = !n.is_multiple_of(3);
         (
             format!("{n:05}{}", text(n)),
             some.then(|| bytes.clone()),
