@@ -22,20 +22,33 @@ async fn a_concentrator_hands_in_a_batch_twice_and_each_tap_counts_once() {
         (1..=3).map(|atc| Card::new(1).tap(u64::from(atc) * 1_000, atc).seal(&mut gate)).collect();
     let mut damaged = entries[1].clone();
     damaged[60] ^= 1;
-    let body = json!({ "entries": [hex(&entries[0]), hex(&damaged), hex(&entries[2])] });
+    let mut batch = [hex(&entries[0]), hex(&entries[1]), hex(&entries[2]), hex(&damaged)];
     for round in ["accepted", "repeated"] {
+        let body = json!({ "entries": batch });
         let (status, text) =
-            http.call("POST", "/v1/taps/batches", Some("concentrator's key"), Some(body.clone())).await;
+            http.call("POST", "/v1/taps/batches", Some("concentrator's key"), Some(body)).await;
         let answer: Value = serde_json::from_str(&text).unwrap();
         assert_eq!(status, 200, "{text}");
         assert_eq!(answer["acknowledged"][hex(&gate.key_id.0)], 3);
-        assert_eq!(answer["verdicts"][0]["verdict"], round);
-        assert_eq!(answer["verdicts"][2]["verdict"], round);
+        for verdict in &answer["verdicts"].as_array().unwrap()[..3] {
+            assert_eq!(verdict["verdict"], round);
+        }
         if round == "accepted" {
-            assert_eq!(answer["verdicts"][1], json!({ "verdict": "set_aside", "why": "forged" }));
+            assert_eq!(answer["verdicts"][3], json!({ "verdict": "set_aside", "why": "forged" }));
         }
     }
-    assert_eq!(house.count("SELECT count(*) FROM taps").await, 2);
+    assert_eq!(house.count("SELECT count(*) FROM taps").await, 3);
+    // What is lost for good is the admin's to say.
+    let after = Card::new(1).tap(4_000, 4);
+    after.seal(&mut gate);
+    batch[0] = hex(&after.seal(&mut gate));
+    let body = Some(json!({ "entries": batch[..1], "past_gaps": true }));
+    let (status, text) =
+        http.call("POST", "/v1/taps/batches", Some("concentrator's key"), body.clone()).await;
+    assert_eq!((status, text.contains("past_gaps")), (403, true), "{text}");
+    let (status, answer) = http.admin("POST", "/v1/taps/batches", body).await;
+    assert_eq!((status, &answer["verdicts"][0]["verdict"]), (200, &json!("accepted")), "{answer}");
+    assert_eq!(house.texts("SELECT detail FROM breaks WHERE kind = 'gap'").await, ["4-4"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -222,7 +235,8 @@ async fn breaks_and_alerts_are_listed_and_ended_over_http() {
     let mut gate = house.gate(1).await;
     let mut damaged = Card::new(1).tap(0, 1).seal(&mut gate);
     damaged[60] ^= 1;
-    house.ingest(&[damaged, Card::new(1).tap(60_000, 2).seal(&mut gate)]).await;
+    let next = Card::new(1).tap(60_000, 2).seal(&mut gate);
+    house.ingest_over_link(&gate, &[damaged, next]).await;
     http.admin("POST", "/v1/risk/run", None).await;
     let id = |rows: &Value| rows[0]["id"].as_str().unwrap().to_owned();
     let alert = id(&http.admin("GET", "/v1/alerts", None).await.1["alerts"]);
@@ -306,13 +320,26 @@ async fn the_openapi_document_has_every_route_that_is_for_others_and_no_other() 
             assert_eq!(status, if inner { 401 } else { 200 }, "{method} {path}");
             assert_eq!(operation["security"].is_array(), inner, "{method} {path}");
             assert_eq!(operation["responses"]["401"].is_object(), inner, "{method} {path}");
+            let json = operation["requestBody"]["content"]["application/json"].is_object();
+            for status in ["413", "415", "422"] {
+                let told = operation["responses"][status].is_object();
+                assert!(told || !json, "{method} {path} {status}");
+            }
             for (status, response) in operation["responses"].as_object().unwrap() {
                 let told = response["description"].as_str().is_some_and(|text| !text.is_empty());
                 assert!(told, "{method} {path} {status}");
             }
         }
     }
-    assert_eq!(document["components"]["securitySchemes"]["bearer"]["scheme"], "bearer");
+    let schemes = &document["components"]["securitySchemes"];
+    assert_eq!(schemes["bearer"]["scheme"], "bearer");
+    assert_eq!(
+        (&schemes["signature"]["type"], &schemes["signature"]["name"]),
+        (&json!("apiKey"), &json!("Signature"))
+    );
+    let either = json!([{ "bearer": [] }, { "signature": [] }]);
+    assert_eq!(paths["/v1/taps/batches"]["post"]["security"], either);
+    assert_eq!(paths["/v1/clock"]["post"]["security"], json!([{ "bearer": [] }]));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -347,6 +374,13 @@ async fn whatever_is_wrong_with_a_request_is_told_in_one_shape_and_without_its_v
         ("GET", "/v1/charges", None, 400, "query"),
         ("GET", "/v1/breaks?limit=6217000012345678901", None, 400, "query"),
         ("GET", "/v1/days/yesterday", None, 400, "day"),
+        ("GET", "/v1/days/%ff", None, 400, "path"),
+        ("POST", "/v1/clock", Some(json!({ "6217000012345678901": 1 })), 422, "body"),
+        ("POST", "/v1/clock", Some(json!({ "missing field `6217000012345678901`": 1 })), 422, "body"),
+        ("POST", "/v1/clock", Some(json!({ "now_ms": "missing field `6217000012345678901`" })), 422, "body"),
+        ("POST", "/v1/clock", Some(json!([])), 422, "body"),
+        ("GET", "/v1/breaks?6217000012345678901=1", None, 400, "query"),
+        ("GET", "/v1/breaks?a,%20expected%206217000012345678901=1", None, 400, "query"),
         ("GET", "/v1/debts?after=6217000012345678901", None, 400, "after"),
         ("GET", "/v1/debts?state=6217000012345678901", None, 400, "query"),
         ("POST", "/v1/debts/6217000012345678901/recover", None, 400, "token_key"),
@@ -357,6 +391,135 @@ async fn whatever_is_wrong_with_a_request_is_told_in_one_shape_and_without_its_v
         assert!(
             answer["error"]["message"].as_str().is_some_and(|m| !m.is_empty() && !m.contains(hush)),
             "{text}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_asks_wrongly_is_told_in_a_whole_sentence_what_is_wrong() {
+    let (_house, _server, http) = over(House::with("[http]\nmax_body = 200").await).await;
+    let bearer = vec![("authorization".to_owned(), format!("Bearer {}", http.admin))];
+    let long = format!("{{\"now_ms\": {}1}}", " ".repeat(200));
+    for (kind, method, path, body, status, told) in [
+        (
+            "text/plain",
+            "POST",
+            "/v1/clock",
+            "{}",
+            415,
+            "the body is JSON, and the header says so: content-type: application/json",
+        ),
+        (
+            "application/json",
+            "POST",
+            "/v1/clock",
+            "{\"now_ms\"",
+            400,
+            "the body is not JSON: EOF while parsing an object at line 1 column 9",
+        ),
+        (
+            "application/json",
+            "POST",
+            "/v1/clock",
+            "",
+            400,
+            "the body is not JSON: EOF while parsing a value at line 1 column 0",
+        ),
+        (
+            "application/json",
+            "POST",
+            "/v1/clock",
+            "{\"now_ms\": 1} x",
+            400,
+            "the body is not JSON: trailing characters at line 1 column 15",
+        ),
+        (
+            "application/json",
+            "POST",
+            "/v1/clock",
+            "{\"now_ms\": \"a\"}",
+            422,
+            "the body is not of the form that is asked for here: now_ms: invalid type: string, expected u64",
+        ),
+        (
+            "application/merge-patch+json; charset=utf-8",
+            "POST",
+            "/v1/clock",
+            "{\"now\": 1}",
+            422,
+            "the body is not of the form that is asked for here: now: unknown field `now`, expected `now_ms`",
+        ),
+        (
+            "application/json",
+            "POST",
+            "/v1/clock",
+            "{\"6217000012345678901\": 1}",
+            422,
+            "the body is not of the form that is asked for here: unknown field, expected `now_ms`",
+        ),
+        (
+            "application/json",
+            "POST",
+            "/v1/clock",
+            &long,
+            413,
+            "the body is longer than `[http] max_body` allows",
+        ),
+        (
+            "application/json",
+            "PUT",
+            "/v1/clock",
+            "",
+            405,
+            "this path does not take this method; see /openapi.json",
+        ),
+        (
+            "application/json",
+            "GET",
+            "/v1/clocks",
+            "",
+            404,
+            "there is nothing at this path; see /openapi.json",
+        ),
+        (
+            "application/json",
+            "GET",
+            "/v1/breaks?limit=x",
+            "",
+            400,
+            "the query is not of the form that is asked for here: limit: invalid digit found in string",
+        ),
+        (
+            "application/json",
+            "GET",
+            "/v1/breaks?pages=1",
+            "",
+            400,
+            "the query is not of the form that is asked for here: pages: unknown field `pages`, expected one of `day`, `kind`, `closed`, `after`, `limit`",
+        ),
+        (
+            "application/json",
+            "GET",
+            "/v1/days/%ff",
+            "",
+            400,
+            "`day` in the path is not text: its %-escapes are not UTF-8",
+        ),
+        (
+            "text/plain",
+            "POST",
+            "/v1/retention",
+            "{}",
+            415,
+            "the body is JSON, and the header says so: content-type: application/json",
+        ),
+    ] {
+        let (got, text) = http.send_as(kind, method, path, bearer.clone(), body.into()).await;
+        let answer: Value = serde_json::from_str(&text).unwrap_or_else(|_| panic!("{method} {path}: {text}"));
+        assert_eq!(
+            (got, answer["error"]["message"].as_str()),
+            (status, Some(told)),
+            "{method} {path} {body}"
         );
     }
 }
