@@ -420,7 +420,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_is_named_with_its_place() {
-        let error = |text| load(text).unwrap_err().to_string();
+        let error = |text: &str| load(text).unwrap_err().to_string();
         assert!(error("[day]\nzone = 'Mars/Base'").contains("day.zone"));
         assert!(error("[day]\nstarts = '25:00'").contains("day.starts"));
         assert!(error("[link]\nlisten = 'nowhere'").contains("test.toml"));
