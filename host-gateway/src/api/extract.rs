@@ -182,3 +182,6 @@ impl From<PathRejection> for ApiError {
         Self::bad_request("path", message)
     }
 }
+
+#[cfg(test)]
+mod tests;
