@@ -271,7 +271,7 @@ async fn who_brought_which_entries_is_kept_in_runs_and_how_much_in_days() {
     assert_eq!(bring(&one, &entries[5..]).await, 200);
     let runs = [("1-3", &one), ("4-5", &two), ("6-8", &one)];
     assert_eq!(house.texts(BROUGHT).await, runs.map(|(run, by)| format!("{run} {}", by.key_id)));
-    assert_eq!(house.texts("SELECT concentrator FROM set_aside").await, [one.key_id.clone()]);
+    assert_eq!(house.texts("SELECT concentrator FROM set_aside").await, std::slice::from_ref(&one.key_id));
     let details = house.texts("SELECT detail FROM breaks WHERE kind = 'unopened'").await;
     assert!(details[0].starts_with(&format!("forged 6 by {} ", one.key_id)), "{details:?}");
     let shown: Value =
@@ -321,7 +321,7 @@ async fn forged_entries_fill_the_store_up_to_a_bound_a_day_and_hold_up_nobody() 
     assert_eq!(words(&two, &forged(1)).await, ["set_aside"]);
     assert_eq!(house.count("SELECT count(*) FROM set_aside").await, 1_001);
     let full = "SELECT subject FROM breaks WHERE kind = 'set_aside_full'";
-    assert_eq!(house.texts(full).await, [one.key_id.clone()]);
+    assert_eq!(house.texts(full).await, std::slice::from_ref(&one.key_id));
     assert_eq!(house.count("SELECT count(*) FROM breaks").await, 1_002);
     // On another day there is room again.
     house.app.clock.driven().unwrap().set(UnixMs(MORNING + 24 * 3_600_000)).unwrap();
