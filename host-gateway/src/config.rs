@@ -145,7 +145,41 @@ pub struct HttpSection {
     pub api_keys: Vec<ApiKey>,
     /// The largest request body, bytes.
     pub max_body: usize,
+    /// Connections at a time; more are answered 503 and closed. Each holds a file handle and up to 64 KiB.
+    pub max_connections: usize,
+    /// A request's head must be whole so long after its first byte, and the first byte so long after the connection was made, seconds.
+    pub head_s: u64,
+    /// A body of which nothing more comes for so long is given up, seconds.
+    pub body_s: u64,
+    /// A whole request may take so long, with its body and the work on it, seconds: the close of a large day is one.
+    pub request_s: u64,
+    /// A connection between two requests is kept so long, seconds; longer than proxies keep theirs by default.
+    pub idle_s: u64,
 }
+
+impl HttpSection {
+    /// What may not be without end or at once.
+    fn check(&self) -> Result<(), ConfigError> {
+        let limits = [
+            ("http.max_connections", self.max_connections as u64, MAX_CONNECTIONS, "a number,"),
+            ("http.head_s", self.head_s, MAX_LIMIT_S, "seconds,"),
+            ("http.body_s", self.body_s, MAX_LIMIT_S, "seconds,"),
+            ("http.request_s", self.request_s, MAX_LIMIT_S, "seconds,"),
+            ("http.idle_s", self.idle_s, MAX_LIMIT_S, "seconds,"),
+        ];
+        match limits.into_iter().find(|(_, value, most, _)| !(1..=*most).contains(value)) {
+            None => Ok(()),
+            Some((name, value, most, what)) => {
+                Err(ConfigError::Value { name, value: value.to_string(), why: format!("{what} 1 to {most}") })
+            }
+        }
+    }
+}
+
+/// The longest limit on a connection, seconds: after a day nobody waits for it.
+const MAX_LIMIT_S: u64 = 86_400;
+/// The most connections: a process has no more file handles than about that.
+const MAX_CONNECTIONS: u64 = 65_536;
 
 /// One API key. Only its SHA-256 is configured, so that the file gives nobody access.
 #[derive(Debug, Clone, Deserialize)]
@@ -164,6 +198,11 @@ impl Default for HttpSection {
             admin_token: None,
             api_keys: Vec::new(),
             max_body: 8 << 20,
+            max_connections: 1024,
+            head_s: 10,
+            body_s: 30,
+            request_s: 3_600,
+            idle_s: 75,
         }
     }
 }
@@ -273,6 +312,7 @@ impl Config {
                 });
             }
         }
+        file.http.check()?;
         let window_s = file.concentrators.window_s;
         if !(1..=MAX_WINDOW_S).contains(&window_s) {
             return Err(ConfigError::Value {
@@ -380,7 +420,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_is_named_with_its_place() {
-        let error = |text| load(text).unwrap_err().to_string();
+        let error = |text: &str| load(text).unwrap_err().to_string();
         assert!(error("[day]\nzone = 'Mars/Base'").contains("day.zone"));
         assert!(error("[day]\nstarts = '25:00'").contains("day.starts"));
         assert!(error("[link]\nlisten = 'nowhere'").contains("test.toml"));
@@ -391,6 +431,12 @@ mod tests {
                 .contains("concentrators.window_s = `0`: seconds, 1 to 86400")
         );
         assert!(error("[concentrators]\nscheme = 'ftp'").starts_with("test.toml:2: scheme: "));
+        for limit in ["max_connections", "head_s", "body_s", "request_s", "idle_s"] {
+            for value in [0, 86_401] {
+                let told = error(&format!("[http]\n{limit} = {value}"));
+                assert!(told.starts_with(&format!("http.{limit} = `{value}`: ")), "{told}");
+            }
+        }
         assert!(error("[[http.api_keys]]\nname = 'a'\nsha256 = 'b'").contains("sha256"));
     }
 }

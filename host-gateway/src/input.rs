@@ -24,7 +24,9 @@ pub enum TextError {
     #[error("{0} holds {NUMBER_DIGITS} or more digits in a row, which may be a card's number: leave it out")]
     Number(&'static str),
     /// A name that would spoil the audit log.
-    #[error("{0} is 1 to {MAX_NAME} bytes without line breaks or other control characters")]
+    #[error(
+        "{0} is 1 to {MAX_NAME} bytes without line breaks, characters that nobody sees, or others that control a screen"
+    )]
     Name(&'static str),
     /// A sentence that is none, or would spoil the audit log.
     #[error("{0} is 1 to {MAX_SENTENCE} bytes without line breaks or other control characters")]
@@ -60,10 +62,16 @@ pub fn user(name: &str) -> Result<(), TextError> {
 
 /// Checks a name for the audit log. `what` says whose.
 pub fn name(what: &'static str, name: &str) -> Result<(), TextError> {
-    if !(1..=MAX_NAME).contains(&name.len()) || name.chars().any(char::is_control) {
+    let unseen = |c: char| c.is_control() || is_unseen(c);
+    if !(1..=MAX_NAME).contains(&name.len()) || name.chars().any(unseen) {
         return Err(TextError::Name(what));
     }
     no_number(what, name)
+}
+
+/// Characters that turn the direction of writing, break a line or have no width: a name with one looks like another name.
+const fn is_unseen(c: char) -> bool {
+    matches!(c, '\u{61C}' | '\u{200B}'..='\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2060}'..='\u{2069}' | '\u{FEFF}')
 }
 
 /// Checks what a person says for the record, such as why a debt is waived. `what` names it.
@@ -87,17 +95,34 @@ pub fn read_text(path: &Path, most: u64) -> io::Result<String> {
 
 /// A parser's message (serde's, with the values it found in quotes) without those values: what was expected stays.
 pub fn without_values(message: &str) -> String {
-    let line = message.lines().next().unwrap_or_default();
-    // Names of fields are ours or a slip of the pen; everything else in quotes is a value.
-    if ["unknown field ", "missing field ", "duplicate "].iter().any(|known| line.contains(known)) {
-        return line.to_owned();
+    let text = told_of(message);
+    let line = text.lines().next().unwrap_or_default();
+    match no_number("", line) {
+        Ok(()) => line.to_owned(),
+        Err(_) => "a value is not of the form that is expected".to_owned(),
     }
-    let (found, expected) = match line.rfind(", expected ") {
-        Some(at) => line.split_at(at),
-        None => (line, ""),
-    };
+}
+
+fn told_of(message: &str) -> String {
+    // These names are ours.
+    if ["missing field `", "duplicate field `"].iter().any(|begin| message.starts_with(begin)) {
+        return message.to_owned();
+    }
+    // What was found may say anything, so that only the last of these is the parser's own.
+    let own = [", expected ", ", there are no fields"].iter().filter_map(|own| message.rfind(own)).max();
+    let (found, expected) = message.split_at(own.unwrap_or(message.len()));
+    let name = found.strip_prefix("unknown field `").and_then(|name| name.strip_suffix('`'));
+    if name.is_some_and(is_slip) {
+        return message.to_owned();
+    }
     let end = found.find(['`', '"', '\'']).unwrap_or(found.len());
     format!("{}{expected}", found[..end].trim_end())
+}
+
+/// Whether the name of an unknown field can only be a slip of the pen: the name of a field, and no number or sentence.
+pub fn is_slip(name: &str) -> bool {
+    let letter = |c: u8| c.is_ascii_alphabetic() || matches!(c, b'_' | b'-' | b'.');
+    (1..=MAX_NAME).contains(&name.len()) && name.bytes().all(letter)
 }
 
 #[cfg(test)]
@@ -125,7 +150,15 @@ mod tests {
 
     #[test]
     fn a_user_is_named_in_one_line_and_not_by_a_number() {
-        for bad in ["", "anna\nroot", "a\u{1b}[31m", "6217000012345678901"] {
+        for bad in [
+            "",
+            "anna\nroot",
+            "a\u{1b}[31m",
+            "anna\u{202E}b",
+            "an\u{200B}na",
+            "a\u{2066}b",
+            "6217000012345678901",
+        ] {
             assert!(user(bad).is_err(), "{bad:?}");
         }
         user("安娜").unwrap();
@@ -152,6 +185,18 @@ mod tests {
             ("invalid value: integer `-5`, expected usize", "invalid value: integer, expected usize"),
             ("unknown field `litsen`, expected `listen`", "unknown field `litsen`, expected `listen`"),
             ("unknown variant `hush`, expected `a` or `b`", "unknown variant, expected `a` or `b`"),
+            ("unknown field `dry_rum`, there are no fields", "unknown field `dry_rum`, there are no fields"),
+            ("missing field `day`", "missing field `day`"),
+            // What was sent is in the place of a name, or looks like the parser's own words.
+            ("unknown field `6217000012345678901`, expected `a`", "unknown field, expected `a`"),
+            ("unknown field `13800138000`, there are no fields", "unknown field, there are no fields"),
+            ("unknown field `an` or `hu-sh, expected x`, expected `a`", "unknown field, expected `a`"),
+            ("unknown field `hu\nsh`, expected `a`", "unknown field, expected `a`"),
+            (
+                "invalid type: string \"missing field `hush`\", expected u64",
+                "invalid type: string, expected u64",
+            ),
+            ("no such day: 6217000012345678901", "a value is not of the form that is expected"),
         ] {
             assert_eq!(without_values(message), told);
         }

@@ -21,6 +21,7 @@ pub mod ledger;
 pub mod lists;
 pub mod reconcile;
 pub mod risk;
+mod seldom;
 pub mod serve;
 pub mod settlement;
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! `serve`: the gateway as a process. It owns the data folder, listens for gates and for HTTP, and ends in order.
 
-use crate::api::{self, Credentials, admin_token};
+use crate::api::{self, Credentials, admin_token, connections};
 use crate::clearing::rounds::Rounds;
 use crate::cli::{self, App, CommandError};
 use crate::clock::{Clock, Driven, NEVER_TOLD, System};
@@ -199,16 +199,8 @@ impl Server {
         let token = admin_token(&app.config).map_err(|e| format!("the admin token: {e}"))?;
         let credentials = Credentials::new(&token, &app.config.file.http.api_keys);
         let router = api::router(app.clone(), credentials);
-        let mut http_stop = stopping.clone();
-        let serve_http = async move {
-            let stopped = async move {
-                // The sender is gone only with the server itself.
-                let _ = http_stop.wait_for(|stop| *stop).await;
-            };
-            if let Err(error) = axum::serve(http, router).with_graceful_shutdown(stopped).await {
-                tracing::error!(%error, "HTTP ended");
-            }
-        };
+        let (config, http_stop) = (app.config.clone(), stopping.clone());
+        let serve_http = async move { connections::serve(http, router, &config.file.http, http_stop).await };
         let mut tasks = vec![
             tokio::spawn(link::serve(link_parts(&app), link, stopping.clone())),
             tokio::spawn(serve_http),

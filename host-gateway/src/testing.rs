@@ -4,6 +4,7 @@ use crate::cli::App;
 use crate::clock::Driven;
 use crate::config::{Config, Overrides};
 use crate::gates::{self, NewGate};
+use crate::intake::Source;
 use crate::intake::sealer::Sealer;
 use crate::keys::{KeyOptions, KeySet, TokenKey};
 use crate::store::db::query;
@@ -124,6 +125,13 @@ impl House {
     /// Ingests and gives the words of the verdicts.
     pub(crate) async fn ingest(&self, entries: &[Vec<u8>]) -> Vec<&'static str> {
         let receipt = self.app.intake.ingest(entries.to_vec()).await.unwrap();
+        receipt.verdicts.into_iter().map(crate::intake::Verdict::word).collect()
+    }
+
+    /// The same as over the gate's own link.
+    pub(crate) async fn ingest_over_link(&self, gate: &Sealer, entries: &[Vec<u8>]) -> Vec<&'static str> {
+        let source = Source::Gate(gate.key_id);
+        let receipt = self.app.intake.ingest_from(source, entries.to_vec()).await.unwrap();
         receipt.verdicts.into_iter().map(crate::intake::Verdict::word).collect()
     }
 

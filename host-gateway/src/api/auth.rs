@@ -4,10 +4,14 @@
 //! Tokens are compared by their SHA-256, so that neither the time nor an early end tells anything of them.
 
 use super::ApiError;
-use super::signed::{self, Caller};
+use super::connections::Peer;
+use super::error::Code;
+use super::signed::{self, Caller, Refusal};
 use crate::cli::App;
+use crate::concentrators;
 use crate::config::{ApiKey, Config};
 use crate::input;
+use crate::seldom::Seldom;
 use axum::extract::{FromRequestParts, Request, State};
 use axum::http::header::AUTHORIZATION;
 use axum::http::{HeaderMap, request};
@@ -75,23 +79,65 @@ pub(super) async fn admins(
     }
 }
 
+/// Where concentrators come in.
+#[derive(Clone)]
+pub(super) struct Door {
+    credentials: Credentials,
+    app: App,
+    told: Arc<Seldom>,
+}
+
+impl Door {
+    pub(super) fn new(credentials: Credentials, app: App) -> Self {
+        Self { credentials, app, told: Arc::default() }
+    }
+
+    /// Counts a signed request that was refused, and logs it unless there are too many: anybody can cause one.
+    fn refused(&self, name: Option<&str>, reason: &'static str, peer: Option<Peer>) {
+        metrics::counter!("wavepass_concentrator_refusals_total", "reason" => reason).increment(1);
+        if let Some(held_back) = self.told.admits() {
+            let concentrator = name.unwrap_or("unknown");
+            let peer = peer.map_or_else(|| "unknown".to_owned(), |Peer(address)| address.to_string());
+            tracing::warn!(concentrator, reason, peer, held_back, "a signed request is refused");
+        }
+    }
+}
+
 /// Lets signed requests of concentrators through, holders of an API key, and admins; says which with a [`Caller`].
 pub(super) async fn concentrators(
-    State((credentials, app)): State<(Credentials, App)>,
+    State(door): State<Door>,
     mut request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {
     if signed::is_signed(&request) {
-        let request = signed::check(&app, request).await?;
-        return Ok(next.run(request).await);
+        return concentrator(&door, request, next).await;
     }
-    match bearer(request.headers()) {
-        Some(token) if credentials.is_admin(token) || credentials.api_key(token).is_some() => {
-            request.extensions_mut().insert(Caller::Trusted);
-            Ok(next.run(request).await)
+    let caller = match bearer(request.headers()) {
+        Some(token) if door.credentials.is_admin(token) => Caller::Admin,
+        Some(token) if door.credentials.api_key(token).is_some() => Caller::ApiKey,
+        _ => return Err(ApiError::unauthorized()),
+    };
+    request.extensions_mut().insert(caller);
+    Ok(next.run(request).await)
+}
+
+async fn concentrator(door: &Door, request: Request, next: Next) -> Result<Response, ApiError> {
+    let peer = request.extensions().get().copied();
+    let (request, concentrator) = match signed::check(&door.app, request).await {
+        Ok(checked) => checked,
+        Err(Refusal { error, name }) => {
+            door.refused(name.as_deref(), error.code(), peer);
+            return Err(error);
         }
-        _ => Err(ApiError::unauthorized()),
+    };
+    let response = next.run(request).await;
+    // It is the concentrator's own request, so that it may be written down; a fault of ours is not its.
+    if response.status().is_client_error() {
+        let reason = response.extensions().get().map_or("unknown", |Code(reason)| *reason);
+        door.refused(Some(&concentrator.name), reason, peer);
+        concentrators::note_refused(&door.app, concentrator.id).await?;
     }
+    Ok(response)
 }
 
 /// Who acts, for the audit log.

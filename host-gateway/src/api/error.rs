@@ -2,9 +2,9 @@
 
 use crate::cli::AppError;
 use crate::store::StoreError;
-use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use serde::Serialize;
 
 /// A failed request: status, a word for programs, a sentence for people.
@@ -30,6 +30,10 @@ pub struct ErrorDetail {
     /// What and where.
     pub message: String,
 }
+
+/// The word of a failed request, beside its answer: for whoever counts and logs.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Code(pub(super) &'static str);
 
 impl ApiError {
     pub(super) fn of(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
@@ -76,12 +80,46 @@ impl ApiError {
     pub fn unavailable(message: impl Into<String>) -> Self {
         Self { status: StatusCode::SERVICE_UNAVAILABLE, code: "unavailable", message: message.into() }
     }
+
+    /// 408: a request whose head does not come.
+    pub(super) fn slow_head() -> Self {
+        let message = "the head of the request did not come within `[http] head_s`";
+        Self::of(StatusCode::REQUEST_TIMEOUT, "head_too_slow", message)
+    }
+
+    /// 503: a request that is given up.
+    pub(super) fn too_long() -> Self {
+        let message =
+            "the request took longer than `[http] request_s` and was given up; what it had committed stands";
+        Self::of(StatusCode::SERVICE_UNAVAILABLE, "request_too_long", message)
+    }
+
+    /// 503: a connection beyond the limit.
+    pub(super) fn no_room() -> Self {
+        let message = "more connections than `[http] max_connections`; try again";
+        Self::of(StatusCode::SERVICE_UNAVAILABLE, "too_many_connections", message)
+    }
+
+    /// The word of it.
+    pub(super) const fn code(&self) -> &'static str {
+        self.code
+    }
+
+    fn into_body(self) -> ErrorBody {
+        ErrorBody { error: ErrorDetail { code: self.code, message: self.message } }
+    }
+
+    /// Its body as text, for whoever writes to the socket itself.
+    pub(super) fn into_json(self) -> String {
+        // Two strings cannot fail.
+        serde_json::to_string(&self.into_body()).unwrap_or_default()
+    }
 }
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let body = ErrorBody { error: ErrorDetail { code: self.code, message: self.message } };
-        (self.status, Json(body)).into_response()
+        let (status, code) = (self.status, Code(self.code));
+        (status, Extension(code), Json(self.into_body())).into_response()
     }
 }
 

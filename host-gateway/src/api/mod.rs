@@ -3,6 +3,7 @@
 mod admin;
 mod auth;
 pub(crate) mod codec;
+pub(crate) mod connections;
 mod document;
 mod error;
 mod extract;
@@ -47,8 +48,8 @@ pub fn router(app: App, credentials: Credentials) -> Router {
         .merge(crate::reconcile::api::routes())
         .merge(crate::keep::api::routes())
         .route_layer(from_fn_with_state(credentials.clone(), auth::admins));
-    let concentrators =
-        taps::routes().route_layer(from_fn_with_state((credentials, app.clone()), auth::concentrators));
+    let concentrators = taps::routes()
+        .route_layer(from_fn_with_state(auth::Door::new(credentials, app.clone()), auth::concentrators));
     Router::new()
         .merge(admins)
         .merge(concentrators)

@@ -5,21 +5,36 @@
 
 use super::ApiError;
 use crate::cli::App;
-use crate::concentrators::{self, GateSet};
+use crate::concentrators::{self, Concentrator};
 use axum::body::{Body, Bytes};
 use axum::extract::{FromRequest, Request};
 use axum::http::StatusCode;
 use axum::http::header::HOST;
 use axum::http::request::Parts;
+use std::sync::Arc;
 use wavepass_signature::{ContentDigest, Field, Head, SIGNATURE, SIGNATURE_INPUT, SignatureError, Signed};
 
 /// Who hands in a batch.
 #[derive(Debug, Clone)]
 pub(super) enum Caller {
-    /// The holder of the admin token or of an API key: entries of any gate.
-    Trusted,
+    /// The holder of the admin token: entries of any gate, and may say that what is missing before them is lost.
+    Admin,
+    /// The holder of an API key: entries of any gate.
+    ApiKey,
     /// A concentrator: entries of its own gates.
-    Concentrator(GateSet),
+    Concentrator(Arc<Concentrator>),
+}
+
+/// A signed request that is refused, and whose it says it is, if a concentrator has the key that it names.
+pub(super) struct Refusal {
+    pub(super) error: ApiError,
+    pub(super) name: Option<String>,
+}
+
+impl<E: Into<ApiError>> From<E> for Refusal {
+    fn from(error: E) -> Self {
+        Self { error: error.into(), name: None }
+    }
 }
 
 /// Whether a request is signed, well or badly.
@@ -28,16 +43,18 @@ pub(super) fn is_signed(request: &Request) -> bool {
 }
 
 /// Lets a signed request through, its body read, with its [`Caller`] put in.
-pub(super) async fn check(app: &App, request: Request) -> Result<Request, ApiError> {
+pub(super) async fn check(app: &App, request: Request) -> Result<(Request, Arc<Concentrator>), Refusal> {
     let (mut parts, body) = request.into_parts();
-    let (digest, caller) = check_head(app, &parts).await?;
-    let bytes = Bytes::from_request(Request::from_parts(parts.clone(), body), &()).await?;
-    digest.check(&bytes)?;
-    parts.extensions.insert(caller);
-    Ok(Request::from_parts(parts, Body::from(bytes)))
+    let (digest, concentrator) = check_head(app, &parts).await?;
+    let refused = |error: ApiError| Refusal { error, name: Some(concentrator.name.clone()) };
+    let body = Bytes::from_request(Request::from_parts(parts.clone(), body), &()).await;
+    let bytes = body.map_err(|e| refused(e.into()))?;
+    digest.check(&bytes).map_err(|e| refused(e.into()))?;
+    parts.extensions.insert(Caller::Concentrator(concentrator.clone()));
+    Ok((Request::from_parts(parts, Body::from(bytes)), concentrator))
 }
 
-async fn check_head(app: &App, parts: &Parts) -> Result<(ContentDigest, Caller), ApiError> {
+async fn check_head(app: &App, parts: &Parts) -> Result<(ContentDigest, Arc<Concentrator>), Refusal> {
     let fields: Vec<Field<'_>> =
         parts.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
     let host = || parts.headers.get(HOST).and_then(|host| host.to_str().ok());
@@ -63,12 +80,13 @@ async fn check_head(app: &App, parts: &Parts) -> Result<(ContentDigest, Caller),
     let (concentrator, key) = found.ok_or_else(|| {
         ApiError::of(StatusCode::UNAUTHORIZED, "unknown_key", "no concentrator has the key that keyid names")
     })?;
+    let refused = |error: ApiError| Refusal { error, name: Some(concentrator.name.clone()) };
     if concentrator.retired_ms.is_some() {
         let message = "the concentrator whose key keyid names is out of service";
-        return Err(ApiError::of(StatusCode::UNAUTHORIZED, "retired_key", message));
+        return Err(refused(ApiError::of(StatusCode::UNAUTHORIZED, "retired_key", message)));
     }
-    signed.verify(&key, &head)?;
-    Ok((digest, Caller::Concentrator(concentrator.gates)))
+    signed.verify(&key, &head).map_err(|e| refused(e.into()))?;
+    Ok((digest, Arc::new(concentrator)))
 }
 
 impl From<SignatureError> for ApiError {

@@ -1,10 +1,10 @@
 //! Taps handed in over HTTP: a concentrator's batch, through the same intake as a gate's link.
 
 use super::signed::Caller;
-use super::{ApiError, Json, codec};
-use crate::cli::App;
+use super::{ApiError, Json, User, codec};
+use crate::cli::{App, AppError};
 use crate::concentrators::{self, GateSet};
-use crate::intake::{IntakeError, MAX_BATCH, Verdict};
+use crate::intake::{IntakeError, MAX_BATCH, Source, Verdict};
 use crate::store::sql::hex;
 use axum::extract::State;
 use axum::routing::post;
@@ -18,6 +18,9 @@ use std::collections::BTreeMap;
 pub struct Batch {
     /// Sealed entries as gates made them, hexadecimal or base64; at most 4096.
     pub entries: Vec<String>,
+    /// What is missing before an entry that opens is lost for good, and is noted so: with the admin token only.
+    #[serde(default)]
+    pub past_gaps: bool,
 }
 
 /// What became of a batch. Everything in it that is not `gap` is durable.
@@ -32,9 +35,9 @@ pub struct BatchAnswer {
 /// What became of an entry.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub struct EntryVerdict {
-    /// `accepted`, `repeated`, `set_aside` or `gap`.
+    /// `accepted`, `repeated`, `set_aside`, `not_kept` or `gap`.
     pub verdict: &'static str,
-    /// Why it was set aside.
+    /// Why it was set aside or not kept.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub why: Option<&'static str>,
     /// With `gap`: the number that must come first.
@@ -45,7 +48,7 @@ pub struct EntryVerdict {
 impl From<Verdict> for EntryVerdict {
     fn from(verdict: Verdict) -> Self {
         let (why, due) = match verdict {
-            Verdict::SetAside(why) => (Some(why), None),
+            Verdict::SetAside(why) | Verdict::NotKept(why) => (Some(why), None),
             Verdict::Gap { due } => (None, Some(due)),
             _ => (None, None),
         };
@@ -58,13 +61,14 @@ pub(super) fn routes() -> Router<App> {
 }
 
 /// Hand in sealed taps: with a bearer token, or signed by a concentrator's key (RFC 9421, `hmac-sha256`), which takes entries of
-/// its own gates only. Idempotent: what is there already is `repeated`.
+/// its own gates only. Idempotent: what is there already is `repeated`. What does not open is `set_aside`, and its place stays due.
 #[utoipa::path(post, path = "/v1/taps/batches", request_body = Batch, responses(
     (status = 200, body = BatchAnswer), (status = 400, body = super::ErrorBody), (status = 401, body = super::ErrorBody),
-    (status = 403, body = super::ErrorBody), (status = 413, body = super::ErrorBody)))]
+    (status = 403, body = super::ErrorBody), (status = 503, body = super::ErrorBody)))]
 pub(super) async fn hand_in(
     State(app): State<App>,
     Extension(caller): Extension<Caller>,
+    User(user): User,
     Json(batch): Json<Batch>,
 ) -> Result<Json<BatchAnswer>, ApiError> {
     if batch.entries.len() > MAX_BATCH {
@@ -78,12 +82,24 @@ pub(super) async fn hand_in(
         })?;
         entries.push(entry);
     }
-    if let Caller::Concentrator(gates) = caller {
-        check_own(&app, &gates, &entries).await?;
-    }
-    let receipt = app.intake.ingest(entries).await.map_err(|e| match e {
-        IntakeError::Stopped => ApiError::unavailable("the gateway is stopping"),
-        other => ApiError::internal(&other),
+    let receipt = match caller {
+        Caller::Admin if batch.past_gaps => app.ingest_past_gaps(entries, &user).await,
+        _ if batch.past_gaps => {
+            let message = "only the holder of the admin token says that what is missing is lost";
+            return Err(ApiError::forbidden("past_gaps", message));
+        }
+        Caller::Admin | Caller::ApiKey => app.intake.ingest(entries).await.map_err(AppError::from),
+        Caller::Concentrator(concentrator) => {
+            check_own(&app, &concentrator.gates, &entries).await?;
+            app.intake
+                .ingest_from(Source::Concentrator(concentrator.id), entries)
+                .await
+                .map_err(AppError::from)
+        }
+    };
+    let receipt = receipt.map_err(|e| match e {
+        AppError::Intake(IntakeError::Stopped) => ApiError::unavailable("the gateway is stopping"),
+        other => other.into(),
     })?;
     Ok(Json(BatchAnswer {
         acknowledged: receipt.acknowledged.iter().map(|(key_id, upto)| (hex(&key_id.0), *upto)).collect(),

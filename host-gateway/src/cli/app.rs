@@ -2,10 +2,10 @@
 
 use crate::clock::{self, Clock};
 use crate::config::Config;
-use crate::intake::{Board, Directory, Intake, Parts};
+use crate::intake::{Board, Directory, Intake, IntakeError, Item, Parts, Receipt, Source};
 use crate::keys::{BankKeys, ClearingKeys};
 use crate::lists::{self, ListsError, Published};
-use crate::store::{Store, StoreError};
+use crate::store::{Audit, Store, StoreError, audit_in};
 use std::sync::Arc;
 use tokio::sync::watch;
 use wavepass_protocol::lists::{Kind, Version};
@@ -26,6 +26,9 @@ pub enum AppError {
     /// The registry of gates.
     #[error(transparent)]
     Gates(#[from] crate::gates::GatesError),
+    /// Intake.
+    #[error(transparent)]
+    Intake(#[from] IntakeError),
 }
 
 impl From<sqlx::Error> for AppError {
@@ -100,6 +103,19 @@ impl App {
             clock::NEVER_TOLD => Err(AppError::ClockUnset),
             now => Ok(now),
         }
+    }
+
+    /// Takes entries of which a person says that whatever is missing before one that opens is lost: its place waits no more,
+    /// and a break says which.
+    pub async fn ingest_past_gaps(&self, entries: Vec<Vec<u8>>, by: &str) -> Result<Receipt, AppError> {
+        let detail = format!("{} entries; what is missing before them is lost", entries.len());
+        let line =
+            Audit { at: self.now()?, user: by, action: "entries.past_gaps", subject: "", detail: &detail };
+        let mut tx = self.store.begin().await?;
+        audit_in(&mut tx, &line).await?;
+        tx.commit().await?;
+        let items = entries.into_iter().map(Item::PastGap).collect();
+        Ok(self.intake.submit_and_wait(Source::Batch, items).await?)
     }
 
     /// Publishes the lists that have changed and sends them to every connected gate.

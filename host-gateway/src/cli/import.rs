@@ -22,6 +22,10 @@ const MAX_ENTRIES: usize = 4_000_000;
 pub(super) struct ImportArgs {
     /// One entry a line: hexadecimal, base64, or JSON `{"sealed":"…"}`; `-` reads standard input.
     file: PathBuf,
+    /// What is missing before an entry that opens is lost for good: note it so, with a break, and go on. Entries that are damaged in
+    /// the file and were in no better copy stand in the way of those after them otherwise.
+    #[arg(long)]
+    past_gaps: bool,
     #[command(flatten)]
     passphrase: PassphraseArgs,
 }
@@ -41,12 +45,15 @@ struct AnswerVerdict {
     verdict: String,
 }
 
-pub(super) async fn run(args: ImportArgs, config: Config) -> Result<Output, CommandError> {
+pub(super) async fn run(args: ImportArgs, config: Config, user: &str) -> Result<Output, CommandError> {
     let entries = read(&args.file)?;
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
     if let Some(app) = super::open_here(&config, &args.passphrase).await? {
         for batch in entries.chunks(MAX_BATCH) {
-            let receipt = app.intake.ingest(batch.to_vec()).await?;
+            let receipt = match args.past_gaps {
+                true => app.ingest_past_gaps(batch.to_vec(), user).await?,
+                false => app.intake.ingest(batch.to_vec()).await?,
+            };
             for verdict in receipt.verdicts {
                 *counts.entry(verdict.word().into()).or_default() += 1;
             }
@@ -54,8 +61,9 @@ pub(super) async fn run(args: ImportArgs, config: Config) -> Result<Output, Comm
         app.store.close().await;
     } else {
         for batch in entries.chunks(MAX_BATCH) {
-            let body = serde_json::json!({ "entries": batch.iter().map(|e| crate::store::sql::hex(e)).collect::<Vec<_>>() });
-            let answer: Answer = remote::post(&config, "/v1/taps/batches", &body, "import").await?;
+            let entries: Vec<String> = batch.iter().map(|entry| crate::store::sql::hex(entry)).collect();
+            let body = serde_json::json!({ "entries": entries, "past_gaps": args.past_gaps });
+            let answer: Answer = remote::post(&config, "/v1/taps/batches", &body, user).await?;
             for verdict in answer.verdicts {
                 *counts.entry(verdict.verdict).or_default() += 1;
             }

@@ -267,7 +267,7 @@ fn run(cli: Cli, args: &[OsString]) -> Result<(), CommandError> {
         Command::Serve(args) => runtime.block_on(serve::run(args, config)).map(|()| Output::default()),
         Command::Backup(args) => runtime.block_on(backup::backup(args, config)),
         Command::Restore(args) => runtime.block_on(backup::restore(args, config, &cli.common.user)),
-        Command::Import(args) => runtime.block_on(import::run(args, config)),
+        Command::Import(args) => runtime.block_on(import::run(args, config, &cli.common.user)),
         Command::Store(command) => runtime.block_on(on_store(command, config, &cli.common.user, args)),
     };
     // Blocking work that still runs (a read of standard input) must not hold the process.

@@ -17,6 +17,13 @@ pub(super) struct Reserved {
 impl Reserved {
     /// Makes the file; fails where there is one, or where none can be.
     pub(super) fn take(path: &Path) -> Result<Self, CommandError> {
+        if path.as_os_str() == "-" {
+            return Err(
+                "--out - is not standard output: what goes there is kept by logs and screens. Name a file; \
+                        one that is called `-` is ./-"
+                    .into(),
+            );
+        }
         let mut options = OpenOptions::new();
         options.write(true).create_new(true);
         #[cfg(unix)]
@@ -80,5 +87,12 @@ mod tests {
         assert_eq!(std::fs::read(&path).unwrap(), b"keys");
         assert!(Reserved::take(&path).is_err());
         assert_eq!(std::fs::read(&path).unwrap(), b"keys");
+    }
+
+    #[test]
+    fn standard_output_is_no_file() {
+        let refused = Reserved::take(Path::new("-")).err().unwrap().to_string();
+        assert!(refused.starts_with("--out - is not standard output"), "{refused}");
+        assert!(!Path::new("-").exists());
     }
 }

@@ -1,8 +1,9 @@
 //! `wavepass-gateway concentrator`: add, list and retire operators' own concentrators.
 
-use super::{Concentrator, GateSet, Wanted};
+use super::{Concentrator, GateSet, Listed, Wanted};
 use crate::cli::{App, CommandError, Output};
 use clap::{Args, Subcommand};
+use jiff::Timestamp;
 use std::fmt::Write;
 use std::path::PathBuf;
 
@@ -27,16 +28,16 @@ impl ConcentratorArgs {
 enum Command {
     /// Add a concentrator and write its key file, which is made this once: what it signs its batches with.
     Add {
-        /// Its name, 1 to 64 bytes; one in service at a time has it.
+        /// Its name, 1 to 64 bytes that can be seen; one in service at a time has it.
         name: String,
         /// The gates whose entries it brings: numbers and ranges.
         #[arg(long, value_name = "1,2,7-9")]
         gates: GateSet,
-        /// Where the key file goes; it must not exist.
+        /// Where the key file goes; it must not exist, and is never standard output.
         #[arg(long, value_name = "FILE")]
         out: PathBuf,
     },
-    /// List concentrators by name.
+    /// List concentrators by name, and what each has brought.
     List {
         /// Retired ones too.
         #[arg(long)]
@@ -66,9 +67,9 @@ pub async fn run(args: ConcentratorArgs, app: &App, user: &str) -> Result<Output
             let keys = app.clearing.as_ref();
             let (added, file) = super::add_in(&mut tx, keys, (&name, gates), user, app.now()?).await?;
             tx.commit().await?;
-            let Concentrator { key_id, gates, .. } = added;
+            let Concentrator { id, name, gates, .. } = added;
             let text = format!(
-                "concentrator {name} signs as {key_id} for gates {gates}; {} holds its key",
+                "concentrator {name} signs as {id} for gates {gates}; {} holds its key",
                 out.display()
             );
             Ok(Output::text(text).file(out, file))
@@ -83,20 +84,31 @@ pub async fn run(args: ConcentratorArgs, app: &App, user: &str) -> Result<Output
         }
         Command::Retire { name } => {
             let retired = super::retire(app, &name, user).await?;
-            Ok(Output::text(format!(
-                "concentrator {name} is out of service; its key {} is refused",
-                retired.key_id
-            )))
+            let Concentrator { id, name, .. } = retired;
+            Ok(Output::text(format!("concentrator {name} is out of service; its key {id} is refused")))
         }
     }
 }
 
-fn table(rows: &[Concentrator]) -> String {
-    let mut out = format!("{:<20} {:<24} {:<10} gates", "key id", "name", "state");
-    for row in rows {
-        let state = if row.retired_ms.is_some() { "retired" } else { "in service" };
+/// What the list shows of what a concentrator brought; JSON has more.
+const HEARD: &str = "last heard                requests  refused  accepted  set aside";
+
+fn table(rows: &[Listed]) -> String {
+    let mut out = format!("{:<20} {:<24} {:<10} {HEARD}  gates", "key id", "name", "state");
+    for Listed { concentrator: Concentrator { id, name, gates, retired_ms, .. }, heard } in rows {
+        let state = if retired_ms.is_some() { "retired" } else { "in service" };
+        let last = heard.last_ms.and_then(|ms| Timestamp::from_millisecond(ms).ok());
+        let last = last.map_or_else(|| "never".to_owned(), |last| format!("{last:.0}"));
+        let set_aside = heard.set_aside + heard.not_kept;
         // Writing to a string cannot fail.
-        let _ = write!(out, "\n{:<20} {:<24} {state:<10} {}", row.key_id, row.name, row.gates);
+        let _ = write!(
+            out,
+            "\n{:<20} {name:<24} {state:<10} {last:<24} {:>9} {:>8} {:>9} {set_aside:>10}  {gates}",
+            id.to_string(),
+            heard.requests,
+            heard.refused,
+            heard.accepted,
+        );
     }
     out
 }

@@ -10,15 +10,18 @@ mod gate_set;
 
 pub use gate_set::{GateSet, GateSetError};
 
-use crate::api::codec::base64;
+use crate::api::codec::{base64, unhex};
 use crate::cli::{App, AppError};
 use crate::gates::Directory;
 use crate::input;
 use crate::keys::ClearingKeys;
-use crate::store::db::{Conn, Row, query};
+use crate::store::db::{Conn, One, Row, query, read_many};
 use crate::store::{Audit, Store, StoreError, audit_in, sql};
 use serde::Serialize;
+use std::collections::HashMap;
+use std::fmt;
 use utoipa::ToSchema;
+use wavepass_fares::ServiceDay;
 use wavepass_protocol::dukpt::KeyId;
 use wavepass_protocol::seal::Sealed;
 use wavepass_protocol::time::UnixMs;
@@ -59,11 +62,30 @@ impl From<sqlx::Error> for ConcentratorError {
     }
 }
 
+/// The id of a concentrator's key, which signatures name: `wpc-` and 16 hexadecimal digits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConcentratorId([u8; 8]);
+
+impl ConcentratorId {
+    /// Reads one.
+    pub fn parse(text: &str) -> Option<Self> {
+        Some(Self(unhex(text.strip_prefix("wpc-")?)?.try_into().ok()?))
+    }
+}
+
+impl fmt::Display for ConcentratorId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "wpc-{}", sql::hex(&self.0))
+    }
+}
+
 /// A concentrator, without its key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Concentrator {
     /// The name of its key, as signatures give it in `keyid`.
-    pub key_id: String,
+    #[serde(rename = "key_id", serialize_with = "as_text")]
+    #[schema(value_type = String)]
+    pub id: ConcentratorId,
     /// Its own name.
     pub name: String,
     /// The gates whose entries it brings.
@@ -76,15 +98,46 @@ pub struct Concentrator {
     pub retired_ms: Option<i64>,
 }
 
-fn as_text<S: serde::Serializer>(gates: &GateSet, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(gates)
+fn as_text<S: serde::Serializer>(value: &impl fmt::Display, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(value)
+}
+
+/// What a concentrator has brought so far.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Heard {
+    /// When it last asked with a signature of its own; absent if it never did.
+    pub last_ms: Option<i64>,
+    /// Its requests.
+    pub requests: i64,
+    /// Those of them that were refused whole.
+    pub refused: i64,
+    /// Entries that were taken.
+    pub accepted: i64,
+    /// Entries that were here already.
+    pub repeated: i64,
+    /// Entries that did not open or fit and were kept for a person to look at, each once.
+    pub set_aside: i64,
+    /// Entries that did not open after too many of a day had been kept.
+    pub not_kept: i64,
+    /// Entries that were not taken because one before them was missing.
+    pub gaps: i64,
+}
+
+/// A concentrator and what it has brought.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Listed {
+    /// Which.
+    #[serde(flatten)]
+    pub concentrator: Concentrator,
+    /// What it has brought.
+    pub heard: Heard,
 }
 
 /// Concentrators, by name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Concentrators {
     /// The concentrators.
-    pub concentrators: Vec<Concentrator>,
+    pub concentrators: Vec<Listed>,
 }
 
 /// Which concentrators.
@@ -108,7 +161,7 @@ struct KeyFile<'a> {
     key: &'a str,
 }
 
-/// Adds a concentrator; gives it with its key file (JSON), which is made this once.
+/// Adds a concentrator; gives it with its key file (JSON), which is made this once. Spaces around its name are not of it.
 pub async fn add_in(
     conn: &mut Conn,
     keys: &dyn ClearingKeys,
@@ -116,6 +169,7 @@ pub async fn add_in(
     by: &str,
     now: UnixMs,
 ) -> Result<(Concentrator, Zeroizing<Vec<u8>>), ConcentratorError> {
+    let name = name.trim();
     input::name("a concentrator's name", name)?;
     let there = query("SELECT count(*) FROM concentrators WHERE name = ? AND retired_ms IS NULL").bind(name);
     if there.scalar::<i64>(&mut *conn).await? > 0 {
@@ -125,7 +179,8 @@ pub async fn add_in(
     let mut key = Zeroizing::new([0; 32]);
     getrandom::fill(&mut id).map_err(ConcentratorError::Random)?;
     getrandom::fill(key.as_mut_slice()).map_err(ConcentratorError::Random)?;
-    let key_id = format!("wpc-{}", sql::hex(&id));
+    let id = ConcentratorId(id);
+    let key_id = id.to_string();
     query("INSERT INTO concentrators (key_id, name, gates, sealed_key, added_ms) VALUES (?, ?, ?, ?, ?)")
         .bind(&key_id)
         .bind(name)
@@ -134,13 +189,12 @@ pub async fn add_in(
         .bind(sql::ms(now))
         .execute(&mut *conn)
         .await?;
-    let added =
-        Concentrator { key_id, name: name.to_owned(), gates, added_ms: sql::ms(now), retired_ms: None };
+    let added = Concentrator { id, name: name.to_owned(), gates, added_ms: sql::ms(now), retired_ms: None };
     audit(conn, "concentrator.add", &added, by, now).await?;
     let file = KeyFile {
         name,
         gates: added.gates.to_string(),
-        key_id: &added.key_id,
+        key_id: &key_id,
         algorithm: "hmac-sha256",
         key: &Zeroizing::new(base64(key.as_slice())),
     };
@@ -159,7 +213,7 @@ pub async fn retire_in(
     let row =
         query("UPDATE concentrators SET retired_ms = ? WHERE name = ? AND retired_ms IS NULL RETURNING *")
             .bind(sql::ms(now))
-            .bind(name)
+            .bind(name.trim())
             .fetch_optional(&mut *conn)
             .await?
             .ok_or(ConcentratorError::Unknown)?;
@@ -185,7 +239,8 @@ async fn audit(
     at: UnixMs,
 ) -> Result<(), StoreError> {
     let detail = format!("{}, gates {}", of.name, of.gates);
-    audit_in(conn, &Audit { at, user: by, action, subject: &of.key_id, detail: &detail }).await
+    let subject = of.id.to_string();
+    audit_in(conn, &Audit { at, user: by, action, subject: &subject, detail: &detail }).await
 }
 
 /// A page of concentrators, by name; of one name, by key id.
@@ -200,7 +255,63 @@ pub async fn list(store: &Store, wanted: &Wanted) -> Result<Concentrators, Conce
     .bind(wanted.limit)
     .fetch_all(store.pool())
     .await?;
-    Ok(Concentrators { concentrators: rows.iter().map(concentrator_of).collect::<Result<_, _>>()? })
+    let found = rows.iter().map(concentrator_of).collect::<Result<Vec<_>, _>>()?;
+    let mut heard = heard_of(store, &found).await?;
+    let listed = |concentrator: Concentrator| {
+        let heard = heard.remove(&concentrator.id).unwrap_or_default();
+        Listed { concentrator, heard }
+    };
+    Ok(Concentrators { concentrators: found.into_iter().map(listed).collect() })
+}
+
+/// What some concentrators have brought on all days together.
+async fn heard_of(
+    store: &Store,
+    concentrators: &[Concentrator],
+) -> Result<HashMap<ConcentratorId, Heard>, StoreError> {
+    let text = "SELECT concentrator, max(last_ms), CAST(sum(requests) AS BIGINT), CAST(sum(refused) AS BIGINT), \
+                CAST(sum(accepted) AS BIGINT), CAST(sum(repeated) AS BIGINT), CAST(sum(set_aside) AS BIGINT), \
+                CAST(sum(not_kept) AS BIGINT), CAST(sum(gaps) AS BIGINT) \
+                FROM concentrator_days WHERE concentrator IN ?? GROUP BY concentrator";
+    let mut conn = store.pool().acquire().await?;
+    let ids = concentrators.iter().map(|concentrator| One(concentrator.id.to_string()));
+    let mut heard = HashMap::with_capacity(concentrators.len());
+    for row in read_many(&mut conn, text, ids).await? {
+        heard.insert(
+            id_of(row.try_get(0)?)?,
+            Heard {
+                last_ms: row.try_get(1)?,
+                requests: row.try_get(2)?,
+                refused: row.try_get(3)?,
+                accepted: row.try_get(4)?,
+                repeated: row.try_get(5)?,
+                set_aside: row.try_get(6)?,
+                not_kept: row.try_get(7)?,
+                gaps: row.try_get(8)?,
+            },
+        );
+    }
+    Ok(heard)
+}
+
+/// Writes down that a concentrator's own request was refused whole. One that is not believed is not written down: anybody can send
+/// it, and each would cost a flush of the disk.
+pub(crate) async fn note_refused(app: &App, id: ConcentratorId) -> Result<(), StoreError> {
+    let now = sql::ms(app.clock.now());
+    let day = app.config.day_clock().day_of(now).map_or(0, ServiceDay::number);
+    let mut tx = app.store.begin().await?;
+    query(
+        "INSERT INTO concentrator_days (concentrator, service_day, last_ms, requests, refused) VALUES (?, ?, ?, 1, 1) \
+         ON CONFLICT (concentrator, service_day) DO UPDATE SET last_ms = excluded.last_ms, \
+         requests = concentrator_days.requests + 1, refused = concentrator_days.refused + 1",
+    )
+    .bind(id.to_string())
+    .bind(day)
+    .bind(now)
+    .execute(&mut *tx)
+    .await?;
+    tx.commit().await?;
+    Ok(())
 }
 
 /// The concentrator of a key id, and its key; `None` if that key was never given out.
@@ -223,10 +334,14 @@ fn bound_to(key_id: &str) -> Vec<u8> {
     [SEALED_FOR, key_id.as_bytes()].concat()
 }
 
+fn id_of(text: &str) -> Result<ConcentratorId, StoreError> {
+    ConcentratorId::parse(text).ok_or(StoreError::Damaged { what: "concentrator" })
+}
+
 fn concentrator_of(row: &Row) -> Result<Concentrator, StoreError> {
     let gates: &str = row.try_get("gates")?;
     Ok(Concentrator {
-        key_id: row.try_get("key_id")?,
+        id: id_of(row.try_get("key_id")?)?,
         name: row.try_get("name")?,
         gates: gates.parse().map_err(|_| StoreError::Damaged { what: "concentrator" })?,
         added_ms: row.try_get("added_ms")?,
@@ -254,7 +369,7 @@ pub enum NotOwn {
 }
 
 /// Checks that every entry is of one of these gates, by the key id in its clear header. A forged entry of its own gates does not open: it is
-/// set aside with a break, in a place that the gate's own entry may still take. `known` is asked once for each run of entries under one key id.
+/// set aside with a break, in a place that stays due and that the gate's own entry takes. `known` is asked once for each run of entries under one key id.
 pub fn check_own(gates: &GateSet, known: &Directory, entries: &[Vec<u8>]) -> Result<(), NotOwn> {
     let mut last: Option<KeyId> = None;
     for (i, entry) in entries.iter().enumerate() {

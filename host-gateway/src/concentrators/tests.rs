@@ -216,11 +216,13 @@ async fn a_key_is_nowhere_clear_in_the_store_and_opens_in_its_own_row_only() {
 async fn a_name_is_one_s_at_a_time_and_each_change_has_its_line_in_the_audit_log() {
     let house = House::new().await;
     let first = add(&house, "tram depot", "1,2,7-9").await.unwrap();
-    assert!(matches!(add(&house, "tram depot", "3").await, Err(ConcentratorError::InService)));
-    for name in ["", "6217000012345678901", "a\nb"] {
+    for name in ["tram depot", " tram depot "] {
+        assert!(matches!(add(&house, name, "3").await, Err(ConcentratorError::InService)));
+    }
+    for name in ["", "  ", "6217000012345678901", "a\nb", "tram\u{202E}depot", "tram depot\u{200B}"] {
         assert!(matches!(add(&house, name, "3").await, Err(ConcentratorError::Name(_))), "{name}");
     }
-    let said = house.command(&["concentrator", "retire", "tram depot"]).await;
+    let said = house.command(&["concentrator", "retire", "tram depot "]).await;
     assert_eq!(
         said,
         format!("concentrator tram depot is out of service; its key {} is refused", first.key_id)
@@ -244,6 +246,110 @@ async fn a_name_is_one_s_at_a_time_and_each_change_has_its_line_in_the_audit_log
     let shown: Value = serde_json::from_str(&shown).unwrap();
     assert_eq!(shown["concentrators"].as_array().unwrap().len(), 2);
     assert!(!shown.to_string().contains(&codec::base64(&second.key)));
+}
+
+const BROUGHT: &str = "SELECT CAST(from_sequence AS TEXT) || '-' || CAST(upto_sequence AS TEXT) || ' ' || concentrator \
+     FROM brought ORDER BY from_sequence";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_brought_which_entries_is_kept_in_runs_and_how_much_in_days() {
+    let (house, _server, http) = over(House::new().await).await;
+    let (mut gate, mut other) = (house.gate(1).await, house.gate(5).await);
+    let one = add(&house, "one", "1").await.unwrap();
+    let two = add(&house, "two", "1").await.unwrap();
+    let entries = taps(&mut gate, 1, 1..=8);
+    let mut forged = entries[5].clone();
+    forged[40] ^= 1;
+    let bring = async |signer: &Signer, entries: &[Vec<u8>]| signer.post(&http, &batch(entries)).await.0;
+    assert_eq!(bring(&one, &entries[..2]).await, 200);
+    assert_eq!(bring(&one, &entries[1..3]).await, 200);
+    assert_eq!(bring(&two, &entries[3..5]).await, 200);
+    for _ in 0..2 {
+        assert_eq!(bring(&one, &[forged.clone(), entries[6].clone()]).await, 200);
+    }
+    assert_eq!(bring(&one, &taps(&mut other, 2, 1..=1)).await, 403);
+    assert_eq!(bring(&one, &entries[5..]).await, 200);
+    let runs = [("1-3", &one), ("4-5", &two), ("6-8", &one)];
+    assert_eq!(house.texts(BROUGHT).await, runs.map(|(run, by)| format!("{run} {}", by.key_id)));
+    assert_eq!(house.texts("SELECT concentrator FROM set_aside").await, std::slice::from_ref(&one.key_id));
+    let details = house.texts("SELECT detail FROM breaks WHERE kind = 'unopened'").await;
+    assert!(details[0].starts_with(&format!("forged 6 by {} ", one.key_id)), "{details:?}");
+    let shown: Value =
+        serde_json::from_str(&house.command(&["concentrator", "list", "--json"]).await).unwrap();
+    let heard = json!({ "last_ms": MORNING, "requests": 6, "refused": 1, "accepted": 6, "repeated": 1, "set_aside": 1,
+        "not_kept": 0, "gaps": 2 });
+    assert_eq!(
+        (&shown["concentrators"][0]["name"], &shown["concentrators"][0]["heard"]),
+        (&json!("one"), &heard)
+    );
+    assert_eq!(shown["concentrators"][1]["heard"]["accepted"], 2);
+    let shown = house.command(&["concentrator", "list"]).await;
+    let row = shown.lines().find(|line| line.contains(&one.key_id)).unwrap();
+    let told: Vec<&str> = row.split_whitespace().skip(4).collect();
+    assert_eq!(told, ["2026-11-23T00:00:00Z", "6", "1", "6", "1", "1"], "{shown}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn forged_entries_fill_the_store_up_to_a_bound_a_day_and_hold_up_nobody() {
+    let (house, _server, http) = over(House::new().await).await;
+    let mut gate = house.gate(1).await;
+    let one = add(&house, "one", "1").await.unwrap();
+    let two = add(&house, "two", "1").await.unwrap();
+    let entry = taps(&mut gate, 1, 1..=1).remove(0);
+    let mut made = 0_u16;
+    let mut forged = |count: usize| -> Vec<Vec<u8>> {
+        std::iter::repeat_with(|| {
+            made += 1;
+            let mut forged = entry.clone();
+            forged[40..42].iter_mut().zip(made.to_be_bytes()).for_each(|(byte, change)| *byte ^= change);
+            forged
+        })
+        .take(count)
+        .collect()
+    };
+    let words = async |signer: &Signer, entries: &[Vec<u8>]| -> Vec<String> {
+        let (status, answer) = signer.post(&http, &batch(entries)).await;
+        assert_eq!((status, &answer["acknowledged"]), (200, &json!({})), "{answer}");
+        let verdicts = answer["verdicts"].as_array().unwrap();
+        verdicts.iter().map(|verdict| verdict["verdict"].as_str().unwrap().to_owned()).collect()
+    };
+    let first = forged(1_002);
+    let told = words(&one, &first).await;
+    assert!(told[..1_000].iter().all(|word| word == "set_aside"));
+    assert_eq!(told[1_000..], ["not_kept", "not_kept"]);
+    assert_eq!(words(&one, &[&first[..1], &forged(1)].concat()).await, ["set_aside", "not_kept"]);
+    assert_eq!(words(&two, &forged(1)).await, ["set_aside"]);
+    assert_eq!(house.count("SELECT count(*) FROM set_aside").await, 1_001);
+    let full = "SELECT subject FROM breaks WHERE kind = 'set_aside_full'";
+    assert_eq!(house.texts(full).await, std::slice::from_ref(&one.key_id));
+    assert_eq!(house.count("SELECT count(*) FROM breaks").await, 1_002);
+    // On another day there is room again.
+    house.app.clock.driven().unwrap().set(UnixMs(MORNING + 24 * 3_600_000)).unwrap();
+    let later = Signer { created_s: NOW_S + 24 * 3_600, ..one };
+    assert_eq!(words(&later, &forged(1)).await, ["set_aside"]);
+    // And the gate's own entry has its place.
+    assert_eq!(house.ingest_over_link(&gate, &[entry]).await, ["accepted"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_signature_is_counted_by_its_reason_and_writes_nothing() {
+    let (house, _server, http) = over(House::new().await).await;
+    let signer = add(&house, "tram depot", "1").await.unwrap();
+    let count = || {
+        let text = crate::api::metrics_handle().render();
+        let line = "wavepass_concentrator_refusals_total{reason=\"expired\"} ";
+        text.lines().find_map(|text| text.strip_prefix(line)).map_or(0, |count| count.parse::<u64>().unwrap())
+    };
+    let before = count();
+    let body = batch(&[]).to_string().into_bytes();
+    let mut headers = signer.sign(http.authority(), &body);
+    headers[1].1 += &format!(";expires={}", NOW_S - 1);
+    for _ in 0..3 {
+        let (status, answer) = post(&http, headers.clone(), body.clone()).await;
+        assert_eq!((status, answer["error"]["code"].as_str()), (401, Some("expired")));
+    }
+    assert_eq!(count() - before, 3);
+    assert_eq!(house.count("SELECT count(*) FROM concentrator_days").await, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

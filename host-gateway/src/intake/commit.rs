@@ -1,9 +1,10 @@
 //! The second stage: checks sequences and counters, and writes a whole group in one transaction.
 //!
-//! The watermark of a key id rises over what is accepted, set aside or known to be lost, so that "acknowledged up
-//! to n" is true of every number. Below it the store tells what is there: an entry that was set aside or lost and
-//! arrives after all is accepted late.
+//! The watermark of a key id rises over what is accepted, what its gate sent and could not be opened, and what is known to be lost, so
+//! that "acknowledged up to n" is true of every number. What somebody else brings and cannot be opened never moves it. Below it the store
+//! tells what is there: an entry that was set aside or lost and arrives after all is accepted late.
 
+use super::brought::Brought;
 use super::forgotten::{self, FORGOTTEN, Gone};
 use super::marks;
 use super::prepare::{Body, Content, Group, Prepared, TapRow};
@@ -15,6 +16,7 @@ use crate::store::{Break, Store, StoreError, content_id, raise_break_in, sql};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use tokio::sync::mpsc;
+use wavepass_fares::ServiceDay;
 use wavepass_protocol::dukpt::KeyId;
 use wavepass_protocol::seal::{Chain, Header, Sealed};
 use wavepass_protocol::tap::{Outcome, Reason};
@@ -34,7 +36,9 @@ pub(super) async fn stage(parts: Parts, mut groups: mpsc::Receiver<Group>) {
             let _ = parts.directory.refresh(&parts.store).await;
             directory = parts.directory.current();
         }
-        let outcome = write(&parts.store, &group.jobs, &directory, &mut open_gaps, now).await;
+        // Only what concentrators bring is counted by it: where the calendar ends, on one day.
+        let day = parts.day_clock.day_of(sql::ms(now)).map_or(0, ServiceDay::number);
+        let outcome = write(&parts.store, &group.jobs, &directory, &mut open_gaps, (now, day)).await;
         metrics::histogram!("wavepass_intake_commit_seconds").record(began.elapsed().as_secs_f64());
         answer(group.jobs, outcome);
     }
@@ -72,7 +76,7 @@ impl Group {
 fn keys_of(job: &Prepared) -> impl Iterator<Item = KeyId> + '_ {
     let own = match job.source {
         Source::Gate(key_id) => Some(key_id),
-        Source::Batch => None,
+        Source::Concentrator(_) | Source::Batch => None,
     };
     let named = job.contents.iter().filter_map(|content| match content {
         Content::Open { header, .. } | Content::Shut { header: Some(header), .. } => Some(header.ksn.key_id),
@@ -86,13 +90,13 @@ async fn write(
     jobs: &[Prepared],
     directory: &gates::Directory,
     open_gaps: &mut HashMap<KeyId, u32>,
-    now: UnixMs,
+    at: (UnixMs, i64),
 ) -> Result<Vec<Receipt>, StoreError> {
     let mut tx = store.begin().await?;
-    let mut walk = Walk::begin(&mut tx, jobs, directory, open_gaps, now).await?;
+    let mut walk = Walk::begin(&mut tx, jobs, directory, open_gaps, at).await?;
     let mut receipts = Vec::with_capacity(jobs.len());
     for job in jobs {
-        let mut receipt = Receipt::default();
+        let (mut receipt, first) = (Receipt::default(), walk.accepted.len());
         for (item, content) in job.items.iter().zip(&job.contents) {
             let verdict = walk.take(&mut tx, job.source, item, content).await?;
             if let Verdict::Gap { due } = verdict
@@ -102,6 +106,8 @@ async fn write(
             }
             receipt.verdicts.push(verdict);
         }
+        let accepted = walk.accepted[first..].iter().map(|a| (a.header.ksn.key_id, a.header.sequence));
+        walk.brought.batch(job.source, &receipt.verdicts, accepted);
         receipts.push(receipt);
     }
     walk.write(&mut tx).await?;
@@ -146,6 +152,7 @@ struct Walk<'a> {
     known: HashMap<(KeyId, u32), Vec<u8>>,
     accepted: Vec<Accepted<'a>>,
     by_place: HashMap<(KeyId, u32), usize>,
+    brought: Brought,
 }
 
 impl<'a> Walk<'a> {
@@ -154,7 +161,7 @@ impl<'a> Walk<'a> {
         jobs: &[Prepared],
         directory: &'a gates::Directory,
         open_gaps: &'a mut HashMap<KeyId, u32>,
-        now: UnixMs,
+        (now, day): (UnixMs, i64),
     ) -> Result<Self, StoreError> {
         let mut keys: Vec<KeyId> = jobs.iter().flat_map(keys_of).collect();
         keys.sort_unstable();
@@ -174,7 +181,9 @@ impl<'a> Walk<'a> {
         for place in forgotten::places_in(conn, missing).await? {
             known.insert(place, Vec::new());
         }
-        Ok(Self { directory, open_gaps, now, marks, known, accepted: Vec::new(), by_place: HashMap::new() })
+        let brought = Brought::begin(conn, jobs.iter().map(|job| job.source), day).await?;
+        let (accepted, by_place) = (Vec::new(), HashMap::new());
+        Ok(Self { directory, open_gaps, now, marks, known, accepted, by_place, brought })
     }
 
     fn acked(&self, key_id: KeyId) -> u32 {
@@ -199,8 +208,11 @@ impl<'a> Walk<'a> {
         item: &'a Item,
         content: &'a Content,
     ) -> Result<Verdict, StoreError> {
-        let place = match item {
-            Item::InPlaceOf { place, .. } => Some(*place),
+        let place = match (item, content) {
+            (Item::InPlaceOf { place, .. }, _) => Some(*place),
+            (Item::PastGap(_), Content::Open { header, .. }) => {
+                Some(self.acked(header.ksn.key_id).saturating_add(1))
+            }
             _ => None,
         };
         match (item, content) {
@@ -264,7 +276,7 @@ impl<'a> Walk<'a> {
     ) -> Result<Verdict, StoreError> {
         let key_id = header.ksn.key_id;
         if let Some(why) = self.is_foreign(source, key_id) {
-            return self.set_aside(conn, sealed, Some(header), why).await;
+            return self.set_aside(conn, source, sealed, Some(header), why).await;
         }
         let due = self.acked(key_id).saturating_add(1);
         if header.sequence > due {
@@ -272,16 +284,16 @@ impl<'a> Walk<'a> {
                 self.open_gaps.insert(key_id, due);
                 return Ok(Verdict::Gap { due });
             }
-            // Asked for, and the gate has gone on without it: it is gone.
+            // Asked for, and the gate has gone on without it, or a person says so: it is gone.
             self.gap(conn, key_id, due, header.sequence - 1).await?;
         } else if header.sequence < due
-            && let Some(verdict) = self.below(conn, key_id, header, sealed).await?
+            && let Some(verdict) = self.below(conn, source, header, sealed).await?
         {
             return Ok(verdict);
         }
         let late = header.sequence < due;
         if self.counter_is_used(conn, header, late).await? {
-            let verdict = self.set_aside(conn, sealed, Some(header), "counter_repeat").await?;
+            let verdict = self.set_aside(conn, source, sealed, Some(header), "counter_repeat").await?;
             self.advance(key_id, header.sequence, None);
             return Ok(verdict);
         }
@@ -354,11 +366,11 @@ impl<'a> Walk<'a> {
     async fn below(
         &mut self,
         conn: &mut Conn,
-        key_id: KeyId,
+        source: Source,
         header: &Header,
         sealed: &[u8],
     ) -> Result<Option<Verdict>, StoreError> {
-        let place = (key_id, header.sequence);
+        let place = (header.ksn.key_id, header.sequence);
         let there = match self.by_place.get(&place) {
             Some(&i) => Some(self.accepted[i].sealed),
             None => self.known.get(&place).map(Vec::as_slice),
@@ -367,7 +379,7 @@ impl<'a> Walk<'a> {
             None => Ok(None),
             // Where an entry stood and was forgotten, nothing counts any more, and what came cannot be compared.
             Some(there) if there.is_empty() || there == sealed => Ok(Some(Verdict::Repeated)),
-            Some(_) => self.set_aside(conn, sealed, Some(header), "conflict").await.map(Some),
+            Some(_) => self.set_aside(conn, source, sealed, Some(header), "conflict").await.map(Some),
         }
     }
 
@@ -406,35 +418,78 @@ impl<'a> Walk<'a> {
         why: &'static str,
         place: Option<u32>,
     ) -> Result<Verdict, StoreError> {
-        let own = match (source, header) {
-            // A damaged header may name any key; over a link, the entry stands in the gate's own journal.
-            (Source::Gate(own), _) => own,
-            (Source::Batch, Some(header)) => header.ksn.key_id,
-            (Source::Batch, None) => return self.set_aside(conn, sealed, None, why).await,
+        let Source::Gate(own) = source else {
+            return self.shut_in_batch(conn, source, sealed, header, why).await;
         };
-        if let Some(why) = self.is_foreign(source, own) {
-            return self.set_aside(conn, sealed, header, why).await;
-        }
+        // A damaged header may name any key; the entry stands in the gate's own journal.
         let due = self.acked(own).saturating_add(1);
         let named = header.filter(|h| h.ksn.key_id == own).map(|h| h.sequence);
         let stands_at = match (named, place) {
             (_, Some(place)) if place == due => due,
             (Some(sequence), _) if sequence < due => {
-                // It claims a place that is taken or settled. Where those very bytes were set aside, it came again.
-                let again = is_set_aside(conn, sealed).await?;
-                let verdict = self.set_aside(conn, sealed, header, why).await?;
-                return Ok(if again { Verdict::Repeated } else { verdict });
+                return self.shut_again(conn, source, sealed, header, why).await;
             }
             (Some(sequence), _) if sequence == due => due,
-            (None, _) if source != Source::Batch && !self.open_gaps.contains_key(&own) => due,
+            (None, _) if !self.open_gaps.contains_key(&own) => due,
             _ => {
                 self.open_gaps.insert(own, due);
                 return Ok(Verdict::Gap { due });
             }
         };
-        let verdict = self.set_aside(conn, sealed, header, why).await?;
+        let verdict = self.set_aside(conn, source, sealed, header, why).await?;
         self.advance(own, stands_at, None);
         Ok(verdict)
+    }
+
+    /// An entry that does not open and that its gate did not bring. It may be damaged on its way, or made up, and says nothing of what
+    /// stands in the gate's journal: its place stays due, so that the gate keeps what it has there until the store has it.
+    async fn shut_in_batch(
+        &mut self,
+        conn: &mut Conn,
+        source: Source,
+        sealed: &[u8],
+        header: Option<&Header>,
+        why: &'static str,
+    ) -> Result<Verdict, StoreError> {
+        let key_id = header.map(|h| h.ksn.key_id);
+        let why = key_id.and_then(|key_id| self.is_foreign(source, key_id)).unwrap_or(why);
+        let due = key_id.map_or(0, |key_id| self.acked(key_id).saturating_add(1));
+        match header {
+            Some(header) if why != "unknown_key" && header.sequence > due => Ok(Verdict::Gap { due }),
+            Some(header) if why != "unknown_key" && header.sequence < due => {
+                self.shut_again(conn, source, sealed, Some(header), why).await
+            }
+            _ => self.set_aside_or_count(conn, source, sealed, header, why).await,
+        }
+    }
+
+    /// One that claims a place that is taken or settled: where those very bytes were set aside, it came again.
+    async fn shut_again(
+        &mut self,
+        conn: &mut Conn,
+        source: Source,
+        sealed: &[u8],
+        header: Option<&Header>,
+        why: &'static str,
+    ) -> Result<Verdict, StoreError> {
+        let again = is_set_aside(conn, sealed).await?;
+        let verdict = self.set_aside_or_count(conn, source, sealed, header, why).await?;
+        Ok(if again { Verdict::Repeated } else { verdict })
+    }
+
+    /// Keeps bytes that do not open, unless their concentrator has brought too many of them today.
+    async fn set_aside_or_count(
+        &mut self,
+        conn: &mut Conn,
+        source: Source,
+        sealed: &[u8],
+        header: Option<&Header>,
+        why: &'static str,
+    ) -> Result<Verdict, StoreError> {
+        if !self.brought.has_room(source) && !is_set_aside(conn, sealed).await? {
+            return Ok(Verdict::NotKept(why));
+        }
+        self.set_aside(conn, source, sealed, header, why).await
     }
 
     /// A gate speaks for its own key only; a batch only for keys that were given out.
@@ -442,37 +497,49 @@ impl<'a> Walk<'a> {
         match source {
             Source::Gate(own) if own != key_id => Some("foreign_key"),
             Source::Gate(_) => None,
-            Source::Batch => self.directory.by_key(key_id).is_none().then_some("unknown_key"),
+            Source::Concentrator(_) | Source::Batch => {
+                self.directory.by_key(key_id).is_none().then_some("unknown_key")
+            }
         }
     }
 
     /// Keeps bytes whole, once, and raises a break.
     async fn set_aside(
-        &self,
+        &mut self,
         conn: &mut Conn,
+        source: Source,
         sealed: &[u8],
         header: Option<&Header>,
         why: &'static str,
     ) -> Result<Verdict, StoreError> {
         let key_id = header.map(|h| h.ksn.key_id);
         let id = content_id(&[sealed]);
-        let statement = "INSERT INTO set_aside (id, key_id, sequence, why, received_ms, sealed) \
-                         VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING";
-        query(statement)
+        let by = source.concentrator();
+        let statement = "INSERT INTO set_aside (id, key_id, sequence, why, received_ms, sealed, concentrator) \
+             VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING";
+        let kept = query(statement)
             .bind(&id)
             .bind(key_id.map(|k| k.0.to_vec()))
             .bind(header.map(|h| i64::from(h.sequence)))
             .bind(why)
             .bind(sql::ms(self.now))
             .bind(sealed)
+            .bind(by.map(|id| id.to_string()))
             .execute(&mut *conn)
             .await?;
+        if kept > 0 {
+            self.brought.set_aside(source);
+        } else {
+            // Whoever brought it first is in the break.
+            return Ok(Verdict::SetAside(why));
+        }
         let kind = match why {
             "counter_repeat" | "conflict" | "foreign_key" | "unknown_key" => why,
             _ => "unopened",
         };
         let place = header.map(|h| format!(" {}", h.sequence)).unwrap_or_default();
-        let detail = format!("{why}{place} {id}");
+        let by = by.map(|id| format!(" by {id}")).unwrap_or_default();
+        let detail = format!("{why}{place}{by} {id}");
         self.raise(conn, kind, key_id.unwrap_or(KeyId([0; 8])), &detail).await?;
         Ok(Verdict::SetAside(why))
     }
@@ -557,6 +624,7 @@ impl<'a> Walk<'a> {
         self.write_opened(conn).await?;
         adopt_waiting_passages(conn, &late_taps).await?;
         self.write_emergencies(conn).await?;
+        self.brought.write(conn, self.now).await?;
         let changed = self.marks.iter().filter(|(_, mark)| mark.changed).map(|(key_id, mark)| {
             (&key_id.0, mark.acked, mark.last_counter, mark.tail.map(|tail| tail.0.to_vec()))
         });

@@ -3,10 +3,12 @@
 //! Whoever brings entries (a gate's link, HTTP, a file) hands batches to one pipeline of two stages that run side
 //! by side: [`prepare`] opens and verifies what waits, on all cores; [`commit`] checks sequences and counters
 //! and writes everything in one transaction. Only then is each batch answered, so that an acknowledged entry is
-//! on disk (rule 2). What cannot be opened is set aside whole, raises a break and is acknowledged, so that it
-//! never stands in the way of the next.
+//! on disk (rule 2). What cannot be opened is set aside whole and raises a break. Over a gate's own link it stands in the gate's
+//! journal, and is acknowledged so that it never stands in the way of the next; from anybody else it may be damaged on its way or
+//! made up, and its place stays due: the gate must not be told that the store has what it has not.
 
 pub mod board;
+mod brought;
 mod commit;
 pub(crate) mod forgotten;
 pub mod link;
@@ -22,6 +24,7 @@ mod tests;
 pub use board::Board;
 
 use crate::clock::Clock;
+use crate::concentrators::ConcentratorId;
 use crate::gates::{self, GatesError};
 use crate::keys::{BankKeys, ClearingKeys};
 use crate::store::db::{Conn, query};
@@ -59,8 +62,20 @@ pub enum IntakeError {
 pub enum Source {
     /// A gate over its own link: in the order of its journal, nothing but its own key id.
     Gate(KeyId),
-    /// A concentrator, a file, a test: entries of any gates.
+    /// A concentrator, with entries of its own gates.
+    Concentrator(ConcentratorId),
+    /// The holder of an API key, a file, a test: entries of any gates.
     Batch,
+}
+
+impl Source {
+    /// The concentrator, if it is one.
+    pub(crate) const fn concentrator(self) -> Option<ConcentratorId> {
+        match self {
+            Self::Concentrator(id) => Some(id),
+            Self::Gate(_) | Self::Batch => None,
+        }
+    }
 }
 
 /// One thing in a batch.
@@ -70,6 +85,8 @@ pub(crate) enum Item {
     /// A sealed entry that came again after the host had asked for number `place`: what stands at that place of
     /// the journal does not name it, or `place` is gone.
     InPlaceOf { place: u32, sealed: Vec<u8> },
+    /// A sealed entry of which a person says that whatever is missing before it is lost.
+    PastGap(Vec<u8>),
     /// The gate has these no longer.
     Lost { key_id: KeyId, from: u32, upto: u32 },
 }
@@ -77,7 +94,7 @@ pub(crate) enum Item {
 impl Item {
     fn sealed(&self) -> &[u8] {
         match self {
-            Self::Entry(sealed) | Self::InPlaceOf { sealed, .. } => sealed,
+            Self::Entry(sealed) | Self::PastGap(sealed) | Self::InPlaceOf { sealed, .. } => sealed,
             Self::Lost { .. } => &[],
         }
     }
@@ -92,6 +109,8 @@ pub enum Verdict {
     Repeated,
     /// It was kept whole for a person to look at; the word says why.
     SetAside(&'static str),
+    /// The same, but it was not kept: its concentrator has sent too many of that kind today. Its place stays due.
+    NotKept(&'static str),
     /// Not taken: an earlier number is missing.
     Gap {
         /// The number that is due.
@@ -108,6 +127,7 @@ impl Verdict {
             Self::Accepted => "accepted",
             Self::Repeated => "repeated",
             Self::SetAside(_) => "set_aside",
+            Self::NotKept(_) => "not_kept",
             Self::Gap { .. } => "gap",
             Self::Noted => "noted",
         }
@@ -185,10 +205,25 @@ impl Intake {
 
     /// Takes sealed entries of any gates; answers when they are durable. What the bench measures.
     pub async fn ingest(&self, entries: Vec<Vec<u8>>) -> Result<Receipt, IntakeError> {
-        self.submit(Source::Batch, entries.into_iter().map(Item::Entry).collect())
-            .await?
-            .await
-            .map_err(stopped)?
+        self.ingest_from(Source::Batch, entries).await
+    }
+
+    /// The same from somebody in particular.
+    pub(crate) async fn ingest_from(
+        &self,
+        source: Source,
+        entries: Vec<Vec<u8>>,
+    ) -> Result<Receipt, IntakeError> {
+        self.submit_and_wait(source, entries.into_iter().map(Item::Entry).collect()).await
+    }
+
+    /// Hands a batch in and waits until it is durable.
+    pub(crate) async fn submit_and_wait(
+        &self,
+        source: Source,
+        items: Vec<Item>,
+    ) -> Result<Receipt, IntakeError> {
+        self.submit(source, items).await?.await.map_err(stopped)?
     }
 
     /// Hands a batch in and gives where its answer will come. Waits while the pipeline is full.

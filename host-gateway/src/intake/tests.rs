@@ -111,14 +111,15 @@ async fn a_tap_out_of_order_waits_for_the_number_that_is_due() {
 }
 
 #[tokio::test]
-async fn a_forged_or_altered_tap_is_set_aside_whole_and_the_next_taps_flow() {
+async fn a_forged_or_altered_tap_of_a_gate_is_set_aside_whole_and_the_next_taps_flow() {
     let house = House::new().await;
     let mut gate = house.gate(1).await;
     let mut entries = taps(&mut gate, 4);
     let good = entries[1].clone();
     // A bit of the body: the header still names the place.
     entries[1][40] ^= 4;
-    let receipt = house.app.intake.ingest(entries.clone()).await.unwrap();
+    let source = Source::Gate(gate.key_id);
+    let receipt = house.app.intake.ingest_from(source, entries.clone()).await.unwrap();
     assert_eq!(receipt.verdicts[1], Verdict::SetAside("forged"));
     assert_eq!((receipt.count("accepted"), receipt.acknowledged.get(&gate.key_id)), (3, Some(&4)));
     let kept: Vec<u8> = query("SELECT sealed FROM set_aside").scalar(house.app.store.pool()).await.unwrap();
@@ -129,6 +130,54 @@ async fn a_forged_or_altered_tap_is_set_aside_whole_and_the_next_taps_flow() {
     assert_eq!(house.texts(BREAKS).await, ["unopened"]);
     assert_eq!(house.ingest(&[good]).await, ["accepted"]);
     assert_eq!(house.count(COUNTED).await, 4);
+}
+
+#[tokio::test]
+async fn what_others_bring_and_does_not_open_leaves_its_place_due_and_the_gate_s_own_entry_takes_it() {
+    let house = House::new().await;
+    let mut gate = house.gate(1).await;
+    let entries = taps(&mut gate, 3);
+    let mut damaged = entries.clone();
+    damaged[1][40] ^= 4;
+    assert_eq!(house.ingest(&damaged[1..]).await, ["gap", "gap"]);
+    let receipt = house.app.intake.ingest(damaged.clone()).await.unwrap();
+    assert_eq!(receipt.verdicts, [Verdict::Accepted, Verdict::SetAside("forged"), Verdict::Gap { due: 2 }]);
+    assert_eq!(receipt.acknowledged.get(&gate.key_id), Some(&1), "the gate keeps number 2");
+    // Sent again it is no second break, and its place is still due.
+    assert_eq!(house.ingest(&damaged[1..2]).await, ["set_aside"]);
+    assert_eq!(house.texts(BREAKS).await, ["unopened"]);
+    assert_eq!(house.ingest_over_link(&gate, &entries[1..]).await, ["accepted", "accepted"]);
+    assert_eq!((house.count(COUNTED).await, house.texts(CHAIN).await.len()), (3, 0));
+    // Behind the mark it claims a place that is taken.
+    assert_eq!(house.ingest(&damaged[1..2]).await, ["repeated"]);
+}
+
+#[tokio::test]
+async fn an_entry_that_is_rotten_in_the_journal_itself_is_got_past_by_the_gate_or_by_a_person() {
+    let house = House::new().await;
+    let mut gates = [house.gate(1).await, house.gate(2).await];
+    let rotten = gates.each_mut().map(|gate| {
+        let mut entries = taps(gate, 3);
+        entries[1][40] ^= 4;
+        entries
+    });
+    for entries in &rotten {
+        assert_eq!(house.ingest(entries).await, ["accepted", "set_aside", "gap"]);
+    }
+    assert_eq!(house.ingest_over_link(&gates[0], &rotten[0][1..]).await, ["set_aside", "accepted"]);
+    assert_eq!(house.texts(BREAKS).await, ["unopened", "unopened"]);
+    let receipt = house.app.ingest_past_gaps(rotten[1].clone(), "anna").await.unwrap();
+    let verdicts = [Verdict::Repeated, Verdict::SetAside("forged"), Verdict::Accepted];
+    assert_eq!((&receipt.verdicts[..], receipt.acknowledged[&gates[1].key_id]), (&verdicts[..], 3));
+    assert_eq!(house.texts("SELECT detail FROM breaks WHERE kind = 'gap'").await, ["2-2"]);
+    let audited = "SELECT \"user\" || ' ' || action || ': ' || detail FROM audit_log WHERE action = 'entries.past_gaps'";
+    let line = "anna entries.past_gaps: 3 entries; what is missing before them is lost";
+    assert_eq!(house.texts(audited).await, [line]);
+    // The true entry turns up: it counts, late.
+    let mut whole = rotten[1][1].clone();
+    whole[40] ^= 4;
+    assert_eq!(house.ingest(&[whole]).await, ["accepted"]);
+    assert_eq!(house.count(COUNTED).await, 5);
 }
 
 #[tokio::test]
@@ -194,7 +243,8 @@ async fn a_passage_finds_its_tap_in_any_order_of_arrival() {
     let mut damaged = first.clone();
     damaged[30] ^= 1;
     // The tap is damaged on its way and comes whole only after its passages.
-    assert_eq!(house.ingest(&[damaged, passed, late]).await, ["set_aside", "accepted", "accepted"]);
+    let words = house.ingest_over_link(&gate, &[damaged, passed, late]).await;
+    assert_eq!(words, ["set_aside", "accepted", "accepted"]);
     assert_eq!(house.count("SELECT outcome FROM passages_waiting").await, 1);
     assert_eq!(house.ingest(&[first]).await, ["accepted"]);
     assert_eq!(house.count("SELECT passage FROM taps").await, 1);

@@ -67,7 +67,7 @@ pub struct NetworkBody {
 async fn send(State(app): State<App>, mut body: Body) -> Result<Json<FileSent>, ApiError> {
     let mut incoming = Incoming::begin(&app.config.data)?;
     while let Some(frame) = std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
-        let frame = frame.map_err(|_| ApiError::bad_request("body", "the file broke off before its end"))?;
+        let frame = frame.map_err(|error| ApiError::unread(&error))?;
         if let Ok(bytes) = frame.into_data() {
             incoming.write(&bytes)?;
         }

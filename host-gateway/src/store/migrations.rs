@@ -49,6 +49,7 @@ const SQLITE: &[Step] = steps!("sqlite":
     "0017" "concentrators",
     "0018" "keep",
     "0019" "token_taps",
+    "0020" "brought",
 );
 
 const POSTGRES: &[Step] = steps!("postgres":
@@ -62,6 +63,7 @@ const POSTGRES: &[Step] = steps!("postgres":
     "0017" "concentrators",
     "0018" "keep",
     "0019" "token_taps",
+    "0020" "brought",
 );
 
 pub(super) static SQLITE_MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| migrator(SQLITE));

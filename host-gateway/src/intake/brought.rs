@@ -1,0 +1,169 @@
+//! What concentrators bring: how much of it each day, and which runs of a gate's entries, in the transaction that takes them.
+//!
+//! Neither grows with the taps: a concentrator has a row for each day on which it asks, and its entries of a gate that follow each
+//! other are one run.
+
+use super::{Source, Verdict};
+use crate::concentrators::ConcentratorId;
+use crate::store::db::{Conn, read_many, write_many};
+use crate::store::{Break, StoreError, raise_break_in, sql};
+use std::collections::{BTreeMap, HashMap};
+use wavepass_protocol::dukpt::KeyId;
+use wavepass_protocol::time::UnixMs;
+
+/// Entries of one concentrator that are set aside on a service day because they do not open: enough to see what is wrong with it.
+/// Each is half a kilobyte and a break that a person looks at.
+pub(super) const MAX_SET_ASIDE: i64 = 1_000;
+
+/// What one concentrator brought, in numbers of entries.
+#[derive(Debug, Clone, Copy, Default)]
+struct Counts {
+    requests: i64,
+    accepted: i64,
+    repeated: i64,
+    set_aside: i64,
+    not_kept: i64,
+    gaps: i64,
+}
+
+/// Entries of a gate that follow each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Run {
+    key_id: KeyId,
+    from: u32,
+    upto: u32,
+    by: ConcentratorId,
+}
+
+/// What the concentrators of a group bring on a service day.
+#[derive(Default)]
+pub(super) struct Brought {
+    day: i64,
+    counts: BTreeMap<ConcentratorId, Counts>,
+    /// Those whose entries were set aside on that day before, and how many.
+    before: HashMap<ConcentratorId, i64>,
+    runs: Vec<Run>,
+}
+
+impl Brought {
+    /// Reads what was set aside on the day.
+    pub(super) async fn begin(
+        conn: &mut Conn,
+        sources: impl Iterator<Item = Source>,
+        day: i64,
+    ) -> Result<Self, StoreError> {
+        let mut brought = Self { day, ..Self::default() };
+        for id in sources.filter_map(Source::concentrator) {
+            brought.counts.entry(id).or_default().requests += 1;
+        }
+        let text = "SELECT concentrator, set_aside FROM concentrator_days \
+                    WHERE (concentrator, service_day) IN (VALUES ??)";
+        let days = brought.counts.keys().map(|id| (id.to_string(), day));
+        for row in read_many(conn, text, days).await? {
+            let id = ConcentratorId::parse(row.try_get(0)?);
+            brought.before.insert(id.ok_or(StoreError::Damaged { what: "concentrator" })?, row.try_get(1)?);
+        }
+        Ok(brought)
+    }
+
+    /// Whether another entry of this source that does not open is set aside.
+    pub(super) fn has_room(&self, source: Source) -> bool {
+        source.concentrator().is_none_or(|id| {
+            let now = self.counts.get(&id).map_or(0, |counts| counts.set_aside);
+            self.before.get(&id).copied().unwrap_or(0) + now < MAX_SET_ASIDE
+        })
+    }
+
+    /// An entry was set aside that was not before.
+    pub(super) fn set_aside(&mut self, source: Source) {
+        if let Some(id) = source.concentrator() {
+            self.counts.entry(id).or_default().set_aside += 1;
+        }
+    }
+
+    /// Takes up what became of a batch, and which of its entries were accepted, in their order.
+    pub(super) fn batch(
+        &mut self,
+        source: Source,
+        verdicts: &[Verdict],
+        accepted: impl Iterator<Item = (KeyId, u32)>,
+    ) {
+        let Some(by) = source.concentrator() else { return };
+        let counts = self.counts.entry(by).or_default();
+        for verdict in verdicts {
+            match verdict {
+                Verdict::Accepted => counts.accepted += 1,
+                Verdict::Repeated => counts.repeated += 1,
+                Verdict::NotKept(_) => counts.not_kept += 1,
+                Verdict::Gap { .. } => counts.gaps += 1,
+                // Counted where it is written, once however often it comes.
+                Verdict::SetAside(_) | Verdict::Noted => {}
+            }
+        }
+        for (key_id, sequence) in accepted {
+            match self.runs.last_mut() {
+                Some(run)
+                    if (run.key_id, run.by) == (key_id, by) && run.upto.checked_add(1) == Some(sequence) =>
+                {
+                    run.upto = sequence;
+                }
+                _ => self.runs.push(Run { key_id, from: sequence, upto: sequence, by }),
+            }
+        }
+    }
+
+    /// Writes it down.
+    pub(super) async fn write(&self, conn: &mut Conn, now: UnixMs) -> Result<(), StoreError> {
+        let day = self.day;
+        let rows = self.counts.iter().map(|(id, counts)| {
+            let Counts { requests, accepted, repeated, set_aside, not_kept, gaps } = *counts;
+            (id.to_string(), day, sql::ms(now), requests, accepted, repeated, set_aside, not_kept, gaps)
+        });
+        write_many(conn, COUNT, rows).await?;
+        for (id, _) in self.counts.iter().filter(|(_, counts)| counts.not_kept > 0) {
+            let detail = format!(
+                "more than {MAX_SET_ASIDE} entries of the day do not open: the rest are counted only"
+            );
+            let found = Break {
+                kind: "set_aside_full",
+                subject: &id.to_string(),
+                service_day: Some(day),
+                detail: &detail,
+                at: now,
+            };
+            raise_break_in(conn, &found).await?;
+        }
+        self.write_runs(conn).await
+    }
+
+    /// A run that follows one of the same concentrator's is one with it.
+    async fn write_runs(&self, conn: &mut Conn) -> Result<(), StoreError> {
+        let text = "SELECT key_id, upto_sequence, from_sequence, concentrator FROM brought \
+                    WHERE (key_id, upto_sequence) IN (VALUES ??)";
+        let ends = self.runs.iter().filter_map(|run| Some((&run.key_id.0, run.from.checked_sub(1)?)));
+        let mut begun: HashMap<([u8; 8], u32), (u32, String)> = HashMap::new();
+        for row in read_many(conn, text, ends).await? {
+            let key_id: &[u8] = row.try_get(0)?;
+            let key_id = key_id.try_into().map_err(|_| StoreError::Damaged { what: "key id" })?;
+            begun.insert((key_id, row.try_get(1)?), (row.try_get(2)?, row.try_get(3)?));
+        }
+        let rows = self.runs.iter().map(|Run { key_id, from, upto, by }| {
+            let by = by.to_string();
+            let before = begun.get(&(key_id.0, from.wrapping_sub(1))).filter(|(_, of)| *of == by);
+            (&key_id.0, before.map_or(*from, |(first, _)| *first), *upto, by)
+        });
+        let text = "INSERT INTO brought (key_id, from_sequence, upto_sequence, concentrator) VALUES ?? \
+                    ON CONFLICT (key_id, from_sequence) DO UPDATE SET upto_sequence = excluded.upto_sequence";
+        write_many(conn, text, rows).await?;
+        Ok(())
+    }
+}
+
+const COUNT: &str = "INSERT INTO concentrator_days (concentrator, service_day, last_ms, requests, accepted, repeated, set_aside, \
+     not_kept, gaps) VALUES ?? ON CONFLICT (concentrator, service_day) DO UPDATE SET \
+     last_ms = CASE WHEN excluded.last_ms > concentrator_days.last_ms THEN excluded.last_ms ELSE concentrator_days.last_ms END, \
+     requests = concentrator_days.requests + excluded.requests, \
+     accepted = concentrator_days.accepted + excluded.accepted, \
+     repeated = concentrator_days.repeated + excluded.repeated, \
+     set_aside = concentrator_days.set_aside + excluded.set_aside, \
+     not_kept = concentrator_days.not_kept + excluded.not_kept, gaps = concentrator_days.gaps + excluded.gaps";
