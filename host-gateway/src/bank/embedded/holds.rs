@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use crate::store::StoreError;
 use crate::store::db::{Conn, One, read_many, write_many};
-use wavepass_fares::{Fen, Overflow};
+use wavepass_fares::Fen;
 
 use super::{
     Answer, BankError, Book, Decline, EAccount, EmbeddedBank, HoldId, HoldRequest, Release, Unanswered,
