@@ -19,6 +19,7 @@ pub mod keep;
 pub mod keys;
 pub mod ledger;
 pub mod lists;
+pub mod open_files;
 pub mod reconcile;
 pub mod risk;
 mod seldom;

@@ -116,6 +116,9 @@ pub(crate) async fn run(args: ServeArgs, config: Config) -> Result<(), CommandEr
         let text = crate::input::read_text(path, most).map_err(|e| format!("{name}: {e}"))?;
         crate::clearing::app::publish_tariff(&app, "serve --tariff", &name, &text).await?;
     }
+    if let Err(missing) = crate::open_files::raise(config.file.link.max_connections) {
+        tracing::warn!("[link] max_connections: {missing}");
+    }
     let link = args.listen_link.unwrap_or(config.file.link.listen);
     let http = args.listen_http.unwrap_or(config.file.http.listen);
     let server = Server::start(app, link, http).await?;

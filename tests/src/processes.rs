@@ -53,6 +53,8 @@ pub enum Victim {
 struct Process {
     child: Child,
     http: SocketAddr,
+    /// Where gates connect, of a gateway.
+    link: Option<SocketAddr>,
 }
 
 impl Process {
@@ -65,8 +67,9 @@ impl Process {
             let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(log).spawn()?;
             while Instant::now() < end && child.try_wait()?.is_none() {
                 let told = fs::read(ready).ok().and_then(|text| serde_json::from_slice::<Value>(&text).ok());
-                if let Some(http) = told.as_ref().and_then(|t| t["http"].as_str()) {
-                    return Ok(Self { child, http: http.parse()? });
+                let address = |name: &str| told.as_ref().and_then(|t| t[name].as_str()?.parse().ok());
+                if let Some(http) = address("http") {
+                    return Ok(Self { child, http, link: address("link") });
                 }
                 std::thread::sleep(Duration::from_millis(10));
             }
@@ -189,6 +192,16 @@ impl House {
     /// How many gateways run.
     pub fn gateways(&self) -> usize {
         self.gateways.len()
+    }
+
+    /// Where gates connect to a gateway.
+    pub fn link(&self, n: usize) -> Result<SocketAddr, Failure> {
+        Ok(locked(&self.gateways[n]).link.ok_or("the gateway does not say where gates connect")?)
+    }
+
+    /// A gateway's process number.
+    pub fn pid(&self, n: usize) -> u32 {
+        locked(&self.gateways[n]).child.id()
     }
 
     /// The store that the gateways work on, for the time when none runs: its URL, and the data folder that it is taken with.

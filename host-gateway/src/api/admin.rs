@@ -4,7 +4,7 @@ use super::{ApiError, ErrorBody, Json, Path, User};
 use crate::cli::{self, App, Output};
 use crate::intake::board::GateState;
 use crate::keys::TokenKey;
-use crate::lists::deny;
+use crate::lists::standing::{Standing, standing_in};
 use crate::risk;
 use crate::spool;
 use axum::Router;
@@ -39,18 +39,6 @@ pub struct Lists {
     pub published: Vec<ListVersion>,
     /// What is in force.
     pub current: Vec<ListVersion>,
-}
-
-/// What the deny list says of a token.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-pub struct DenyState {
-    /// The token's key.
-    pub token: String,
-    /// Why it is denied: `debt`, `clone`, `lost`, `manual`, `deleted`; empty if it is not.
-    pub causes: Vec<&'static str>,
-    /// Whether a gate with the newest list refuses it, by the gate's own look-up; absent for a token that is neither
-    /// registered nor denied.
-    pub refused_at_gates: Option<bool>,
 }
 
 /// Every gate that has connected since the gateway started.
@@ -152,22 +140,16 @@ pub(super) async fn publish(State(app): State<App>) -> Result<Json<Lists>, ApiEr
 
 /// Whether a token is denied: by the table, and by the list that gates hold.
 #[utoipa::path(get, path = "/v1/deny/{token}", params(("token" = String, Path)), responses(
-    (status = 200, body = DenyState), (status = 400, body = ErrorBody)))]
+    (status = 200, body = Standing), (status = 400, body = ErrorBody)))]
 pub(super) async fn deny_state(
     State(app): State<App>,
     Path(token): Path<String>,
-) -> Result<Json<DenyState>, ApiError> {
+) -> Result<Json<Standing>, ApiError> {
     let key = TokenKey::from_hex(&token)
         .ok_or_else(|| ApiError::bad_request("token", "a token key has 32 hexadecimal digits"))?;
     let mut conn = app.store.pool().acquire().await.map_err(|e| ApiError::internal(&e))?;
-    let causes = deny::causes_in(&mut conn, &key).await.map_err(|e| ApiError::internal(&e))?;
-    let number =
-        deny::number_in(&mut conn, &*app.clearing, &key).await.map_err(|e| ApiError::internal(&e))?;
-    Ok(Json(DenyState {
-        token: key.to_hex(),
-        causes: causes.iter().map(|row| row.cause.word()).collect(),
-        refused_at_gates: number.map(|(token, expiry)| app.lists.denies(&token, Some(expiry))),
-    }))
+    let standing = standing_in(&mut conn, &*app.clearing, &app.lists, key, None).await;
+    standing.map(Json).map_err(|e| ApiError::internal(&e))
 }
 
 /// The state of every gate that has connected.

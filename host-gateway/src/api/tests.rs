@@ -2,12 +2,14 @@
 
 use crate::api::testing::{Http, over};
 use crate::clearing::testing::{correcting_tariff, deposit, penniless, penniless_under};
+use crate::lists::deny::{self, Addition, Cause};
 use crate::serve::Server;
 use crate::store::sql::hex;
 use crate::testing::{Card, House, MORNING};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use wavepass_protocol::time::UnixMs;
+use wavepass_protocol::token::Expiry;
 
 async fn serving() -> (House, Server, Http) {
     let key = hex(&Sha256::digest(b"concentrator's key"));
@@ -398,16 +400,70 @@ async fn a_token_is_denied_by_the_table_and_by_the_gates_own_look_up() {
     let key = house.register(&Card::new(1)).await.to_hex();
     let path = format!("/v1/deny/{key}");
     house.app.publish_lists().await.unwrap();
-    let free = json!({"token": key, "causes": [], "refused_at_gates": false});
-    assert_eq!(http.admin("GET", &path, None).await, (200, free));
+    let standing = |token: &str, causes: &[&str], refused: Option<bool>| {
+        json!({
+            "token": token, "causes": causes, "refused_at_gates": refused, "refused_if_expiry_unsigned": refused,
+            "other_expiries": [],
+        })
+    };
+    assert_eq!(http.admin("GET", &path, None).await, (200, standing(&key, &[], Some(false))));
     let args = json!({"args": ["deny", "add", "--token", key, "--cause", "lost"]});
     assert_eq!(http.admin("POST", "/v1/admin/command", Some(args)).await.0, 200);
-    let denied = json!({"token": key, "causes": ["lost"], "refused_at_gates": true});
-    assert_eq!(http.admin("GET", &path, None).await, (200, denied));
+    assert_eq!(http.admin("GET", &path, None).await, (200, standing(&key, &["lost"], Some(true))));
     let stranger = "00".repeat(16);
-    let unknown = json!({"token": stranger, "causes": [], "refused_at_gates": null});
-    assert_eq!(http.admin("GET", &format!("/v1/deny/{stranger}"), None).await, (200, unknown));
+    let path = format!("/v1/deny/{stranger}");
+    assert_eq!(http.admin("GET", &path, None).await, (200, standing(&stranger, &[], None)));
     assert_eq!(http.admin("GET", "/v1/deny/12", None).await.0, 400);
+}
+
+/// Staff elsewhere saw "no unpaid fares" while gates refused the card.
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_a_token_is_denied_for_is_told_wherever_somebody_looks_even_where_nothing_is_owed() {
+    let (house, _server, http) = serving().await;
+    for (cause, n) in Cause::ALL.into_iter().zip(1..) {
+        let card = Card::new(n);
+        let token_key = house.register(&card).await;
+        let addition = Addition { token_key, number: None, cause, note: String::new() };
+        let mut tx = house.app.store.begin().await.unwrap();
+        let now = house.app.clock.now();
+        deny::add_in(&mut tx, &*house.app.clearing, &[addition], "test", now).await.unwrap();
+        tx.commit().await.unwrap();
+        house.app.publish_lists().await.unwrap();
+
+        let (key, word) = (token_key.to_hex(), cause.word());
+        let (_, standing) = http.admin("GET", &format!("/v1/deny/{key}"), None).await;
+        assert_eq!((&standing["causes"], &standing["refused_at_gates"]), (&json!([word]), &json!(true)));
+        let (_, owed) = http.admin("GET", &format!("/v1/debts?token_key={key}"), None).await;
+        assert_eq!((&owed["debts"], &owed["deny_list"]), (&json!([]), &standing));
+        let said = format!("token {key} is denied: {word}; gates with the newest list refuse it");
+        assert_eq!(house.command(&["deny", "check", "--token", &key]).await, said);
+        let owed = house.command(&["debt", "list", "--token", &key]).await;
+        assert_eq!(owed.lines().nth(1), Some(&said[..]), "{owed}");
+    }
+}
+
+/// A list by number alone keeps renewed cards blocked; ours does so only with a card that does not sign its expiry, and says so.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_renewed_card_is_let_in_and_who_looks_is_told_of_the_old_one() {
+    let (house, _server, http) = serving().await;
+    let old = Card::new(1);
+    let renewed = Card { expiry: Expiry::new(36, 5).unwrap(), ..old.clone() };
+    let (old_key, key) = (house.register(&old).await.to_hex(), house.register(&renewed).await.to_hex());
+    house.command(&["deny", "add", "--token", &old_key, "--cause", "lost"]).await;
+    house.command(&["deny", "add", "--token", &old_key]).await;
+    assert!(!house.app.lists.denies(&renewed.token, Some(renewed.expiry)));
+    let (_, standing) = http.admin("GET", &format!("/v1/deny/{key}"), None).await;
+    let expected = json!({
+        "token": key, "causes": [], "refused_at_gates": false, "refused_if_expiry_unsigned": true,
+        "other_expiries": [{ "token": old_key, "expiry": "2031-05", "causes": ["lost", "manual"] }],
+    });
+    assert_eq!(standing, expected);
+    let said = house.command(&["deny", "check", "--token", &key]).await;
+    let sentence = format!(
+        "token {key} is not denied; gates with the newest list do not refuse it, but refuse a card of its number that \
+         does not sign its expiry; with the expiry 2031-05 the number is denied as {old_key}: lost, manual"
+    );
+    assert_eq!(said, sentence);
 }
 
 #[tokio::test(flavor = "multi_thread")]

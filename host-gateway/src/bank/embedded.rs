@@ -19,7 +19,7 @@ use super::{
     Answer, AttemptId, BankConnector, BankError, Completion, Decline, DeductionRequest, HoldId, HoldRequest,
     Release, Reply, StatementLine,
 };
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, again_if_met};
 use holds::Held;
 
 /// The most requests in one call: one transaction of the writer, a few milliseconds.
@@ -492,6 +492,13 @@ impl EmbeddedBank {
         requests: &[(Option<HoldId>, &DeductionRequest)],
     ) -> Result<Vec<Answer>, BankError> {
         no_more_than_limit(requests.len())?;
+        Ok(again_if_met(|| self.answer_once(requests)).await?)
+    }
+
+    async fn answer_once(
+        &self,
+        requests: &[(Option<HoldId>, &DeductionRequest)],
+    ) -> Result<Vec<Answer>, Unanswered> {
         let entries: Vec<[u8; 28]> = requests.iter().map(|(_, r)| r.id.to_bytes()).collect();
         let keys: Vec<(&str, &[u8])> = requests
             .iter()
@@ -500,9 +507,9 @@ impl EmbeddedBank {
             .collect();
         let names: Vec<&str> = keys.iter().map(|key| key.0).collect();
 
-        let mut tx = self.store.begin().await.map_err(sql_error)?;
-        let mut answered = answers_in(&mut tx, &keys).await.map_err(sql_error)?;
-        let mut book = Book::load(&mut tx, &names).await.map_err(sql_error)?;
+        let mut tx = self.store.begin().await?;
+        let mut answered = answers_in(&mut tx, &keys).await?;
+        let mut book = Book::load(&mut tx, &names).await?;
         let mut answers = Vec::with_capacity(requests.len());
         for ((hold, request), entry) in requests.iter().zip(&entries) {
             let key = (request.account_id.clone(), entry.to_vec());
@@ -520,14 +527,14 @@ impl EmbeddedBank {
                     {
                         book.ended.push((request.account_id.clone(), *hold));
                     }
-                    let held = account.held(self.now_ms).map_err(|e| BankError(e.to_string()))?;
+                    let held = account.held(self.now_ms).map_err(overflow)?;
                     decide(account, self.limits.of(account.class), request.amount, date, held)
                 }
                 None => Err(Decline::UnknownAccount),
             };
             let (answer, word) = match decision {
                 Ok(()) => {
-                    let taken = request.amount.negated().map_err(|e| BankError(e.to_string()))?;
+                    let taken = request.amount.negated().map_err(overflow)?;
                     let lines = [("account", taken), ("transit", request.amount)];
                     book.post(&request.account_id, entry, lines, request.value_ms);
                     (Answer::Approved, "approved")
@@ -539,8 +546,8 @@ impl EmbeddedBank {
             answered.insert(key, (request.amount, word.to_owned()));
             answers.push(answer);
         }
-        book.write_in(&mut tx).await.map_err(sql_error)?;
-        tx.commit().await.map_err(|e| BankError(e.to_string()))?;
+        book.write_in(&mut tx).await?;
+        tx.commit().await.map_err(StoreError::from)?;
         Ok(answers)
     }
 
@@ -592,7 +599,27 @@ impl EmbeddedBank {
     }
 }
 
-fn sql_error(error: StoreError) -> BankError {
+/// Why a piece of the bank's own work came to nothing.
+#[derive(Debug, thiserror::Error)]
+enum Unanswered {
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Anything else.
+    #[error(transparent)]
+    Bank(#[from] BankError),
+}
+
+impl From<Unanswered> for BankError {
+    fn from(why: Unanswered) -> Self {
+        match why {
+            Unanswered::Store(error) => Self(error.to_string()),
+            Unanswered::Bank(error) => error,
+        }
+    }
+}
+
+fn overflow(error: Overflow) -> BankError {
     BankError(error.to_string())
 }
 

@@ -2,7 +2,8 @@
 //!
 //! An attempt's number is durable before it is sent (rule 5). Attempts that a crash or a silent bank left without an answer
 //! are sent again under their own name first, and the bank replays what it answered; only a charge whose last attempt was
-//! finally declined gets a new one. The database itself refuses a second open or approved attempt of a charge. A decline
+//! finally declined gets a new one. A transaction that met another's is done again ([`again_if_met`]), and is a store's error
+//! beyond that, never a decline. The database itself refuses a second open or approved attempt of a charge. A decline
 //! makes a debt and puts the token on the deny list; a debt that is paid takes it off.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -18,7 +19,7 @@ use crate::bank::{Answer, AttemptId, BankError, Completion, Decline, DeductionRe
 use crate::keys::TokenKey;
 use crate::ledger::{Account, Entries, Event, Name};
 use crate::risk::state::note_paid_in;
-use crate::store::{Break, StoreError, raise_break_in};
+use crate::store::{Break, StoreError, again_if_met, raise_break_in};
 
 /// Attempts in one call of the bank, and in one transaction here.
 pub(super) const PAGE: i64 = 4_000;
@@ -103,7 +104,7 @@ impl Clearing {
         for &state in states {
             let mut after: Cursor = (Vec::new(), 0);
             loop {
-                let attempts = self.prepare(day, state, &after).await?;
+                let attempts = again_if_met(|| self.prepare(day, state, &after)).await?;
                 let Some(last) = attempts.last() else { break };
                 after = (last.request.id.token_key.to_vec(), i64::from(last.request.id.part));
                 self.ask(day, attempts, &mut summary).await?;
@@ -140,21 +141,30 @@ impl Clearing {
         declined: &[AttemptId],
         summary: &mut DeductSummary,
     ) -> Result<(), ClearingError> {
-        let text = "SELECT c.token_key, c.part, c.attempts + 1, COALESCE(t.account_id, ''), c.amount_fen + c.offset_fen \
-                    FROM (VALUES ??) AS v CROSS JOIN charges AS c LEFT JOIN tokens AS t ON t.token_key = c.token_key \
-                    WHERE c.service_day = v.column1 AND c.token_key = v.column2 AND c.part = v.column3 \
-                    AND c.attempts = v.column4 AND c.state = 'declined'";
         for page in declined.chunks(PAGE as usize) {
-            let mut tx = self.store.begin().await?;
-            let names = page.iter().map(|id| (day.number(), &id.token_key, id.part, id.attempt));
-            let rows = read_many(&mut tx, text, names).await?;
-            let attempts = self.number_in(&mut tx, day, &rows).await?;
-            tx.commit().await?;
+            let attempts = again_if_met(|| self.prepare_declined(day, page)).await?;
             if !attempts.is_empty() {
                 self.ask(day, attempts, summary).await?;
             }
         }
         Ok(())
+    }
+
+    async fn prepare_declined(
+        &self,
+        day: ServiceDay,
+        declined: &[AttemptId],
+    ) -> Result<Vec<Attempt>, ClearingError> {
+        let text = "SELECT c.token_key, c.part, c.attempts + 1, COALESCE(t.account_id, ''), c.amount_fen + c.offset_fen \
+                    FROM (VALUES ??) AS v CROSS JOIN charges AS c LEFT JOIN tokens AS t ON t.token_key = c.token_key \
+                    WHERE c.service_day = v.column1 AND c.token_key = v.column2 AND c.part = v.column3 \
+                    AND c.attempts = v.column4 AND c.state = 'declined'";
+        let mut tx = self.store.begin().await?;
+        let names = declined.iter().map(|id| (day.number(), &id.token_key, id.part, id.attempt));
+        let rows = read_many(&mut tx, text, names).await?;
+        let attempts = self.number_in(&mut tx, day, &rows).await?;
+        tx.commit().await?;
+        Ok(attempts)
     }
 
     /// The last attempts of charges that wait for an answer, of tokens up to one.
@@ -309,14 +319,24 @@ impl Clearing {
         answered: Vec<(Attempt, Answer)>,
         summary: &mut DeductSummary,
     ) -> Result<(), ClearingError> {
+        summary.add(again_if_met(|| self.record_once(day, &answered)).await?);
+        Ok(())
+    }
+
+    async fn record_once(
+        &self,
+        day: ServiceDay,
+        answered: &[(Attempt, Answer)],
+    ) -> Result<DeductSummary, ClearingError> {
+        let mut summary = DeductSummary::default();
         let mut tx = self.store.begin().await?;
         let waiting = waiting_in(&mut tx, day, answered.iter().map(|(a, _)| a.request.id)).await?;
         let mut outcome = Outcome::default();
-        for (attempt, answer) in &answered {
+        for (attempt, answer) in answered {
             // Somebody else may have asked under the same name meanwhile, and recorded the same answer.
             let Some(&in_doubt) = waiting.get(&attempt.request.id) else { continue };
             let attempt = Attempt { in_doubt, ..attempt.clone() };
-            outcome.add(day, self.value_ms(day), &attempt, *answer, summary)?;
+            outcome.add(day, self.value_ms(day), &attempt, *answer, &mut summary)?;
         }
         set_attempts_in(&mut tx, &outcome.attempts).await?;
         set_charges_in(&mut tx, &outcome.charges).await?;
@@ -325,7 +345,7 @@ impl Clearing {
         complete_in(&mut tx, &outcome.completed).await?;
         self.record_paid_in(&mut tx, day, &outcome.paid).await?;
         tx.commit().await?;
-        Ok(())
+        Ok(summary)
     }
 
     async fn record_debts_in(

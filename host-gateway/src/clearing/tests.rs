@@ -9,6 +9,7 @@ use super::testing::{Mood, TapAt, World, at, day, deposit, key};
 use super::*;
 use crate::reconcile::reconcile_day;
 use crate::settlement::{SettlementConfig, settle_day};
+use crate::store::testing::in_the_way;
 
 const RIDE: [(i64, i64, &str, i64); 2] = [(8, 0, "HB", 0), (8, 30, "CH", 1)];
 
@@ -308,6 +309,34 @@ async fn the_database_refuses_a_second_open_attempt_of_a_charge() {
     .execute(&mut *tx)
     .await;
     assert!(second.unwrap_err().as_database_error().unwrap().is_unique_violation());
+}
+
+/// A database that is busy with another's work has no say in whether there is money.
+#[tokio::test]
+async fn a_store_that_is_busy_with_another_s_work_is_a_store_s_error_or_doubt_and_never_a_decline() {
+    // The bank's own books, the attempts before they are sent, and their answers.
+    for (table, in_doubt) in [("bank_answers", true), ("attempts", false), ("charges", false)] {
+        let world = World::new(3, 10_000).await;
+        world.taps(1, &rides(0..3)).await;
+        close(&world, false).await;
+        let busy = in_the_way(&world.scratch, table).await;
+        let met = world.clearing.deduct_day(day(), DeductOptions::default()).await;
+        match met {
+            // Of a server, the bank alone is in trouble; of a file, all who write to it are.
+            Ok(summary) if in_doubt => {
+                assert_eq!(summary, DeductSummary { approved: 0, declined: 0, in_doubt: 3 });
+            }
+            Err(ClearingError::Store(_)) => {}
+            other => panic!("{table}: {other:?}"),
+        }
+        assert_eq!(world.one::<i64>("SELECT count(*) FROM attempts WHERE state = 'declined'").await, 0);
+        assert_eq!(world.one::<i64>("SELECT count(*) FROM deny_entries").await, 0);
+        busy.gone().await;
+        assert_eq!(deduct(&world).await, DeductSummary { approved: 3, declined: 0, in_doubt: 0 }, "{table}");
+        assert_eq!(world.one::<i64>("SELECT count(*) FROM attempts").await, 3);
+        assert_eq!((world.balance(0).await, world.balance(2).await), (9_600, 9_600));
+        assert_clean(&world).await;
+    }
 }
 
 /// Every await of close and deduct is a place where the process may die: here the work is dropped after a while, at

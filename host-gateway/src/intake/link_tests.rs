@@ -3,6 +3,7 @@
 use crate::lists::deny::{self, Addition, Cause};
 use crate::serve::Server;
 use crate::store::db::query;
+use crate::store::testing::in_the_way;
 use crate::testing::{Card, House};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -180,6 +181,25 @@ async fn a_gate_is_told_the_time_and_its_taps_are_acknowledged() {
     assert_eq!(house.count("SELECT count(*) FROM taps").await, 300);
     let state = &house.app.gates.all()[0];
     assert_eq!((state.gate_id, state.connected, state.acknowledged, state.next), (1, true, 300, 1_000));
+}
+
+/// A transport that acknowledges what it has not flushed loses it in a crash.
+#[tokio::test]
+async fn a_gate_is_told_of_nothing_that_could_not_be_written_and_sends_it_again() {
+    let (house, server) = serving().await;
+    let file = house.provisioning(1).await;
+    let mut gate = Gate::connect(&server, file.clone()).await;
+    let entries = sealed(&mut gate, 3);
+    gate.entries(&entries[..1]).await;
+    gate.until_acknowledged(1).await;
+    let busy = in_the_way(&house.scratch, "entries").await;
+    gate.entries(&entries[1..]).await;
+    assert_eq!(gate.heard().await, None, "the link ends without a word");
+    busy.gone().await;
+    let mut gate = Gate::connect(&server, file).await;
+    gate.entries(&entries[1..]).await;
+    gate.until_acknowledged(3).await;
+    assert_eq!(house.count("SELECT count(*) FROM taps").await, 3);
 }
 
 #[tokio::test]

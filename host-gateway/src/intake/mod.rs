@@ -1,7 +1,7 @@
 //! Intake: sealed entries in, durable rows out, then the acknowledgement.
 //!
-//! Whoever brings entries (a gate's link, HTTP, a file) hands batches to one pipeline of two stages that run side
-//! by side: [`prepare`] opens and verifies what waits, on all cores; [`commit`] checks sequences and counters
+//! Whoever brings entries (a gate's link, HTTP, a file) hands batches to one queue ([`waiting`]) before a pipeline of two
+//! stages that run side by side: [`prepare`] opens and verifies what is next, on all cores; [`commit`] checks sequences and counters
 //! and writes everything in one transaction. Only then is each batch answered, so that an acknowledged entry is
 //! on disk (rule 2). What cannot be opened is set aside whole and raises a break. Over a gate's own link it stands in the gate's
 //! journal, and is acknowledged so that it never stands in the way of the next; from anybody else it may be damaged on its way or
@@ -20,6 +20,7 @@ pub mod sealer;
 mod session;
 #[cfg(test)]
 mod tests;
+mod waiting;
 
 pub use board::Board;
 
@@ -38,7 +39,7 @@ use wavepass_protocol::dukpt::KeyId;
 /// Entries in one transaction: enough that the disk's flush no longer shows, little enough that an answer takes
 /// tens of milliseconds.
 const MAX_GROUP: usize = 4096;
-/// Batches that may wait; more make their senders wait.
+/// Batches that may wait beside each gate's first; more make their senders wait.
 const MAX_WAITING: usize = 1024;
 /// Entries in one batch.
 pub const MAX_BATCH: usize = 4096;
@@ -189,18 +190,18 @@ pub struct Parts {
 /// The pipeline's mouth. Clones feed the same one; it ends when the last is gone.
 #[derive(Clone)]
 pub struct Intake {
-    jobs: mpsc::Sender<Job>,
+    mouth: Arc<waiting::Mouth>,
 }
 
 impl Intake {
     /// Starts the pipeline on the running tokio runtime.
     pub fn start(parts: Parts) -> Self {
-        let (jobs, waiting) = mpsc::channel(MAX_WAITING);
-        // One group waits while another is written: more would only make answers late.
+        let queue = waiting::Queue::new();
+        // One group is prepared, or waits, while another is written: more would only make answers late.
         let (ready, groups) = mpsc::channel(1);
-        tokio::spawn(prepare::stage(parts.clone(), waiting, ready));
+        tokio::spawn(prepare::stage(parts.clone(), queue.clone(), ready));
         tokio::spawn(commit::stage(parts, groups));
-        Self { jobs }
+        Self { mouth: Arc::new(waiting::Mouth(queue)) }
     }
 
     /// Takes sealed entries of any gates; answers when they are durable. What the bench measures.
@@ -226,7 +227,7 @@ impl Intake {
         self.submit(source, items).await?.await.map_err(stopped)?
     }
 
-    /// Hands a batch in and gives where its answer will come. Waits while the pipeline is full.
+    /// Hands a batch in and gives where its answer will come. Waits while the queue is full.
     pub(crate) async fn submit(
         &self,
         source: Source,
@@ -236,7 +237,7 @@ impl Intake {
             return Err(IntakeError::TooLarge(items.len()));
         }
         let (reply, answer) = oneshot::channel();
-        self.jobs.send(Job { source, items, reply }).await.map_err(|_| IntakeError::Stopped)?;
+        self.mouth.0.push(source, items, reply).await?;
         Ok(answer)
     }
 }

@@ -1,8 +1,10 @@
-//! The first stage: opens and verifies what waits, on all cores, without touching the store.
+//! The first stage: opens and verifies what is next, on all cores, without touching the store.
 
+use super::waiting::{Outlet, Queue};
 use super::{Item, Job, MAX_GROUP, Parts, Reply, Source};
 use crate::keys::{BankKeys, ClearingKeys, CryptogramCheck, CryptogramResult, Opened, TokenKey};
 use sha2::{Digest, Sha256};
+use std::sync::Arc;
 use tokio::sync::mpsc;
 use wavepass_fares::DayClock;
 use wavepass_protocol::seal::{Header, SealError, Sealed};
@@ -55,27 +57,19 @@ pub(super) struct TapRow {
     pub(super) gate_us: u32,
 }
 
-/// Gathers jobs into groups until nobody hands in any more.
-pub(super) async fn stage(parts: Parts, mut waiting: mpsc::Receiver<Job>, ready: mpsc::Sender<Group>) {
-    while let Some(first) = waiting.recv().await {
-        let mut size = first.items.len();
-        let mut jobs = vec![first];
-        while size < MAX_GROUP
-            && let Ok(job) = waiting.try_recv()
-        {
-            size += job.items.len();
-            jobs.push(job);
-        }
+/// Makes groups of what waits until nobody hands in any more.
+pub(super) async fn stage(parts: Parts, waiting: Arc<Queue>, ready: mpsc::Sender<Group>) {
+    let waiting = Outlet(waiting);
+    // A group is chosen once the one before is in work: until then, whoever comes may still be in it.
+    while let Ok(place) = ready.reserve().await {
+        let Some(jobs) = waiting.0.next(MAX_GROUP).await else { return };
         let (clearing, bank, day_clock) =
             (parts.clearing.clone(), parts.bank.clone(), parts.day_clock.clone());
         let work = move || prepare(jobs, &*clearing, &*bank, &day_clock);
         // A panic in there drops the jobs' reply channels, which their senders see as "stopped".
-        let Ok(group) = tokio::task::spawn_blocking(work).await else {
-            tracing::error!("intake: a group could not be prepared");
-            continue;
-        };
-        if ready.send(group).await.is_err() {
-            return;
+        match tokio::task::spawn_blocking(work).await {
+            Ok(group) => place.send(group),
+            Err(_) => tracing::error!("intake: a group could not be prepared"),
         }
     }
 }

@@ -255,6 +255,15 @@ pub async fn causes_in(conn: &mut Conn, key: &TokenKey) -> Result<Vec<DenyRow>, 
     rows.iter().map(row_of).collect()
 }
 
+/// The causes of several tokens, by token.
+pub(super) async fn rows_in(conn: &mut Conn, keys: &[TokenKey]) -> Result<Vec<DenyRow>, DenyError> {
+    let text = "SELECT * FROM deny_entries WHERE token_key IN ??";
+    let rows = read_many(conn, text, keys.iter().map(|key| One(key.as_slice()))).await?;
+    let mut rows = rows.iter().map(row_of).collect::<Result<Vec<_>, _>>()?;
+    rows.sort_by_key(|row| (row.expiry.year, row.expiry.month, row.cause.word()));
+    Ok(rows)
+}
+
 /// The number and expiry of a token that is registered or denied.
 pub async fn number_in(
     conn: &mut Conn,

@@ -12,6 +12,7 @@ pub mod gate_config;
 pub mod key_file;
 mod published;
 mod registry;
+pub mod standing;
 
 pub use file::FileError;
 pub use published::{Outgoing, Published};

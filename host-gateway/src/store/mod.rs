@@ -7,6 +7,7 @@
 pub mod backup;
 pub mod db;
 mod lock;
+mod meeting;
 mod migrations;
 pub mod sql;
 #[cfg(test)]
@@ -14,6 +15,7 @@ pub mod testing;
 
 use db::{Conn, Pool, Tx, query};
 use lock::DataLock;
+pub use meeting::again_if_met;
 use migrations::{POSTGRES_MIGRATIONS, SQLITE_MIGRATIONS};
 use sha2::{Digest, Sha256};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
@@ -492,5 +494,47 @@ mod tests {
         for (table, _) in &on_sqlite {
             assert!(docs.contains(&format!("`{table}`")), "docs/data-model.md does not name {table}");
         }
+    }
+
+    /// Tables that are few rows and would stand on every machine, as docs/data-model.md says: days, batches, lists, files of
+    /// others, the registry of concentrators, and the one audit log.
+    const EVERYWHERE: [&str; 13] = [
+        "audit_log",
+        "batches",
+        "ca_keys",
+        "concentrators",
+        "day_close",
+        "deleted_days",
+        "gate_config",
+        "list_deltas",
+        "list_epoch",
+        "lists",
+        "revocations",
+        "taken_files",
+        "tariffs",
+    ];
+    /// What the rows of every other table would be spread by; `id` is a hash of the content.
+    const SPREAD_BY: [&str; 8] =
+        ["account_id", "account_index", "gate_id", "id", "key_id", "operator", "shard", "token_key"];
+
+    /// An engine that spreads rows over machines, such as Citus, holds rows apart only within one machine.
+    #[tokio::test]
+    async fn whatever_must_be_unique_contains_what_its_rows_would_be_spread_by() {
+        let scratch = testing::scratch_on_postgres().await;
+        let text = "SELECT CAST(c.relname AS TEXT), string_agg(CAST(a.attname AS TEXT), ' ') FROM pg_index AS i \
+                    JOIN pg_class AS c ON c.oid = i.indrelid JOIN pg_namespace AS n ON n.oid = c.relnamespace \
+                    JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attnum = ANY (i.indkey) \
+                    WHERE i.indisunique AND n.nspname = 'public' AND c.relname NOT LIKE '\\_%' \
+                    GROUP BY c.relname, i.indexrelid";
+        let unique: Vec<(String, String)> = query(text).rows(scratch.pool()).await.unwrap();
+        let mut spread: std::collections::BTreeMap<&str, Vec<&str>> = std::collections::BTreeMap::new();
+        for (table, columns) in &unique {
+            let columns: Vec<&str> = columns.split(' ').collect();
+            let by = spread.entry(table).or_insert_with(|| SPREAD_BY.to_vec());
+            by.retain(|column| columns.contains(column));
+        }
+        assert!(spread.len() > 35, "{spread:?}");
+        let loose = spread.iter().filter(|(table, by)| by.is_empty() && !EVERYWHERE.contains(table));
+        assert_eq!(loose.collect::<Vec<_>>(), []);
     }
 }

@@ -148,6 +148,56 @@ pub async fn migrated(before: i64, statements: &'static str) -> Scratch {
     Scratch::open(url, dir, None).await
 }
 
+/// Another's work, which every writer of a table meets until it is [`gone`](Self::gone): on SQLite a program that holds the
+/// database's lock, on PostgreSQL the word that a database spread over machines gives where two transactions met.
+pub struct InTheWay(Obstacle);
+
+enum Obstacle {
+    Lock(sqlx::SqliteConnection),
+    Word { store: Store, table: &'static str },
+}
+
+/// Puts another's work in the way of all who write to a table.
+pub async fn in_the_way(scratch: &Scratch, table: &'static str) -> InTheWay {
+    if scratch.store.is_shared() {
+        let mut tx = scratch.store.begin().await.unwrap();
+        let word = "CREATE FUNCTION met() RETURNS trigger LANGUAGE plpgsql AS \
+                    $$ BEGIN RAISE EXCEPTION 'could not serialize access' USING ERRCODE = '40001'; END $$";
+        query(word).execute(&mut *tx).await.unwrap();
+        let trigger = format!(
+            "CREATE TRIGGER met BEFORE INSERT OR UPDATE ON {table} FOR EACH STATEMENT EXECUTE FUNCTION met()"
+        );
+        query_made(trigger).execute(&mut *tx).await.unwrap();
+        tx.commit().await.unwrap();
+        return InTheWay(Obstacle::Word { store: scratch.store.clone(), table });
+    }
+    // Writers do not wait for it, or the test would.
+    let mut tx = scratch.store.begin().await.unwrap();
+    query("PRAGMA busy_timeout = 0").execute(&mut *tx).await.unwrap();
+    tx.commit().await.unwrap();
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(&scratch.url);
+    let mut other = sqlx::ConnectOptions::connect(&options).await.unwrap();
+    sqlx::query("BEGIN IMMEDIATE").execute(&mut other).await.unwrap();
+    InTheWay(Obstacle::Lock(other))
+}
+
+impl InTheWay {
+    /// It is done.
+    pub async fn gone(self) {
+        match self.0 {
+            Obstacle::Lock(mut other) => {
+                sqlx::query("ROLLBACK").execute(&mut other).await.unwrap();
+            }
+            Obstacle::Word { store, table } => {
+                let mut tx = store.begin().await.unwrap();
+                query_made(format!("DROP TRIGGER met ON {table}")).execute(&mut *tx).await.unwrap();
+                query("DROP FUNCTION met").execute(&mut *tx).await.unwrap();
+                tx.commit().await.unwrap();
+            }
+        }
+    }
+}
+
 /// Every row of every table as text, bytes as hexadecimal digits, but for what the migrations keep for themselves.
 pub async fn dump(store: &Store) -> Vec<String> {
     let columns = match store.is_shared() {

@@ -59,6 +59,15 @@ enum Bench {
             default_missing_value = "100000:10000,1000000:100000,1000000:3000000,10000000:1000000"
         )]
         growth: Option<String>,
+        /// Instead, gates that return after an outage with so many taps each, beside so many that go on
+        #[arg(
+            long,
+            value_name = "GATES:TAPS_EACH:LIVE_GATES",
+            num_args = 0..=1,
+            default_missing_value = "2000:100:20",
+            conflicts_with = "growth"
+        )]
+        backlog: Option<String>,
         /// Only on this database
         #[arg(long, value_parser = ["sqlite", "postgres"])]
         database: Option<String>,
@@ -70,8 +79,8 @@ fn main() -> ExitCode {
         Command::Test { long } => phases::test(long),
         Command::Firmware => setup::target().and_then(|()| phases::firmware()),
         Command::Bench { what: Bench::Gate { json } } => phases::bench_gate(json),
-        Command::Bench { what: Bench::Host { json, taps, growth, database } } => {
-            phases::bench_host(json, taps, growth, database)
+        Command::Bench { what: Bench::Host { json, taps, growth, backlog, database } } => {
+            phases::bench_host(json, taps, growth, backlog, database)
         }
     };
     match done {

@@ -310,6 +310,7 @@ pub(crate) fn bench_host(
     json: Option<PathBuf>,
     taps: u32,
     growth: Option<String>,
+    backlog: Option<String>,
     database: Option<String>,
 ) -> Result<(), Failure> {
     if database.as_deref() != Some("sqlite") {
@@ -317,6 +318,7 @@ pub(crate) fn bench_host(
     }
     let mut more = vec!["--taps".to_owned(), taps.to_string()];
     more.extend(growth.into_iter().flat_map(|sizes| ["--growth".to_owned(), sizes]));
+    more.extend(backlog.into_iter().flat_map(|size| ["--backlog".to_owned(), size]));
     more.extend(database.into_iter().flat_map(|database| ["--database".to_owned(), database]));
     bench("bench-host", json, &more)
 }

@@ -7,11 +7,11 @@ use std::collections::HashMap;
 
 use crate::store::StoreError;
 use crate::store::db::{Conn, One, read_many, write_many};
-use wavepass_fares::{Fen, Overflow};
+use wavepass_fares::Fen;
 
 use super::{
-    Answer, BankError, Book, Decline, EAccount, EmbeddedBank, HoldId, HoldRequest, Release, calendar, decide,
-    no_more_than_limit, replayed, sql_error,
+    Answer, BankError, Book, Decline, EAccount, EmbeddedBank, HoldId, HoldRequest, Release, Unanswered,
+    again_if_met, calendar, decide, no_more_than_limit, overflow, replayed,
 };
 
 /// An amount that is held.
@@ -75,11 +75,14 @@ struct Given<'a> {
 impl EmbeddedBank {
     pub(super) async fn hold(&self, requests: &[HoldRequest]) -> Result<Vec<Answer>, BankError> {
         no_more_than_limit(requests.len())?;
-        let overflow = |e: Overflow| BankError(e.to_string());
-        let mut tx = self.store.begin().await.map_err(sql_error)?;
-        let mut answered = answered_in(&mut tx, requests).await.map_err(sql_error)?;
+        Ok(again_if_met(|| self.hold_once(requests)).await?)
+    }
+
+    async fn hold_once(&self, requests: &[HoldRequest]) -> Result<Vec<Answer>, Unanswered> {
+        let mut tx = self.store.begin().await?;
+        let mut answered = answered_in(&mut tx, requests).await?;
         let names: Vec<&str> = requests.iter().map(|request| request.account_id.as_str()).collect();
-        let mut book = Book::load(&mut tx, &names).await.map_err(sql_error)?;
+        let mut book = Book::load(&mut tx, &names).await?;
         let date = calendar(&self.zone, self.now_ms)?;
         let mut answers = Vec::with_capacity(requests.len());
         let mut given = Vec::new();
@@ -116,17 +119,21 @@ impl EmbeddedBank {
             answered.insert(key, (request.amount, word.to_owned()));
             answers.push(answer);
         }
-        write_in(&mut tx, &given).await.map_err(sql_error)?;
-        tx.commit().await.map_err(|e| BankError(e.to_string()))?;
+        write_in(&mut tx, &given).await?;
+        tx.commit().await.map_err(StoreError::from)?;
         Ok(answers)
     }
 
     pub(super) async fn let_go(&self, releases: &[Release]) -> Result<(), BankError> {
         no_more_than_limit(releases.len())?;
-        let mut tx = self.store.begin().await.map_err(sql_error)?;
+        Ok(again_if_met(|| self.let_go_once(releases)).await?)
+    }
+
+    async fn let_go_once(&self, releases: &[Release]) -> Result<(), Unanswered> {
+        let mut tx = self.store.begin().await?;
         let holds = releases.iter().map(|release| (release.account_id.as_str(), release.hold));
-        end_in(&mut tx, "released", holds).await.map_err(sql_error)?;
-        tx.commit().await.map_err(|e| BankError(e.to_string()))
+        end_in(&mut tx, "released", holds).await?;
+        Ok(tx.commit().await.map_err(StoreError::from)?)
     }
 }
 

@@ -63,7 +63,7 @@ async fn debts(State(app): State<App>, Query(query): Query<DebtsQuery>) -> Resul
         after: after.map_err(|e| ApiError::bad_request("after", e.to_string()))?,
         limit: parse_limit(query.limit)?,
     };
-    Ok(Json(super::list(&app.store, wanted).await?))
+    Ok(Json(super::list(&app, wanted).await?))
 }
 
 /// Ask the bank again, now, for everything that a token owes.

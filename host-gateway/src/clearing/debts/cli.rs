@@ -5,7 +5,7 @@ use std::fmt::Write;
 use clap::{Args, Subcommand};
 use wavepass_fares::ServiceDay;
 
-use super::{Debt, DebtId, DebtState, Wanted};
+use super::{DebtId, DebtState, Debts, Wanted};
 use crate::cli::{App, CommandError, Output};
 use crate::keys::TokenKey;
 use crate::tokens::cli::parse_key;
@@ -64,8 +64,8 @@ enum Command {
 pub async fn run(args: DebtArgs, app: &App, user: &str) -> Result<Output, CommandError> {
     let text = match args.command {
         Command::List { token, state, after, limit, json } => {
-            let debts = super::list(&app.store, Wanted { token_key: token, state, after, limit }).await?;
-            if json { serde_json::to_string_pretty(&debts)? } else { table(&debts.debts) }
+            let debts = super::list(app, Wanted { token_key: token, state, after, limit }).await?;
+            if json { serde_json::to_string_pretty(&debts)? } else { table(&debts) }
         }
         Command::Recover { token } => serde_json::to_string_pretty(&super::recover(app, user, token).await?)?,
         Command::Waive { token, day, part, reason } => {
@@ -75,12 +75,12 @@ pub async fn run(args: DebtArgs, app: &App, user: &str) -> Result<Output, Comman
     Ok(Output::text(text))
 }
 
-fn table(debts: &[Debt]) -> String {
+fn table(debts: &Debts) -> String {
     let mut out = format!(
         "{:<32} {:<4} {:<10} {:>4} {:>10} {:<9} {:<15} asked",
         "token", "last", "day", "part", "fen", "state", "reason"
     );
-    for debt in debts {
+    for debt in &debts.debts {
         // Writing to a string cannot fail.
         let _ = write!(
             out,
@@ -94,6 +94,9 @@ fn table(debts: &[Debt]) -> String {
             debt.reason,
             debt.attempts
         );
+    }
+    if let Some(standing) = &debts.deny_list {
+        let _ = write!(out, "\n{standing}");
     }
     out
 }

@@ -10,7 +10,9 @@ use wavepass_fares::{Fen, ServiceDay};
 
 use super::super::{ClearingError, token_key};
 use super::debt_day;
+use crate::cli::App;
 use crate::keys::TokenKey;
+use crate::lists::standing::{Standing, standing_in};
 use crate::store::Store;
 
 /// Hexadecimal digits of a token's key, and characters of a day: the fixed lengths in a debt's name.
@@ -110,6 +112,9 @@ pub struct Debt {
 pub struct Debts {
     /// The debts.
     pub debts: Vec<Debt>,
+    /// Where one token's were asked for: what the deny list says of it. Who owes nothing may be refused for another cause.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deny_list: Option<Standing>,
 }
 
 /// Which debts.
@@ -125,8 +130,19 @@ pub struct Wanted {
     pub limit: u32,
 }
 
+/// A page of debts, and how the token stands with the gates where one was asked for.
+pub async fn list(app: &App, wanted: Wanted) -> Result<Debts, ClearingError> {
+    let debts = page(&app.store, wanted).await?;
+    let Some(key) = wanted.token_key else { return Ok(Debts { debts, deny_list: None }) };
+    let mut conn = app.store.pool().acquire().await?;
+    let standing = standing_in(&mut conn, &*app.clearing, &app.lists, key, None).await;
+    let standing =
+        standing.map_err(|e| ClearingError::Outside { what: "the deny list", source: e.into() })?;
+    Ok(Debts { debts, deny_list: Some(standing) })
+}
+
 /// Reads a page of debts.
-pub async fn list(store: &Store, wanted: Wanted) -> Result<Debts, ClearingError> {
+pub(super) async fn page(store: &Store, wanted: Wanted) -> Result<Vec<Debt>, ClearingError> {
     let after = wanted.after;
     let rows = query(
         "SELECT d.token_key, d.service_day, d.part, d.amount_fen, d.state, d.reason, d.asked_ms, \
@@ -144,7 +160,7 @@ pub async fn list(store: &Store, wanted: Wanted) -> Result<Debts, ClearingError>
     .bind(wanted.limit)
     .fetch_all(store.pool())
     .await?;
-    Ok(Debts { debts: rows.iter().map(debt).collect::<Result<_, _>>()? })
+    rows.iter().map(debt).collect()
 }
 
 fn debt(row: &Row) -> Result<Debt, ClearingError> {

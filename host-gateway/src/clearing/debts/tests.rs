@@ -32,7 +32,7 @@ async fn waive(world: &World, waiver: Waiver<'_>) -> Result<Waived, ClearingErro
 
 async fn debts(world: &World, token: Option<u32>, state: Option<DebtState>) -> Vec<Debt> {
     let wanted = Wanted { token_key: token.map(key), state, after: None, limit: 100 };
-    list(&world.scratch.store, wanted).await.unwrap().debts
+    list::page(&world.scratch.store, wanted).await.unwrap()
 }
 
 #[tokio::test]
@@ -135,9 +135,9 @@ async fn a_token_stays_denied_until_its_last_debt_is_waived() {
     close(&world, true).await;
     assert_eq!(deduct(&world).await.declined, 1);
     let page = Wanted { token_key: None, state: None, after: None, limit: 1 };
-    let first = list(&world.scratch.store, page).await.unwrap().debts.remove(0);
+    let first = list::page(&world.scratch.store, page).await.unwrap().remove(0);
     let after = Some(first.id.parse().unwrap());
-    let second = list(&world.scratch.store, Wanted { after, ..page }).await.unwrap().debts.remove(0);
+    let second = list::page(&world.scratch.store, Wanted { after, ..page }).await.unwrap().remove(0);
     assert_eq!(
         [(first.part, first.amount_fen), (second.part, second.amount_fen)],
         [(1, Fen(400)), (2, Fen(200))]

@@ -4,6 +4,7 @@ use crate::cli::{App, CommandError, Output};
 use crate::input::no_number;
 use crate::keys::{ClearingKeys, TokenKey};
 use crate::lists::deny::{self, Addition, Cause, DenyRow};
+use crate::lists::standing::standing_in;
 use crate::tokens::cli::{parse_key, parse_month};
 use clap::{Args, Subcommand};
 use std::fmt::{self, Write};
@@ -133,21 +134,8 @@ pub async fn run(args: DenyArgs, app: &App, user: &str) -> Result<Output, Comman
         Command::Check { which } => {
             let (token_key, number) = which.read(keys)?;
             let mut conn = app.store.pool().acquire().await?;
-            let causes = deny::causes_in(&mut conn, &token_key).await?;
-            let mut text = if causes.is_empty() {
-                format!("token {token_key} is not denied")
-            } else {
-                format!("token {token_key} is denied: {}", words(&causes))
-            };
-            let number = match number {
-                None => deny::number_in(&mut conn, keys, &token_key).await?,
-                given => given,
-            };
-            if let Some((token, expiry)) = number {
-                let gates = if app.lists.denies(&token, Some(expiry)) { "refuse" } else { "do not refuse" };
-                let _ = write!(text, "; gates with the newest list {gates} it");
-            }
-            Ok(Output::text(text))
+            let standing = standing_in(&mut conn, keys, &app.lists, token_key, number).await?;
+            Ok(Output::text(standing.to_string()))
         }
     }
 }

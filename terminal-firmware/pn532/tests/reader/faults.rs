@@ -1,7 +1,7 @@
 //! Every fault alone and all at once: the reader never hangs, never takes a wrong answer for right, never sends a
 //! card the same command twice, and finds its way back without help.
 
-use crate::world::{Reader, Seen, World, answer_to, command, is_long, reader};
+use crate::world::{Reader, Seen, World, answer_to, command, is_long, reader, reader_with};
 use embassy_futures::select::{Either, select};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::time::Duration;
 use wavepass_hce::pn532::{Injected, Switches};
 use wavepass_pn532::frame::{Direction, MAX_FRAME, encode};
-use wavepass_pn532::{Detected, Pn532Error};
+use wavepass_pn532::{Detected, Pn532Error, Settings};
 
 /// Virtual time in which a call must have ended, with or without a card: all repeats and recoveries in a row.
 const LONGEST_CALL: Duration = Duration::from_secs(60);
@@ -263,6 +263,20 @@ fn a_chip_that_is_reset_at_any_point_is_set_up_again() {
         }
         assert!(was_reset && right >= 58, "{right} right after a reset at command {commands}");
     }
+}
+
+/// A chip that may repeat its search for ever acknowledges, and says nothing more while no card is there.
+#[test]
+fn a_search_that_was_set_to_have_no_end_still_has_one() {
+    let world = World::new(72);
+    let mut reader = reader_with(&world, Settings { activation_retries: 255, ..Settings::default() });
+    for _ in 0..3 {
+        let begun = world.now();
+        let came = world.run(reader.poll());
+        assert!(matches!(came, Ok(Detected::None) | Err(Pn532Error::NoAnswer { .. })), "{came:?}");
+        assert!(world.now() - begun < LONGEST_CALL);
+    }
+    recovers(&world, &mut reader);
 }
 
 #[test]

@@ -148,7 +148,12 @@ impl Write for Serial {
 pub type Reader = Pn532<Hsu<Serial>, Clock>;
 
 pub fn reader(world: &Rc<World>) -> Reader {
-    Pn532::new(Hsu::new(Serial(Rc::clone(world))), Clock(Rc::clone(world)), Settings::default())
+    reader_with(world, Settings::default())
+}
+
+/// The same, told otherwise.
+pub fn reader_with(world: &Rc<World>, settings: Settings) -> Reader {
+    Pn532::new(Hsu::new(Serial(Rc::clone(world))), Clock(Rc::clone(world)), settings)
 }
 
 /// The commands that reached a card, in order.

@@ -7,8 +7,10 @@
 //! the same work row at a time (`baseline`), and `pgbench` on the same server. `peak_rss_bytes` is this process's while it
 //! works, without PostgreSQL's; the taps to be handed in wait on disk.
 //!
-//! With `--growth` it measures towns of several sizes instead, each on a new database, to show what a tap costs in each.
+//! With `--growth` it measures towns of several sizes instead, each on a new database, to show what a tap costs in each. With
+//! `--backlog` it measures gates that return after an outage, beside gates that go on.
 
+mod backlog;
 mod baseline;
 mod ours;
 mod town;
@@ -18,7 +20,8 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha12Rng;
 use serde_json::{Map, Value, json};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, ExitCode};
+use std::sync::Arc;
 use town::Size;
 use wavepass_gateway::keys::{KeyOptions, KeySet};
 use wavepass_gateway::store::Store;
@@ -47,6 +50,9 @@ struct Arguments {
     /// Instead, towns of these sizes: taps in the day and registered tokens
     #[arg(long, value_name = "TAPS:TOKENS,…", value_delimiter = ',', value_parser = size)]
     growth: Vec<Size>,
+    /// Instead, gates that return after an outage with so many taps each, beside so many that go on
+    #[arg(long, value_name = "GATES:TAPS_EACH:LIVE_GATES", conflicts_with = "growth")]
+    backlog: Option<backlog::Size>,
     /// Also write the figures to this file
     #[arg(long)]
     json: Option<PathBuf>,
@@ -71,20 +77,33 @@ enum Database {
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-fn main() -> Result<(), Failure> {
-    let arguments = Arguments::parse();
+fn main() -> ExitCode {
+    // A gateway to be measured from outside is this program again.
+    if std::env::args().nth(1).as_deref() == Some("gateway") {
+        return city::main();
+    }
+    match measure(&Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn measure(arguments: &Arguments) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let mut figures = Map::new();
     let wanted = |kind| arguments.database.is_none_or(|only| only == kind);
     if wanted(Database::Sqlite) {
-        figures.insert("sqlite".into(), runtime.block_on(on_sqlite(&arguments))?);
+        figures.insert("sqlite".into(), runtime.block_on(on_sqlite(arguments))?);
     }
     if wanted(Database::Postgres) {
-        figures.insert("postgres".into(), runtime.block_on(on_postgres(&arguments))?);
+        figures.insert("postgres".into(), runtime.block_on(on_postgres(arguments))?);
     }
     let text = serde_json::to_string_pretty(&figures)?;
     println!("{text}");
-    if let Some(file) = arguments.json {
+    if let Some(file) = &arguments.json {
         std::fs::write(file, text)?;
     }
     Ok(())
@@ -157,6 +176,9 @@ async fn grow(
 }
 
 async fn on_sqlite(arguments: &Arguments) -> Result<Value, Failure> {
+    if let Some(size) = arguments.backlog {
+        return backlog::run("SQLite", None, size).await;
+    }
     let folder = || tempfile::tempdir();
     let url = |folder: &tempfile::TempDir| format!("sqlite:{}", folder.path().join("bench.sqlite").display());
     if !arguments.growth.is_empty() {
@@ -183,7 +205,10 @@ fn beside(ours: &ours::Figures, baseline: &baseline::Figures) -> Value {
 async fn on_postgres(arguments: &Arguments) -> Result<Value, Failure> {
     let settings = ["shared_buffers=1GB", "max_wal_size=4GB", "checkpoint_timeout=15min"];
     let settings = settings.map(str::to_owned).to_vec();
-    let server = Server::start(Options { durable: true, tcp: false, settings })?;
+    let server = Arc::new(Server::start(Options { durable: true, tcp: false, settings })?);
+    if let Some(size) = arguments.backlog {
+        return backlog::run("PostgreSQL", Some(server), size).await;
+    }
     let folder = || tempfile::tempdir();
     let (small, own, row, wide) = (folder()?, folder()?, folder()?, folder()?);
     let database = || Ok::<_, Failure>(server.url(&server.new_database()?));

@@ -52,17 +52,17 @@ impl Figures {
     }
 }
 
-/// The most memory that this process has had in RAM so far, bytes; none where the system does not say.
-fn peak_rss_bytes() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+/// The most memory that a process (its number, or `self`) has had in RAM so far, bytes; none where the system does not say.
+pub(crate) fn peak_rss_bytes(process: &str) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     line.split_whitespace().next()?.parse::<u64>().ok().map(|kib| kib << 10)
 }
 
 /// Measures the peak anew from here, where the system allows it.
-fn forget_peak() {
+pub(crate) fn forget_peak(process: &str) {
     // What cannot be forgotten only makes the figure larger.
-    let _ = std::fs::write("/proc/self/clear_refs", "5");
+    let _ = std::fs::write(format!("/proc/{process}/clear_refs"), "5");
 }
 
 pub(crate) async fn run(
@@ -72,7 +72,7 @@ pub(crate) async fn run(
     spool: &Spool,
 ) -> Result<Figures, Failure> {
     let taps = spool.taps;
-    forget_peak();
+    forget_peak("self");
     let clock = Arc::new(Driven::new(START));
     let app =
         App::start(store.clone(), keys.clearing(), keys.bank(), Config::of(data)?, clock.clone()).await?;
@@ -127,6 +127,6 @@ pub(crate) async fn run(
         rate: taps as f64 / (intake_s + close_s + deduct_s + settle_s),
         charged_fen: report.charged_fen.0,
         deducted_fen: report.deducted_fen.0,
-        peak_rss_bytes: peak_rss_bytes(),
+        peak_rss_bytes: peak_rss_bytes("self"),
     })
 }

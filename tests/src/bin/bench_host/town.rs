@@ -128,7 +128,7 @@ pub(crate) async fn found(store: &Store, keys: &KeySet, size: Size) -> Result<Sp
     Ok(Spool { folder, taps: made })
 }
 
-fn rider(rider: usize) -> Rider {
+pub(crate) fn rider(rider: usize) -> Rider {
     Rider { account: format!("E{rider:08}"), category: "adult", filling: Fen(50_000) }
 }
 
@@ -146,10 +146,10 @@ fn gates() -> Result<Vec<NewGate>, Failure> {
 }
 
 /// What a gate keeps of one tap.
-struct Made {
+pub(crate) struct Made {
     gate: usize,
-    time: UnixMs,
-    told: Told,
+    pub(crate) time: UnixMs,
+    pub(crate) told: Told,
 }
 
 /// The day of some riders, up to so many taps, in the order of time: the gate's place and what it sealed.
@@ -181,7 +181,7 @@ fn seal_all(
 }
 
 /// The day of one rider: in at an entry gate, out at an exit gate of another station, half an hour apart.
-fn make(rider: usize, file: &PhoneFile) -> Result<Vec<Made>, Failure> {
+pub(crate) fn make(rider: usize, file: &PhoneFile) -> Result<Vec<Made>, Failure> {
     let mut phone = Phone::new(file, Counters::memory(), [rider as u8; 32])?;
     let mut taps = Vec::with_capacity(TAPS_EACH);
     for i in 0..TAPS_EACH {
