@@ -2,9 +2,11 @@
 //!
 //! For a house without a bank of its own. With another bank behind the gateway, accounts are that bank's business.
 
+use super::AccountName;
 use super::embedded::{self, AccountState, Class, Deposit, EAccount, Limits, NewAccount};
 use super::http::{BankSection, ConnectorKind};
 use crate::cli::{App, CommandError, Output};
+use crate::cursor;
 use crate::input::no_number;
 use crate::store::{Audit, audit_in, sql};
 use clap::{Args, Subcommand, ValueEnum};
@@ -52,8 +54,8 @@ enum Command {
     /// List e-accounts, by name.
     List {
         /// From the account after this one.
-        #[arg(long, default_value = "", hide_default_value = true)]
-        after: String,
+        #[arg(long, value_name = "ACCOUNT", value_parser = cursor::parse::<AccountName>)]
+        after: Option<AccountName>,
         /// How many at most.
         #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
         limit: u32,
@@ -95,7 +97,8 @@ pub async fn run(args: AccountArgs, app: &App, user: &str) -> Result<Output, Com
         }
         Command::List { after, limit } => {
             let mut conn = app.store.pool().acquire().await?;
-            let accounts = embedded::page_in(&mut conn, &after, limit).await?;
+            let after = after.as_ref().map_or("", AccountName::as_str);
+            let accounts = embedded::page_in(&mut conn, after, limit).await?;
             Ok(Output::text(table(&accounts, sql::ms(app.clock.now()))?))
         }
     }

@@ -1,7 +1,8 @@
 //! `wavepass-gateway concentrator`: add, list and retire operators' own concentrators.
 
-use super::{Concentrator, GateSet, Wanted};
+use super::{Concentrator, ConcentratorKey, GateSet, Wanted};
 use crate::cli::{App, CommandError, Output};
+use crate::cursor;
 use clap::{Args, Subcommand};
 use std::fmt::Write;
 use std::path::PathBuf;
@@ -42,8 +43,8 @@ enum Command {
         #[arg(long)]
         all: bool,
         /// From the one after this key id.
-        #[arg(long, value_name = "KEY-ID")]
-        after: Option<String>,
+        #[arg(long, value_name = "KEY-ID", value_parser = cursor::parse::<ConcentratorKey>)]
+        after: Option<ConcentratorKey>,
         /// How many at most.
         #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
         limit: u32,

@@ -14,16 +14,19 @@ use crate::api::codec::base64;
 use crate::cli::{App, AppError};
 use crate::gates::Directory;
 use crate::input;
-use crate::keys::ClearingKeys;
+use crate::keys::{ClearingKeys, hex};
 use crate::store::db::{Conn, Row, query};
 use crate::store::{Audit, Store, StoreError, audit_in, sql};
 use serde::Serialize;
+use std::str::FromStr;
 use utoipa::ToSchema;
 use wavepass_protocol::dukpt::KeyId;
 use wavepass_protocol::seal::Sealed;
 use wavepass_protocol::time::UnixMs;
 use zeroize::Zeroizing;
 
+/// What the name of every concentrator's key begins with.
+const KEY_PREFIX: &str = "wpc-";
 /// Keeps the sealed keys of concentrators apart from everything else that is sealed.
 const SEALED_FOR: &[u8] = b"concentrator key ";
 
@@ -39,6 +42,9 @@ pub enum ConcentratorError {
     /// None of that name is in service.
     #[error("no concentrator of that name is in service")]
     Unknown,
+    /// A page after one that there never was.
+    #[error("no concentrator has the key id to go on after; `concentrator list --all` shows what there is")]
+    NoAfter,
     /// The system gives no random bytes.
     #[error("no random bytes for a key: {0}")]
     Random(getrandom::Error),
@@ -80,6 +86,30 @@ fn as_text<S: serde::Serializer>(gates: &GateSet, serializer: S) -> Result<S::Ok
     serializer.collect_str(gates)
 }
 
+/// The name of a concentrator's key: `wpc-` and 16 hexadecimal digits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConcentratorKey(String);
+
+/// Text that is no such name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "a concentrator's key id is `{KEY_PREFIX}` and 16 hexadecimal digits, as `concentrator list` shows it"
+)]
+pub struct ConcentratorKeyError;
+
+impl FromStr for ConcentratorKey {
+    type Err = ConcentratorKeyError;
+
+    fn from_str(text: &str) -> Result<Self, ConcentratorKeyError> {
+        let digits: Option<[u8; 8]> = text.strip_prefix(KEY_PREFIX).and_then(hex::array);
+        Ok(Self(key_id(&digits.ok_or(ConcentratorKeyError)?)))
+    }
+}
+
+fn key_id(digits: &[u8; 8]) -> String {
+    format!("{KEY_PREFIX}{}", sql::hex(digits))
+}
+
 /// Concentrators, by name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Concentrators {
@@ -93,7 +123,7 @@ pub struct Wanted {
     /// Retired ones, too.
     pub all: bool,
     /// Only those after the one of this key id: the next page.
-    pub after: Option<String>,
+    pub after: Option<ConcentratorKey>,
     /// At most so many.
     pub limit: u32,
 }
@@ -125,7 +155,7 @@ pub async fn add_in(
     let mut key = Zeroizing::new([0; 32]);
     getrandom::fill(&mut id).map_err(ConcentratorError::Random)?;
     getrandom::fill(key.as_mut_slice()).map_err(ConcentratorError::Random)?;
-    let key_id = format!("wpc-{}", sql::hex(&id));
+    let key_id = key_id(&id);
     query("INSERT INTO concentrators (key_id, name, gates, sealed_key, added_ms) VALUES (?, ?, ?, ?, ?)")
         .bind(&key_id)
         .bind(name)
@@ -190,13 +220,20 @@ async fn audit(
 
 /// A page of concentrators, by name; of one name, by key id.
 pub async fn list(store: &Store, wanted: &Wanted) -> Result<Concentrators, ConcentratorError> {
+    let after = wanted.after.as_ref().map(|key| key.0.as_str());
+    if let Some(after) = after {
+        let there = query("SELECT count(*) FROM concentrators WHERE key_id = ?").bind(after);
+        if there.scalar::<i64>(store.pool()).await? == 0 {
+            return Err(ConcentratorError::NoAfter);
+        }
+    }
     let rows = query(
         "SELECT * FROM concentrators WHERE (?1 = 1 OR retired_ms IS NULL) AND (?2 IS NULL OR \
          (name, key_id) > (SELECT name, key_id FROM concentrators WHERE key_id = ?2)) \
          ORDER BY name, key_id LIMIT ?3",
     )
     .bind(wanted.all)
-    .bind(wanted.after.as_deref())
+    .bind(after)
     .bind(wanted.limit)
     .fetch_all(store.pool())
     .await?;

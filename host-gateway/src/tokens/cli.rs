@@ -3,8 +3,9 @@
 use super::{IssueRequest, Registration, State, TokenRow};
 use crate::clearing::authorisation::show::{TokenRisk, risk_of};
 use crate::cli::{App, CommandError, Output};
+use crate::cursor;
 use crate::input::no_number;
-use crate::keys::TokenKey;
+use crate::keys::{TokenKey, TokenKeyError};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use std::fmt::Write;
@@ -129,15 +130,15 @@ struct ListArgs {
     #[arg(long)]
     account: Option<String>,
     /// From the token after this key.
-    #[arg(long, value_parser = parse_key)]
+    #[arg(long, value_name = "KEY", value_parser = cursor::parse::<TokenKey>)]
     after: Option<TokenKey>,
     /// How many at most.
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     limit: u32,
 }
 
-pub(crate) fn parse_key(text: &str) -> Result<TokenKey, String> {
-    TokenKey::from_hex(text).ok_or_else(|| "a token key has 32 hexadecimal digits".to_owned())
+pub(crate) fn parse_key(text: &str) -> Result<TokenKey, TokenKeyError> {
+    text.parse()
 }
 
 pub(crate) fn parse_month(text: &str) -> Result<Expiry, String> {
