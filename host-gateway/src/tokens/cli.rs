@@ -1,6 +1,7 @@
 //! `wavepass-gateway token`: issue tokens to phones, register cards, list, suspend, resume and delete.
 
 use super::{IssueRequest, Registration, State, TokenRow};
+use crate::bank::AccountName;
 use crate::clearing::authorisation::show::{TokenRisk, risk_of};
 use crate::cli::{App, CommandError, Output};
 use crate::cursor;
@@ -128,7 +129,7 @@ impl std::fmt::Debug for RegisterArgs {
 struct ListArgs {
     /// Only this account's.
     #[arg(long)]
-    account: Option<String>,
+    account: Option<AccountName>,
     /// From the token after this key.
     #[arg(long, value_name = "KEY", value_parser = cursor::parse::<TokenKey>)]
     after: Option<TokenKey>,
@@ -181,7 +182,7 @@ pub async fn run(args: TokenArgs, app: &App, user: &str) -> Result<Output, Comma
         Command::List(args) => {
             let mut conn = app.store.pool().acquire().await?;
             let rows = match &args.account {
-                Some(account) => super::of_account_in(&mut conn, account).await?,
+                Some(account) => super::of_account_in(&mut conn, account.as_str()).await?,
                 None => super::page_in(&mut conn, args.after, args.limit).await?,
             };
             Ok(Output::text(table(&rows)))
@@ -250,9 +251,9 @@ async fn show(app: &App, key: TokenKey) -> Result<Output, CommandError> {
     let row = row.ok_or(super::TokensError::Unknown(key))?;
     let shown = Shown {
         token_key: key.to_hex(),
+        state: row.state_word(),
         last_four: row.last_four,
         expiry: format!("20{:02}-{:02}", row.expiry.year, row.expiry.month),
-        state: row.state.word(),
         carrier: row.carrier.word(),
         category: row.category,
         account_id: row.account_id,
@@ -275,7 +276,7 @@ fn table(rows: &[TokenRow]) -> String {
             row.last_four,
             row.expiry.year,
             row.expiry.month,
-            row.state.word(),
+            row.state_word(),
             row.carrier.word(),
             row.category,
             row.account_id
