@@ -48,6 +48,7 @@ const SQLITE: &[Step] = steps!("sqlite":
     "0016" "close_parts",
     "0017" "concentrators",
     "0018" "keep",
+    "0021" "pay_out",
 );
 
 const POSTGRES: &[Step] = steps!("postgres":
@@ -60,6 +61,7 @@ const POSTGRES: &[Step] = steps!("postgres":
     "0016" "close_parts",
     "0017" "concentrators",
     "0018" "keep",
+    "0021" "pay_out",
 );
 
 pub(super) static SQLITE_MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| migrator(SQLITE));
