@@ -280,11 +280,10 @@ pub async fn page_in(
 ) -> Result<Vec<EAccount>, StoreError> {
     let names: Vec<String> = query(
         "SELECT account_id FROM bank_accounts WHERE account_id > ?1 AND (?2 = 1 OR state <> 'closed' \
-         OR substr(account_id, 1, ?3) <> ?4) ORDER BY account_id LIMIT ?5",
+         OR substr(account_id, 1, length(?3)) <> ?3) ORDER BY account_id LIMIT ?4",
     )
     .bind(after)
     .bind(erased)
-    .bind(ERASED.len() as i64)
     .bind(ERASED)
     .bind(limit)
     .column(&mut *conn)
