@@ -28,6 +28,9 @@ pub enum TextError {
         "{0} is 1 to {MAX_NAME} bytes without line breaks, characters that nobody sees, or others that control a screen"
     )]
     Name(&'static str),
+    /// A name that is no word.
+    #[error("{0} is 1 to {MAX_NAME} printable ASCII characters without spaces")]
+    Word(&'static str),
     /// A sentence that is none, or would spoil the audit log.
     #[error("{0} is 1 to {MAX_SENTENCE} bytes without line breaks or other control characters")]
     Sentence(&'static str),
@@ -65,6 +68,14 @@ pub fn name(what: &'static str, name: &str) -> Result<(), TextError> {
     let unseen = |c: char| c.is_control() || is_unseen(c);
     if !(1..=MAX_NAME).contains(&name.len()) || name.chars().any(unseen) {
         return Err(TextError::Name(what));
+    }
+    no_number(what, name)
+}
+
+/// Checks a name of one word, such as an e-account's. `what` says whose.
+pub fn word(what: &'static str, name: &str) -> Result<(), TextError> {
+    if !(1..=MAX_NAME).contains(&name.len()) || !name.bytes().all(|b| b.is_ascii_graphic()) {
+        return Err(TextError::Word(what));
     }
     no_number(what, name)
 }
@@ -163,6 +174,15 @@ mod tests {
         }
         user("安娜").unwrap();
         user("anna.li@depot-1").unwrap();
+    }
+
+    #[test]
+    fn a_word_is_printable_and_of_one_piece() {
+        for bad in ["", "two words", "a\tb", "安娜", &"x".repeat(65)] {
+            assert_eq!(word("a name", bad), Err(TextError::Word("a name")), "{bad:?}");
+        }
+        assert_eq!(word("a name", "6217000012345678901"), Err(TextError::Number("a name")));
+        word("a name", "ACC-1").unwrap();
     }
 
     #[test]

@@ -11,6 +11,7 @@ pub mod cli;
 pub mod clock;
 pub mod concentrators;
 pub mod config;
+pub mod cursor;
 pub mod desk;
 pub mod gates;
 pub mod input;

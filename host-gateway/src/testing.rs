@@ -1,6 +1,6 @@
 //! A house for tests: a store in a folder of its own, keys from a seed, gates that seal, cards that tap.
 
-use crate::cli::App;
+use crate::cli::{App, CommandError, Given, Output, parse_store_command, run_store_command};
 use crate::clock::Driven;
 use crate::config::{Config, Overrides};
 use crate::gates::{self, NewGate};
@@ -137,12 +137,19 @@ impl House {
 
     /// Runs a command of the store as anna, as the command line does; gives what it prints.
     pub(crate) async fn command(&self, args: &[&str]) -> String {
+        self.output(args).await.unwrap().text
+    }
+
+    /// The same; gives why it is refused.
+    pub(crate) async fn refusal(&self, args: &[&str]) -> String {
+        self.output(args).await.err().unwrap().to_string()
+    }
+
+    /// The same; gives all that it has to say.
+    pub(crate) async fn output(&self, args: &[&str]) -> Result<Output, CommandError> {
         let args: Vec<String> = args.iter().map(|&arg| arg.to_owned()).collect();
-        let command = crate::cli::parse_store_command(&args).unwrap();
-        crate::cli::run_store_command(command, &self.app, "anna", crate::cli::Given::default())
-            .await
-            .unwrap()
-            .text
+        let command = parse_store_command(&args)?;
+        run_store_command(command, &self.app, "anna", Given::default()).await
     }
 
     /// One number out of the store.

@@ -618,6 +618,7 @@ fn a_gateway_whose_bank_is_away_takes_taps_and_says_where_accounts_are() {
     for command in [
         &["account", "open", "ACC-1"][..],
         &["account", "deposit", "ACC-1", "--fen", "1", "--name", "n"],
+        &["account", "pay-out", "ACC-1", "--name", "n"],
         &["account", "list"],
     ] {
         let told = house.refuses(command);

@@ -3,7 +3,7 @@
 use super::{ApiError, ErrorBody, Json, Path, User};
 use crate::cli::{self, App, Output};
 use crate::intake::board::GateState;
-use crate::keys::TokenKey;
+use crate::keys::{TokenKey, TokenKeyError};
 use crate::lists::standing::{Standing, standing_in};
 use crate::risk;
 use crate::spool;
@@ -145,8 +145,8 @@ pub(super) async fn deny_state(
     State(app): State<App>,
     Path(token): Path<String>,
 ) -> Result<Json<Standing>, ApiError> {
-    let key = TokenKey::from_hex(&token)
-        .ok_or_else(|| ApiError::bad_request("token", "a token key has 32 hexadecimal digits"))?;
+    let key = token.parse();
+    let key: TokenKey = key.map_err(|e: TokenKeyError| ApiError::bad_request("token", e.to_string()))?;
     let mut conn = app.store.pool().acquire().await.map_err(|e| ApiError::internal(&e))?;
     let standing = standing_in(&mut conn, &*app.clearing, &app.lists, key, None).await;
     standing.map(Json).map_err(|e| ApiError::internal(&e))

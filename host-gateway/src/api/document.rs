@@ -47,6 +47,7 @@ pub fn document() -> utoipa::openapi::OpenApi {
     document.merge(crate::clearing::corrections::api::Doc::openapi());
     document.merge(crate::clearing::disputes::api::Doc::openapi());
     document.merge(crate::clearing::authorisation::api::Doc::openapi());
+    document.merge(crate::clearing::pay_out::api::Doc::openapi());
     document.merge(crate::desk::api::Doc::openapi());
     document.merge(crate::reconcile::api::Doc::openapi());
     document.merge(crate::concentrators::api::Doc::openapi());

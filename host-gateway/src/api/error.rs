@@ -1,6 +1,7 @@
 //! What a request is told when it fails. The cause of a failure of ours goes to the log, not to the caller.
 
 use crate::cli::AppError;
+use crate::cursor::CursorError;
 use crate::store::StoreError;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -132,6 +133,12 @@ impl From<StoreError> for ApiError {
 impl From<sqlx::Error> for ApiError {
     fn from(error: sqlx::Error) -> Self {
         Self::internal(&error)
+    }
+}
+
+impl From<CursorError> for ApiError {
+    fn from(error: CursorError) -> Self {
+        Self::bad_request("after", error.to_string())
     }
 }
 

@@ -43,6 +43,7 @@ pub fn router(app: App, credentials: Credentials) -> Router {
         .merge(crate::clearing::corrections::api::routes())
         .merge(crate::clearing::disputes::api::routes())
         .merge(crate::clearing::authorisation::api::routes())
+        .merge(crate::clearing::pay_out::api::routes())
         .merge(crate::desk::api::routes())
         .merge(crate::concentrators::api::routes())
         .merge(crate::reconcile::api::routes())

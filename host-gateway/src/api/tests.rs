@@ -207,10 +207,24 @@ async fn a_person_is_erased_and_retention_is_asked_for_over_http() {
     assert_eq!(refused(&path).await, (409, Some("day_open".into())));
     house.app.clock.driven().unwrap().set(UnixMs(MORNING + 100 * 3_600_000)).unwrap();
     http.admin("POST", "/v1/days/2026-11-23/close", Some(json!({}))).await;
-    let (status, erased) = http.admin("DELETE", &path, None).await;
-    let expected = json!({ "already": false, "tokens": 1, "entries": 1, "set_aside": 0, "deny_entries": 0, "left_fen": 0 });
-    assert_eq!((status, erased), (200, expected));
-    assert_eq!(http.admin("DELETE", &path, None).await.1["already"], json!(true));
+    // Asked for by the query or by the body, a preview erases nobody; a query or body that means nothing does nothing.
+    let erased = |dry_run: bool| {
+        json!({ "dry_run": dry_run, "already": false, "erased_ms": null, "tokens": 1, "entries": 1, "set_aside": 0,
+                "deny_entries": 0, "left_fen": 0, "against": [] })
+    };
+    let query = format!("{path}?dry_run=true");
+    for (path, body) in [(&query, None), (&path, Some(json!({ "dry_run": true }))), (&query, Some(json!({})))]
+    {
+        assert_eq!(http.admin("DELETE", path, body).await, (200, erased(true)));
+    }
+    for (path, body) in [(format!("{path}?dry=1"), None), (path.clone(), Some(json!({ "dry": true })))] {
+        assert!([400, 422].contains(&http.admin("DELETE", &path, body).await.0));
+    }
+    assert_eq!(http.admin("DELETE", &path, None).await, (200, erased(false)));
+    let again = http.admin("DELETE", &path, None).await.1;
+    let then = MORNING + 100 * 3_600_000;
+    assert_eq!((&again["already"], &again["erased_ms"]), (&json!(true), &json!(then)));
+    assert_eq!(http.admin("DELETE", &query, None).await.1["already"], json!(true));
 
     let ask = async || http.admin("POST", "/v1/retention", Some(json!({ "dry_run": true }))).await;
     // What was not read deletes nothing.
@@ -220,15 +234,25 @@ async fn a_person_is_erased_and_retention_is_asked_for_over_http() {
     assert_eq!(unread.0, 415, "{}", unread.1);
     assert_eq!(http.admin("POST", "/v1/retention", Some(json!([]))).await.0, 422);
     assert_eq!(http.admin("POST", "/v1/retention?dry_run=true", None).await.0, 400);
-    assert_eq!(http.admin("DELETE", &format!("{path}?dry_run=true"), None).await.0, 400);
     let stays = json!({ "service_day": "2026-11-23", "why": "not_settled" });
-    assert_eq!(ask().await, (200, json!({ "dry_run": true, "days": [], "rows": {}, "stays": stays })));
+    assert_eq!(
+        ask().await,
+        (200, json!({ "dry_run": true, "off": false, "days": [], "rows": {}, "stays": stays }))
+    );
     http.admin("POST", "/v1/days/2026-11-23/settle", Some(json!({}))).await;
     assert_eq!(ask().await.1["rows"]["taps"], json!(1));
     let (status, done) = http.admin("POST", "/v1/retention", Some(json!({}))).await;
     assert_eq!((status, &done["days"], &done["rows"]["taps"]), (200, &json!(["2026-11-23"]), &json!(1)));
     let (status, late) = http.admin("POST", "/v1/days/2026-11-23/close", Some(json!({ "late": true }))).await;
     assert_eq!((status, &late["error"]["code"]), (409, &json!("deleted")));
+    let (status, slices) = http.admin("POST", "/v1/days/2026-11-23/reconcile/slices", None).await;
+    assert_eq!((status, &slices["error"]["code"]), (409, &json!("deleted")));
+    let (status, report) = http.admin("GET", "/v1/days/2026-11-23/report", None).await;
+    assert_eq!(
+        (status, &report["deleted_upto"], &report["charged_fen"]),
+        (200, &json!("2026-11-23"), &json!(900))
+    );
+    assert_eq!((&report["taps_opened"], &report["journeys"]), (&Value::Null, &Value::Null));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -302,6 +326,7 @@ async fn the_openapi_document_has_every_route_that_is_for_others_and_no_other() 
         include_str!("../clearing/corrections/api.rs"),
         include_str!("../clearing/disputes/api.rs"),
         include_str!("../clearing/authorisation/api.rs"),
+        include_str!("../clearing/pay_out/api.rs"),
         include_str!("../desk/api.rs"),
         include_str!("../reconcile/api.rs"),
         include_str!("../concentrators/api.rs"),

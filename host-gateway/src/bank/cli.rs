@@ -1,22 +1,26 @@
-//! `wavepass-gateway account`: open, fill, show and list e-accounts of the embedded bank.
+//! `wavepass-gateway account`: open, fill, pay out, show and list e-accounts of the embedded bank.
 //!
 //! For a house without a bank of its own. With another bank behind the gateway, accounts are that bank's business.
 
+use super::AccountName;
 use super::embedded::{self, AccountState, Class, Deposit, EAccount, Limits, NewAccount};
-use super::http::{BankSection, ConnectorKind};
+use super::http::elsewhere;
+use crate::clearing::pay_out::{PaidOut, pay_out};
 use crate::cli::{App, CommandError, Output};
-use crate::input::no_number;
+use crate::cursor;
+use crate::input;
+use crate::keep::erased_ms_in;
+use crate::store::db::Conn;
 use crate::store::{Audit, audit_in, sql};
+use crate::tokens::TokensError;
 use clap::{Args, Subcommand, ValueEnum};
 use std::fmt::Write;
 use wavepass_fares::Fen;
 
-/// The longest name of an account or a deposit, bytes; an attempt's has 28 bytes and is no printable text.
-const MAX_NAME: usize = 64;
-/// The length of an attempt's name in the bank's books, which no deposit may have.
+/// The length of an attempt's name in the bank's books, which no deposit may have: it is no printable text.
 const ATTEMPT_BYTES: usize = 28;
 
-/// Open, fill, show and list e-accounts of the embedded bank.
+/// Open, fill, pay out, show and list e-accounts of the embedded bank.
 #[derive(Debug, Args)]
 pub struct AccountArgs {
     #[command(subcommand)]
@@ -44,6 +48,16 @@ enum Command {
         #[arg(long, value_name = "NAME")]
         name: String,
     },
+    /// Pay out all that an e-account holds to its owner's bound account.
+    ///
+    /// Refused while anything of its tokens is open: days, charges, debts, disputes, holds.
+    PayOut {
+        /// The account.
+        account: String,
+        /// The pay-out's name: given again, it moves nothing.
+        #[arg(long, value_name = "NAME")]
+        name: String,
+    },
     /// Show an e-account.
     Show {
         /// The account.
@@ -51,9 +65,12 @@ enum Command {
     },
     /// List e-accounts, by name.
     List {
+        /// Those too whose persons were erased: what is left of them in the bank's books.
+        #[arg(long)]
+        all: bool,
         /// From the account after this one.
-        #[arg(long, default_value = "", hide_default_value = true)]
-        after: String,
+        #[arg(long, value_name = "ACCOUNT", value_parser = cursor::parse::<AccountName>)]
+        after: Option<AccountName>,
         /// How many at most.
         #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
         limit: u32,
@@ -66,22 +83,9 @@ enum ClassWord {
     Iii,
 }
 
-fn check(what: &'static str, name: &str) -> Result<(), CommandError> {
-    if !(1..=MAX_NAME).contains(&name.len()) || !name.bytes().all(|b| b.is_ascii_graphic()) {
-        return Err(format!("{what} is 1 to {MAX_NAME} printable ASCII characters without spaces").into());
-    }
-    Ok(no_number(what, name)?)
-}
-
-/// Where the accounts are, if not in this store.
-fn outside(app: &App) -> Result<Option<String>, CommandError> {
-    let section = BankSection::of(&app.config)?;
-    Ok((section.connector == ConnectorKind::Http).then_some(section.url))
-}
-
 /// Runs an `account` command as `user`.
 pub async fn run(args: AccountArgs, app: &App, user: &str) -> Result<Output, CommandError> {
-    if let Some(url) = outside(app)? {
+    if let Some(url) = elsewhere(&app.config)? {
         return Err(format!(
             "e-accounts are kept by the bank at {url}, not here ([bank] connector = \"http\"): open, fill and list them there"
         )
@@ -93,16 +97,31 @@ pub async fn run(args: AccountArgs, app: &App, user: &str) -> Result<Output, Com
         Command::Show { account } => {
             Ok(Output::text(table(&[find(app, &account).await?], sql::ms(app.clock.now()))?))
         }
-        Command::List { after, limit } => {
+        Command::PayOut { account, name } => {
+            let PaidOut { account, name, paid_fen, already } = pay_out(app, user, &account, &name).await?;
+            Ok(Output::text(match already {
+                true => format!("pay-out {name} came before: {paid_fen} CNY of e-account {account}"),
+                false => format!("{paid_fen} CNY of e-account {account} are paid out to its bound account"),
+            }))
+        }
+        Command::List { all, after, limit } => {
             let mut conn = app.store.pool().acquire().await?;
-            let accounts = embedded::page_in(&mut conn, &after, limit).await?;
+            let after = after.as_ref().map_or("", AccountName::as_str);
+            let accounts = embedded::page_in(&mut conn, after, limit, all).await?;
             Ok(Output::text(table(&accounts, sql::ms(app.clock.now()))?))
         }
     }
 }
 
 async fn open(app: &App, account_id: String, class: ClassWord, user: &str) -> Result<Output, CommandError> {
-    check("an account's name", &account_id)?;
+    input::word("an account's name", &account_id)?;
+    if account_id.starts_with(embedded::ERASED) {
+        return Err(format!(
+            "no e-account is opened by a name that begins with `{}`: those are of persons who were erased",
+            embedded::ERASED
+        )
+        .into());
+    }
     let at = app.now()?;
     let class = match class {
         ClassWord::Ii => Class::Ii,
@@ -118,6 +137,7 @@ async fn open(app: &App, account_id: String, class: ClassWord, user: &str) -> Re
             }
         };
     }
+    not_erased_in(&mut tx, app, &account_id).await?;
     embedded::open_in(&mut tx, &[NewAccount { account_id: account_id.clone(), class }]).await?;
     audit_in(&mut tx, &Audit { at, user, action: "account.open", subject: &account_id, detail: "" }).await?;
     tx.commit().await?;
@@ -131,7 +151,7 @@ async fn deposit(
     name: String,
     user: &str,
 ) -> Result<Output, CommandError> {
-    check("a deposit's name", &name)?;
+    input::word("a deposit's name", &name)?;
     if name.len() == ATTEMPT_BYTES {
         return Err(format!("a deposit's name is not {ATTEMPT_BYTES} characters long: attempts' are").into());
     }
@@ -139,6 +159,9 @@ async fn deposit(
     let limits: Limits = app.config.section("bank")?;
     let mut tx = app.store.begin().await?;
     let before = embedded::find_in(&mut tx, &[&account_id]).await?.into_iter().flatten().next();
+    if before.is_none() {
+        not_erased_in(&mut tx, app, &account_id).await?;
+    }
     let deposit = Deposit { account_id: account_id.clone(), name: name.clone(), amount, at_ms: sql::ms(at) };
     embedded::deposit_in(&mut tx, &limits, &[deposit]).await?;
     let after = embedded::find_in(&mut tx, &[&account_id]).await?.into_iter().flatten().next();
@@ -155,17 +178,28 @@ async fn deposit(
 
 /// The account of this name, for a command that needs one.
 pub(crate) async fn find(app: &App, account_id: &str) -> Result<EAccount, CommandError> {
-    no_number("an account's name", account_id)?;
+    input::no_number("an account's name", account_id)?;
     let mut conn = app.store.pool().acquire().await?;
-    let found = embedded::find_in(&mut conn, &[account_id]).await?.into_iter().flatten().next();
-    Ok(found.ok_or_else(|| format!("there is no e-account `{account_id}`: open it with `account open`"))?)
+    if let Some(found) = embedded::find_in(&mut conn, &[account_id]).await?.into_iter().flatten().next() {
+        return Ok(found);
+    }
+    not_erased_in(&mut conn, app, account_id).await?;
+    Err(format!("there is no e-account `{account_id}`: open it with `account open`").into())
+}
+
+/// Says of an account that is not there if it is not because its person was erased.
+async fn not_erased_in(conn: &mut Conn, app: &App, account_id: &str) -> Result<(), CommandError> {
+    match erased_ms_in(conn, &*app.clearing, account_id).await? {
+        Some(_) => Err(TokensError::Erased.into()),
+        None => Ok(()),
+    }
 }
 
 /// The same, for a token that is to stand for it. An outside bank knows its accounts itself: the name is taken as it is
 /// given, and a charge on one that is not there is declined as `unknown_account`.
 pub(crate) async fn find_usable(app: &App, account_id: &str) -> Result<(), CommandError> {
-    if outside(app)?.is_some() {
-        return check("an account's name", account_id);
+    if elsewhere(&app.config)?.is_some() {
+        return Ok(input::word("an account's name", account_id)?);
     }
     match find(app, account_id).await?.state {
         AccountState::Closed => Err(format!("e-account `{account_id}` is closed").into()),
@@ -190,7 +224,7 @@ fn table(accounts: &[EAccount], now_ms: i64) -> Result<String, CommandError> {
             "\n{:<24} {:<5} {:<6} {:>14} {:>14}",
             account.account_id,
             class_word(account),
-            account.state.as_str(),
+            if account.is_erased() { "erased" } else { account.state.as_str() },
             account.balance.to_string(),
             account.held(now_ms)?.to_string()
         );

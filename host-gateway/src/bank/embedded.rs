@@ -5,6 +5,7 @@
 //! sums to zero. An entry's answer is stored with its postings in one transaction, and a repeated entry gets it again.
 
 mod holds;
+pub mod pay_out;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -188,7 +189,15 @@ pub struct EAccount {
     year_spent: Fen,
 }
 
+/// What the name of every e-account begins with whose person was erased; no other may be opened by such a name.
+pub const ERASED: &str = "erased-";
+
 impl EAccount {
+    /// Whether this is what is left of the e-account of a person who was erased.
+    pub fn is_erased(&self) -> bool {
+        self.state == AccountState::Closed && self.account_id.starts_with(ERASED)
+    }
+
     /// What of the balance is held at a time, in milliseconds since 1970-01-01 UTC, and so not available.
     pub fn held(&self, now_ms: i64) -> Result<Fen, Overflow> {
         Fen::sum(self.held.iter().filter_map(|held| held.at(now_ms)))
@@ -262,14 +271,23 @@ pub async fn find_in(conn: &mut Conn, names: &[&str]) -> Result<Vec<Option<EAcco
     Ok(names.iter().map(|&name| book.accounts.get(name).cloned()).collect())
 }
 
-/// A page of accounts by name, from the one after `after`.
-pub async fn page_in(conn: &mut Conn, after: &str, limit: u32) -> Result<Vec<EAccount>, StoreError> {
-    let names: Vec<String> =
-        query("SELECT account_id FROM bank_accounts WHERE account_id > ? ORDER BY account_id LIMIT ?")
-            .bind(after)
-            .bind(limit)
-            .column(&mut *conn)
-            .await?;
+/// A page of accounts by name, from the one after `after`; with `erased`, those too whose persons were erased.
+pub async fn page_in(
+    conn: &mut Conn,
+    after: &str,
+    limit: u32,
+    erased: bool,
+) -> Result<Vec<EAccount>, StoreError> {
+    let names: Vec<String> = query(
+        "SELECT account_id FROM bank_accounts WHERE account_id > ?1 AND (?2 = 1 OR state <> 'closed' \
+         OR substr(account_id, 1, length(?3)) <> ?3) ORDER BY account_id LIMIT ?4",
+    )
+    .bind(after)
+    .bind(erased)
+    .bind(ERASED)
+    .bind(limit)
+    .column(&mut *conn)
+    .await?;
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     Ok(find_in(conn, &names).await?.into_iter().flatten().collect())
 }
@@ -288,7 +306,7 @@ async fn answers_in(conn: &mut Conn, keys: &[(&str, &[u8])]) -> Result<Answered,
 }
 
 /// Gives an e-account another name in all of the bank's books, closes it, and tells what it holds; `None`: there is none.
-/// The name begins with `erased-`: the books take no other.
+/// The name begins with [`ERASED`]: the books take no other.
 pub async fn rename_in(conn: &mut Conn, from: &str, to: &str) -> Result<Option<Fen>, StoreError> {
     let held: Option<i64> = query("SELECT balance_fen FROM bank_accounts WHERE account_id = ?")
         .bind(from)

@@ -116,6 +116,12 @@ pub fn connect(config: &Config, store: &Store, now_ms: i64) -> Result<Arc<dyn Ba
     })
 }
 
+/// Where e-accounts are kept, if not in the gateway's own store.
+pub fn elsewhere(config: &Config) -> Result<Option<String>, ConfigError> {
+    let section = BankSection::of(config)?;
+    Ok((section.connector == ConnectorKind::Http).then_some(section.url))
+}
+
 /// The protocol has no holds: [`BankSection::of`] refuses a configuration with both, so that none is asked for.
 const NO_HOLDS: &str = "a bank over HTTP is asked for no holds: it must be \"none\"";
 

@@ -10,10 +10,33 @@ pub mod wire;
 
 use std::future::Future;
 use std::pin::Pin;
+use std::str::FromStr;
 
 use wavepass_fares::Fen;
 
+use crate::input::{self, TextError};
+
 pub use embedded::EmbeddedBank;
+
+/// The name of an e-account: one word.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AccountName(String);
+
+impl AccountName {
+    /// As the store has it.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for AccountName {
+    type Err = TextError;
+
+    fn from_str(text: &str) -> Result<Self, TextError> {
+        input::word("an account's name", text)?;
+        Ok(Self(text.to_owned()))
+    }
+}
 
 /// What a future of the connector looks like, so that connectors can be exchanged at run time.
 pub type Reply<'a, T> = Pin<Box<dyn Future<Output = Result<T, BankError>> + Send + 'a>>;

@@ -13,7 +13,7 @@ use super::journey_id::{JourneyId, JourneyIdError};
 use super::{ClearingError, DeductOptions, DeductSummary, Report, token_key};
 use crate::api::{ApiError, ErrorBody, Json, Nothing, Path, Query, User};
 use crate::cli::App;
-use crate::keys::TokenKey;
+use crate::keys::{TokenKey, TokenKeyError};
 use crate::reconcile::Reconciliation;
 use crate::settlement::{self, Settlement, SettlementError};
 
@@ -168,8 +168,7 @@ pub(crate) fn parse_day(text: &str) -> Result<ServiceDay, ApiError> {
 }
 
 pub(crate) fn parse_token(text: &str) -> Result<TokenKey, ApiError> {
-    TokenKey::from_hex(text)
-        .ok_or_else(|| ApiError::bad_request("token_key", "a token key has 32 hexadecimal digits"))
+    text.parse().map_err(|e: TokenKeyError| ApiError::bad_request("token_key", e.to_string()))
 }
 
 pub(super) fn parse_journey(text: &str) -> Result<JourneyId, ApiError> {

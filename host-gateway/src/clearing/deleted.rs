@@ -2,7 +2,8 @@
 
 use wavepass_fares::{ServiceDay, Tariffs};
 
-use super::{Clearing, ClearingError};
+use super::{Clearing, ClearingError, tariffs};
+use crate::cli::App;
 use crate::intake::forgotten::last_deleted_day_in;
 use crate::store::db::Conn;
 
@@ -28,6 +29,18 @@ impl Clearing {
     pub(super) async fn not_deleted(&self, day: ServiceDay) -> Result<(), ClearingError> {
         let mut conn = self.store.pool().acquire().await?;
         self.not_deleted_in(&mut conn, day).await
+    }
+}
+
+/// Refuses to hold the stages of a day against each other whose taps, or journeys that end in it, are not all there. Where
+/// nothing was ever deleted, no tariff is asked for.
+pub(crate) async fn has_all_taps(app: &App, day: ServiceDay) -> Result<(), ClearingError> {
+    let mut conn = app.store.pool().acquire().await?;
+    let Some(last) = last_deleted_day_in(&mut conn).await? else { return Ok(()) };
+    let tariffs = tariffs::load_in(&mut conn).await?;
+    match last >= first_needed(&tariffs, day).number() {
+        true => Err(ClearingError::Deleted { day }),
+        false => Ok(()),
     }
 }
 

@@ -22,6 +22,7 @@ pub mod disputes;
 mod emergencies;
 pub mod files;
 pub mod journey_id;
+pub mod pay_out;
 pub(crate) mod pricing;
 mod refunds;
 pub mod report;
@@ -30,6 +31,7 @@ mod taps;
 pub mod tariff_cli;
 pub mod tariff_day;
 pub mod tariffs;
+pub mod unfinished;
 
 use std::sync::Arc;
 

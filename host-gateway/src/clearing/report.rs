@@ -7,6 +7,7 @@ use serde::Serialize;
 use wavepass_fares::{Fen, Overflow, ServiceDay, Status};
 
 use super::{Batch, ClearingError, batch};
+use crate::intake::forgotten::last_deleted_day_in;
 use crate::ledger::{Account, Balances, balances_in};
 use crate::store::Store;
 
@@ -16,13 +17,17 @@ pub struct Report {
     /// The day; `None`: everything.
     #[schema(value_type = Option<String>)]
     pub service_day: Option<ServiceDay>,
+    /// The last day whose taps and journeys are deleted, where that bears on this report: a day's own numbers of them are then
+    /// absent, and those of everything are of the days after it. The money stands.
+    #[schema(value_type = Option<String>)]
+    pub deleted_upto: Option<ServiceDay>,
     /// Opened taps of the day.
-    pub taps_opened: i64,
+    pub taps_opened: Option<i64>,
     /// Those that count.
-    pub taps_counted: i64,
+    pub taps_counted: Option<i64>,
     /// Journeys that stand.
-    pub journeys: i64,
-    /// The same by how they came out.
+    pub journeys: Option<i64>,
+    /// The same by how they came out; empty where they are deleted.
     #[schema(value_type = std::collections::BTreeMap<String, i64>)]
     pub journeys_by_status: BTreeMap<&'static str, i64>,
     /// What riders were charged, net.
@@ -89,6 +94,10 @@ pub async fn report(store: &Store, day: Option<ServiceDay>) -> Result<Report, Cl
     let mut snapshot = store.pool().begin().await?;
     let balances: Balances = balances_in(&mut snapshot, number).await?;
     let everything = balances_in(&mut snapshot, None).await?;
+    let deleted_upto = last_deleted_day_in(&mut snapshot).await?;
+    let deleted_upto = deleted_upto.filter(|last| number.is_none_or(|day| day <= *last));
+    // What is left of a deleted day's taps came late and counts for nothing.
+    let has_taps = day.is_none() || deleted_upto.is_none();
     let rows = query(
         "SELECT status, count(*) FROM journeys WHERE superseded_by IS NULL AND (?1 IS NULL OR service_day = ?1) GROUP BY status",
     )
@@ -124,15 +133,20 @@ pub async fn report(store: &Store, day: Option<ServiceDay>) -> Result<Report, Cl
         .scalar(&mut *snapshot)
         .await?;
     drop(snapshot);
+    if !has_taps {
+        journeys_by_status.clear();
+    }
+    let deleted_upto = deleted_upto.map(ServiceDay::from_number).transpose();
     let batches = match day {
         Some(day) => batch::of_day(store.pool(), day).await?,
         None => Vec::new(),
     };
     Ok(Report {
         service_day: day,
-        taps_opened: taps.try_get(0)?,
-        taps_counted: taps.try_get(1)?,
-        journeys: journeys_by_status.values().sum(),
+        deleted_upto: deleted_upto.map_err(|_| ClearingError::damaged("a deleted day"))?,
+        taps_opened: has_taps.then_some(taps.try_get(0)?),
+        taps_counted: has_taps.then_some(taps.try_get(1)?),
+        journeys: has_taps.then(|| journeys_by_status.values().sum()),
         journeys_by_status,
         charged_fen: balances.charged()?,
         deducted_fen: balances.of(Account::Deducted),

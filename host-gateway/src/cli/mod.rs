@@ -145,7 +145,7 @@ pub(crate) enum StoreCommand {
     Concentrator(concentrators::cli::ConcentratorArgs),
     /// Issue, show and change tokens.
     Token(tokens::cli::TokenArgs),
-    /// Open, fill, show and list e-accounts of the embedded bank.
+    /// Open, fill, pay out, show and list e-accounts of the embedded bank.
     Account(bank::cli::AccountArgs),
     /// Look at and change the deny list.
     Deny(lists::cli::deny::DenyArgs),

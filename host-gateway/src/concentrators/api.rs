@@ -4,6 +4,7 @@ use super::{Concentrator, ConcentratorError, Concentrators, NotOwn, Wanted};
 use crate::api::{ApiError, ErrorBody, Json, Path, Query, User};
 use crate::clearing::api::parse_limit;
 use crate::cli::App;
+use crate::cursor;
 use axum::Router;
 use axum::extract::State;
 use axum::routing::{get, post};
@@ -16,6 +17,7 @@ impl From<ConcentratorError> for ApiError {
             ConcentratorError::Name(_) => Self::bad_request("name", error.to_string()),
             ConcentratorError::InService => Self::conflict("in_service", error.to_string()),
             ConcentratorError::Unknown => Self::not_found("no_concentrator", error.to_string()),
+            ConcentratorError::NoAfter => Self::bad_request("after", error.to_string()),
             ConcentratorError::Random(_) | ConcentratorError::File(_) => Self::internal(&error),
             ConcentratorError::App(error) => error.into(),
             ConcentratorError::Store(error) => error.into(),
@@ -67,7 +69,7 @@ async fn list_concentrators(
     Query(query): Query<ConcentratorsQuery>,
 ) -> Result<Json<Concentrators>, ApiError> {
     let ConcentratorsQuery { all, after, limit } = query;
-    let wanted = Wanted { all, after, limit: parse_limit(limit)? };
+    let wanted = Wanted { all, after: cursor::of_query(after.as_deref())?, limit: parse_limit(limit)? };
     Ok(Json(super::list(&app.store, &wanted).await?))
 }
 

@@ -1,7 +1,8 @@
 //! `wavepass-gateway concentrator`: add, list and retire operators' own concentrators.
 
-use super::{Concentrator, GateSet, Listed, Wanted};
+use super::{Concentrator, ConcentratorId, GateSet, Listed, Wanted};
 use crate::cli::{App, CommandError, Output};
+use crate::cursor;
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
 use std::fmt::Write;
@@ -43,8 +44,8 @@ enum Command {
         #[arg(long)]
         all: bool,
         /// From the one after this key id.
-        #[arg(long, value_name = "KEY-ID")]
-        after: Option<String>,
+        #[arg(long, value_name = "KEY-ID", value_parser = cursor::parse::<ConcentratorId>)]
+        after: Option<ConcentratorId>,
         /// How many at most.
         #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
         limit: u32,

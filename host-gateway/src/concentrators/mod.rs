@@ -10,16 +10,17 @@ mod gate_set;
 
 pub use gate_set::{GateSet, GateSetError};
 
-use crate::api::codec::{base64, unhex};
+use crate::api::codec::base64;
 use crate::cli::{App, AppError};
 use crate::gates::Directory;
 use crate::input;
-use crate::keys::ClearingKeys;
+use crate::keys::{ClearingKeys, hex};
 use crate::store::db::{Conn, One, Row, query, read_many};
 use crate::store::{Audit, Store, StoreError, audit_in, sql};
 use serde::Serialize;
 use std::collections::HashMap;
 use std::fmt;
+use std::str::FromStr;
 use utoipa::ToSchema;
 use wavepass_fares::ServiceDay;
 use wavepass_protocol::dukpt::KeyId;
@@ -27,6 +28,8 @@ use wavepass_protocol::seal::Sealed;
 use wavepass_protocol::time::UnixMs;
 use zeroize::Zeroizing;
 
+/// What the name of every concentrator's key begins with.
+const KEY_PREFIX: &str = "wpc-";
 /// Keeps the sealed keys of concentrators apart from everything else that is sealed.
 const SEALED_FOR: &[u8] = b"concentrator key ";
 
@@ -42,6 +45,9 @@ pub enum ConcentratorError {
     /// None of that name is in service.
     #[error("no concentrator of that name is in service")]
     Unknown,
+    /// A page after one that there never was.
+    #[error("no concentrator has the key id to go on after; `concentrator list --all` shows what there is")]
+    NoAfter,
     /// The system gives no random bytes.
     #[error("no random bytes for a key: {0}")]
     Random(getrandom::Error),
@@ -66,16 +72,24 @@ impl From<sqlx::Error> for ConcentratorError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConcentratorId([u8; 8]);
 
-impl ConcentratorId {
-    /// Reads one.
-    pub fn parse(text: &str) -> Option<Self> {
-        Some(Self(unhex(text.strip_prefix("wpc-")?)?.try_into().ok()?))
+/// Text that is no such name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "a concentrator's key id is `{KEY_PREFIX}` and 16 hexadecimal digits, as `concentrator list` shows it"
+)]
+pub struct ConcentratorIdError;
+
+impl FromStr for ConcentratorId {
+    type Err = ConcentratorIdError;
+
+    fn from_str(text: &str) -> Result<Self, ConcentratorIdError> {
+        text.strip_prefix(KEY_PREFIX).and_then(hex::array).map(Self).ok_or(ConcentratorIdError)
     }
 }
 
 impl fmt::Display for ConcentratorId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "wpc-{}", sql::hex(&self.0))
+        write!(f, "{KEY_PREFIX}{}", sql::hex(&self.0))
     }
 }
 
@@ -146,7 +160,7 @@ pub struct Wanted {
     /// Retired ones, too.
     pub all: bool,
     /// Only those after the one of this key id: the next page.
-    pub after: Option<String>,
+    pub after: Option<ConcentratorId>,
     /// At most so many.
     pub limit: u32,
 }
@@ -245,13 +259,20 @@ async fn audit(
 
 /// A page of concentrators, by name; of one name, by key id.
 pub async fn list(store: &Store, wanted: &Wanted) -> Result<Concentrators, ConcentratorError> {
+    let after = wanted.after.map(|id| id.to_string());
+    if let Some(after) = &after {
+        let there = query("SELECT count(*) FROM concentrators WHERE key_id = ?").bind(after);
+        if there.scalar::<i64>(store.pool()).await? == 0 {
+            return Err(ConcentratorError::NoAfter);
+        }
+    }
     let rows = query(
         "SELECT * FROM concentrators WHERE (?1 = 1 OR retired_ms IS NULL) AND (?2 IS NULL OR \
          (name, key_id) > (SELECT name, key_id FROM concentrators WHERE key_id = ?2)) \
          ORDER BY name, key_id LIMIT ?3",
     )
     .bind(wanted.all)
-    .bind(wanted.after.as_deref())
+    .bind(after)
     .bind(wanted.limit)
     .fetch_all(store.pool())
     .await?;
@@ -335,7 +356,7 @@ fn bound_to(key_id: &str) -> Vec<u8> {
 }
 
 fn id_of(text: &str) -> Result<ConcentratorId, StoreError> {
-    ConcentratorId::parse(text).ok_or(StoreError::Damaged { what: "concentrator" })
+    text.parse().map_err(|_| StoreError::Damaged { what: "concentrator" })
 }
 
 fn concentrator_of(row: &Row) -> Result<Concentrator, StoreError> {

@@ -1,6 +1,6 @@
 //! Alerts of risk: listed and ended. Ending one changes nothing of the deny list nor of what counts.
 
-use super::{DeskError, apply};
+use super::{DeskError, RowId, apply};
 use crate::input;
 use crate::store::db::{Conn, Row, query};
 use crate::store::{Audit, Store, sql};
@@ -45,7 +45,7 @@ pub struct Wanted {
     /// Those that were ended, too.
     pub ended: bool,
     /// Only those after this id: the next page.
-    pub after: Option<String>,
+    pub after: Option<RowId>,
     /// At most so many.
     pub limit: u32,
 }
@@ -56,7 +56,7 @@ pub async fn list(store: &Store, wanted: Wanted) -> Result<Alerts, DeskError> {
         "SELECT id, kind, token_key, service_day, detail, event_ms, raised_ms, cleared_ms FROM alerts \
          WHERE id > ?1 AND (?2 IS NULL OR kind = ?2) AND (?3 = 1 OR cleared_ms IS NULL) ORDER BY id LIMIT ?4",
     )
-    .bind(wanted.after.unwrap_or_default())
+    .bind(wanted.after.as_ref().map_or("", RowId::as_str))
     .bind(wanted.kind)
     .bind(wanted.ended)
     .bind(wanted.limit)

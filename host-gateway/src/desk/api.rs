@@ -6,6 +6,7 @@ use super::{Change, DeskError, change};
 use crate::api::{ApiError, ErrorBody, Json, Path, Query, User};
 use crate::clearing::api::{parse_day, parse_limit};
 use crate::cli::App;
+use crate::cursor;
 use axum::Router;
 use axum::extract::State;
 use axum::routing::{get, post};
@@ -114,6 +115,7 @@ async fn list_breaks(
 ) -> Result<Json<Breaks>, ApiError> {
     let BreaksQuery { day, kind, closed, after, limit } = query;
     let day = day.as_deref().map(parse_day).transpose()?;
+    let after = cursor::of_query(after.as_deref())?;
     let wanted = breaks::Wanted { day, kind, closed, after, limit: parse_limit(limit)? };
     Ok(Json(breaks::list(&app.store, wanted).await?))
 }
@@ -162,6 +164,7 @@ async fn list_alerts(
     Query(query): Query<AlertsQuery>,
 ) -> Result<Json<Alerts>, ApiError> {
     let AlertsQuery { kind, ended, after, limit } = query;
+    let after = cursor::of_query(after.as_deref())?;
     let wanted = alerts::Wanted { kind, ended, after, limit: parse_limit(limit)? };
     Ok(Json(alerts::list(&app.store, wanted).await?))
 }

@@ -1,6 +1,6 @@
 //! Breaks: listed, assigned, noted and ended.
 
-use super::{DeskError, apply};
+use super::{DeskError, RowId, apply};
 use crate::input;
 use crate::store::db::{Conn, Query, Row, query};
 use crate::store::{Audit, Store, sql};
@@ -56,7 +56,7 @@ pub struct Wanted {
     /// Those that were closed, too.
     pub closed: bool,
     /// Only those after this id: the next page.
-    pub after: Option<String>,
+    pub after: Option<RowId>,
     /// At most so many.
     pub limit: u32,
 }
@@ -68,7 +68,7 @@ pub async fn list(store: &Store, wanted: Wanted) -> Result<Breaks, DeskError> {
          WHERE id > ?1 AND (?2 IS NULL OR service_day = ?2) AND (?3 IS NULL OR kind = ?3) \
          AND (?4 = 1 OR closed_ms IS NULL) ORDER BY id LIMIT ?5",
     )
-    .bind(wanted.after.unwrap_or_default())
+    .bind(wanted.after.as_ref().map_or("", RowId::as_str))
     .bind(wanted.day.map(ServiceDay::number))
     .bind(wanted.kind)
     .bind(wanted.closed)

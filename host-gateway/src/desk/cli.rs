@@ -2,8 +2,9 @@
 
 use super::alerts::{self, AlertRow};
 use super::breaks::{self, BreakRow};
-use super::{Change, change};
+use super::{Change, RowId, change};
 use crate::cli::{App, CommandError, Output};
+use crate::cursor;
 use clap::{Args, Subcommand};
 use std::fmt::Write;
 use wavepass_fares::ServiceDay;
@@ -84,8 +85,8 @@ struct Page {
     #[arg(long)]
     all: bool,
     /// From the one after this id.
-    #[arg(long, value_name = "ID")]
-    after: Option<String>,
+    #[arg(long, value_name = "ID", value_parser = cursor::parse::<RowId>)]
+    after: Option<RowId>,
     /// How many at most.
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     limit: u32,

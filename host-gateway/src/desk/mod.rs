@@ -12,8 +12,10 @@ mod tests;
 
 use crate::cli::{App, AppError};
 use crate::input::TextError;
+use crate::keys::hex;
 use crate::store::db::{Conn, Query};
 use crate::store::{Audit, StoreError, audit_in};
+use std::str::FromStr;
 
 /// Why a break or an alert is not shown or changed. What was asked for is not repeated: it may be a card's number.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +40,31 @@ pub enum DeskError {
 impl From<sqlx::Error> for DeskError {
     fn from(error: sqlx::Error) -> Self {
         Self::Store(error.into())
+    }
+}
+
+/// The id of a break or an alert: 32 hexadecimal digits, from its content.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RowId(String);
+
+/// Text that is no such id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("an id of a break or an alert has 32 hexadecimal digits, as `break list` and `alert list` show it")]
+pub struct RowIdError;
+
+impl RowId {
+    /// As the store has it.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for RowId {
+    type Err = RowIdError;
+
+    fn from_str(text: &str) -> Result<Self, RowIdError> {
+        let digits: [u8; 16] = hex::array(text).ok_or(RowIdError)?;
+        Ok(Self(hex::encode(&digits)))
     }
 }
 

@@ -106,7 +106,7 @@ async fn breaks_are_found_by_day_and_kind_a_page_at_a_time() {
     assert_eq!(kinds(of_day.clone()).await.len(), 2);
     assert_eq!(kinds(breaks::Wanted { kind: Some("rule_6".into()), ..of_day }).await, ["rule_6"]);
     let all = open_breaks(&house).await;
-    let after = breaks::Wanted { after: Some(all[0].id.clone()), ..breaks::Wanted::default() };
+    let after = breaks::Wanted { after: Some(all[0].id.parse().unwrap()), ..breaks::Wanted::default() };
     assert_eq!(breaks_of(&house, after).await, all[1..]);
 }
 

@@ -60,8 +60,9 @@ impl Brought {
                     WHERE (concentrator, service_day) IN (VALUES ??)";
         let days = brought.counts.keys().map(|id| (id.to_string(), day));
         for row in read_many(conn, text, days).await? {
-            let id = ConcentratorId::parse(row.try_get(0)?);
-            brought.before.insert(id.ok_or(StoreError::Damaged { what: "concentrator" })?, row.try_get(1)?);
+            let id = row.try_get::<&str>(0)?.parse();
+            let id: ConcentratorId = id.map_err(|_| StoreError::Damaged { what: "concentrator" })?;
+            brought.before.insert(id, row.try_get(1)?);
         }
         Ok(brought)
     }

@@ -7,6 +7,7 @@
 //! that of the gate.
 
 use super::{IntakeError, Item, Job, MAX_WAITING, Reply, Source};
+use crate::concentrators::ConcentratorId;
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
@@ -17,7 +18,9 @@ use wavepass_protocol::dukpt::KeyId;
 enum Lane {
     /// A gate's: its batches go in order.
     Gate(KeyId),
-    /// That of one batch of a concentrator, a file or a test: whoever needs an order waits for the answer.
+    /// A concentrator's, however many requests it sends at once.
+    Concentrator(ConcentratorId),
+    /// That of one batch of an API key, a file or a test: whoever needs an order waits for the answer.
     Batch(u64),
 }
 
@@ -118,6 +121,7 @@ impl State {
     fn push(&mut self, waiting: Waiting) {
         let lane = match waiting.job.source {
             Source::Gate(key_id) => Lane::Gate(key_id),
+            Source::Concentrator(id) => Lane::Concentrator(id),
             Source::Batch => {
                 self.named += 1;
                 Lane::Batch(self.named)

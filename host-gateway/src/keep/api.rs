@@ -8,24 +8,19 @@ use axum::Router;
 use axum::extract::State;
 use axum::routing::{delete, post};
 use serde::Deserialize;
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 
 impl From<EraseError> for ApiError {
     fn from(error: EraseError) -> Self {
-        let code = match error {
-            EraseError::Text(_) => return Self::bad_request("text", error.to_string()),
-            EraseError::Unknown => return Self::not_found("no_account", error.to_string()),
-            EraseError::App(error) => return error.into(),
-            EraseError::Store(error) => return error.into(),
-            EraseError::Debts(_) => "debts_open",
-            EraseError::InDoubt(_) => "in_doubt",
-            EraseError::Unfinished(_) => "charges_unfinished",
-            EraseError::Disputes(_) => "disputes_open",
-            EraseError::Holds(_) => "holds_standing",
-            EraseError::Unchecked(_) => "unchecked_taps",
-            EraseError::DayOpen(_) => "day_open",
-        };
-        Self::conflict(code, error.to_string())
+        match error {
+            EraseError::Text(_) => Self::bad_request("text", error.to_string()),
+            EraseError::Unknown => Self::not_found("no_account", error.to_string()),
+            EraseError::Unfinished(unfinished) => unfinished.into(),
+            EraseError::Balance(_) => Self::conflict("balance_left", error.to_string()),
+            EraseError::Tokens(_) | EraseError::Config(_) => Self::internal(&error),
+            EraseError::App(error) => error.into(),
+            EraseError::Store(error) => error.into(),
+        }
     }
 }
 
@@ -47,18 +42,33 @@ pub struct RetentionBody {
     pub dry_run: bool,
 }
 
+/// Whether anyone is erased.
+#[derive(Debug, Default, Deserialize, IntoParams, ToSchema)]
+#[into_params(parameter_in = Query)]
+#[serde(default, deny_unknown_fields)]
+pub struct ErasureOptions {
+    /// Only say what would be erased, and what stands against it.
+    pub dry_run: bool,
+}
+
 /// Erase the person of an e-account: everything that opens to the numbers of its tokens, or says whose they were. Done again,
-/// it says so and changes nothing.
-#[utoipa::path(delete, path = "/v1/persons/{account}", params(("account" = String, Path)), responses(
+/// it says so and changes nothing. Where the query or the body says `dry_run`, nothing is erased.
+#[utoipa::path(delete, path = "/v1/persons/{account}", params(("account" = String, Path), ErasureOptions),
+    request_body = Option<ErasureOptions>, responses(
     (status = 200, body = Erased), (status = 404, body = ErrorBody), (status = 409, body = ErrorBody)))]
 async fn erase(
     State(app): State<App>,
     User(user): User,
     Path(account): Path<String>,
-    // What cannot be undone is not done under a query that means nothing.
-    Query(Nothing {}): Query<Nothing>,
+    // What cannot be undone is not done under a query or a body that means nothing.
+    Query(query): Query<ErasureOptions>,
+    body: Option<Json<ErasureOptions>>,
 ) -> Result<Json<Erased>, ApiError> {
-    Ok(Json(super::erase(&app, &user, &account).await?))
+    let dry_run = query.dry_run || body.is_some_and(|Json(body)| body.dry_run);
+    Ok(Json(match dry_run {
+        true => super::preview(&app, &account).await?,
+        false => super::erase(&app, &user, &account).await?,
+    }))
 }
 
 /// Delete the taps of service days that are long over, as the configuration says.

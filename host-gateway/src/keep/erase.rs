@@ -6,19 +6,23 @@
 //! again is known (rule 3). Money is finished first: whoever owes or is owed something is not erased.
 
 use crate::bank::embedded;
+use crate::bank::http::elsewhere;
+use crate::clearing::unfinished::{self, Unfinished};
 use crate::cli::{App, AppError};
+use crate::config::ConfigError;
 use crate::input::{self, TextError};
 use crate::keys::{ClearingKeys, TokenKey};
-use crate::risk::tapped_utc_days_in;
-use crate::store::db::{Conn, One, Query, Rows, chunk, query, read_many, write_many};
+use crate::risk::{on_days, tapped_utc_days_in};
+use crate::store::db::{Conn, One, Query, Rows, chunk, query, write_many};
 use crate::store::{Audit, StoreError, audit_in, sql};
+use crate::tokens::{self, TokensError};
 use serde::Serialize;
 use std::collections::BTreeSet;
-use wavepass_fares::{Fen, ServiceDay};
+use wavepass_fares::Fen;
 use wavepass_protocol::tap::Entry;
 
 /// Tokens in one statement.
-const TOKENS: usize = 200;
+pub(super) const TOKENS: usize = 200;
 /// Days in one statement.
 const DAYS: usize = 64;
 /// Entries made unreadable in one transaction, and entries set aside looked at at a time: some tens of milliseconds.
@@ -33,31 +37,18 @@ pub enum EraseError {
     /// Nobody's.
     #[error("no token and no e-account is of this name, and none was erased")]
     Unknown,
-    /// Something is owed.
-    #[error("{0} debts of the person's tokens are open: recover or waive them first")]
-    Debts(i64),
-    /// The bank has not answered.
-    #[error(
-        "the bank has not answered for {0} charges of the person's tokens: deduct their days until it does"
-    )]
-    InDoubt(i64),
-    /// Something was not asked for.
-    #[error("{0} charges of the person's tokens are not deducted: deduct their days first")]
-    Unfinished(i64),
-    /// Something is disputed.
-    #[error("{0} disputes of the person are open: decide them first")]
-    Disputes(i64),
-    /// Something is held.
-    #[error(
-        "{0} holds for the person's tokens stand at the bank: they end with the close of their days, or expire"
-    )]
-    Holds(i64),
-    /// Risk has not looked at all of it.
-    #[error("risk has not looked at taps of {0} of the person's tokens")]
-    Unchecked(i64),
-    /// Something was not priced.
-    #[error("the person's tokens have taps on service day {0}, which is not closed: close it first")]
-    DayOpen(ServiceDay),
+    /// Something of the person's tokens is open.
+    #[error(transparent)]
+    Unfinished(#[from] Unfinished),
+    /// The e-account holds money.
+    #[error("the person's e-account holds {0} CNY: pay it out first, with `account pay-out`")]
+    Balance(Fen),
+    /// The tokens cannot be read.
+    #[error(transparent)]
+    Tokens(#[from] TokensError),
+    /// The configuration.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     /// The gateway.
     #[error(transparent)]
     App(#[from] AppError),
@@ -72,11 +63,15 @@ impl From<sqlx::Error> for EraseError {
     }
 }
 
-/// What was erased.
+/// What was erased, or would be.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Erased {
+    /// True where it was only asked what would be erased.
+    pub dry_run: bool,
     /// True where the person was erased before, and nothing was changed now.
     pub already: bool,
+    /// When that was, in milliseconds since 1970-01-01 UTC; unknown under the name that the books have since.
+    pub erased_ms: Option<i64>,
     /// Tokens whose number, expiry and account are gone.
     pub tokens: u64,
     /// Gates' entries that open no more.
@@ -85,9 +80,27 @@ pub struct Erased {
     pub set_aside: u64,
     /// Causes for which tokens were denied.
     pub deny_entries: u64,
-    /// What the embedded bank's account holds: nobody's any more. Absent where it has none of the name.
+    /// What the embedded bank's account holds. Absent where it has none of the name.
     #[schema(value_type = Option<i64>)]
     pub left_fen: Option<Fen>,
+    /// What stands against it: empty where it was done.
+    pub against: Vec<Against>,
+}
+
+/// Something that stands against erasing a person.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub struct Against {
+    /// `debts_open`, `in_doubt`, `charges_unfinished`, `disputes_open`, `holds_standing`, `unchecked_taps`, `day_open` or
+    /// `balance_left`.
+    pub why: &'static str,
+    /// The same in a sentence, with what to do.
+    pub says: String,
+}
+
+impl From<Unfinished> for Against {
+    fn from(unfinished: Unfinished) -> Self {
+        Self { why: unfinished.word(), says: unfinished.to_string() }
+    }
 }
 
 /// By what an erased account's name is found, which is kept nowhere.
@@ -95,22 +108,60 @@ pub(crate) fn index_of(keys: &dyn ClearingKeys, account: &str) -> [u8; 16] {
     keys.index_of("erased account", account.as_bytes())
 }
 
+/// When the person of an account of this name was erased, in milliseconds since 1970-01-01 UTC; `None`: none was.
+pub(crate) async fn erased_ms_in(
+    conn: &mut Conn,
+    keys: &dyn ClearingKeys,
+    account: &str,
+) -> Result<Option<i64>, StoreError> {
+    let index = index_of(keys, account);
+    let erased = query("SELECT erased_ms FROM erasures WHERE account_index = ?").bind(&index[..]);
+    Ok(erased.optional(conn).await?)
+}
+
+/// Whose person is to be erased.
+pub(super) enum Subject {
+    /// Nobody's any more; when that was, where it is known.
+    Erased(Option<i64>),
+    /// Somebody's, with these tokens, and with so much in the embedded bank's account of the name, if it has one.
+    Known { tokens: Vec<TokenKey>, left: Option<Fen> },
+}
+
+impl Subject {
+    /// Looks for whom a name stands.
+    pub(super) async fn find_in(conn: &mut Conn, app: &App, account: &str) -> Result<Self, EraseError> {
+        input::word("an account's name", account)?;
+        let tokens = tokens_in(conn, account).await?;
+        let found = embedded::find_in(conn, &[account]).await?.into_iter().flatten().next();
+        if !tokens.is_empty() || found.as_ref().is_some_and(|account| !account.is_erased()) {
+            return Ok(Self::Known { tokens, left: found.map(|account| account.balance) });
+        }
+        if found.is_some() {
+            return Ok(Self::Erased(None));
+        }
+        match erased_ms_in(conn, &*app.clearing, account).await? {
+            Some(erased_ms) => Ok(Self::Erased(Some(erased_ms))),
+            None => Err(EraseError::Unknown),
+        }
+    }
+}
+
+impl Erased {
+    /// The answer for one who was erased before.
+    pub(super) fn before(erased_ms: Option<i64>) -> Self {
+        Self { already: true, erased_ms, ..Self::default() }
+    }
+}
+
 /// Erases the person of an account. Done again, it says so and changes nothing. Killed on the way, it is done again.
 pub async fn erase(app: &App, user: &str, account: &str) -> Result<Erased, EraseError> {
-    input::no_number("an account's name", account)?;
     app.now()?;
-    let index = index_of(&*app.clearing, account);
     let mut conn = app.store.pool().acquire().await?;
-    let tokens = tokens_in(&mut conn, account).await?;
-    if tokens.is_empty() && !has_account_in(&mut conn, account).await? {
-        let erased: i64 = query("SELECT count(*) FROM erasures WHERE account_index = ?")
-            .bind(&index[..])
-            .scalar(&mut conn)
-            .await?;
-        let already = Erased { already: true, ..Erased::default() };
-        return if erased > 0 { Ok(already) } else { Err(EraseError::Unknown) };
-    }
-    refuse_in(&mut conn, &tokens).await?;
+    let (tokens, left) = match Subject::find_in(&mut conn, app, account).await? {
+        Subject::Erased(erased_ms) => return Ok(Erased::before(erased_ms)),
+        Subject::Known { tokens, left } => (tokens, left),
+    };
+    refuse_in(&mut conn, app, &tokens, left).await?;
     drop(conn);
     let mut erased = Erased::default();
     loop {
@@ -123,91 +174,40 @@ pub async fn erase(app: &App, user: &str, account: &str) -> Result<Erased, Erase
         }
     }
     erased.set_aside = forget_set_aside(app, &tokens).await?;
-    finish(app, user, (account, &index), &mut erased).await?;
+    finish(app, user, account, &mut erased).await?;
     app.publish_lists().await?;
     app.store.fold().await?;
     Ok(erased)
 }
 
 async fn tokens_in(conn: &mut Conn, account: &str) -> Result<Vec<TokenKey>, EraseError> {
-    let keys: Vec<Vec<u8>> = query("SELECT token_key FROM tokens WHERE account_id = ? ORDER BY token_key")
-        .bind(account)
-        .column(conn)
-        .await?;
-    let key = |bytes: &Vec<u8>| {
-        TokenKey::from_slice(bytes).ok_or(EraseError::Store(StoreError::Damaged { what: "token key" }))
-    };
-    keys.iter().map(key).collect()
+    let tokens = tokens::of_account_in(conn, account).await?;
+    Ok(tokens.into_iter().map(|token| token.token_key).collect())
 }
 
-async fn has_account_in(conn: &mut Conn, account: &str) -> Result<bool, EraseError> {
-    let names: i64 =
-        query("SELECT count(*) FROM bank_accounts WHERE account_id = ?").bind(account).scalar(conn).await?;
-    Ok(names > 0)
-}
-
-fn of<'a>(query: Query<'static>, tokens: &'a [TokenKey]) -> Query<'a> {
+pub(super) fn of<'a>(query: Query<'static>, tokens: &'a [TokenKey]) -> Query<'a> {
     query.bind_list(tokens.iter().map(|key| key.as_slice()))
 }
 
-/// What counts what stands in the way, and how it is named.
-type Check = (&'static str, fn(i64) -> EraseError);
-
-const CHECKS: [Check; 6] = [
-    ("SELECT count(*) FROM debts WHERE state = 'open' AND token_key IN ??", EraseError::Debts),
-    (
-        "SELECT count(*) FROM charges AS c INDEXED BY charges_unfinished \
-         WHERE c.state IN ('open', 'sent', 'in_doubt', 'declined') AND c.state IN ('sent', 'in_doubt') \
-         AND c.token_key IN ??",
-        EraseError::InDoubt,
-    ),
-    (
-        "SELECT count(*) FROM charges AS c INDEXED BY charges_unfinished \
-         WHERE c.state IN ('open', 'sent', 'in_doubt', 'declined') AND c.token_key IN ??",
-        EraseError::Unfinished,
-    ),
-    ("SELECT count(*) FROM disputes WHERE state = 'open' AND token_key IN ??", EraseError::Disputes),
-    (
-        "SELECT count(*) FROM holds WHERE state IN ('asked', 'in_doubt', 'active') AND token_key IN ??",
-        EraseError::Holds,
-    ),
-    (
-        "SELECT count(DISTINCT t.token_key) FROM arrivals AS a CROSS JOIN taps AS t WHERE t.key_id = a.key_id \
-         AND t.sequence BETWEEN a.from_sequence AND a.upto_sequence AND t.opened = 1 AND t.token_key IN ??",
-        EraseError::Unchecked,
-    ),
-];
-
-async fn refuse_in(conn: &mut Conn, tokens: &[TokenKey]) -> Result<(), EraseError> {
-    let days = tapped_utc_days_in(conn).await?;
-    for tokens in tokens.chunks(TOKENS) {
-        for (text, refusal) in CHECKS {
-            let found: i64 = of(query(text), tokens).scalar(&mut *conn).await?;
-            if found > 0 {
-                return Err(refusal(found));
-            }
-        }
-        let text = "SELECT min(t.service_day) FROM (VALUES ??) AS v CROSS JOIN token_taps AS i CROSS JOIN taps AS t \
-                    WHERE i.utc_day = v.column1 AND i.token_key = v.column2 AND t.key_id = i.key_id \
-                    AND t.sequence = i.sequence AND t.service_day IS NOT NULL AND (NOT EXISTS (SELECT 1 FROM batches AS b \
-                    WHERE b.service_day = t.service_day AND b.rank = 0) OR EXISTS (SELECT 1 FROM day_close AS d \
-                    WHERE d.service_day = t.service_day AND d.state = 'pricing'))";
-        let found = read_many(conn, text, on_days(&days, tokens)).await?;
-        let found = found.iter().map(|row| row.try_get::<Option<i64>>(0)).collect::<Result<Vec<_>, _>>()?;
-        let open = found.into_iter().flatten().min();
-        if let Some(day) = open {
-            let day = ServiceDay::from_number(day);
-            return Err(EraseError::DayOpen(
-                day.map_err(|_| StoreError::Damaged { what: "service day of a tap" })?,
-            ));
-        }
-    }
-    Ok(())
+/// What of it the embedded bank must pay out first; where another bank keeps e-accounts, nothing can be.
+pub(super) fn to_pay_out(app: &App, left: Option<Fen>) -> Result<Option<Fen>, EraseError> {
+    let here = elsewhere(&app.config)?.is_none();
+    Ok(left.filter(|left| here && *left > Fen::ZERO))
 }
 
-/// Every token on every UTC day with taps: how a token's opened taps are found.
-fn on_days<'a>(days: &'a [i64], tokens: &'a [TokenKey]) -> impl Iterator<Item = (i64, &'a [u8])> {
-    days.iter().flat_map(move |day| tokens.iter().map(move |token| (*day, token.as_slice())))
+async fn refuse_in(
+    conn: &mut Conn,
+    app: &App,
+    tokens: &[TokenKey],
+    left: Option<Fen>,
+) -> Result<(), EraseError> {
+    if let Some(first) = unfinished::of_tokens_in(conn, tokens).await?.into_iter().next() {
+        return Err(first.into());
+    }
+    match to_pay_out(app, left)? {
+        Some(left) => Err(EraseError::Balance(left)),
+        None => Ok(()),
+    }
 }
 
 /// Entries of tokens' opened taps that still open, so many at most of each `VALUES`.
@@ -242,33 +242,45 @@ async fn forget_entries_in(conn: &mut Conn, tokens: &[TokenKey]) -> Result<u64, 
 /// Makes those entries unreadable that had been set aside and open to one of the tokens. What never opened is nobody's as
 /// far as anyone can tell.
 async fn forget_set_aside(app: &App, tokens: &[TokenKey]) -> Result<u64, EraseError> {
-    let tokens: BTreeSet<TokenKey> = tokens.iter().copied().collect();
-    let (mut after, mut forgotten) = (String::new(), 0);
+    let (mut aside, mut forgotten) = (SetAside::of(tokens), 0);
     loop {
-        let page: Vec<(String, Vec<u8>)> =
-            query("SELECT id, sealed FROM set_aside WHERE id > ? AND length(sealed) > 0 ORDER BY id LIMIT ?")
-                .bind(after.as_str())
-                .bind(ENTRIES as i64)
-                .rows(app.store.pool())
-                .await?;
-        let Some((last, _)) = page.last() else { return Ok(forgotten) };
-        after.clone_from(last);
-        let theirs = theirs(&*app.clearing, &page, &tokens);
+        let Some(theirs) = aside.next(app).await? else { return Ok(forgotten) };
         if !theirs.is_empty() {
             let mut tx = app.store.begin().await?;
             let text = "UPDATE set_aside SET sealed = x'' WHERE id IN ??";
-            forgotten += write_many(&mut tx, text, theirs.into_iter().map(One)).await?;
+            forgotten += write_many(&mut tx, text, theirs.iter().map(|id| One(id.as_str()))).await?;
             tx.commit().await?;
         }
     }
 }
 
+/// The entries that were set aside and open to one of some tokens, a page of all that were set aside at a time.
+pub(super) struct SetAside {
+    tokens: BTreeSet<TokenKey>,
+    after: String,
+}
+
+impl SetAside {
+    pub(super) fn of(tokens: &[TokenKey]) -> Self {
+        Self { tokens: tokens.iter().copied().collect(), after: String::new() }
+    }
+
+    /// Those of the next page; `None`: there is none.
+    pub(super) async fn next(&mut self, app: &App) -> Result<Option<Vec<String>>, EraseError> {
+        let page: Vec<(String, Vec<u8>)> =
+            query("SELECT id, sealed FROM set_aside WHERE id > ? AND length(sealed) > 0 ORDER BY id LIMIT ?")
+                .bind(self.after.as_str())
+                .bind(ENTRIES as i64)
+                .rows(app.store.pool())
+                .await?;
+        let Some((last, _)) = page.last() else { return Ok(None) };
+        self.after.clone_from(last);
+        Ok(Some(theirs(&*app.clearing, &page, &self.tokens)))
+    }
+}
+
 /// Of entries that were set aside, those that open to one of the tokens.
-fn theirs<'a>(
-    keys: &dyn ClearingKeys,
-    page: &'a [(String, Vec<u8>)],
-    tokens: &BTreeSet<TokenKey>,
-) -> Vec<&'a str> {
+fn theirs(keys: &dyn ClearingKeys, page: &[(String, Vec<u8>)], tokens: &BTreeSet<TokenKey>) -> Vec<String> {
     let sealed: Vec<&[u8]> = page.iter().map(|(_, sealed)| sealed.as_slice()).collect();
     let opened = keys.unseal(&sealed);
     let is_theirs = |opened: &Result<crate::keys::Opened, _>| {
@@ -277,21 +289,19 @@ fn theirs<'a>(
         let card = tap.token.zip(tap.expiry);
         card.is_some_and(|(token, expiry)| tokens.contains(&keys.token_key(&token, expiry)))
     };
-    page.iter().zip(&opened).filter(|(_, opened)| is_theirs(opened)).map(|((id, _), _)| id.as_str()).collect()
+    page.iter().zip(&opened).filter(|(_, opened)| is_theirs(opened)).map(|((id, _), _)| id.clone()).collect()
 }
 
 /// Overwrites what says whose the tokens were, in one transaction that looks once more whether it may.
-async fn finish(
-    app: &App,
-    user: &str,
-    (account, index): (&str, &[u8; 16]),
-    erased: &mut Erased,
-) -> Result<(), EraseError> {
+async fn finish(app: &App, user: &str, account: &str, erased: &mut Erased) -> Result<(), EraseError> {
     let at = app.now()?;
     let name = another_name()?;
     let mut tx = app.store.begin().await?;
-    let tokens = tokens_in(&mut tx, account).await?;
-    refuse_in(&mut tx, &tokens).await?;
+    let Subject::Known { tokens, left } = Subject::find_in(&mut tx, app, account).await? else {
+        // Another request came first, with the same in hand.
+        return Ok(());
+    };
+    refuse_in(&mut tx, app, &tokens, left).await?;
     // What came meanwhile; a day's taps of one person are few.
     loop {
         let forgotten = forget_entries_in(&mut tx, &tokens).await?;
@@ -329,7 +339,7 @@ async fn finish(
     erased.left_fen = embedded::rename_in(&mut tx, account, &name).await?;
     forget_name_in(&mut tx, account).await?;
     query("INSERT INTO erasures (account_index, erased_ms) VALUES (?, ?) ON CONFLICT (account_index) DO UPDATE SET erased_ms = excluded.erased_ms")
-        .bind(&index[..])
+        .bind(&index_of(&*app.clearing, account)[..])
         .bind(sql::ms(at))
         .execute(&mut *tx)
         .await?;
@@ -350,7 +360,7 @@ fn another_name() -> Result<String, EraseError> {
         source: std::io::Error::other(e.to_string()),
     };
     getrandom::fill(&mut bytes).map_err(failed)?;
-    Ok(format!("erased-{}", sql::hex(&bytes)))
+    Ok(format!("{}{}", embedded::ERASED, sql::hex(&bytes)))
 }
 
 /// The audit log says who did what and when; of the account's name, nothing any more.
@@ -363,7 +373,7 @@ async fn forget_name_in(conn: &mut Conn, account: &str) -> Result<(), EraseError
     .await?;
     query(
         "UPDATE audit_log SET subject = 'erased', detail = 'erased' \
-         WHERE action IN ('account.open', 'account.deposit') AND subject = ?",
+         WHERE action IN ('account.open', 'account.deposit', 'account.pay_out') AND subject = ?",
     )
     .bind(account)
     .execute(&mut *conn)

@@ -8,11 +8,13 @@ pub mod api;
 pub mod cli;
 mod due;
 pub mod erase;
+pub mod preview;
 pub mod retention;
 mod rows;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use erase::index_of;
 pub use erase::{EraseError, Erased, erase};
+pub(crate) use erase::{erased_ms_in, index_of};
+pub use preview::preview;
 pub use retention::{Retained, RetentionConfig};

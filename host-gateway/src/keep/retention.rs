@@ -26,6 +26,8 @@ pub struct RetentionConfig {
 pub struct Retained {
     /// True where nothing was deleted.
     pub dry_run: bool,
+    /// True where `[retention] days` is 0: no day is ever due.
+    pub off: bool,
     /// The days, the oldest first.
     #[schema(value_type = Vec<String>)]
     pub days: Vec<ServiceDay>,
@@ -56,7 +58,7 @@ impl Retained {
 /// What would be deleted now.
 pub async fn plan(app: &App) -> Result<Retained, ClearingError> {
     let mut would = Retained { dry_run: true, ..Retained::default() };
-    let Some(keep) = Keep::of(app, config(app)?).await? else { return Ok(would) };
+    let Some(keep) = Keep::of(app, config(app)?).await? else { return Ok(Retained { off: true, ..would }) };
     // What lies between the taps of two days goes with the first.
     let mut counted = BTreeMap::new();
     let begun = keep.begun(app).await?;
@@ -112,7 +114,7 @@ async fn delete(
     most: usize,
 ) -> Result<Retained, ClearingError> {
     let mut done = Retained::default();
-    let Some(keep) = Keep::of(app, config).await? else { return Ok(done) };
+    let Some(keep) = Keep::of(app, config).await? else { return Ok(Retained { off: true, ..done }) };
     let begun = keep.begun(app).await?;
     if let Some(begun) = begun {
         keep.delete_day(app, user, begun, &mut done).await?;

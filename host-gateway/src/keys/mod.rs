@@ -18,6 +18,7 @@ pub use passphrase::{Passphrase, PassphraseArgs, PassphraseError};
 pub use set::{KeyOptions, KeySet, open_bank, open_clearing};
 
 use std::fmt;
+use std::str::FromStr;
 use wavepass_hce::issue::IssueError;
 use wavepass_hce::phone::PhoneFile;
 use wavepass_protocol::dukpt::KeyId;
@@ -53,6 +54,19 @@ impl TokenKey {
     /// 32 hexadecimal digits, lower case.
     pub fn to_hex(&self) -> String {
         hex::encode(&self.0)
+    }
+}
+
+/// Text that is no token's key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a token key has 32 hexadecimal digits")]
+pub struct TokenKeyError;
+
+impl FromStr for TokenKey {
+    type Err = TokenKeyError;
+
+    fn from_str(text: &str) -> Result<Self, TokenKeyError> {
+        Self::from_hex(text).ok_or(TokenKeyError)
     }
 }
 

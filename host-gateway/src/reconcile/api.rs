@@ -121,7 +121,7 @@ async fn take_network(
 /// Hold the taps, journeys, charges and postings of a day against each other slice by slice; where a slice that is over
 /// disagrees, there is a break. The day need not be closed.
 #[utoipa::path(post, path = "/v1/days/{day}/reconcile/slices", params(("day" = String, Path)), responses(
-    (status = 200, body = Slices), (status = 400, body = ErrorBody)))]
+    (status = 200, body = Slices), (status = 400, body = ErrorBody), (status = 409, body = ErrorBody)))]
 async fn hold_slices(
     State(app): State<App>,
     User(user): User,

@@ -15,6 +15,7 @@ use wavepass_fares::{DayClock, Fen, ServiceDay};
 use super::breaks::{Found, Scope, record_in};
 use crate::clearing::ClearingError;
 use crate::clearing::app::audit;
+use crate::clearing::deleted::has_all_taps;
 use crate::cli::App;
 use crate::config::{Config, ConfigError};
 use crate::intake::marks::MARK_MS;
@@ -132,9 +133,10 @@ impl Span {
     }
 }
 
-/// Holds every slice of a day that has begun.
+/// Holds every slice of a day that has begun; a day whose taps are deleted is refused.
 pub async fn day(app: &App, user: &str, day: ServiceDay) -> Result<Slices, ClearingError> {
     let now_ms = sql::ms(app.now()?);
+    has_all_taps(app, day).await?;
     let width = Width::of(&app.config)
         .map_err(|e| ClearingError::Outside { what: "configuration", source: e.into() })?;
     let clock = app.config.day_clock();

@@ -37,7 +37,7 @@ use wavepass_protocol::seal::SealError;
 use wavepass_protocol::tap::Entry;
 
 pub use authorisation::Authorisation;
-pub(crate) use near::tapped_utc_days_in;
+pub(crate) use near::{on_days, tapped_utc_days_in};
 pub use rules::{Policy, Tolerance};
 pub use state::RiskState;
 

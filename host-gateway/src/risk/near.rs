@@ -38,6 +38,14 @@ pub(crate) async fn tapped_utc_days_in(conn: &mut Conn) -> Result<Vec<i64>, Stor
     Ok(query(text).column(conn).await?)
 }
 
+/// Every token on every one of these UTC days: how a token's opened taps are found.
+pub(crate) fn on_days<'a>(
+    days: &'a [i64],
+    tokens: &'a [TokenKey],
+) -> impl Iterator<Item = (i64, &'a [u8])> + Clone {
+    days.iter().flat_map(move |day| tokens.iter().map(move |token| (*day, token.as_slice())))
+}
+
 /// Reads what is judged of some tokens: their taps within so many milliseconds of what came, and those with the same ATC
 /// at any distance.
 pub(super) async fn around_in(

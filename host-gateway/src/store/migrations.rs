@@ -50,6 +50,7 @@ const SQLITE: &[Step] = steps!("sqlite":
     "0018" "keep",
     "0019" "token_taps",
     "0020" "brought",
+    "0021" "pay_out",
 );
 
 const POSTGRES: &[Step] = steps!("postgres":
@@ -64,6 +65,7 @@ const POSTGRES: &[Step] = steps!("postgres":
     "0018" "keep",
     "0019" "token_taps",
     "0020" "brought",
+    "0021" "pay_out",
 );
 
 pub(super) static SQLITE_MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| migrator(SQLITE));

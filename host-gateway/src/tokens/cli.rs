@@ -1,10 +1,12 @@
 //! `wavepass-gateway token`: issue tokens to phones, register cards, list, suspend, resume and delete.
 
 use super::{IssueRequest, Registration, State, TokenRow};
+use crate::bank::AccountName;
 use crate::clearing::authorisation::show::{TokenRisk, risk_of};
 use crate::cli::{App, CommandError, Output};
+use crate::cursor;
 use crate::input::no_number;
-use crate::keys::TokenKey;
+use crate::keys::{TokenKey, TokenKeyError};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use std::fmt::Write;
@@ -127,17 +129,17 @@ impl std::fmt::Debug for RegisterArgs {
 struct ListArgs {
     /// Only this account's.
     #[arg(long)]
-    account: Option<String>,
+    account: Option<AccountName>,
     /// From the token after this key.
-    #[arg(long, value_parser = parse_key)]
+    #[arg(long, value_name = "KEY", value_parser = cursor::parse::<TokenKey>)]
     after: Option<TokenKey>,
     /// How many at most.
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     limit: u32,
 }
 
-pub(crate) fn parse_key(text: &str) -> Result<TokenKey, String> {
-    TokenKey::from_hex(text).ok_or_else(|| "a token key has 32 hexadecimal digits".to_owned())
+pub(crate) fn parse_key(text: &str) -> Result<TokenKey, TokenKeyError> {
+    text.parse()
 }
 
 pub(crate) fn parse_month(text: &str) -> Result<Expiry, String> {
@@ -180,7 +182,7 @@ pub async fn run(args: TokenArgs, app: &App, user: &str) -> Result<Output, Comma
         Command::List(args) => {
             let mut conn = app.store.pool().acquire().await?;
             let rows = match &args.account {
-                Some(account) => super::of_account_in(&mut conn, account).await?,
+                Some(account) => super::of_account_in(&mut conn, account.as_str()).await?,
                 None => super::page_in(&mut conn, args.after, args.limit).await?,
             };
             Ok(Output::text(table(&rows)))
@@ -249,9 +251,9 @@ async fn show(app: &App, key: TokenKey) -> Result<Output, CommandError> {
     let row = row.ok_or(super::TokensError::Unknown(key))?;
     let shown = Shown {
         token_key: key.to_hex(),
+        state: row.state_word(),
         last_four: row.last_four,
         expiry: format!("20{:02}-{:02}", row.expiry.year, row.expiry.month),
-        state: row.state.word(),
         carrier: row.carrier.word(),
         category: row.category,
         account_id: row.account_id,
@@ -274,7 +276,7 @@ fn table(rows: &[TokenRow]) -> String {
             row.last_four,
             row.expiry.year,
             row.expiry.month,
-            row.state.word(),
+            row.state_word(),
             row.carrier.word(),
             row.category,
             row.account_id

@@ -51,6 +51,9 @@ pub enum TokensError {
     /// No such token.
     #[error("no token {0}")]
     Unknown(TokenKey),
+    /// A token whose person was erased has no state to change.
+    #[error("token {0} was erased with its person: there is nothing of it to change any more")]
+    ErasedToken(TokenKey),
     /// A token that was deleted stays deleted.
     #[error("token {0} was deleted")]
     Deleted(TokenKey),
@@ -142,6 +145,18 @@ pub struct TokenRow {
     pub carrier: Carrier,
     /// When it was issued or registered.
     pub issued: UnixMs,
+}
+
+impl TokenRow {
+    /// Whether its person was erased: nothing says any more whose it was.
+    pub fn is_erased(&self) -> bool {
+        self.account_id.is_empty()
+    }
+
+    /// The word for its state on screens.
+    pub fn state_word(&self) -> &'static str {
+        if self.is_erased() { "erased" } else { self.state.word() }
+    }
 }
 
 /// A token wanted for an e-account.
@@ -525,6 +540,9 @@ pub async fn set_state_in(
 ) -> Result<TokenRow, TokensError> {
     let mut row =
         find_in(conn, &[key]).await?.into_iter().flatten().next().ok_or(TokensError::Unknown(key))?;
+    if row.is_erased() {
+        return Err(TokensError::ErasedToken(key));
+    }
     if row.state == state {
         return Ok(row);
     }

@@ -230,7 +230,7 @@ impl Parts {
 
     async fn list(&self, page: Page) -> Result<Accounts, Denied> {
         let mut conn = self.store.pool().acquire().await.map_err(AccountError::from)?;
-        let found = page_in(&mut conn, &page.after, page.limit.min(wire::MAX_ITEMS)).await;
+        let found = page_in(&mut conn, &page.after, page.limit.min(wire::MAX_ITEMS), true).await;
         let accounts = found.map_err(AccountError::from)?.into_iter();
         let account = |a: wavepass_gateway::bank::embedded::EAccount| Account {
             account: a.account_id,

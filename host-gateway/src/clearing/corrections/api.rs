@@ -7,10 +7,11 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
 
-use super::{Corrected, CorrectionError, CorrectionId, CorrectionIdError, Corrections, Told, Wanted};
+use super::{Corrected, CorrectionError, CorrectionId, Corrections, Told, Wanted};
 use crate::api::{ApiError, ErrorBody, Json, Query, User};
 use crate::clearing::api::{parse_day, parse_journey, parse_limit, parse_token};
 use crate::cli::App;
+use crate::cursor;
 
 impl From<CorrectionError> for ApiError {
     fn from(error: CorrectionError) -> Self {
@@ -78,10 +79,9 @@ async fn corrections(
     State(app): State<App>,
     Query(query): Query<CorrectionsQuery>,
 ) -> Result<Json<Corrections>, ApiError> {
-    let after = query.after.as_deref().map(str::parse).transpose();
     let wanted = Wanted {
         token_key: query.token_key.as_deref().map(parse_token).transpose()?,
-        after: after.map_err(|e: CorrectionIdError| ApiError::bad_request("after", e.to_string()))?,
+        after: cursor::of_query(query.after.as_deref())?,
         limit: parse_limit(query.limit)?,
     };
     Ok(Json(super::list(&app.store, wanted).await?))

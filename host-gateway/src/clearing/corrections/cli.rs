@@ -7,6 +7,7 @@ use wavepass_fares::ServiceDay;
 use super::{CorrectionId, Told, Wanted};
 use crate::clearing::journey_id::JourneyId;
 use crate::cli::{App, CommandError, Output};
+use crate::cursor;
 use crate::keys::TokenKey;
 use crate::tokens::cli::parse_key;
 
@@ -43,7 +44,7 @@ enum Command {
         #[arg(long, value_parser = parse_key, value_name = "KEY")]
         token_key: Option<TokenKey>,
         /// From the correction after this one.
-        #[arg(long, value_name = "ID")]
+        #[arg(long, value_name = "ID", value_parser = cursor::parse::<CorrectionId>)]
         after: Option<CorrectionId>,
         /// How many at most.
         #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]

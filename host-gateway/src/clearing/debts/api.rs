@@ -6,10 +6,11 @@ use axum::routing::{get, post};
 use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
 
-use super::{DebtId, DebtState, Debts, Recovered, Waived, Wanted};
+use super::{DebtState, Debts, Recovered, Waived, Wanted};
 use crate::api::{ApiError, ErrorBody, Json, Path, Query, User};
 use crate::clearing::api::{parse_day, parse_limit, parse_token};
 use crate::cli::App;
+use crate::cursor;
 
 /// The routes of debts.
 pub fn routes() -> Router<App> {
@@ -56,11 +57,10 @@ pub struct WaiveBody {
 #[utoipa::path(get, path = "/v1/debts", params(DebtsQuery), responses(
     (status = 200, body = Debts), (status = 400, body = ErrorBody)))]
 async fn debts(State(app): State<App>, Query(query): Query<DebtsQuery>) -> Result<Json<Debts>, ApiError> {
-    let after = query.after.as_deref().map(str::parse::<DebtId>).transpose();
     let wanted = Wanted {
         token_key: query.token_key.as_deref().map(parse_token).transpose()?,
         state: query.state,
-        after: after.map_err(|e| ApiError::bad_request("after", e.to_string()))?,
+        after: cursor::of_query(query.after.as_deref())?,
         limit: parse_limit(query.limit)?,
     };
     Ok(Json(super::list(&app, wanted).await?))

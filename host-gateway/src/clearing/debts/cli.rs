@@ -7,6 +7,7 @@ use wavepass_fares::ServiceDay;
 
 use super::{DebtId, DebtState, Debts, Wanted};
 use crate::cli::{App, CommandError, Output};
+use crate::cursor;
 use crate::keys::TokenKey;
 use crate::tokens::cli::parse_key;
 
@@ -28,7 +29,7 @@ enum Command {
         #[arg(long, value_enum)]
         state: Option<DebtState>,
         /// From the debt after this one.
-        #[arg(long, value_name = "ID")]
+        #[arg(long, value_name = "ID", value_parser = cursor::parse::<DebtId>)]
         after: Option<DebtId>,
         /// How many at most.
         #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]

@@ -13,6 +13,7 @@ use super::{
 use crate::api::{ApiError, ErrorBody, Json, Path, Query, User};
 use crate::clearing::api::{parse_day, parse_journey, parse_limit, parse_token};
 use crate::cli::App;
+use crate::cursor;
 
 impl From<DisputeError> for ApiError {
     fn from(error: DisputeError) -> Self {
@@ -92,8 +93,8 @@ pub struct RejectBody {
     pub reason: String,
 }
 
-fn parse_id(what: &'static str, text: &str) -> Result<DisputeId, ApiError> {
-    text.parse().map_err(|e: DisputeIdError| ApiError::bad_request(what, e.to_string()))
+fn parse_id(text: &str) -> Result<DisputeId, ApiError> {
+    text.parse().map_err(|e: DisputeIdError| ApiError::bad_request("id", e.to_string()))
 }
 
 /// Disputes, by token, day and journey.
@@ -106,7 +107,7 @@ async fn disputes(
     let wanted = Wanted {
         token_key: query.token_key.as_deref().map(parse_token).transpose()?,
         state: query.state,
-        after: query.after.as_deref().map(|id| parse_id("after", id)).transpose()?,
+        after: cursor::of_query(query.after.as_deref())?,
         limit: parse_limit(query.limit)?,
     };
     Ok(Json(super::list(&app.store, wanted).await?))
@@ -129,7 +130,7 @@ async fn open(
 #[utoipa::path(get, path = "/v1/disputes/{id}", params(("id" = String, Path)), responses(
     (status = 200, body = Evidence), (status = 400, body = ErrorBody), (status = 404, body = ErrorBody)))]
 async fn show(State(app): State<App>, Path(id): Path<String>) -> Result<Json<Evidence>, ApiError> {
-    Ok(Json(super::evidence(&app, &parse_id("id", &id)?).await?))
+    Ok(Json(super::evidence(&app, &parse_id(&id)?).await?))
 }
 
 /// Give an amount back. Accepted again with the same amount, the dispute stays as it is.
@@ -142,7 +143,7 @@ async fn accept(
     Path(id): Path<String>,
     Json(body): Json<AcceptBody>,
 ) -> Result<Json<Decision>, ApiError> {
-    Ok(Json(super::accept(&app, &user, &parse_id("id", &id)?, Fen(body.fen), &body.reason).await?))
+    Ok(Json(super::accept(&app, &user, &parse_id(&id)?, Fen(body.fen), &body.reason).await?))
 }
 
 /// Give nothing back. Rejected again, the dispute stays as it is.
@@ -155,5 +156,5 @@ async fn reject(
     Path(id): Path<String>,
     Json(body): Json<RejectBody>,
 ) -> Result<Json<Dispute>, ApiError> {
-    Ok(Json(super::reject(&app, &user, &parse_id("id", &id)?, &body.reason).await?))
+    Ok(Json(super::reject(&app, &user, &parse_id(&id)?, &body.reason).await?))
 }

@@ -6,6 +6,7 @@ use wavepass_fares::{Fen, ServiceDay};
 use super::{DisputeId, DisputeState, Wanted};
 use crate::clearing::journey_id::JourneyId;
 use crate::cli::{App, CommandError, Output};
+use crate::cursor;
 use crate::keys::TokenKey;
 use crate::tokens::cli::parse_key;
 
@@ -66,7 +67,7 @@ enum Command {
         #[arg(long, value_enum)]
         state: Option<DisputeState>,
         /// From the dispute after this one.
-        #[arg(long, value_name = "ID")]
+        #[arg(long, value_name = "ID", value_parser = cursor::parse::<DisputeId>)]
         after: Option<DisputeId>,
         /// How many at most.
         #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]

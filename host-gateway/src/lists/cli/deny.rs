@@ -1,6 +1,7 @@
 //! `wavepass-gateway deny`: add to, remove from, list and check the deny list.
 
 use crate::cli::{App, CommandError, Output};
+use crate::cursor;
 use crate::input::no_number;
 use crate::keys::{ClearingKeys, TokenKey};
 use crate::lists::deny::{self, Addition, Cause, DenyRow};
@@ -44,7 +45,7 @@ enum Command {
     /// List denied tokens with their causes.
     List {
         /// From the token after this key.
-        #[arg(long, value_parser = parse_key)]
+        #[arg(long, value_name = "KEY", value_parser = cursor::parse::<TokenKey>)]
         after: Option<TokenKey>,
         /// How many tokens at most.
         #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
