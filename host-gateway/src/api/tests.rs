@@ -165,7 +165,9 @@ async fn a_debt_is_listed_asked_for_again_and_waived() {
         "asked_ms": MORNING + 24 * 3_600_000,
     });
     let open = format!("/v1/debts?state=open&token_key={key}");
-    assert_eq!(http.admin("GET", &open, None).await, (200, json!({ "debts": [debt] })));
+    let (status, listed) = http.admin("GET", &open, None).await;
+    assert_eq!((status, &listed["debts"]), (200, &json!([debt])));
+    assert_eq!(listed["deny_list"]["causes"], json!(["debt"]));
 
     deposit(&house.app.store, &account, 899).await;
     let (status, asked) = http.admin("POST", &format!("/v1/debts/{key}/recover"), None).await;

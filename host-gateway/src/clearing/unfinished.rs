@@ -3,7 +3,7 @@
 use crate::keys::TokenKey;
 use crate::risk::{on_days, tapped_utc_days_in};
 use crate::store::StoreError;
-use crate::store::db::{Conn, Query, query, read_many};
+use crate::store::db::{Conn, One, Query, query, read_many};
 use wavepass_fares::ServiceDay;
 
 /// Tokens in one statement.
@@ -57,6 +57,19 @@ impl Unfinished {
 /// What counts what is not finished, and how it is named.
 type Check = (&'static str, fn(i64) -> Unfinished);
 
+/// The first service day of some taps that is not closed.
+macro_rules! day_open {
+    ($taps:literal) => {
+        concat!(
+            "SELECT min(t.service_day) FROM ",
+            $taps,
+            " AND t.service_day IS NOT NULL AND (NOT EXISTS (SELECT 1 FROM batches AS b \
+             WHERE b.service_day = t.service_day AND b.rank = 0) OR EXISTS (SELECT 1 FROM day_close AS d \
+             WHERE d.service_day = t.service_day AND d.state = 'pricing'))"
+        )
+    };
+}
+
 const CHECKS: [Check; 6] = [
     ("SELECT count(*) FROM debts WHERE state = 'open' AND token_key IN ??", Unfinished::Debts),
     (
@@ -83,12 +96,16 @@ const CHECKS: [Check; 6] = [
     ),
 ];
 
-/// The first day with taps of the tokens that is not closed.
-const DAY_OPEN: &str = "SELECT min(t.service_day) FROM (VALUES ??) AS v CROSS JOIN token_taps AS i CROSS JOIN taps AS t \
-                        WHERE i.utc_day = v.column1 AND i.token_key = v.column2 AND t.key_id = i.key_id \
-                        AND t.sequence = i.sequence AND t.service_day IS NOT NULL AND (NOT EXISTS (SELECT 1 FROM batches AS b \
-                        WHERE b.service_day = t.service_day AND b.rank = 0) OR EXISTS (SELECT 1 FROM day_close AS d \
-                        WHERE d.service_day = t.service_day AND d.state = 'pricing'))";
+/// The first day with taps of the tokens that is not closed, of those taps that risk has looked at.
+const DAY_OPEN: &str = day_open!(
+    "(VALUES ??) AS v CROSS JOIN token_taps AS i CROSS JOIN taps AS t WHERE i.utc_day = v.column1 \
+     AND i.token_key = v.column2 AND t.key_id = i.key_id AND t.sequence = i.sequence"
+);
+/// The same of those that it has not.
+const DAY_OPEN_ARRIVED: &str = day_open!(
+    "arrivals AS a CROSS JOIN taps AS t WHERE t.key_id = a.key_id AND t.sequence BETWEEN a.from_sequence \
+     AND a.upto_sequence AND t.opened = 1 AND t.token_key IN ??"
+);
 
 /// All that is not finished of some tokens, each kind once, in the order in which it is to be finished.
 pub(crate) async fn of_tokens_in(
@@ -105,7 +122,9 @@ pub(crate) async fn of_tokens_in(
     }
     let mut open: Option<i64> = None;
     let days = tapped_utc_days_in(conn).await?;
-    for row in read_many(conn, DAY_OPEN, on_days(&days, tokens)).await? {
+    let mut rows = read_many(conn, DAY_OPEN, on_days(&days, tokens)).await?;
+    rows.extend(read_many(conn, DAY_OPEN_ARRIVED, tokens.iter().map(|key| One(key.as_slice()))).await?);
+    for row in &rows {
         open = [open, row.try_get(0)?].into_iter().flatten().min();
     }
     if let Some(day) = open {

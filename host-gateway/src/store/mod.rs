@@ -514,8 +514,17 @@ mod tests {
         "tariffs",
     ];
     /// What the rows of every other table would be spread by; `id` is a hash of the content.
-    const SPREAD_BY: [&str; 8] =
-        ["account_id", "account_index", "gate_id", "id", "key_id", "operator", "shard", "token_key"];
+    const SPREAD_BY: [&str; 9] = [
+        "account_id",
+        "account_index",
+        "concentrator",
+        "gate_id",
+        "id",
+        "key_id",
+        "operator",
+        "shard",
+        "token_key",
+    ];
 
     /// An engine that spreads rows over machines, such as Citus, holds rows apart only within one machine.
     #[tokio::test]
