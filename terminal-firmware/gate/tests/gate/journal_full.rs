@@ -3,7 +3,7 @@
 
 use crate::common::{
     self, Chip, Heard, Host, MORNING, Place, SECOND, Store, TestGate, decide, idle, passage, refused,
-    start_with, tap, working_gate,
+    start_with, synchronised, tap, try_tap, working_gate,
 };
 use wavepass_hce::faults::{Broken, Fault};
 use wavepass_journal::Limits;
@@ -61,6 +61,26 @@ fn a_full_journal_refuses_keeps_everything_and_opens_again_after_acknowledgement
     assert_eq!(store.entries.len() as u32, full_at - 1, "nothing was lost");
     let presented = tap(&mut gate, &mut host.phone(1), at + 60 * SECOND);
     assert_eq!((presented.decision, presented.sequence), (Decision::Open, Some(full_at)));
+}
+
+/// Erasing a page stops some processors for 85 ms: no rider waits for it.
+#[test]
+fn no_page_is_erased_while_a_card_is_in_the_field() {
+    let mut host = Host::new();
+    let chip = Chip::new(4);
+    let mut gate = working_gate(&mut host, &chip);
+    let begun = chip.erases();
+    for n in 0..120 {
+        let before = chip.erases();
+        let now = synchronised(MORNING + u64::from(n) * SECOND);
+        let presented = try_tap(&mut gate, &mut host.phone(1_000 + n), now).unwrap();
+        assert_eq!((presented.decision, chip.erases()), (Decision::Open, before), "tap {n}");
+        idle(&mut gate);
+        if n % 10 == 9 {
+            take_all(&mut host, &mut gate);
+        }
+    }
+    assert!(chip.erases() > begun + 4, "the journal went round: {} erases", chip.erases() - begun);
 }
 
 #[test]

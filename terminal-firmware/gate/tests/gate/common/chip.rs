@@ -84,6 +84,11 @@ impl Chip {
         self.flash.fail_next_write(landed);
     }
 
+    /// How often any page has been erased.
+    pub fn erases(&self) -> u32 {
+        self.flash.erases().iter().sum()
+    }
+
     pub fn words(&self) -> u64 {
         self.flash.words()
     }
