@@ -190,7 +190,7 @@ async fn a_debt_is_listed_asked_for_again_and_waived() {
     assert_eq!((status, &waived["parts"], &waived["waived_fen"]), (200, &json!([1]), &json!(900)));
     let (status, again) = http.admin("POST", &path, Some(goodwill)).await;
     assert_eq!((status, &again["parts"], &again["waived_fen"]), (200, &json!([]), &json!(0)));
-    assert_eq!(http.admin("GET", &open, None).await.1, json!({ "debts": [] }));
+    assert_eq!(http.admin("GET", &open, None).await.1["debts"], json!([]));
 }
 
 #[tokio::test(flavor = "multi_thread")]
