@@ -280,7 +280,7 @@ mod tests {
         for mark in 0..20_u8 {
             for n in 0..50_u8 {
                 // Small and large ones of each gate, mixed.
-                let entries = 1 + usize::from(mark) * usize::from(n * 7 % 13) * 4;
+                let entries = 1 + usize::from(mark) * (usize::from(n) * 7 % 13) * 4;
                 hand_in(&mut state, gate(n), entries, mark);
             }
             note(state.take(ABOUT));
