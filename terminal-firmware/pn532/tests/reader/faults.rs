@@ -270,15 +270,14 @@ fn a_chip_that_is_reset_at_any_point_is_set_up_again() {
 #[test]
 fn a_search_that_was_set_to_have_no_end_still_has_one() {
     let world = World::new(72);
-    let mut endless = reader_with(&world, Settings { activation_retries: 255, ..Settings::default() });
+    let mut reader = reader_with(&world, Settings { activation_retries: 255, ..Settings::default() });
     for _ in 0..3 {
         let begun = world.now();
-        let came = world.run(endless.poll());
+        let came = world.run(reader.poll());
         assert!(matches!(came, Ok(Detected::None) | Err(Pn532Error::NoAnswer { .. })), "{came:?}");
         assert!(world.now() - begun < LONGEST_CALL);
     }
-    drop(endless);
-    recovers(&world, &mut reader(&world));
+    recovers(&world, &mut reader);
 }
 
 #[test]
