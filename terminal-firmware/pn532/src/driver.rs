@@ -46,7 +46,8 @@ pub trait Timer {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Settings {
-    /// How often a search is repeated on the air before it answers "none". 255 never does, and is not taken.
+    /// How often a search is repeated on the air before it answers "none". 255 never does; 1 is taken for it. All repeats
+    /// must fit into `answer_ms`.
     pub activation_retries: u8,
     /// How long an acknowledgement may take. The chip needs a few milliseconds; a host that is busy, more.
     pub ack_ms: u32,
@@ -338,7 +339,10 @@ impl<T: Transport, C: Timer> Pn532<T, C> {
             Step::Retries => Command::RfConfiguration(RfItem::Retries {
                 atr: 0,
                 psl: 1,
-                activation: self.settings.activation_retries.min(crate::command::FOR_EVER - 1),
+                activation: match self.settings.activation_retries {
+                    crate::command::FOR_EVER => Settings::default().activation_retries,
+                    retries => retries,
+                },
             }),
             Step::Timings => {
                 Command::RfConfiguration(RfItem::Timings { atr: 0x0B, retry: self.settings.card_timeout })

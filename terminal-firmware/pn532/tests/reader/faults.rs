@@ -265,7 +265,8 @@ fn a_chip_that_is_reset_at_any_point_is_set_up_again() {
     }
 }
 
-/// A chip that may repeat its search for ever acknowledges, and says nothing more while no card is there.
+/// A chip that may repeat its search for ever acknowledges, and says nothing more while no card is there; and it looks for
+/// cards of type B first, so that one of type A would never be found.
 #[test]
 fn a_search_that_was_set_to_have_no_end_still_has_one() {
     let world = World::new(72);
