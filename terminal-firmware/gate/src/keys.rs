@@ -85,7 +85,10 @@ impl<F: NorFlash> Keys<F> {
 
     /// The key for the next entry. It is given once.
     pub(crate) async fn take(&mut self) -> Result<(Ksn, Key), KeysError<F::Error>> {
-        self.prepare().await?;
+        // A key that is ready needs nothing of the log, which may be due to move and erase a page: that can wait for idle time.
+        if self.ready.is_none() {
+            self.prepare().await?;
+        }
         self.ready.take().ok_or(KeysError::Keys(DukptError::Exhausted))
     }
 }
