@@ -133,6 +133,29 @@ pub(crate) async fn closed(app: &App, day: ServiceDay) -> Result<(), ClearingErr
     if sealed == 0 { Err(ClearingError::NotClosed { day }) } else { Ok(()) }
 }
 
+/// How often a close waits for risk to look at taps that come while it works.
+const LOOKS: u32 = 100;
+
+async fn look(app: &App) -> Result<(), ClearingError> {
+    crate::risk::run(app).await.map(drop).map_err(|e| outside("risk")(e.into()))
+}
+
+/// Closes a day. Taps that bear on it may come meanwhile: risk looks at them, and the close goes on where it was.
+async fn close_looked_at(
+    app: &App,
+    clearing: &Clearing,
+    day: ServiceDay,
+    options: CloseOptions,
+) -> Result<CloseSummary, ClearingError> {
+    for _ in 0..LOOKS {
+        match clearing.close_day(day, options).await {
+            Err(ClearingError::Unchecked { .. }) => look(app).await?,
+            other => return other,
+        }
+    }
+    clearing.close_day(day, options).await
+}
+
 /// Lets risk look at what came, closes a day, deducts it and publishes what that changed of the deny list.
 pub async fn close(
     app: &App,
@@ -142,10 +165,10 @@ pub async fn close(
     late: bool,
 ) -> Result<Closed, ClearingError> {
     app.now()?;
-    crate::risk::run(app).await.map_err(|e| outside("risk")(e.into()))?;
+    look(app).await?;
     let clearing = Clearing::of(app).await?;
     let options = CloseOptions { now_ms: sql::ms(app.now()?), force, late };
-    let close = clearing.close_day(day, options).await?;
+    let close = close_looked_at(app, &clearing, day, options).await?;
     let mut deduct = clearing.deduct_day(day, DeductOptions::default()).await?;
     let repriced = match close.already_closed {
         true => Vec::new(),
@@ -254,6 +277,17 @@ mod tests {
             .texts("SELECT DISTINCT action FROM audit_log WHERE \"user\" = 'anna' ORDER BY action")
             .await;
         assert_eq!(actions, ["day.close", "day.deduct", "day.reconcile", "day.settle", "tariff.publish"]);
+    }
+
+    #[tokio::test]
+    async fn a_close_goes_on_when_risk_has_looked_at_what_came_meanwhile() {
+        let (house, ..) = penniless("").await;
+        let clearing = Clearing::of(&house.app).await.unwrap();
+        let options = CloseOptions { now_ms: i64::MAX, force: false, late: false };
+        let refused = clearing.close_day(day(), options).await;
+        assert!(matches!(refused, Err(ClearingError::Unchecked { .. })), "{refused:?}");
+        let closed = close_looked_at(&house.app, &clearing, day(), options).await.unwrap();
+        assert_eq!(closed.batch.unwrap().charges, 1);
     }
 
     #[tokio::test]

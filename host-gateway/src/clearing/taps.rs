@@ -38,7 +38,7 @@ pub(crate) struct Chunk {
     pub(crate) unknown: Vec<UnknownStation>,
     /// The last token this chunk speaks for; `None`: all the rest.
     pub(crate) up_to: Option<TokenKey>,
-    /// True if risk has not looked at all taps of these times.
+    /// True if risk has not looked at all of these tokens' taps.
     pub(crate) unchecked: bool,
 }
 
@@ -157,8 +157,13 @@ async fn read(
     if broken_off.is_none() {
         chunk.up_to = None;
     }
-    let unchecked = query("SELECT 1 FROM arrivals WHERE from_ms < ? AND upto_ms >= ? LIMIT 1");
-    let unchecked = unchecked.bind(span.end).bind(span.start);
+    let last = chunk.up_to.map_or_else(|| end.to_vec(), |key| key.as_slice().to_vec());
+    let unchecked = query(
+        "SELECT 1 FROM arrivals AS a CROSS JOIN taps AS t WHERE a.from_ms < ?1 AND a.upto_ms >= ?2 \
+         AND t.key_id = a.key_id AND t.sequence BETWEEN a.from_sequence AND a.upto_sequence AND t.opened = 1 \
+         AND t.token_key > ?3 AND t.token_key <= ?4 AND t.time_ms < ?1 AND t.time_ms >= ?2 LIMIT 1",
+    );
+    let unchecked = unchecked.bind(span.end).bind(span.start).bind(cursor).bind(last);
     chunk.unchecked = unchecked.fetch_optional(&mut *snapshot).await?.is_some();
     drop(snapshot);
     // Each bucket came in token order; together they are so only after a sort.

@@ -84,6 +84,13 @@ async fn a_day_that_is_not_over_or_not_checked_is_not_closed() {
     let on_time = CloseOptions { now_ms: at(32, 0), ..CloseOptions::default() };
     assert!(matches!(world.clearing.close_day(day(), on_time).await, Err(ClearingError::Unchecked { .. })));
     world.tamper("DELETE FROM arrivals").await;
+    // What came at that time and is no tap of these tokens does not keep them.
+    world
+        .tamper(
+            "INSERT INTO arrivals SELECT key_id, sequence + 900, sequence + 900, 1, time_ms, time_ms FROM taps \
+             WHERE sequence = 1",
+        )
+        .await;
     assert_eq!(world.clearing.close_day(day(), on_time).await.unwrap().batch.unwrap().charges, 1);
 }
 
