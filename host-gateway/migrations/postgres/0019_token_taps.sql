@@ -1,6 +1,10 @@
 -- What is found by token is written where risk looks at taps, in large sorted batches: as indexes of the taps, it cost every
 -- tap that came a page at a random place each.
 
+-- Gateways of the version before may be at work: what they book between two of these statements would be in neither table.
+SELECT pg_advisory_xact_lock(6295711);
+LOCK TABLE taps, unchecked, risk_states IN ACCESS EXCLUSIVE MODE;
+
 -- The opened taps of a UTC day by token, each token's in order of time: how clearing reads a day in token order with
 -- bounded memory, and how a token's taps are found. Those that risk has not looked at are not among them.
 CREATE TABLE token_taps (
@@ -39,6 +43,17 @@ ALTER TABLE risk_states ADD COLUMN atcs BYTEA;
 
 INSERT INTO risk_states (token_key, last_tap_ms)
     SELECT token_key, max(time_ms) FROM token_taps WHERE true GROUP BY token_key ON CONFLICT DO NOTHING;
+
+UPDATE risk_states SET atcs = runs.bytes FROM (
+    SELECT token_key, string_agg(decode(lpad(to_hex(lo), 4, '0') || lpad(to_hex(hi), 4, '0'), 'hex'), ''::bytea ORDER BY lo) AS bytes FROM (
+        SELECT token_key, min(atc) AS lo, max(atc) AS hi FROM (
+            SELECT token_key, atc, atc - row_number() OVER (PARTITION BY token_key ORDER BY atc) AS run FROM (
+                SELECT DISTINCT i.token_key, t.atc FROM token_taps AS i CROSS JOIN taps AS t
+                WHERE t.key_id = i.key_id AND t.sequence = i.sequence AND t.atc IS NOT NULL AND t.cryptogram <> 2
+            ) AS used
+        ) AS numbered GROUP BY token_key, run
+    ) AS run_of GROUP BY token_key
+) AS runs WHERE risk_states.token_key = runs.token_key;
 
 DROP TABLE unchecked;
 DROP INDEX taps_day;

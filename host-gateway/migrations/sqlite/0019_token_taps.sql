@@ -40,6 +40,17 @@ ALTER TABLE risk_states ADD COLUMN atcs BLOB;
 INSERT INTO risk_states (token_key, last_tap_ms)
     SELECT token_key, max(time_ms) FROM token_taps WHERE true GROUP BY token_key ON CONFLICT DO NOTHING;
 
+UPDATE risk_states SET atcs = runs.bytes FROM (
+    SELECT token_key, unhex(group_concat(printf('%04x%04x', lo, hi), '' ORDER BY lo)) AS bytes FROM (
+        SELECT token_key, min(atc) AS lo, max(atc) AS hi FROM (
+            SELECT token_key, atc, atc - row_number() OVER (PARTITION BY token_key ORDER BY atc) AS run FROM (
+                SELECT DISTINCT i.token_key, t.atc FROM token_taps AS i CROSS JOIN taps AS t
+                WHERE t.key_id = i.key_id AND t.sequence = i.sequence AND t.atc IS NOT NULL AND t.cryptogram <> 2
+            ) AS used
+        ) AS numbered GROUP BY token_key, run
+    ) AS run_of GROUP BY token_key
+) AS runs WHERE risk_states.token_key = runs.token_key;
+
 DROP TABLE unchecked;
 DROP INDEX taps_day;
 DROP INDEX taps_atc;

@@ -140,20 +140,18 @@ async fn look(app: &App) -> Result<(), ClearingError> {
     crate::risk::run(app).await.map(drop).map_err(|e| outside("risk")(e.into()))
 }
 
-/// Closes a day. Taps that bear on it may come meanwhile: risk looks at them, and the close goes on where it was.
-async fn close_looked_at(
-    app: &App,
-    clearing: &Clearing,
-    day: ServiceDay,
-    options: CloseOptions,
-) -> Result<CloseSummary, ClearingError> {
+/// Closes. Taps that bear on it may come meanwhile: risk looks at them, and the close goes on where it was.
+async fn looking<T, F>(app: &App, close: impl Fn() -> F) -> Result<T, ClearingError>
+where
+    F: Future<Output = Result<T, ClearingError>>,
+{
     for _ in 0..LOOKS {
-        match clearing.close_day(day, options).await {
+        match close().await {
             Err(ClearingError::Unchecked { .. }) => look(app).await?,
             other => return other,
         }
     }
-    clearing.close_day(day, options).await
+    close().await
 }
 
 /// Lets risk look at what came, closes a day, deducts it and publishes what that changed of the deny list.
@@ -168,11 +166,11 @@ pub async fn close(
     look(app).await?;
     let clearing = Clearing::of(app).await?;
     let options = CloseOptions { now_ms: sql::ms(app.now()?), force, late };
-    let close = close_looked_at(app, &clearing, day, options).await?;
+    let close = looking(app, || clearing.close_day(day, options)).await?;
     let mut deduct = clearing.deduct_day(day, DeductOptions::default()).await?;
     let repriced = match close.already_closed {
         true => Vec::new(),
-        false => clearing.close_again_after(day, force).await?,
+        false => looking(app, || clearing.close_again_after(day, force)).await?,
     };
     for again in &repriced {
         deduct.add(clearing.deduct_day(again.service_day, DeductOptions::default()).await?);
@@ -219,6 +217,7 @@ pub async fn settle(app: &App, user: &str, day: ServiceDay) -> Result<Vec<Settle
 
 /// Reconciles a closed day.
 pub async fn reconcile(app: &App, user: &str, day: ServiceDay) -> Result<Reconciliation, ClearingError> {
+    look(app).await?;
     let found = reconcile_day(&Clearing::of(app).await?, day, sql::ms(app.now()?)).await?;
     let count: usize = found.differences.values().sum();
     audit(app, user, "day.reconcile", day, &format!("{count} differences, {} closed", found.closed)).await?;
@@ -286,7 +285,7 @@ mod tests {
         let options = CloseOptions { now_ms: i64::MAX, force: false, late: false };
         let refused = clearing.close_day(day(), options).await;
         assert!(matches!(refused, Err(ClearingError::Unchecked { .. })), "{refused:?}");
-        let closed = close_looked_at(&house.app, &clearing, day(), options).await.unwrap();
+        let closed = looking(&house.app, || clearing.close_day(day(), options)).await.unwrap();
         assert_eq!(closed.batch.unwrap().charges, 1);
     }
 

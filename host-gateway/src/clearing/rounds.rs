@@ -156,7 +156,8 @@ async fn ended_days(app: &App, now_ms: i64) -> Result<Vec<ServiceDay>, ClearingE
          WHERE service_day >= (SELECT min(effective_from) FROM tariffs) UNION ALL \
          SELECT (SELECT min(t.service_day) FROM tapped_days AS t WHERE t.service_day > tapped.day) \
          FROM tapped WHERE tapped.day < ?1) SELECT tapped.day FROM tapped WHERE tapped.day < ?1 \
-         AND NOT EXISTS (SELECT 1 FROM batches AS b WHERE b.service_day = tapped.day AND b.rank = 0) \
+         AND (NOT EXISTS (SELECT 1 FROM batches AS b WHERE b.service_day = tapped.day AND b.rank = 0) \
+         OR EXISTS (SELECT 1 FROM day_close AS d WHERE d.service_day = tapped.day AND d.state = 'pricing')) \
          ORDER BY tapped.day LIMIT ?2",
     )
     .bind(today.number())
@@ -300,6 +301,20 @@ mod tests {
         at(&house, 48).await;
         assert!(!house.app.lists.denies(&card.token, Some(card.expiry)));
         assert!(report(&house.app.store, None).await.unwrap().balances().unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_late_close_that_was_left_in_the_middle_is_gone_on_with() {
+        let (house, ..) = penniless("").await;
+        at(&house, 24).await;
+        let mut tx = house.app.store.begin().await.unwrap();
+        let begun = "INSERT INTO day_close (service_day, rank, shard, state, cursor, until, forced, shares) \
+                     SELECT service_day, rank + 1, shard, 'pricing', x'', until, forced, shares FROM day_close WHERE shard = 0";
+        query(begun).execute(&mut *tx).await.unwrap();
+        tx.commit().await.unwrap();
+        at(&house, 25).await;
+        assert_eq!(house.count("SELECT count(*) FROM day_close WHERE state = 'pricing'").await, 0);
+        assert_eq!(house.count(BATCHES).await, 1);
     }
 
     #[tokio::test]

@@ -59,14 +59,14 @@ pub(crate) async fn read_chunk(
         // One token alone has more taps than were read.
         limit *= 2;
         if limit > 4 * MAX_TAPS {
-            let first = query(
-                "SELECT token_key FROM token_taps WHERE utc_day BETWEEN ? AND ? AND token_key > ? ORDER BY token_key LIMIT 1",
-            )
-            .bind(*buckets(tariffs, day).start())
-            .bind(*buckets(tariffs, day).end())
-            .bind(cursor)
-            .scalar::<Vec<u8>>(pool)
-            .await?;
+            let mut first: Option<Vec<u8>> = None;
+            for bucket in buckets(tariffs, day) {
+                let least =
+                    query("SELECT min(token_key) FROM token_taps WHERE utc_day = ? AND token_key > ?");
+                let least: Option<Vec<u8>> = least.bind(bucket).bind(cursor).scalar(pool).await?;
+                first = [first, least].into_iter().flatten().min();
+            }
+            let first = first.ok_or_else(|| ClearingError::damaged("the taps of a token"))?;
             return Err(ClearingError::TooManyTaps { token_key: token_key(&first)?, day, limit: MAX_TAPS });
         }
     }

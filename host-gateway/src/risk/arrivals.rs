@@ -23,6 +23,8 @@ pub(super) struct Run {
 /// What is looked at in one transaction.
 pub(super) struct Arrived {
     pub(super) runs: Vec<Run>,
+    /// There were no more runs.
+    pub(super) is_all: bool,
     /// Each token's in the order of events.
     pub(super) taps: BTreeMap<TokenKey, Vec<Seen>>,
 }
@@ -38,9 +40,11 @@ pub(super) async fn next_in(conn: &mut Conn, runs: i64, taps: i64) -> Result<Arr
     .await?;
     let mut found = Vec::with_capacity(rows.len());
     let mut left = taps;
+    let mut is_all = (rows.len() as i64) < runs;
     for (from_ms, key_id, from, upto, taps) in rows {
         left -= taps;
         if left < 0 && !found.is_empty() {
+            is_all = false;
             break;
         }
         let key_id = key_id.try_into().map_err(|_| StoreError::Damaged { what: "key id" })?;
@@ -58,7 +62,7 @@ pub(super) async fn next_in(conn: &mut Conn, runs: i64, taps: i64) -> Result<Arr
     for taps in taps.values_mut() {
         taps.sort_unstable_by_key(Seen::order);
     }
-    Ok(Arrived { runs: found, taps })
+    Ok(Arrived { runs: found, is_all, taps })
 }
 
 /// A tap of a row with key id, sequence, token, time, clock, service day, ATC, cryptogram, digest and withheld.

@@ -86,7 +86,7 @@ pub struct Summary {
     pub denied: usize,
 }
 
-/// Looks at every token with taps that were not looked at; safe to call at any time, and twice.
+/// Looks at every tap that came before it and was not looked at; safe to call at any time, and twice.
 pub async fn run(app: &App) -> Result<Summary, RiskError> {
     let risk = &app.config.file.risk;
     let policy = Policy {
@@ -110,6 +110,10 @@ pub async fn run(app: &App) -> Result<Summary, RiskError> {
         }
         arrivals::looked_at_in(&mut tx, &arrived).await?;
         tx.commit().await?;
+        // What has come since is the next run's: they never stop coming.
+        if arrived.is_all {
+            break;
+        }
     }
     metrics::counter!("wavepass_risk_alerts_total").increment(summary.alerts as u64);
     if summary.alerts > 0 {

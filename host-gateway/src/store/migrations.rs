@@ -137,9 +137,9 @@ mod tests {
         let arrivals = "SELECT from_ms, upto_ms, from_sequence, upto_sequence, taps FROM arrivals ORDER BY 1";
         let found: Vec<(i64, i64, i64, i64, i64)> = query(arrivals).rows(store.pool()).await.unwrap();
         assert_eq!(found, [(172_900_000, 172_900_000, 4, 4, 1), (172_900_001, 172_900_001, 1, 1, 1)]);
-        // Which ATCs the first has used is to be read from its taps.
+        // Which ATCs the first has used.
         let states = "SELECT last_tap_ms, atcs FROM risk_states";
         let found: Vec<(i64, Option<Vec<u8>>)> = query(states).rows(store.pool()).await.unwrap();
-        assert_eq!(found, [(86_500_000, None)]);
+        assert_eq!(found, [(86_500_000, Some(vec![0, 7, 0, 8]))]);
     }
 }

@@ -227,6 +227,9 @@ async fn open_postgres(options: PgConnectOptions) -> Result<(Pool, Pool, Pool), 
         options.get_host(),
         options.get_port()
     );
+    // Statements are written for joins by index, in the order given, which is all that SQLite has. Of a batch's rows the planner
+    // knows next to nothing, and would read a table of months to join a few thousand of them.
+    let options = options.options([("enable_hashjoin", "off"), ("enable_mergejoin", "off")]);
     let turn = WRITER_TURN.as_millis().to_string();
     let writing = options.clone().application_name("wavepass-writer").options([("lock_timeout", turn)]);
     let writers = |most: usize| {
