@@ -3,6 +3,7 @@
 use std::ops::{Range, RangeInclusive};
 
 use crate::store::db::{Pool, Row, query};
+use crate::store::sql::UTC_DAY_MS;
 use wavepass_fares::{Kind, Passage, ServiceDay, Tap, TapId, Tariffs};
 
 use super::{ClearingError, token_key};
@@ -12,7 +13,6 @@ use crate::keys::TokenKey;
 const ROWS: usize = 16_384;
 /// The most taps one token may have around a day: one every two seconds for a day.
 const MAX_TAPS: usize = 65_536;
-const UTC_DAY_MS: i64 = 86_400_000;
 
 /// One token's counted taps that bear on what a day costs.
 #[derive(Debug, Clone, PartialEq, Eq)]

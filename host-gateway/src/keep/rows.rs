@@ -7,13 +7,13 @@ use crate::cli::App;
 use crate::intake::forgotten::{Forgotten, forget_atcs_in, forget_in};
 use crate::keys::TokenKey;
 use crate::store::db::{Query, Row, query, query_made, write_many};
+use crate::store::sql::UTC_DAY_MS;
 use crate::store::{Audit, StoreError, audit_in};
 use std::collections::BTreeMap;
 use wavepass_fares::ServiceDay;
 
 /// Rows deleted in one transaction: some tens of milliseconds, so that intake never waits long.
 const ROWS: i64 = 2_000;
-const UTC_DAY_MS: i64 = 86_400_000;
 
 /// A day's rows of a table that is found by the day.
 struct ByDay {

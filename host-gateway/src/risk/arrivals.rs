@@ -6,11 +6,9 @@ use super::{RiskError, token_key};
 use crate::keys::TokenKey;
 use crate::store::StoreError;
 use crate::store::db::{Conn, Row, query, read_many, write_many};
+use crate::store::sql::UTC_DAY_MS;
 use std::collections::BTreeMap;
 use wavepass_protocol::dukpt::KeyId;
-
-/// Milliseconds of a UTC day.
-pub(super) const UTC_DAY_MS: i64 = 86_400_000;
 
 /// A run of one gate's entries.
 pub(super) struct Run {

@@ -1,12 +1,13 @@
 //! The taps of tokens of which something came that does not simply go on: late, or with a counter that was used.
 
 use super::RiskError;
-use super::arrivals::{UTC_DAY_MS, seen};
+use super::arrivals::seen;
 use super::atcs::Atcs;
 use super::rules::Seen;
 use crate::keys::TokenKey;
 use crate::store::StoreError;
 use crate::store::db::{Conn, query, read_many};
+use crate::store::sql::UTC_DAY_MS;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Tokens whose taps are in memory at once: of some of them, all that they ever made.

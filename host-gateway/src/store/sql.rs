@@ -7,6 +7,9 @@ pub const fn ms(time: UnixMs) -> i64 {
     if time.0 > i64::MAX as u64 { i64::MAX } else { time.0 as i64 }
 }
 
+/// Milliseconds of a UTC day, by which `token_taps` is divided.
+pub const UTC_DAY_MS: i64 = 86_400_000;
+
 /// Bytes as lower-case hexadecimal text.
 pub fn hex(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
