@@ -40,6 +40,19 @@ const WRITER_TURN: Duration = Duration::from_secs(600);
 const CONNECT: Duration = Duration::from_secs(15);
 /// The write-ahead log is folded into the database every so many pages (of 4 KiB).
 const CHECKPOINT_PAGES: &str = "4000";
+/// How PostgreSQL plans: tables joined in the order that a statement gives them, each found by its index, which is all that SQLite
+/// has and what the statements are written for. Of a batch's rows, and of a table that has just grown, its planner knows next to
+/// nothing, and would read months of taps to find a few thousand. What has no index is read whole all the same.
+const AS_WRITTEN: [(&str, &str); 8] = [
+    ("join_collapse_limit", "1"),
+    ("from_collapse_limit", "1"),
+    ("enable_hashjoin", "off"),
+    ("enable_mergejoin", "off"),
+    ("enable_seqscan", "off"),
+    ("enable_bitmapscan", "off"),
+    ("max_parallel_workers_per_gather", "0"),
+    ("jit", "off"),
+];
 /// Page cache of the writer, KiB (negative: SQLite counts kibibytes). Random index pages of a busy day stay in it.
 const WRITER_CACHE: &str = "-131072";
 
@@ -227,9 +240,7 @@ async fn open_postgres(options: PgConnectOptions) -> Result<(Pool, Pool, Pool), 
         options.get_host(),
         options.get_port()
     );
-    // Statements are written for joins by index, in the order given, which is all that SQLite has. Of a batch's rows the planner
-    // knows next to nothing, and would read a table of months to join a few thousand of them.
-    let options = options.options([("enable_hashjoin", "off"), ("enable_mergejoin", "off")]);
+    let options = options.options(AS_WRITTEN);
     let turn = WRITER_TURN.as_millis().to_string();
     let writing = options.clone().application_name("wavepass-writer").options([("lock_timeout", turn)]);
     let writers = |most: usize| {

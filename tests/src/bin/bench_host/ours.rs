@@ -23,7 +23,9 @@ const BATCH: usize = 4096;
 pub(crate) struct Figures {
     taps: usize,
     intake_s: f64,
+    /// Of which risk took `risk_s`.
     close_s: f64,
+    risk_s: f64,
     deduct_s: f64,
     settle_s: f64,
     /// Taps a second, all stages together.
@@ -43,6 +45,8 @@ impl Figures {
             "taps_per_second": {
                 "intake": rate(self.intake_s),
                 "close": rate(self.close_s),
+                "close_risk": rate(self.risk_s),
+                "close_pricing": rate(self.close_s - self.risk_s),
                 "deduct": rate(self.deduct_s),
                 "settle": rate(self.settle_s),
                 "overall": self.rate.round(),
@@ -103,6 +107,7 @@ pub(crate) async fn run(
     let day = Tariff::parse("wavepass-city.toml", TARIFF)?.clock.day_of(START.0 as i64)?;
     let begin = Instant::now();
     wavepass_gateway::risk::run(&app).await?;
+    let risk_s = begin.elapsed().as_secs_f64();
     let clearing = Clearing::of(&app).await?;
     let options = CloseOptions { now_ms: i64::MAX, ..CloseOptions::default() };
     clearing.close_day(day, options).await?;
@@ -122,6 +127,7 @@ pub(crate) async fn run(
         taps,
         intake_s,
         close_s,
+        risk_s,
         deduct_s,
         settle_s,
         rate: taps as f64 / (intake_s + close_s + deduct_s + settle_s),
