@@ -22,6 +22,7 @@ use crate::keys::TokenKey;
 use crate::ledger::{Account, Entries, Event, Name};
 use crate::settlement::Method;
 use crate::settlement::shares::{self, Shares, Sharing};
+use crate::store::shards::Part;
 use crate::store::{Break, StoreError, raise_break_in, sql};
 
 /// How to close.
@@ -236,7 +237,7 @@ impl Clearing {
             }
         };
         self.not_deleted_in(&mut tx, day).await?;
-        let parts = Part::of_all(if self.store.is_shared() { PARTS } else { 1 });
+        let parts = Part::of_all(self.store.is_shared());
         let (force, shares) = (options.force, method.as_str());
         let rows = parts
             .iter()
@@ -382,33 +383,6 @@ struct Of {
     rank: i64,
     force: bool,
     sharing: Option<Sharing>,
-}
-
-/// Into how many parts a close is divided on a database that many may write to.
-const PARTS: u8 = 8;
-
-/// What lies after the key of every token.
-pub(crate) const AFTER_ALL: [u8; 17] = [0xFF; 17];
-
-/// A range of tokens that is closed by itself.
-struct Part {
-    shard: u8,
-    /// The last token priced.
-    cursor: Vec<u8>,
-    until: Vec<u8>,
-}
-
-impl Part {
-    /// The parts before anything is priced, by the first byte of tokens' keys.
-    fn of_all(parts: u8) -> Vec<Self> {
-        let edge = |n: u8| match n {
-            0 => Vec::new(),
-            n if n == parts => AFTER_ALL.to_vec(),
-            // A single byte lies before every key that begins with it.
-            n => vec![(usize::from(n) * 256 / usize::from(parts)) as u8],
-        };
-        (0..parts).map(|shard| Self { shard, cursor: edge(shard), until: edge(shard + 1) }).collect()
-    }
 }
 
 /// A chunk that is priced and not yet booked.

@@ -8,13 +8,13 @@ use std::collections::BTreeSet;
 
 use wavepass_fares::Fen;
 
-use super::close::AFTER_ALL;
 use super::deduct::without_debts_in;
 use super::disputes::{DisputeError, DisputeId};
 use super::{Clearing, ClearingError, batch};
 use crate::ledger::{Account, Entries, Event, Name};
 use crate::settlement::shares::{self, Method};
 use crate::store::db::{Conn, Row, query};
+use crate::store::shards::AFTER_ALL;
 
 /// What was given back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -111,9 +111,8 @@ async fn read(
     let mut snapshot = pool.begin().await?;
     for bucket in buckets(tariffs, day) {
         let read = query(
-            "SELECT i.token_key, i.key_id, i.sequence, i.time_ms, t.station, t.direction, t.passage, t.counted \
-             FROM token_taps AS i CROSS JOIN taps AS t WHERE i.utc_day = ? AND i.token_key > ? AND i.token_key <= ? \
-             AND t.key_id = i.key_id AND t.sequence = i.sequence ORDER BY i.token_key LIMIT ?",
+            "SELECT token_key, key_id, sequence, time_ms, station, direction, passage, withheld FROM token_taps \
+             WHERE utc_day = ? AND token_key > ? AND token_key <= ? ORDER BY token_key LIMIT ?",
         )
         .bind(bucket)
         .bind(cursor)
@@ -142,7 +141,7 @@ async fn read(
         if !span.contains(&time_ms) {
             continue;
         }
-        if row.try_get::<i64>(7)? == 0 {
+        if row.try_get::<i64>(7)? != 0 {
             continue;
         }
         match tap(row, tariffs)? {
@@ -158,13 +157,19 @@ async fn read(
         chunk.up_to = None;
     }
     let last = chunk.up_to.map_or_else(|| end.to_vec(), |key| key.as_slice().to_vec());
-    let unchecked = query(
+    let arrived = query(
         "SELECT 1 FROM arrivals AS a CROSS JOIN taps AS t WHERE a.from_ms < ?1 AND a.upto_ms >= ?2 \
          AND t.key_id = a.key_id AND t.sequence BETWEEN a.from_sequence AND a.upto_sequence AND t.opened = 1 \
          AND t.token_key > ?3 AND t.token_key <= ?4 AND t.time_ms < ?1 AND t.time_ms >= ?2 LIMIT 1",
     );
-    let unchecked = unchecked.bind(span.end).bind(span.start).bind(cursor).bind(last);
-    chunk.unchecked = unchecked.fetch_optional(&mut *snapshot).await?.is_some();
+    let passed = query(
+        "SELECT 1 FROM late_passages AS p CROSS JOIN taps AS t WHERE t.key_id = p.key_id AND t.sequence = p.of \
+         AND t.time_ms < ?1 AND t.time_ms >= ?2 AND t.token_key > ?3 AND t.token_key <= ?4 LIMIT 1",
+    );
+    for waiting in [arrived, passed] {
+        let waiting = waiting.bind(span.end).bind(span.start).bind(cursor).bind(&last);
+        chunk.unchecked |= waiting.fetch_optional(&mut *snapshot).await?.is_some();
+    }
     drop(snapshot);
     // Each bucket came in token order; together they are so only after a sort.
     found.sort_unstable();
@@ -213,10 +218,8 @@ pub(crate) async fn read_tokens(
     let mut snapshot = pool.begin().await?;
     for bucket in buckets(tariffs, day) {
         let rows = query(
-            "SELECT i.token_key, i.key_id, i.sequence, i.time_ms, t.station, t.direction, t.passage \
-             FROM token_taps AS i CROSS JOIN taps AS t WHERE i.utc_day = ? AND i.token_key IN ?? \
-             AND i.time_ms >= ? AND i.time_ms < ? AND t.key_id = i.key_id AND t.sequence = i.sequence \
-             AND t.withheld = 0",
+            "SELECT token_key, key_id, sequence, time_ms, station, direction, passage FROM token_taps \
+             WHERE utc_day = ? AND token_key IN ?? AND time_ms >= ? AND time_ms < ? AND withheld = 0",
         )
         .bind(bucket)
         .bind_list(tokens.iter().map(|key| key.as_slice()))

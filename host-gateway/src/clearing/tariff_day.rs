@@ -11,11 +11,11 @@ use wavepass_fares::revenue::{Comparison, Difference, to_try};
 use wavepass_fares::{Priced, ServiceDay};
 
 use super::app::closed;
-use super::close::AFTER_ALL;
 use super::taps::{Chunk, read_chunk};
 use super::{Clearing, ClearingError};
 use crate::cli::App;
 use crate::keys::TokenKey;
+use crate::store::shards::AFTER_ALL;
 
 /// What another tariff makes of a day.
 #[derive(Debug)]

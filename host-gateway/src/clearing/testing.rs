@@ -315,13 +315,17 @@ impl World {
         let text = "INSERT INTO taps (key_id, sequence, token_key, time_ms, clock, service_day, station, direction, opened, \
                     atc, cryptogram, oda, passage, gate_us, received_ms) VALUES ??";
         write_many(&mut tx, text, rows).await.unwrap();
-        let rows = taps.iter().zip(first..).map(|(&(token, hours, minutes, ..), sequence)| {
-            let time_ms = at(hours, minutes);
-            let utc_day = time_ms.div_euclid(86_400_000);
-            (utc_day, key(token).as_slice().to_vec(), time_ms, &[1, 2, 3, 4, 5, 6, 7, 8], sequence)
-        });
-        let text = "INSERT INTO token_taps (utc_day, token_key, time_ms, key_id, sequence) VALUES ??";
-        write_many(&mut tx, text, rows).await.unwrap();
+        query(
+            "INSERT INTO token_taps (utc_day, token_key, time_ms, key_id, sequence, clock, service_day, station, \
+             direction, atc, cryptogram, passage, withheld) SELECT time_ms / 86400000, token_key, time_ms, key_id, \
+             sequence, clock, service_day, station, direction, atc, cryptogram, passage, withheld FROM taps \
+             WHERE sequence BETWEEN ? AND ?",
+        )
+        .bind(first)
+        .bind(first + taps.len() as i64 - 1)
+        .execute(&mut *tx)
+        .await
+        .unwrap();
         tx.commit().await.unwrap();
     }
 

@@ -78,16 +78,22 @@ async fn a_day_that_is_not_over_or_not_checked_is_not_closed() {
     );
     world
         .tamper(
-            "INSERT INTO arrivals SELECT key_id, sequence, sequence, 1, time_ms, time_ms FROM taps WHERE sequence = 1",
+            "INSERT INTO arrivals (key_id, from_sequence, upto_sequence, taps, from_ms, upto_ms) SELECT key_id, sequence, sequence, 1, time_ms, time_ms FROM taps WHERE sequence = 1",
         )
         .await;
     let on_time = CloseOptions { now_ms: at(32, 0), ..CloseOptions::default() };
     assert!(matches!(world.clearing.close_day(day(), on_time).await, Err(ClearingError::Unchecked { .. })));
     world.tamper("DELETE FROM arrivals").await;
+    // A passage that came late.
+    world
+        .tamper("INSERT INTO late_passages (key_id, of) SELECT key_id, sequence FROM taps WHERE sequence = 1")
+        .await;
+    assert!(matches!(world.clearing.close_day(day(), on_time).await, Err(ClearingError::Unchecked { .. })));
+    world.tamper("DELETE FROM late_passages").await;
     // What came at that time and is no tap of these tokens does not keep them.
     world
         .tamper(
-            "INSERT INTO arrivals SELECT key_id, sequence + 900, sequence + 900, 1, time_ms, time_ms FROM taps \
+            "INSERT INTO arrivals (key_id, from_sequence, upto_sequence, taps, from_ms, upto_ms) SELECT key_id, sequence + 900, sequence + 900, 1, time_ms, time_ms FROM taps \
              WHERE sequence = 1",
         )
         .await;
@@ -287,7 +293,7 @@ async fn a_tap_that_turns_out_not_to_count_is_paid_back() {
     world.taps(1, &rides(0..1)).await;
     close(&world, false).await;
     deduct(&world).await;
-    world.tamper("UPDATE taps SET withheld = 1").await;
+    world.tamper("UPDATE taps SET withheld = 1; UPDATE token_taps SET withheld = 1").await;
     assert_eq!(close(&world, true).await.batch.unwrap().total_fen, Fen(-400));
     deduct(&world).await;
     assert_eq!(world.balance(0).await, 10_000);

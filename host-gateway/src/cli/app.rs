@@ -58,6 +58,8 @@ pub struct App {
     pub directory: Arc<Directory>,
     /// Where sealed entries go in.
     pub intake: Intake,
+    /// Held while risk looks at what came.
+    pub(crate) risk_turn: Arc<tokio::sync::Mutex<()>>,
     news: Arc<watch::Sender<u64>>,
 }
 
@@ -93,6 +95,7 @@ impl App {
             gates: Arc::default(),
             directory,
             intake,
+            risk_turn: Arc::default(),
             news: Arc::new(watch::channel(0).0),
         })
     }

@@ -842,8 +842,17 @@ async fn write_passages(conn: &mut Conn, passages: &[(Place, Outcome)]) -> Resul
          ON CONFLICT (key_id, of) DO UPDATE SET outcome = ",
         stronger_sql!("passages_waiting.outcome", "excluded.outcome")
     );
+    /// Risk enters them beside the tokens of these taps.
+    const ENTER: &str = "INSERT INTO late_passages (key_id, of) SELECT column1, column2 FROM (VALUES ??) AS v \
+         WHERE EXISTS (SELECT 1 FROM taps WHERE taps.key_id = v.column1 AND taps.sequence = v.column2 \
+         AND taps.opened = 1 AND taps.token_key IS NOT NULL) ON CONFLICT DO NOTHING";
     let rows = || passages.iter().map(|((key_id, of), outcome)| (&key_id.0, *of, *outcome as u8));
-    if write_many(conn, FOLD, rows()).await? < passages.len() as u64 {
+    let folded = write_many(conn, FOLD, rows()).await?;
+    if folded > 0 {
+        let places = passages.iter().map(|((key_id, of), _)| (&key_id.0, *of));
+        write_many(conn, ENTER, places).await?;
+    }
+    if folded < passages.len() as u64 {
         write_many(conn, WAIT, rows()).await?;
     }
     Ok(())

@@ -219,11 +219,12 @@ impl Keep {
             (*utc_day, token.as_slice(), *time_ms, &stretch.key_id, *sequence)
         });
         write_many(&mut tx, text, rows_of).await?;
-        query("DELETE FROM passages_waiting WHERE key_id = ? AND of <= ?")
-            .bind(&stretch.key_id)
-            .bind(stretch.last)
-            .execute(&mut *tx)
-            .await?;
+        for text in [
+            "DELETE FROM passages_waiting WHERE key_id = ? AND of <= ?",
+            "DELETE FROM late_passages WHERE key_id = ? AND of <= ?",
+        ] {
+            query(text).bind(&stretch.key_id).bind(stretch.last).execute(&mut *tx).await?;
+        }
         tx.commit().await?;
         Ok(rows.len() as i64 == ROWS)
     }

@@ -20,11 +20,12 @@ use serde::Serialize;
 use wavepass_fares::{Fen, ServiceDay};
 
 use crate::bank::{AttemptId, StatementLine};
-use crate::clearing::close::{AFTER_ALL, JourneyRow, journey_rows};
+use crate::clearing::close::{JourneyRow, journey_rows};
 use crate::clearing::pricing::PricedToken;
 use crate::clearing::{Clearing, ClearingError, day_number, verify_batches};
 use crate::keys::TokenKey;
 use crate::ledger::{Account, balances_in};
+use crate::store::shards::AFTER_ALL;
 use breaks::{Found, Scope};
 
 /// The most differences of one kind that become breaks of a day; more of them have one cause, and a sum is enough.

@@ -202,7 +202,8 @@ async fn hold(app: &App, span: Span, closed: bool, now_ms: i64) -> Result<Slice,
          AND e.sequence = t.sequence) THEN 0 ELSE 1 END), 0) AS BIGINT), \
          CAST(COALESCE(SUM(CASE WHEN t.opened = 1 AND t.token_key IS NOT NULL AND NOT EXISTS (SELECT 1 FROM token_taps AS i \
          WHERE i.utc_day = t.time_ms / 86400000 AND i.token_key = t.token_key AND i.time_ms = t.time_ms \
-         AND i.key_id = t.key_id AND i.sequence = t.sequence) THEN 1 ELSE 0 END), 0) AS BIGINT) \
+         AND i.key_id = t.key_id AND i.sequence = t.sequence AND i.withheld = t.withheld AND COALESCE(i.passage, -1) \
+         = COALESCE(t.passage, -1)) THEN 1 ELSE 0 END), 0) AS BIGINT) \
          FROM taps AS t INDEXED BY taps_time WHERE t.time_ms >= ? AND t.time_ms < ?",
     )
     .bind(span.from_ms)

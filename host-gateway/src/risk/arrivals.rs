@@ -1,14 +1,18 @@
 //! What has come and was not looked at: runs of gates' entries. Once looked at, their opened taps are entered among those of
-//! their tokens, in the order of days and tokens, so that a large batch touches few places of the table.
+//! their tokens, in the order of days and tokens, so that much at once touches few places of the table.
 
-use super::rules::Seen;
-use super::{RiskError, token_key};
+use super::RiskError;
+use super::rules::{Rest, Seen};
 use crate::keys::TokenKey;
 use crate::store::StoreError;
 use crate::store::db::{Conn, Row, query, read_many, write_many};
 use crate::store::sql::UTC_DAY_MS;
-use std::collections::BTreeMap;
+use std::collections::HashSet;
+use std::sync::Arc;
 use wavepass_protocol::dukpt::KeyId;
+
+/// Taps read at a time, unless one run of entries has more.
+const ROWS: i64 = 16_384;
 
 /// A run of one gate's entries.
 pub(super) struct Run {
@@ -16,57 +20,114 @@ pub(super) struct Run {
     key_id: [u8; 8],
     from: i64,
     upto: i64,
+    taps: i64,
 }
 
-/// What is looked at in one transaction.
+/// What is to be looked at together.
 pub(super) struct Arrived {
     pub(super) runs: Vec<Run>,
+    /// Opened ones with a token.
+    pub(super) taps: i64,
     /// There were no more runs.
     pub(super) is_all: bool,
-    /// Each token's in the order of events.
-    pub(super) taps: BTreeMap<TokenKey, Vec<Seen>>,
 }
 
-/// Reads the earliest runs with their taps: at least one, if there is any, and of more no more than so many taps.
+/// The columns of a run.
+macro_rules! runs {
+    ($rest:literal) => {
+        concat!("SELECT from_ms, key_id, from_sequence, upto_sequence, taps FROM arrivals ", $rest)
+    };
+}
+
+type RunRow = (i64, Vec<u8>, i64, i64, i64);
+
+fn run((from_ms, key_id, from, upto, taps): RunRow) -> Result<Run, StoreError> {
+    let key_id = key_id.try_into().map_err(|_| StoreError::Damaged { what: "key id" })?;
+    Ok(Run { from_ms, key_id, from, upto, taps })
+}
+
+/// The earliest runs: at least one, if there is any, and of more no more than so many taps.
 pub(super) async fn next_in(conn: &mut Conn, runs: i64, taps: i64) -> Result<Arrived, RiskError> {
-    let rows: Vec<(i64, Vec<u8>, i64, i64, i64)> = query(
-        "SELECT from_ms, key_id, from_sequence, upto_sequence, taps FROM arrivals \
-         ORDER BY from_ms, key_id, from_sequence LIMIT ?",
-    )
-    .bind(runs)
-    .rows(&mut *conn)
-    .await?;
-    let mut found = Vec::with_capacity(rows.len());
-    let mut left = taps;
-    let mut is_all = (rows.len() as i64) < runs;
-    for (from_ms, key_id, from, upto, taps) in rows {
-        left -= taps;
-        if left < 0 && !found.is_empty() {
-            is_all = false;
+    let rows: Vec<RunRow> =
+        query(runs!("ORDER BY from_ms, key_id, from_sequence LIMIT ?")).bind(runs).rows(conn).await?;
+    let mut arrived = Arrived { runs: Vec::new(), taps: 0, is_all: (rows.len() as i64) < runs };
+    for row in rows {
+        let run = run(row)?;
+        if arrived.taps + run.taps > taps && !arrived.runs.is_empty() {
+            arrived.is_all = false;
             break;
         }
-        let key_id = key_id.try_into().map_err(|_| StoreError::Damaged { what: "key id" })?;
-        found.push(Run { from_ms, key_id, from, upto });
+        arrived.taps += run.taps;
+        arrived.runs.push(run);
     }
+    Ok(arrived)
+}
+
+/// The runs that are looked at in a pass.
+pub(super) async fn in_pass(conn: &mut Conn) -> Result<Vec<Run>, RiskError> {
+    let rows: Vec<RunRow> =
+        query(runs!("WHERE in_pass = 1 ORDER BY from_ms, key_id, from_sequence")).rows(conn).await?;
+    Ok(rows.into_iter().map(run).collect::<Result<_, _>>()?)
+}
+
+/// Puts runs into the pass.
+pub(super) async fn into_pass_in(conn: &mut Conn, runs: &[Run]) -> Result<(), StoreError> {
+    let text = "UPDATE arrivals SET in_pass = 1 FROM (VALUES ??) AS v WHERE from_ms = v.column1 \
+                AND key_id = v.column2 AND from_sequence = v.column3";
+    write_many(conn, text, runs.iter().map(|run| (run.from_ms, &run.key_id, run.from))).await?;
+    Ok(())
+}
+
+/// Takes runs away whose taps are entered.
+pub(super) async fn looked_at_in(conn: &mut Conn, runs: &[Run]) -> Result<(), StoreError> {
+    let text = "DELETE FROM arrivals WHERE (from_ms, key_id, from_sequence) IN (VALUES ??)";
+    write_many(conn, text, runs.iter().map(|run| (run.from_ms, &run.key_id, run.from))).await?;
+    Ok(())
+}
+
+/// Reads the opened taps of runs, in the order of tokens and each token's in the order of events.
+pub(super) async fn taps_of_in(conn: &mut Conn, runs: &[Run]) -> Result<Vec<Seen>, RiskError> {
     let text = "SELECT t.key_id, t.sequence, t.token_key, t.time_ms, t.clock, t.service_day, t.atc, t.cryptogram, \
-                t.card_digest, t.withheld FROM (VALUES ??) AS v CROSS JOIN taps AS t WHERE t.key_id = v.column1 \
-                AND t.sequence BETWEEN v.column2 AND v.column3 AND t.opened = 1 AND t.token_key IS NOT NULL";
-    let rows = read_many(conn, text, found.iter().map(|run| (&run.key_id, run.from, run.upto))).await?;
-    let mut taps: BTreeMap<TokenKey, Vec<Seen>> = BTreeMap::new();
-    for row in &rows {
-        let (token, seen) = seen(row)?;
-        taps.entry(token).or_default().push(seen);
+                t.card_digest, t.withheld, t.station, t.direction, t.passage FROM (VALUES ??) AS v CROSS JOIN taps AS t \
+                WHERE t.key_id = v.column1 AND t.sequence BETWEEN v.column2 AND v.column3 AND t.opened = 1 \
+                AND t.token_key IS NOT NULL";
+    let mut taps = Vec::with_capacity(runs.iter().map(|run| run.taps.max(0) as usize).sum());
+    // There are few stations and many taps.
+    let mut stations: HashSet<Arc<str>> = HashSet::new();
+    let mut left = runs;
+    while !left.is_empty() {
+        let mut rows = ROWS;
+        let most = left.iter().take_while(|run| {
+            rows -= run.taps;
+            rows >= 0
+        });
+        let (now, later) = left.split_at(most.count().max(1));
+        left = later;
+        for row in read_many(conn, text, now.iter().map(|run| (&run.key_id, run.from, run.upto))).await? {
+            let station: &str = row.try_get(10)?;
+            let station = match stations.get(station) {
+                Some(known) => known.clone(),
+                None => {
+                    let new: Arc<str> = station.into();
+                    stations.insert(new.clone());
+                    new
+                }
+            };
+            let rest = Rest { station, direction: row.try_get(11)?, passage: row.try_get(12)? };
+            taps.push(Seen { rest: Some(rest), ..seen(&row)? });
+        }
     }
-    for taps in taps.values_mut() {
-        taps.sort_unstable_by_key(Seen::order);
-    }
-    Ok(Arrived { runs: found, is_all, taps })
+    taps.sort_unstable_by_key(|tap| (tap.token, tap.order()));
+    Ok(taps)
 }
 
 /// A tap of a row with key id, sequence, token, time, clock, service day, ATC, cryptogram, digest and withheld.
-pub(super) fn seen(row: &Row) -> Result<(TokenKey, Seen), RiskError> {
+pub(super) fn seen(row: &Row) -> Result<Seen, RiskError> {
     let key_id: &[u8] = row.try_get(0)?;
-    let seen = Seen {
+    let digest: Option<&[u8]> = row.try_get(8)?;
+    let digest = digest.map(|bytes| bytes.try_into()).transpose();
+    Ok(Seen {
+        token: TokenKey::from_slice(row.try_get(2)?).ok_or(StoreError::Damaged { what: "token key" })?,
         key_id: KeyId(key_id.try_into().map_err(|_| StoreError::Damaged { what: "key id" })?),
         sequence: row.try_get(1)?,
         time_ms: row.try_get(3)?,
@@ -74,27 +135,72 @@ pub(super) fn seen(row: &Row) -> Result<(TokenKey, Seen), RiskError> {
         service_day: row.try_get(5)?,
         atc: row.try_get(6)?,
         cryptogram: row.try_get(7)?,
-        digest: row.try_get::<Option<Vec<u8>>>(8)?.unwrap_or_default(),
+        digest: digest.map_err(|_| StoreError::Damaged { what: "card digest" })?,
         withheld: row.try_get(9)?,
         near: true,
-    };
-    Ok((token_key(row.try_get(2)?)?, seen))
+        rest: None,
+    })
 }
 
-/// Enters taps among those of their tokens, and takes the runs away.
-pub(super) async fn looked_at_in(conn: &mut Conn, arrived: &Arrived) -> Result<(), RiskError> {
-    let mut rows: Vec<_> = arrived
-        .taps
+/// Enters taps among those of their tokens.
+pub(super) async fn enter_in(conn: &mut Conn, taps: &[Seen]) -> Result<(), StoreError> {
+    let mut rows: Vec<(i64, &Seen, &Rest)> = taps
         .iter()
-        .flat_map(|(token, taps)| taps.iter().map(move |tap| (token, tap)))
-        .map(|(token, tap)| {
-            (tap.time_ms.div_euclid(UTC_DAY_MS), token.as_slice(), tap.time_ms, &tap.key_id.0, tap.sequence)
-        })
+        .filter_map(|tap| Some((tap.time_ms.div_euclid(UTC_DAY_MS), tap, tap.rest.as_ref()?)))
         .collect();
-    rows.sort_unstable();
-    let text = "INSERT INTO token_taps (utc_day, token_key, time_ms, key_id, sequence) VALUES ??";
+    // Tokens are in order, but for the days on which they tapped.
+    rows.sort_by_key(|(day, ..)| *day);
+    let rows = rows.into_iter().map(|(day, tap, rest)| {
+        (
+            day,
+            tap.token.as_slice(),
+            tap.time_ms,
+            &tap.key_id.0,
+            tap.sequence,
+            tap.clock,
+            tap.service_day,
+            &*rest.station,
+            rest.direction,
+            tap.atc,
+            tap.cryptogram,
+            tap.digest.as_ref().map(|digest| &digest[..]),
+            rest.passage,
+            tap.withheld,
+        )
+    });
+    let text = "INSERT INTO token_taps (utc_day, token_key, time_ms, key_id, sequence, clock, service_day, station, \
+                direction, atc, cryptogram, card_digest, passage, withheld) VALUES ??";
     write_many(conn, text, rows).await?;
-    let text = "DELETE FROM arrivals WHERE (from_ms, key_id, from_sequence) IN (VALUES ??)";
-    write_many(conn, text, arrived.runs.iter().map(|run| (run.from_ms, &run.key_id, run.from))).await?;
     Ok(())
+}
+
+/// Enters passages that came after their taps, up to so many; true where there may be more.
+pub(super) async fn enter_passages_in(conn: &mut Conn, most: i64) -> Result<bool, RiskError> {
+    // A tap that is not among its token's yet is entered with the passage that it has by then; a deleted one not at all.
+    let rows = query(
+        "SELECT p.key_id, p.of, t.token_key, t.time_ms, t.passage FROM (SELECT key_id, of FROM late_passages \
+         ORDER BY key_id, of LIMIT ?) AS p LEFT JOIN taps AS t ON t.key_id = p.key_id AND t.sequence = p.of",
+    )
+    .bind(most)
+    .fetch_all(&mut *conn)
+    .await?;
+    let mut places = Vec::with_capacity(rows.len());
+    let mut taps = Vec::with_capacity(rows.len());
+    for row in &rows {
+        let (key_id, of): (&[u8], i64) = (row.try_get(0)?, row.try_get(1)?);
+        places.push((key_id, of));
+        if let (Some(token), Some(time_ms)) =
+            (row.try_get::<Option<&[u8]>>(2)?, row.try_get::<Option<i64>>(3)?)
+        {
+            let passage: Option<u8> = row.try_get(4)?;
+            taps.push((time_ms.div_euclid(UTC_DAY_MS), token, time_ms, key_id, of, passage));
+        }
+    }
+    taps.sort_unstable();
+    let text = "UPDATE token_taps SET passage = v.column6 FROM (VALUES ??) AS v WHERE utc_day = v.column1 \
+                AND token_key = v.column2 AND time_ms = v.column3 AND token_taps.key_id = v.column4 AND sequence = v.column5";
+    write_many(conn, text, taps).await?;
+    let text = "DELETE FROM late_passages WHERE (key_id, of) IN (VALUES ??)";
+    write_many(conn, text, places).await?;
+    Ok(rows.len() as i64 == most)
 }

@@ -17,6 +17,7 @@ mod arrivals;
 mod atcs;
 pub mod authorisation;
 mod near;
+mod pass;
 mod rules;
 pub(crate) mod state;
 #[cfg(test)]
@@ -27,12 +28,15 @@ use crate::config::ConfigError;
 use crate::keys::TokenKey;
 use crate::lists::deny::{self, Addition, Cause, DenyError};
 use crate::store::db::{Conn, One, read_many, write_many};
+use crate::store::shards::Part;
 use crate::store::{StoreError, sql};
+use futures_util::future::try_join_all;
 use near::Doubtful;
-use rules::{Finding, Seen, Verdict};
+use pass::Pass;
+use rules::{Finding, Seen, Verdict, Withheld, by_token};
 use serde::Serialize;
-use std::collections::{BTreeMap, BTreeSet};
-use wavepass_protocol::dukpt::KeyId;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::{Mutex, PoisonError};
 use wavepass_protocol::seal::SealError;
 use wavepass_protocol::tap::Entry;
 
@@ -41,11 +45,27 @@ pub(crate) use near::{on_days, tapped_utc_days_in};
 pub use rules::{Policy, Tolerance};
 pub use state::RiskState;
 
-/// Taps in one transaction, unless one run of entries has more: some tenths of a second where much has waited, so that
-/// intake never waits long, and many enough that those of a token, and of neighbours in the order of keys, are written together.
-const MAX_TAPS: i64 = 32_768;
-/// Runs of entries in one transaction.
-const MAX_RUNS: i64 = 4_096;
+/// How much is looked at together.
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    /// Taps in one transaction, unless one token or one run of entries has more.
+    taps: usize,
+    /// Runs of entries that are looked at together.
+    runs: i64,
+    /// Taps that are.
+    pass: i64,
+    /// Passages in one transaction.
+    passages: i64,
+}
+
+const LIMITS: Limits = Limits {
+    // Some tenths of a second where much has waited, so that intake never waits long.
+    taps: 32_768,
+    runs: 65_536,
+    // About a hundred megabytes: the more, the fewer times each place of the tables by token is touched.
+    pass: 1 << 20,
+    passages: 32_768,
+};
 /// The same ATC is found at any distance in time; the order of ATCs is looked at within this. Clocks and phones are
 /// repaired and replaced over longer times.
 const ORDER_WINDOW_MS: i64 = 3 * 86_400_000;
@@ -86,35 +106,31 @@ pub struct Summary {
     pub denied: usize,
 }
 
+impl Summary {
+    fn add(&mut self, more: Self) {
+        self.tokens += more.tokens;
+        self.alerts += more.alerts;
+        self.changed += more.changed;
+        self.denied += more.denied;
+    }
+}
+
 /// Looks at every tap that came before it and was not looked at; safe to call at any time, and twice.
 pub async fn run(app: &App) -> Result<Summary, RiskError> {
+    run_within(app, LIMITS).await
+}
+
+async fn run_within(app: &App, limits: Limits) -> Result<Summary, RiskError> {
+    // What another run of this process is at is in memory once.
+    let _turn = app.risk_turn.lock().await;
     let risk = &app.config.file.risk;
     let policy = Policy {
         tolerance: Tolerance { synchronised_ms: risk.synchronised_ms, free_ms: risk.free_ms },
         deny_clones: risk.deny_clones,
     };
-    let authorise = Authorisation::of(&app.config)?.is_active();
+    let look = Look { app, policy, authorise: Authorisation::of(&app.config)?.is_active(), limits };
     let mut summary = Summary::default();
-    loop {
-        let mut tx = app.store.begin().await?;
-        let arrived = arrivals::next_in(&mut tx, MAX_RUNS, MAX_TAPS).await?;
-        if arrived.runs.is_empty() {
-            break;
-        }
-        summary.tokens += arrived.taps.len();
-        run_in(app, &mut tx, &arrived.taps, &policy, &mut summary).await?;
-        if authorise {
-            let taps = arrived.taps.iter().flat_map(|(token, taps)| taps.iter().map(move |tap| (token, tap)));
-            let due = taps.filter_map(|(token, tap)| Some((*token, tap.service_day?))).collect();
-            state::make_due_in(&mut tx, &due).await?;
-        }
-        arrivals::looked_at_in(&mut tx, &arrived).await?;
-        tx.commit().await?;
-        // What has come since is the next run's: they never stop coming.
-        if arrived.is_all {
-            break;
-        }
-    }
+    while look.at_some(&mut summary).await? {}
     metrics::counter!("wavepass_risk_alerts_total").increment(summary.alerts as u64);
     if summary.alerts > 0 {
         tracing::warn!(alerts = summary.alerts, denied = summary.denied, "risk");
@@ -122,61 +138,171 @@ pub async fn run(app: &App) -> Result<Summary, RiskError> {
     Ok(summary)
 }
 
-/// Looks at taps that were not looked at, each token's in order, which [`arrivals`] enters among its taps afterwards.
-async fn run_in(
-    app: &App,
-    conn: &mut Conn,
-    arrived: &BTreeMap<TokenKey, Vec<Seen>>,
-    policy: &Policy,
-    summary: &mut Summary,
-) -> Result<(), RiskError> {
-    let mut memories = state::memories_in(conn, arrived.keys()).await?;
-    let mut verdicts: Vec<(TokenKey, Verdict)> = Vec::new();
-    let mut doubtful: Vec<Doubtful<'_>> = Vec::new();
-    for (token, taps) in arrived {
-        let Some(memory) = memories.get(token) else { continue };
-        if !memory.goes_on(taps) {
-            doubtful.push(Doubtful { token: *token, taps, unsure: memory.has_seen_one_of(taps) });
-        } else if taps.iter().any(Seen::is_refuted) {
-            verdicts.push((*token, rules::judge(taps, policy.tolerance)));
-        }
-    }
-    for looked_up in near::around_in(conn, &doubtful, ORDER_WINDOW_MS).await? {
-        let near::Around { token, taps, atcs } = looked_up;
-        verdicts.push((token, rules::judge(&taps, policy.tolerance)));
-        if let (Some(atcs), Some(memory)) = (atcs, memories.get_mut(&token)) {
-            memory.atcs.get_or_insert(atcs);
-        }
-    }
-    let mut findings: Vec<(TokenKey, Finding)> = Vec::new();
-    let mut withheld = Vec::new();
-    for (token, verdict) in verdicts {
-        findings.extend(verdict.findings.into_iter().map(|finding| (token, finding)));
-        withheld.extend(verdict.withheld);
-    }
-    let is_registered = |token: &TokenKey| memories.get(token).is_some_and(|memory| memory.is_registered);
-    for (token, taps) in arrived.iter().filter(|(token, _)| !is_registered(token)) {
-        findings.extend(taps.first().map(|first| (*token, Finding::unknown_token(first))));
-    }
-    summary.changed += write_withheld(conn, &withheld).await?;
-    summary.alerts += write_alerts(conn, &findings, sql::ms(app.clock.now())).await?;
-    if policy.deny_clones {
-        let clones: BTreeSet<TokenKey> =
-            findings.iter().filter(|(_, f)| f.kind.is_clone()).map(|(token, _)| *token).collect();
-        summary.denied += deny_clones(app, conn, &clones, arrived, is_registered).await?;
-    }
-    state::remember_in(conn, arrived, memories).await?;
-    Ok(())
+/// How taps are looked at.
+struct Look<'a> {
+    app: &'a App,
+    policy: Policy,
+    authorise: bool,
+    limits: Limits,
 }
 
-fn token_key(bytes: &[u8]) -> Result<TokenKey, RiskError> {
-    TokenKey::from_slice(bytes).ok_or(RiskError::Store(StoreError::Damaged { what: "token key" }))
+impl Look<'_> {
+    /// Looks at some of what came; false where that was all.
+    async fn at_some(&self, summary: &mut Summary) -> Result<bool, RiskError> {
+        let mut tx = self.app.store.begin().await?;
+        if let Some(begun) = pass::open_in(&mut tx).await? {
+            drop(tx);
+            self.at_pass(&begun, summary).await?;
+            return Ok(true);
+        }
+        let more_passages = arrivals::enter_passages_in(&mut tx, self.limits.passages).await?;
+        let arrived = arrivals::next_in(&mut tx, self.limits.runs, self.limits.pass).await?;
+        if arrived.taps > self.limits.taps as i64 {
+            pass::begin_in(&mut tx, &arrived.runs, self.app.store.is_shared()).await?;
+            let begun = pass::open_in(&mut tx).await?;
+            tx.commit().await?;
+            if let Some(begun) = begun {
+                self.at_pass(&begun, summary).await?;
+            }
+        } else {
+            let taps = arrivals::taps_of_in(&mut tx, &arrived.runs).await?;
+            self.at_in(&mut tx, &taps, summary).await?;
+            arrivals::looked_at_in(&mut tx, &arrived.runs).await?;
+            tx.commit().await?;
+        }
+        // What has come since is the next run's: they never stop coming.
+        Ok(more_passages || !arrived.is_all)
+    }
+
+    /// Goes through a pass from where it stands, several ranges of tokens at a time; others may do the same.
+    async fn at_pass(&self, pass: &Pass, summary: &mut Summary) -> Result<(), RiskError> {
+        let taps = {
+            let mut snapshot = self.app.store.pool().begin().await?;
+            let runs = arrivals::in_pass(&mut snapshot).await?;
+            arrivals::taps_of_in(&mut snapshot, &runs).await?
+        };
+        let mut parts = VecDeque::from(pass.parts.clone());
+        // Several gateways begin at different parts.
+        let first = std::process::id() as usize % parts.len().max(1);
+        parts.rotate_left(first);
+        let parts = Mutex::new(parts);
+        let next = || parts.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+        let lane = async || -> Result<Summary, RiskError> {
+            let mut own = Summary::default();
+            while let Some(part) = next() {
+                Box::pin(self.at_part(pass, part, &taps, &mut own)).await?;
+            }
+            Ok(own)
+        };
+        for own in try_join_all((0..self.app.store.lanes()).map(|_| lane())).await? {
+            summary.add(own);
+        }
+        pass.end(&self.app.store).await
+    }
+
+    /// Looks at the taps of a range of tokens.
+    async fn at_part(
+        &self,
+        pass: &Pass,
+        mut part: Part,
+        taps: &[Seen],
+        summary: &mut Summary,
+    ) -> Result<(), RiskError> {
+        let before = |edge: &[u8]| taps.partition_point(|tap| tap.token.as_slice() <= edge);
+        let end = before(&part.until);
+        while part.cursor != part.until {
+            let rest = &taps[before(&part.cursor)..end];
+            // To the end of a token.
+            let most = rest.get(self.limits.taps - 1).map(|last| last.token);
+            let now = most.map_or(rest.len(), |last| rest.partition_point(|tap| tap.token <= last));
+            let after = match now == rest.len() {
+                true => part.until.clone(),
+                false => rest[now - 1].token.as_slice().to_vec(),
+            };
+            let mut tx = self.app.store.begin_shard(part.shard).await?;
+            if !pass.move_in(&mut tx, &part, &after).await? {
+                drop(tx);
+                // Somebody else works on it: from where they are.
+                match pass.part(&self.app.store, part.shard).await? {
+                    Some(there) => part = there,
+                    None => return Ok(()),
+                }
+                continue;
+            }
+            let mut own = Summary::default();
+            self.at_in(&mut tx, &rest[..now], &mut own).await?;
+            tx.commit().await?;
+            summary.add(own);
+            part.cursor = after;
+        }
+        Ok(())
+    }
+
+    /// Looks at taps that were not looked at, in the order of tokens and each token's in the order of events, and enters them
+    /// among those of their tokens.
+    async fn at_in(&self, conn: &mut Conn, arrived: &[Seen], summary: &mut Summary) -> Result<(), RiskError> {
+        if arrived.is_empty() {
+            return Ok(());
+        }
+        let app = self.app;
+        let mut memories = state::memories_in(conn, arrived).await?;
+        summary.tokens += memories.len();
+        let mut verdicts: Vec<(TokenKey, Verdict)> = Vec::new();
+        let mut doubtful: Vec<Doubtful<'_>> = Vec::new();
+        for (token, taps) in by_token(arrived) {
+            let Some(memory) = memories.get(&token) else { continue };
+            if !memory.goes_on(taps) {
+                doubtful.push(Doubtful { token, taps, unsure: memory.has_seen_one_of(taps) });
+            } else if taps.iter().any(Seen::is_refuted) {
+                verdicts.push((token, rules::judge(taps, self.policy.tolerance)));
+            }
+        }
+        for looked_up in near::around_in(conn, &doubtful, ORDER_WINDOW_MS).await? {
+            let near::Around { token, taps, atcs } = looked_up;
+            verdicts.push((token, rules::judge(&taps, self.policy.tolerance)));
+            if let (Some(atcs), Some(memory)) = (atcs, memories.get_mut(&token)) {
+                memory.atcs.get_or_insert(atcs);
+            }
+        }
+        arrivals::enter_in(conn, arrived).await?;
+        let mut findings: Vec<(TokenKey, Finding)> = Vec::new();
+        let mut withheld = Vec::new();
+        for (token, verdict) in verdicts {
+            findings.extend(verdict.findings.into_iter().map(|finding| (token, finding)));
+            withheld.extend(verdict.withheld);
+        }
+        let is_registered = |token: &TokenKey| memories.get(token).is_some_and(|memory| memory.is_registered);
+        for (token, taps) in by_token(arrived).filter(|(token, _)| !is_registered(token)) {
+            findings.extend(taps.first().map(|first| (token, Finding::unknown_token(first))));
+        }
+        summary.changed += write_withheld(conn, &withheld).await?;
+        summary.alerts += write_alerts(conn, &findings, sql::ms(app.clock.now())).await?;
+        if self.policy.deny_clones {
+            let clones: BTreeSet<TokenKey> =
+                findings.iter().filter(|(_, f)| f.kind.is_clone()).map(|(token, _)| *token).collect();
+            summary.denied += deny_clones(app, conn, &clones, arrived, is_registered).await?;
+        }
+        state::remember_in(conn, arrived, memories).await?;
+        if self.authorise {
+            let due = arrived.iter().filter_map(|tap| Some((tap.token, tap.service_day?))).collect();
+            state::make_due_in(conn, &due).await?;
+        }
+        Ok(())
+    }
 }
 
-async fn write_withheld(conn: &mut Conn, changes: &[(KeyId, u32, u8)]) -> Result<usize, RiskError> {
+/// Writes why taps do not count, or that they do, of taps that are among those of their tokens.
+async fn write_withheld(conn: &mut Conn, changes: &[Withheld]) -> Result<usize, RiskError> {
     let text = "UPDATE taps SET withheld = v.column3 FROM (VALUES ??) AS v \
                 WHERE key_id = v.column1 AND sequence = v.column2";
-    let rows = changes.iter().map(|(key_id, sequence, withheld)| (&key_id.0, *sequence, *withheld));
+    let rows = changes.iter().map(|change| (&change.key_id.0, change.sequence, change.bits));
+    write_many(conn, text, rows).await?;
+    let text = "UPDATE token_taps SET withheld = v.column6 FROM (VALUES ??) AS v WHERE utc_day = v.column1 \
+                AND token_key = v.column2 AND time_ms = v.column3 AND key_id = v.column4 AND sequence = v.column5";
+    let rows = changes.iter().map(|change| {
+        let day = change.time_ms.div_euclid(sql::UTC_DAY_MS);
+        (day, change.token.as_slice(), change.time_ms, &change.key_id.0, change.sequence, change.bits)
+    });
     write_many(conn, text, rows).await?;
     Ok(changes.len())
 }
@@ -223,14 +349,14 @@ async fn deny_clones(
     app: &App,
     conn: &mut Conn,
     clones: &BTreeSet<TokenKey>,
-    arrived: &BTreeMap<TokenKey, Vec<Seen>>,
+    arrived: &[Seen],
     is_registered: impl Fn(&TokenKey) -> bool,
 ) -> Result<usize, RiskError> {
     let mut additions = Vec::with_capacity(clones.len());
     for token in clones {
         let number = match is_registered(token) {
             true => None,
-            false => match number_in(app, conn, arrived.get(token)).await? {
+            false => match number_in(app, conn, taps_of(arrived, token)).await? {
                 Some(number) => Some(number),
                 // Its entries were made unreadable: it cannot be denied until it taps again.
                 None => continue,
@@ -246,13 +372,19 @@ async fn deny_clones(
     Ok(deny::add_in(conn, &*app.clearing, &additions, "risk", app.clock.now()).await?)
 }
 
+/// The taps of one token, of taps in the order of tokens.
+fn taps_of<'a>(taps: &'a [Seen], token: &TokenKey) -> &'a [Seen] {
+    let first = taps.partition_point(|tap| tap.token < *token);
+    &taps[first..taps.partition_point(|tap| tap.token <= *token)]
+}
+
 /// The number of a card that nobody registered, out of the sealed entry of one of its taps that came now and is readable.
 async fn number_in(
     app: &App,
     conn: &mut Conn,
-    taps: Option<&Vec<Seen>>,
+    taps: &[Seen],
 ) -> Result<Option<(wavepass_protocol::token::Token, wavepass_protocol::token::Expiry)>, RiskError> {
-    let places = taps.into_iter().flatten().map(|tap| (&tap.key_id.0, tap.sequence));
+    let places = taps.iter().map(|tap| (&tap.key_id.0, tap.sequence));
     let text = "SELECT sealed FROM entries WHERE (key_id, sequence) IN (VALUES ??) AND length(sealed) > 0";
     let found = read_many(conn, text, places).await?;
     let sealed: Option<Vec<u8>> = found.first().map(|row| row.try_get(0)).transpose()?;

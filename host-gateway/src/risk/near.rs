@@ -11,7 +11,7 @@ use crate::store::sql::UTC_DAY_MS;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Tokens whose taps are in memory at once: of some of them, all that they ever made.
-const TOKENS: usize = 64;
+const TOKENS: usize = 256;
 
 /// A token that has to be looked at closely.
 pub(super) struct Doubtful<'a> {
@@ -106,13 +106,12 @@ async fn read(
         days.map(move |day| (*day, token.as_slice(), *lo, *hi))
     });
     let text = "SELECT t.key_id, t.sequence, t.token_key, t.time_ms, t.clock, t.service_day, t.atc, t.cryptogram, \
-                t.card_digest, t.withheld FROM (VALUES ??) AS v CROSS JOIN token_taps AS i CROSS JOIN taps AS t \
-                WHERE i.utc_day = v.column1 AND i.token_key = v.column2 AND i.time_ms BETWEEN v.column3 AND v.column4 \
-                AND t.key_id = i.key_id AND t.sequence = i.sequence";
+                t.card_digest, t.withheld FROM (VALUES ??) AS v CROSS JOIN token_taps AS t WHERE t.utc_day = v.column1 \
+                AND t.token_key = v.column2 AND t.time_ms BETWEEN v.column3 AND v.column4";
     let mut taps: BTreeMap<TokenKey, Vec<Seen>> = BTreeMap::new();
     for row in read_many(conn, text, rows).await? {
-        let (token, seen) = seen(&row)?;
-        taps.entry(token).or_default().push(seen);
+        let seen = seen(&row)?;
+        taps.entry(seen.token).or_default().push(seen);
     }
     Ok(taps)
 }

@@ -3,6 +3,7 @@
 use crate::keys::TokenKey;
 use crate::store::content_id;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use wavepass_protocol::dukpt::KeyId;
 
 /// How many earlier taps of a token an order is checked against: more than anybody makes in the window, so that a
@@ -35,6 +36,7 @@ pub struct Policy {
 /// An opened tap as the rules see it.
 #[derive(Debug, Clone)]
 pub(super) struct Seen {
+    pub(super) token: TokenKey,
     pub(super) key_id: KeyId,
     pub(super) sequence: u32,
     pub(super) time_ms: i64,
@@ -42,10 +44,30 @@ pub(super) struct Seen {
     pub(super) service_day: Option<i64>,
     pub(super) atc: Option<u16>,
     pub(super) cryptogram: u8,
-    pub(super) digest: Vec<u8>,
+    pub(super) digest: Option<[u8; 8]>,
     pub(super) withheld: u8,
     /// Near enough in time for the order of ATCs; the others are here for having the same ATC as one that is.
     pub(super) near: bool,
+    /// None of a tap that is among its token's already.
+    pub(super) rest: Option<Rest>,
+}
+
+/// What clearing goes by beside.
+#[derive(Debug, Clone)]
+pub(super) struct Rest {
+    pub(super) station: Arc<str>,
+    pub(super) direction: u8,
+    pub(super) passage: Option<u8>,
+}
+
+/// Why a tap does not count, newly.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Withheld {
+    pub(super) token: TokenKey,
+    pub(super) time_ms: i64,
+    pub(super) key_id: KeyId,
+    pub(super) sequence: u32,
+    pub(super) bits: u8,
 }
 
 impl Seen {
@@ -78,6 +100,11 @@ impl Seen {
         };
         Some(i64::try_from(ms).unwrap_or(i64::MAX / 4))
     }
+}
+
+/// The taps of each token, of taps in the order of tokens.
+pub(super) fn by_token(taps: &[Seen]) -> impl Iterator<Item = (TokenKey, &[Seen])> + Clone {
+    taps.chunk_by(|a, b| a.token == b.token).map(|run| (run[0].token, run))
 }
 
 /// What kind of alert.
@@ -149,8 +176,8 @@ impl Finding {
 #[derive(Debug, Default)]
 pub(super) struct Verdict {
     pub(super) findings: Vec<Finding>,
-    /// Taps whose reasons not to count have changed: key, sequence, the new bits.
-    pub(super) withheld: Vec<(KeyId, u32, u8)>,
+    /// Taps whose reasons not to count have changed.
+    pub(super) withheld: Vec<Withheld>,
 }
 
 /// Judges the taps of one token, in whatever order they are given.
@@ -170,7 +197,8 @@ pub(super) fn judge(taps: &[Seen], tolerance: Tolerance) -> Verdict {
         let own = bits.get(&(tap.key_id, tap.sequence)).copied().unwrap_or(0);
         let now = tap.withheld & !OWN | own;
         if now != tap.withheld {
-            verdict.withheld.push((tap.key_id, tap.sequence, now));
+            let &Seen { token, time_ms, key_id, sequence, .. } = tap;
+            verdict.withheld.push(Withheld { token, time_ms, key_id, sequence, bits: now });
         }
     }
     verdict

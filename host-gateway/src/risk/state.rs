@@ -4,7 +4,7 @@
 //! authorisation, where any is configured.
 
 use super::atcs::Atcs;
-use super::rules::Seen;
+use super::rules::{Seen, by_token};
 use crate::keys::TokenKey;
 use crate::store::StoreError;
 use crate::store::db::{Conn, One, Row, read_many, write_many};
@@ -90,17 +90,18 @@ impl Memory {
     }
 }
 
-/// Reads what is known of tokens, all that are asked for.
+/// Reads what is known of the tokens of taps, all of them.
 pub(super) async fn memories_in(
     conn: &mut Conn,
-    tokens: impl Iterator<Item = &TokenKey>,
+    taps: &[Seen],
 ) -> Result<BTreeMap<TokenKey, Memory>, StoreError> {
     let text = "SELECT v.column1, r.last_paid_ms, r.paid_upto_ms, r.first_tap_ms, r.last_tap_ms, r.atcs, \
                 CASE WHEN r.token_key IS NULL THEN 1 ELSE 0 END, CASE WHEN k.account_id <> '' THEN 1 ELSE 0 END \
                 FROM (VALUES ??) AS v LEFT JOIN risk_states AS r ON r.token_key = v.column1 \
                 LEFT JOIN tokens AS k ON k.token_key = v.column1";
+    let tokens = by_token(taps).map(|(_, taps)| One(taps[0].token.as_slice()));
     let mut memories = BTreeMap::new();
-    for row in read_many(conn, text, tokens.map(|key| One(key.as_slice()))).await? {
+    for row in read_many(conn, text, tokens).await? {
         let (key, state) = state(&row)?;
         let is_new = row.try_get::<i64>(6)? == 1;
         let atcs: Option<&[u8]> = row.try_get(5)?;
@@ -113,14 +114,14 @@ pub(super) async fn memories_in(
     Ok(memories)
 }
 
-/// Takes note of taps that risk has looked at now, each token's in the order of events.
+/// Takes note of taps that risk has looked at now, in the order of tokens and each token's in the order of events.
 pub(super) async fn remember_in(
     conn: &mut Conn,
-    taps: &BTreeMap<TokenKey, Vec<Seen>>,
+    taps: &[Seen],
     mut memories: BTreeMap<TokenKey, Memory>,
 ) -> Result<(), StoreError> {
-    for (key, taps) in taps {
-        if let Some(memory) = memories.get_mut(key) {
+    for (key, taps) in by_token(taps) {
+        if let Some(memory) = memories.get_mut(&key) {
             memory.note(taps);
         }
     }

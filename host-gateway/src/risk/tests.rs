@@ -1,12 +1,13 @@
 //! Risk: what counts and what is an alert depends on what was tapped, not on when it arrived.
 
-use super::{Summary, run};
+use super::{LIMITS, Limits, Summary, run, run_within};
 use crate::intake::sealer::Sealer;
 use crate::store::db::query;
-use crate::testing::{Card, House, TapAt};
+use crate::testing::{Card, House, TapAt, passage};
 use proptest::prelude::*;
+use std::time::Duration;
 use wavepass_protocol::lists::Kind;
-use wavepass_protocol::tap::ClockQuality;
+use wavepass_protocol::tap::{ClockQuality, Outcome};
 
 const ALERTS: &str = "SELECT kind || ' ' || detail || ' ' || event_ms || ' ' || hex(key_id) || ' ' || sequence \
                       FROM alerts ORDER BY 1";
@@ -182,6 +183,85 @@ async fn a_tap_beside_one_that_shares_its_counter_with_a_distant_one_changes_nei
     assert_eq!(house.count(COUNTED).await, 2);
 }
 
+/// Many cards with one tap each at one gate and one at the other, and one copy.
+async fn crowd(house: &House) {
+    let (mut a, mut b) = two_gates(house).await;
+    let cards: Vec<Card> = (1..=20).map(Card::new).collect();
+    for card in &cards {
+        house.register(card).await;
+    }
+    let entered: Vec<_> = cards.iter().map(|card| card.tap(0, 5).seal(&mut a)).collect();
+    house.ingest(&entered).await;
+    let mut left: Vec<_> = cards.iter().map(|card| card.tap(1_800_000, 6).seal(&mut b)).collect();
+    left.push(TapAt { data: 999, ..cards[7].tap(3_600_000, 6) }.seal(&mut b));
+    house.ingest(&left).await;
+}
+
+/// One tap in a transaction, and all in one pass.
+const SMALL: Limits = Limits { taps: 1, ..LIMITS };
+
+async fn findings(house: &House) -> (Vec<String>, Vec<String>, i64, i64) {
+    let left = house.count("SELECT count(*) FROM arrivals").await;
+    assert_eq!(house.count("SELECT count(*) FROM risk_pass WHERE open = 1").await, 0);
+    (house.texts(ALERTS).await, house.texts(WITHHELD).await, house.count(APART).await, left)
+}
+
+#[tokio::test]
+async fn a_pass_that_is_broken_off_anywhere_is_gone_on_with() {
+    let whole = House::new().await;
+    crowd(&whole).await;
+    assert_eq!(run(&whole.app).await.unwrap().tokens, 20);
+    let house = House::new().await;
+    crowd(&house).await;
+    // Dropped at ever later moments, as a process that ends; each gets a little further, or not.
+    let mut broken_off = 0;
+    let mut patience = Duration::from_micros(500);
+    while tokio::time::timeout(patience, run_within(&house.app, SMALL)).await.is_err() {
+        broken_off += 1;
+        patience += Duration::from_micros(500);
+    }
+    assert!(broken_off > 0);
+    let found = findings(&house).await;
+    assert_eq!(found, findings(&whole).await);
+    assert_eq!((found.0.len(), found.2, found.3), (1, 0, 0));
+    assert_eq!(run(&house.app).await.unwrap(), Summary::default());
+}
+
+#[tokio::test]
+async fn two_gateways_in_one_pass_look_at_each_tap_once() {
+    let whole = House::new().await;
+    crowd(&whole).await;
+    run(&whole.app).await.unwrap();
+    let house = House::on_postgres().await;
+    crowd(&house).await;
+    let other = house.beside().await;
+    let (one, two) = tokio::join!(run_within(&house.app, SMALL), run_within(&other.app, SMALL));
+    let (one, two) = (one.unwrap(), two.unwrap());
+    assert_eq!((one.tokens + two.tokens, one.alerts + two.alerts), (20, 1));
+    assert_eq!(findings(&house).await, findings(&whole).await);
+}
+
+#[tokio::test]
+async fn a_passage_that_comes_after_its_tap_was_looked_at_is_entered_beside_the_token() {
+    let house = House::new().await;
+    let (mut a, mut b) = two_gates(&house).await;
+    let card = Card::new(1);
+    house.register(&card).await;
+    house.ingest(&[card.tap(0, 5).seal(&mut a)]).await;
+    run(&house.app).await.unwrap();
+    house.ingest(&[passage(&mut a, 1, Outcome::NotPassed)]).await;
+    assert_eq!(house.count("SELECT count(*) FROM token_taps WHERE passage IS NULL").await, 1);
+    run(&house.app).await.unwrap();
+    assert_eq!(house.count("SELECT passage FROM token_taps").await, 0);
+    // One by one, and where risk has not looked at the tap.
+    house.ingest(&[card.tap(60_000, 6).seal(&mut b), card.tap(120_000, 7).seal(&mut b)]).await;
+    house.ingest(&[passage(&mut b, 1, Outcome::Passed), passage(&mut b, 2, Outcome::Unknown)]).await;
+    house.ingest(&[passage(&mut a, 1, Outcome::Passed)]).await;
+    run_within(&house.app, Limits { passages: 1, ..LIMITS }).await.unwrap();
+    assert_eq!(house.count("SELECT sum(passage * 10 + sequence) FROM token_taps").await, 11 + 11 + 22);
+    assert_eq!((house.count("SELECT count(*) FROM late_passages").await, house.count(APART).await), (0, 0));
+}
+
 /// Taps of two cards at three gates, with repeated counters, copies and jumps.
 fn day() -> impl Strategy<Value = Vec<(u8, u8, u64, u16, u16)>> {
     // Within a day, and some three weeks later.
@@ -190,10 +270,19 @@ fn day() -> impl Strategy<Value = Vec<(u8, u8, u64, u16, u16)>> {
     proptest::collection::vec(tap, 1..14)
 }
 
+/// What is entered beside tokens is what the taps say.
+const APART: &str = "SELECT count(*) FROM taps AS t LEFT JOIN token_taps AS i ON i.utc_day = t.time_ms / 86400000 \
+     AND i.token_key = t.token_key AND i.time_ms = t.time_ms AND i.key_id = t.key_id AND i.sequence = t.sequence \
+     WHERE t.opened = 1 AND NOT (i.withheld = t.withheld AND COALESCE(i.passage, 9) = COALESCE(t.passage, 9) \
+     AND i.station = t.station AND i.direction = t.direction AND i.atc = t.atc AND i.clock = t.clock \
+     AND i.cryptogram = t.cryptogram AND i.card_digest = t.card_digest AND i.service_day = t.service_day) \
+     OR t.opened = 1 AND i.sequence IS NULL";
+
 async fn play(
     taps: &[(u8, u8, u64, u16, u16)],
     order: &[usize],
     pause_after: usize,
+    limits: Limits,
 ) -> (Vec<String>, Vec<String>) {
     let house = House::new().await;
     let mut gates = [house.gate(1).await, house.gate(2).await, house.gate(3).await];
@@ -213,10 +302,11 @@ async fn play(
         let entries: Vec<_> = sealed.iter().filter(|(g, _)| *g == gate).map(|(_, s)| s.clone()).collect();
         house.ingest(&entries).await;
         if n == pause_after {
-            run(&house.app).await.unwrap();
+            run_within(&house.app, limits).await.unwrap();
         }
     }
-    run(&house.app).await.unwrap();
+    run_within(&house.app, limits).await.unwrap();
+    assert_eq!(house.count(APART).await, 0);
     (house.texts(ALERTS).await, house.texts(WITHHELD).await)
 }
 
@@ -227,10 +317,13 @@ proptest! {
         taps in day(),
         order in Just(vec![0usize, 1, 2]).prop_shuffle(),
         pause_after in 0usize..4,
+        in_one in 1usize..6,
+        pass in 1i64..9,
     ) {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let (expected, found) = runtime.block_on(async {
-            (play(&taps, &[0, 1, 2], 9).await, play(&taps, &order, pause_after).await)
+            let limits = Limits { taps: in_one, pass, ..LIMITS };
+            (play(&taps, &[0, 1, 2], 9, LIMITS).await, play(&taps, &order, pause_after, limits).await)
         });
         prop_assert_eq!(expected, found);
     }

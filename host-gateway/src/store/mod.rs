@@ -9,6 +9,7 @@ pub mod db;
 mod lock;
 mod meeting;
 mod migrations;
+pub(crate) mod shards;
 pub mod sql;
 #[cfg(test)]
 pub mod testing;
