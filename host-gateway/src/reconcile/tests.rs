@@ -44,7 +44,7 @@ async fn every_kind_of_difference_is_found() {
         .join(";");
     // What is planted, and kinds that must be among those found.
     let planted: [(&str, &[&str]); 25] = [
-        ("DELETE FROM taps WHERE sequence = 1", &["journey_extra", "journey_missing"]),
+        ("DELETE FROM token_taps WHERE sequence = 1", &["journey_extra", "journey_missing"]),
         ("DELETE FROM taps WHERE sequence = 2", &["journey_differs"]),
         ("DELETE FROM journeys WHERE first_sequence = 1", &["journey_missing", "charge_differs"]),
         (
