@@ -2,6 +2,7 @@
 //! of the operators where the day has them.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
 use rayon::prelude::*;
 use wavepass_fares::tariff::STANDARD_CATEGORY;
@@ -72,7 +73,8 @@ impl Clearing {
     ) -> Result<Vec<PricedToken>, ClearingError> {
         let tariffs = self.tariffs.clone();
         let emergencies = read_emergencies(self.store.pool(), &tariffs, day).await?;
-        let categories = self.categories(&tokens).await?;
+        let keys = tokens.first().zip(tokens.last()).map(|(first, last)| first.key..=last.key);
+        let categories = self.categories(keys).await?;
         let sharing = sharing.cloned();
         let work = move || {
             let sharer = || sharing.as_ref().map(|sharing| (sharing, sharing.sharer(&tariffs)));
@@ -88,10 +90,7 @@ impl Clearing {
                 };
                 let priced = price(&tariffs, window)
                     .map_err(|error| ClearingError::Price { token_key: key, error })?;
-                let shares = match sharer {
-                    Some((sharing, sharer)) => sharing.shares(sharer, category, &priced.journeys)?,
-                    None => Shares::new(),
-                };
+                let shares = shares_of(sharer, category, &priced)?;
                 Ok(PricedToken { key, priced, shares })
             };
             tokens.par_iter_mut().with_min_len(64).map_init(sharer, one).collect::<Result<Vec<_>, _>>()
@@ -99,16 +98,40 @@ impl Clearing {
         tokio::task::spawn_blocking(work).await.map_err(|_| ClearingError::Worker)?
     }
 
-    /// The categories of tokens, in the order of their keys, whose riders do not pay as everybody.
-    async fn categories(&self, tokens: &[TokenTaps]) -> Result<BTreeMap<TokenKey, Category>, ClearingError> {
-        let (Some(first), Some(last)) = (tokens.first(), tokens.last()) else { return Ok(BTreeMap::new()) };
+    /// Tells whose the charges of tokens are that are priced, in the order of their keys; nobody's without a sharing.
+    pub(super) async fn share_tokens(
+        &self,
+        tokens: Vec<(TokenKey, Priced)>,
+        sharing: Option<Sharing>,
+    ) -> Result<Vec<PricedToken>, ClearingError> {
+        let keys = tokens.first().zip(tokens.last()).map(|(first, last)| first.0..=last.0);
+        let categories = self.categories(keys).await?;
+        let tariffs = self.tariffs.clone();
+        let work = move || {
+            let sharer = || sharing.as_ref().map(|sharing| (sharing, sharing.sharer(&tariffs)));
+            let one = |sharer: &mut Option<(&Sharing, Sharer<'_>)>, (key, priced): (TokenKey, Priced)| {
+                let category = categories.get(&key).copied().unwrap_or_default();
+                let shares = shares_of(sharer, category, &priced)?;
+                Ok(PricedToken { key, priced, shares })
+            };
+            tokens.into_par_iter().with_min_len(64).map_init(sharer, one).collect::<Result<Vec<_>, _>>()
+        };
+        tokio::task::spawn_blocking(work).await.map_err(|_| ClearingError::Worker)?
+    }
+
+    /// The categories of those tokens, from the first key to the last, whose riders do not pay as everybody.
+    async fn categories(
+        &self,
+        keys: Option<RangeInclusive<TokenKey>>,
+    ) -> Result<BTreeMap<TokenKey, Category>, ClearingError> {
+        let Some(keys) = keys else { return Ok(BTreeMap::new()) };
         if self.tariffs.categories().len() == 1 {
             return Ok(BTreeMap::new());
         }
         let rows =
             query("SELECT token_key, category FROM tokens WHERE token_key BETWEEN ? AND ? AND category <> ?")
-                .bind(first.key.as_slice())
-                .bind(last.key.as_slice())
+                .bind(keys.start().as_slice())
+                .bind(keys.end().as_slice())
                 .bind(STANDARD_CATEGORY)
                 .fetch_all(self.store.pool())
                 .await?;
@@ -119,5 +142,17 @@ impl Clearing {
             }
         }
         Ok(categories)
+    }
+}
+
+/// Whose a token's charge is.
+fn shares_of(
+    sharer: &mut Option<(&Sharing, Sharer<'_>)>,
+    category: Category,
+    priced: &Priced,
+) -> Result<Shares, ClearingError> {
+    match sharer {
+        Some((sharing, sharer)) => sharing.shares(sharer, category, &priced.journeys),
+        None => Ok(Shares::new()),
     }
 }

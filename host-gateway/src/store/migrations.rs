@@ -51,6 +51,7 @@ const SQLITE: &[Step] = steps!("sqlite":
     "0019" "token_taps",
     "0020" "brought",
     "0021" "pay_out",
+    "0023" "days",
 );
 
 const POSTGRES: &[Step] = steps!("postgres":
@@ -66,6 +67,7 @@ const POSTGRES: &[Step] = steps!("postgres":
     "0019" "token_taps",
     "0020" "brought",
     "0021" "pay_out",
+    "0023" "days",
 );
 
 pub(super) static SQLITE_MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| migrator(SQLITE));

@@ -113,46 +113,17 @@ limit_fen = 700
 
 #[tokio::test]
 async fn under_any_terms_a_days_total_of_each_token_is_the_same() {
-    const RIDERS: u32 = 6;
-    let terms = [
-        "",
-        "[authorisation]\nmode = 'single'",
-        "[authorisation]\nmode = 'aggregated'\ncumulative_spend_limit_fen = 500\nmaximum_travel_hours = 2",
-        "[authorisation]\nmode = 'single'\npre_authorise = 'maximum_fare'\nfirst_ride_limit_fen = 300",
-    ];
+    let tariff = format!("{}{CAP}", house_tariff());
     for seed in 0..3 {
         let mut totals: Vec<Vec<String>> = Vec::new();
-        for toml in terms {
-            let tariff = format!("{}{CAP}", house_tariff());
-            let mut town = Town::under(toml, &tariff, RIDERS, 600).await;
-            // The same taps, some of them late, under every terms.
-            let mut random = ChaCha20Rng::seed_from_u64(seed);
-            let mut late = Vec::new();
-            for hour in 0..8 {
-                let mut entries = Vec::new();
-                for n in 0..RIDERS as usize {
-                    if random.random_bool(0.6) {
-                        let sealed =
-                            town.tap(n, hour * 60 + random.random_range(0..50), random.random_bool(0.5));
-                        entries.push(sealed);
-                    }
-                }
-                // A batch is taken in the order of the gate's numbers: what is late holds up what comes after.
-                late.extend(entries);
-                if random.random_bool(0.7) {
-                    town.house.ingest(&std::mem::take(&mut late)).await;
-                }
-                town.round(hour * 60 + 55).await;
-            }
-            town.house.ingest(&late).await;
-            town.close().await;
-            town.assert_clean().await;
+        for toml in TERMS {
+            let town = Town::after_a_day(toml, &tariff, seed).await;
             let charged = "SELECT lower(hex(token_key)) || ' ' || SUM(amount_fen) FROM charges GROUP BY token_key \
                            HAVING SUM(amount_fen) <> 0 ORDER BY token_key";
             totals.push(town.house.texts(charged).await);
         }
         assert!(!totals[0].is_empty());
-        for (total, toml) in totals.iter().zip(terms) {
+        for (total, toml) in totals.iter().zip(TERMS) {
             assert_eq!(total, &totals[0], "{toml}, seed {seed}");
         }
     }

@@ -3,6 +3,7 @@
 mod early;
 mod holds;
 mod limits;
+mod shares;
 mod silence;
 
 use std::sync::Arc;
@@ -146,6 +147,31 @@ impl Town {
         close(&self.house.app, "anna", day(), false, false).await.unwrap();
     }
 
+    /// A town after the day of a seed: the same taps under any terms, some of them late, and rounds in between.
+    async fn after_a_day(toml: &str, tariff: &str, seed: u64) -> Self {
+        const RIDERS: u32 = 6;
+        let mut town = Self::under(toml, tariff, RIDERS, 600).await;
+        let mut random = ChaCha20Rng::seed_from_u64(seed);
+        let mut late = Vec::new();
+        for hour in 0..8 {
+            for n in 0..RIDERS as usize {
+                if random.random_bool(0.6) {
+                    let minute = hour * 60 + random.random_range(0..50);
+                    late.push(town.tap(n, minute, random.random_bool(0.5)));
+                }
+            }
+            // A batch is taken in the order of the gate's numbers: what is late holds up what comes after.
+            if random.random_bool(0.7) {
+                town.house.ingest(&std::mem::take(&mut late)).await;
+            }
+            town.round(hour * 60 + 55).await;
+        }
+        town.house.ingest(&late).await;
+        town.close().await;
+        town.assert_clean().await;
+        town
+    }
+
     fn is_denied(&self, n: usize) -> bool {
         self.house.app.lists.denies(&self.cards[n].token, Some(self.cards[n].expiry))
     }
@@ -180,6 +206,13 @@ fn early(approved: u64, declined: u64) -> Authorised {
 
 /// The operator of the house's gate has terms of its own.
 const SINGLE: &str = "[[authorisation.operators]]\noperator = 1\nmode = 'single'";
+
+const TERMS: [&str; 4] = [
+    "",
+    "[authorisation]\nmode = 'single'",
+    "[authorisation]\nmode = 'aggregated'\ncumulative_spend_limit_fen = 500\nmaximum_travel_hours = 2",
+    "[authorisation]\nmode = 'single'\npre_authorise = 'maximum_fare'\nfirst_ride_limit_fen = 300",
+];
 
 const HOLD: &str = "[authorisation]\npre_authorise = 'maximum_fare'";
 

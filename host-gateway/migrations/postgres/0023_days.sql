@@ -1,0 +1,15 @@
+-- What operators' shares of a day go by that fares were asked for early of, before its close: fixed by the first of them.
+CREATE TABLE early_days (
+    service_day BIGINT NOT NULL PRIMARY KEY,
+    shares      TEXT COLLATE "C" NOT NULL CHECK (shares IN ('fixed', 'nominal', 'passenger_km'))
+);
+
+-- Until now such fares went with fixed shares alone. From day to day by the primary key, not through every charge.
+INSERT INTO early_days (service_day, shares)
+    WITH RECURSIVE days (day) AS (
+        SELECT MIN(service_day) FROM charges
+        UNION ALL
+        SELECT (SELECT MIN(c.service_day) FROM charges AS c WHERE c.service_day > days.day) FROM days WHERE days.day IS NOT NULL
+    )
+    SELECT day, 'fixed' FROM days
+    WHERE day IS NOT NULL AND NOT EXISTS (SELECT 1 FROM day_close AS d WHERE d.service_day = days.day);
