@@ -13,3 +13,7 @@ INSERT INTO early_days (service_day, shares)
     )
     SELECT day, 'fixed' FROM days
     WHERE day IS NOT NULL AND NOT EXISTS (SELECT 1 FROM day_close AS d WHERE d.service_day = days.day);
+
+-- The last of the days whose file it is; of a file of one day that day.
+ALTER TABLE taken_files ADD COLUMN last_day BIGINT;
+UPDATE taken_files SET last_day = service_day;

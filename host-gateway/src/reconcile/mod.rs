@@ -8,6 +8,7 @@ pub mod api;
 mod breaks;
 mod checks;
 pub mod cli;
+pub mod days;
 pub mod matching;
 pub mod slices;
 mod standing;
