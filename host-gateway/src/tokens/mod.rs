@@ -51,6 +51,9 @@ pub enum TokensError {
     /// No such token.
     #[error("no token {0}")]
     Unknown(TokenKey),
+    /// A list of one account's tokens goes on after one of them.
+    #[error("the account has no token {0} to go on after")]
+    NotOfAccount(TokenKey),
     /// A token whose person was erased has no state to change.
     #[error("token {0} was erased with its person: there is nothing of it to change any more")]
     ErasedToken(TokenKey),
@@ -509,6 +512,30 @@ pub async fn find_in(conn: &mut Conn, keys: &[TokenKey]) -> Result<Vec<Option<To
 pub async fn of_account_in(conn: &mut Conn, account_id: &str) -> Result<Vec<TokenRow>, TokensError> {
     let rows = query("SELECT * FROM tokens WHERE account_id = ? ORDER BY rank")
         .bind(account_id)
+        .fetch_all(conn)
+        .await?;
+    rows.iter().map(row_of).collect()
+}
+
+/// A page of the tokens of an account, by rank, from the one after `after`.
+pub async fn account_page_in(
+    conn: &mut Conn,
+    account_id: &str,
+    after: Option<TokenKey>,
+    limit: u32,
+) -> Result<Vec<TokenRow>, TokensError> {
+    let from = match after {
+        Some(key) => {
+            let last = find_in(conn, &[key]).await?.into_iter().flatten().next();
+            let last = last.filter(|row| row.account_id == account_id);
+            i64::from(last.ok_or(TokensError::NotOfAccount(key))?.rank) + 1
+        }
+        None => 0,
+    };
+    let rows = query("SELECT * FROM tokens WHERE account_id = ? AND rank >= ? ORDER BY rank LIMIT ?")
+        .bind(account_id)
+        .bind(from)
+        .bind(limit)
         .fetch_all(conn)
         .await?;
     rows.iter().map(row_of).collect()
