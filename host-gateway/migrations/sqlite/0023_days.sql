@@ -17,3 +17,10 @@ INSERT INTO early_days (service_day, shares)
 -- The last of the days whose file it is; of a file of one day that day.
 ALTER TABLE taken_files ADD COLUMN last_day INTEGER;
 UPDATE taken_files SET last_day = service_day;
+
+-- How many entries that API keys and files brought on a service day do not open: those that were set aside, and those beyond.
+CREATE TABLE batch_days (
+    service_day INTEGER NOT NULL PRIMARY KEY,
+    set_aside   INTEGER NOT NULL,
+    not_kept    INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;

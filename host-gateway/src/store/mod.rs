@@ -501,8 +501,9 @@ mod tests {
 
     /// Tables that are few rows and would stand on every machine, as docs/data-model.md says: days, batches, lists, files of
     /// others, the registry of concentrators, and the one audit log.
-    const EVERYWHERE: [&str; 14] = [
+    const EVERYWHERE: [&str; 15] = [
         "audit_log",
+        "batch_days",
         "batches",
         "ca_keys",
         "concentrators",
