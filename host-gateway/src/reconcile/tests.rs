@@ -1,7 +1,7 @@
 //! Every kind of difference, planted and found.
 
 use super::*;
-use crate::clearing::testing::{World, day};
+use crate::clearing::testing::{LINES, World, day};
 use crate::clearing::{CloseOptions, DeductOptions};
 use crate::settlement::{SettlementConfig, settle_day};
 use crate::store::testing::on_postgres;
@@ -28,6 +28,16 @@ async fn a_day_in_order_has_no_breaks() {
     let world = closed().await;
     assert!(kinds(&world).await.is_empty());
     assert_eq!(world.one::<i64>("SELECT count(*) FROM breaks").await, 0);
+}
+
+#[tokio::test]
+async fn a_bank_that_gives_fewer_lines_than_it_is_asked_for_is_read_to_its_end() {
+    let world = closed().await;
+    let page = world.clearing.bank.statement(day_number(day()), None, PAGE).await.unwrap();
+    assert!(page.len() as i64 == i64::from(LINES));
+    let approved = "SELECT count(*) FROM attempts WHERE state = 'approved'";
+    assert!(world.one::<i64>(approved).await > i64::from(LINES));
+    assert!(kinds(&world).await.is_empty());
 }
 
 #[tokio::test]
