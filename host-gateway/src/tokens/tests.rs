@@ -1,18 +1,20 @@
 use super::*;
-use crate::keys::{CardOrder, CryptogramCheck, CryptogramResult, KeyOptions, KeySet};
+use crate::keys::{BankKeys, CardOrder, CryptogramCheck, CryptogramResult, KeyOptions, KeySet};
 use crate::lists::deny::causes_in;
 use crate::store::db::{Conn, query};
 use crate::store::testing::scratch;
 use crate::testing::House;
 use rand::SeedableRng;
+use std::collections::HashSet;
 use wavepass_hce::issue::{HOUSE_AID, RSA_DEBIT_AID, RsaCardKey};
-use wavepass_hce::phone::Phone;
+use wavepass_hce::phone::{Phone, PhoneFile};
 use wavepass_hce::reader::{Reading, Values, read};
 use wavepass_hce::state::Counters;
 use wavepass_protocol::ecc::{
     CardCertificate, IssuerCertificate, P256Verifier, PublicKey, StaticHash, verify_dynamic,
 };
 use wavepass_protocol::rsa::{BUFFER, Exponent, Fdda, IccCert, IssuerCert, RsaKey, Sdad};
+use wavepass_protocol::time::Date;
 use wavepass_protocol::tlv::Tag;
 use wavepass_protocol::{tags, tlv};
 
