@@ -178,7 +178,7 @@ async fn of_what_api_keys_and_files_bring_and_does_not_open_so_much_is_kept_a_da
     let told = "API keys and files: more than 3 entries of the day do not open: the rest are counted only";
     assert_eq!(house.texts(full).await, [told]);
     // What opens is taken all the same, and another day has room.
-    assert_eq!(verdicts(&house, &[entry.clone()]).await, [Verdict::Accepted]);
+    assert_eq!(verdicts(&house, std::slice::from_ref(&entry)).await, [Verdict::Accepted]);
     house.app.clock.driven().unwrap().set(UnixMs(MORNING + 24 * 3_600_000)).unwrap();
     assert_eq!(verdicts(&house, &[forged(6)]).await, [kept]);
 }

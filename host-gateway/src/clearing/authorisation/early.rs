@@ -93,7 +93,10 @@ impl Clearing {
     }
 
     /// The same, with the shares of a day as they were fixed by what was asked for early of it.
-    pub(in crate::clearing) async fn as_begun(mut self, day: ServiceDay) -> Result<Self, ClearingError> {
+    pub(in crate::clearing) async fn with_shares_of(
+        mut self,
+        day: ServiceDay,
+    ) -> Result<Self, ClearingError> {
         let mut conn = self.store.pool().acquire().await?;
         if let Some(method) = shares::early_method_in(&mut conn, day).await? {
             Arc::make_mut(&mut self.settlement).method = method;
