@@ -105,3 +105,31 @@ fn misuse_is_told_from_failure() {
     let out = house.run(&["import", "/nowhere"]);
     assert_eq!(out.status.code(), Some(1));
 }
+
+#[test]
+fn what_a_file_has_beyond_a_day_s_bound_is_told_by_the_gateway_and_without_one() {
+    let house = House::new();
+    let mut gate = house.gate("1");
+    std::fs::write(house.path("few.toml"), "[intake]\nset_aside_a_day = 1\n").unwrap();
+    let entry = entries(&mut gate, 1).remove(0);
+    let forged: Vec<Vec<u8>> = (1..=3)
+        .map(|n| {
+            let mut forged = entry.clone();
+            forged[24] ^= n;
+            forged
+        })
+        .collect();
+    house.write_entries("forged.jsonl", &forged);
+    let import = ["--config", "few.toml", "import", "forged.jsonl"];
+    let told = "warning: 2 entries do not open and are counted only: a day keeps 1 of API keys and files \
+                ([intake] set_aside_a_day)\n";
+    let run = || {
+        let out = house.run(&import);
+        assert!(out.status.success());
+        assert_eq!(String::from_utf8_lossy(&out.stderr), told);
+        String::from_utf8(out.stdout).unwrap()
+    };
+    assert_eq!(run().trim(), "3 entries: 2 not_kept, 1 set_aside");
+    let _gateway = house.serve_with(&["--config", "few.toml"]);
+    assert_eq!(run().trim(), "3 entries: 2 not_kept, 1 set_aside");
+}
