@@ -2,7 +2,6 @@
 //! of the operators where the day has them.
 
 use std::collections::BTreeMap;
-use std::ops::RangeInclusive;
 
 use rayon::prelude::*;
 use wavepass_fares::tariff::STANDARD_CATEGORY;
@@ -13,7 +12,7 @@ use super::taps::{Chunk, TokenTaps, read_chunk, read_token};
 use super::{Clearing, ClearingError, corrections, token_key};
 use crate::keys::TokenKey;
 use crate::settlement::shares::{Shares, Sharing};
-use crate::store::db::query;
+use crate::store::db::{One, Row, query, read_many};
 
 /// One token's day, priced.
 #[derive(Debug)]
@@ -73,8 +72,7 @@ impl Clearing {
     ) -> Result<Vec<PricedToken>, ClearingError> {
         let tariffs = self.tariffs.clone();
         let emergencies = read_emergencies(self.store.pool(), &tariffs, day).await?;
-        let keys = tokens.first().zip(tokens.last()).map(|(first, last)| first.key..=last.key);
-        let categories = self.categories(keys).await?;
+        let categories = self.categories(&tokens).await?;
         let sharing = sharing.cloned();
         let work = move || {
             let sharer = || sharing.as_ref().map(|sharing| (sharing, sharing.sharer(&tariffs)));
@@ -98,14 +96,13 @@ impl Clearing {
         tokio::task::spawn_blocking(work).await.map_err(|_| ClearingError::Worker)?
     }
 
-    /// Tells whose the charges of tokens are that are priced, in the order of their keys; nobody's without a sharing.
+    /// Tells whose the charges of tokens are that are priced; nobody's without a sharing.
     pub(super) async fn share_tokens(
         &self,
         tokens: Vec<(TokenKey, Priced)>,
         sharing: Option<Sharing>,
     ) -> Result<Vec<PricedToken>, ClearingError> {
-        let keys = tokens.first().zip(tokens.last()).map(|(first, last)| first.0..=last.0);
-        let categories = self.categories(keys).await?;
+        let categories = self.categories_of(&tokens).await?;
         let tariffs = self.tariffs.clone();
         let work = move || {
             let sharer = || sharing.as_ref().map(|sharing| (sharing, sharing.sharer(&tariffs)));
@@ -119,24 +116,40 @@ impl Clearing {
         tokio::task::spawn_blocking(work).await.map_err(|_| ClearingError::Worker)?
     }
 
-    /// The categories of those tokens, from the first key to the last, whose riders do not pay as everybody.
-    async fn categories(
-        &self,
-        keys: Option<RangeInclusive<TokenKey>>,
-    ) -> Result<BTreeMap<TokenKey, Category>, ClearingError> {
-        let Some(keys) = keys else { return Ok(BTreeMap::new()) };
+    /// The categories of tokens, in the order of their keys, whose riders do not pay as everybody.
+    async fn categories(&self, tokens: &[TokenTaps]) -> Result<BTreeMap<TokenKey, Category>, ClearingError> {
+        let (Some(first), Some(last)) = (tokens.first(), tokens.last()) else { return Ok(BTreeMap::new()) };
         if self.tariffs.categories().len() == 1 {
             return Ok(BTreeMap::new());
         }
         let rows =
             query("SELECT token_key, category FROM tokens WHERE token_key BETWEEN ? AND ? AND category <> ?")
-                .bind(keys.start().as_slice())
-                .bind(keys.end().as_slice())
+                .bind(first.key.as_slice())
+                .bind(last.key.as_slice())
                 .bind(STANDARD_CATEGORY)
                 .fetch_all(self.store.pool())
                 .await?;
+        self.categories_in(&rows)
+    }
+
+    /// The same of a few tokens among many.
+    async fn categories_of(
+        &self,
+        tokens: &[(TokenKey, Priced)],
+    ) -> Result<BTreeMap<TokenKey, Category>, ClearingError> {
+        if self.tariffs.categories().len() == 1 {
+            return Ok(BTreeMap::new());
+        }
+        let text = "SELECT token_key, category FROM tokens WHERE token_key IN ??";
+        let mut conn = self.store.pool().acquire().await?;
+        let rows = read_many(&mut conn, text, tokens.iter().map(|(key, _)| One(key.as_slice()))).await?;
+        self.categories_in(&rows)
+    }
+
+    /// Rows of a token and a category's name.
+    fn categories_in(&self, rows: &[Row]) -> Result<BTreeMap<TokenKey, Category>, ClearingError> {
         let mut categories = BTreeMap::new();
-        for row in &rows {
+        for row in rows {
             if let Some(category) = self.tariffs.category(row.try_get(1)?) {
                 categories.insert(token_key(row.try_get(0)?)?, category);
             }

@@ -214,11 +214,7 @@ fn shares_of(rows: &[Row]) -> Result<Shares, ClearingError> {
 
 /// The method of a day whose close has begun.
 pub(crate) async fn method_in(conn: &mut Conn, day: ServiceDay) -> Result<Option<Method>, ClearingError> {
-    let word: Option<String> = query("SELECT shares FROM day_close WHERE service_day = ? AND rank = 0")
-        .bind(day.number())
-        .optional(conn)
-        .await?;
-    word.as_deref().map(Method::stored).transpose()
+    stored_in(conn, "SELECT shares FROM day_close WHERE service_day = ? AND rank = 0", day).await
 }
 
 /// The method of a day that fares were asked for early of.
@@ -226,10 +222,15 @@ pub(crate) async fn early_method_in(
     conn: &mut Conn,
     day: ServiceDay,
 ) -> Result<Option<Method>, ClearingError> {
-    let word: Option<String> = query("SELECT shares FROM early_days WHERE service_day = ?")
-        .bind(day.number())
-        .optional(conn)
-        .await?;
+    stored_in(conn, "SELECT shares FROM early_days WHERE service_day = ?", day).await
+}
+
+async fn stored_in(
+    conn: &mut Conn,
+    text: &'static str,
+    day: ServiceDay,
+) -> Result<Option<Method>, ClearingError> {
+    let word: Option<String> = query(text).bind(day.number()).optional(conn).await?;
     word.as_deref().map(Method::stored).transpose()
 }
 

@@ -82,6 +82,22 @@ async fn only_the_early_parts_that_the_bank_paid_for_are_settled() {
 }
 
 #[tokio::test]
+async fn an_operator_that_is_not_configured_is_named_before_a_fare_is_asked_for_early() {
+    let nobody = shared("nominal", SINGLE).replace(", code = 'west'", "");
+    let mut town = Town::under(&nobody, &tariff(), 1, 2_000).await;
+    town.ride(0, 0).await;
+    town.at(31);
+    crate::risk::run(&town.house.app).await.unwrap();
+    let refused = run(&town.house.app).await.unwrap_err().to_string();
+    assert!(refused.contains("names operator `west`"), "{refused}");
+    assert_eq!(town.house.count("SELECT count(*) FROM early_days").await, 0);
+    // Once it is mended, the fare is asked for.
+    let now = UnixMs(MORNING + 31 * MINUTE);
+    town.house = town.house.restart_with(&shared("nominal", SINGLE), now).await;
+    assert_eq!(town.round(32).await, early(1, 0));
+}
+
+#[tokio::test]
 async fn under_any_terms_each_operator_gets_the_same_of_each_token_and_parts_add_up() {
     for (method, seed) in [("nominal", 0), ("nominal", 1), ("passenger_km", 2), ("passenger_km", 3)] {
         let mut given: Vec<Vec<String>> = Vec::new();
