@@ -14,7 +14,7 @@ use wavepass_files::FileError;
 use wavepass_protocol::time::UnixMs;
 
 use crate::api::ApiError;
-use crate::reconcile::days::Days;
+use crate::reconcile::days::{Days, MAX_DAYS};
 use crate::spool::{SpoolError, Spooled};
 use crate::store::db::{Conn, query};
 use crate::store::{Store, StoreError, sql};
@@ -147,12 +147,51 @@ impl Mark {
     /// Enters a file, or finds how far it has come.
     pub async fn enter(
         store: &Store,
+        entered: (Kind, &Spooled, Content),
+        days: Option<Days>,
+        by: (&str, UnixMs),
+    ) -> Result<Self, TakenError> {
+        let mut tx = store.begin().await?;
+        let mark = Self::enter_in(&mut tx, entered, days, by).await?;
+        tx.commit().await?;
+        Ok(mark)
+    }
+
+    /// The same for days of which there is no other file. `of_words` says whose they are.
+    pub async fn enter_alone(
+        store: &Store,
+        entered: (Kind, &Spooled, Content),
+        (days, of_words): (Days, &'static str),
+        by: (&str, UnixMs),
+    ) -> Result<Self, TakenError> {
+        let (kind, file, _) = entered;
+        let mut tx = store.begin().await?;
+        let other: Option<i64> = query(
+            "SELECT MIN(CASE WHEN service_day > ?2 THEN service_day ELSE ?2 END) FROM taken_files WHERE kind = ?1 \
+             AND service_day BETWEEN ?4 AND ?3 AND last_day >= ?2 AND hash <> ?5",
+        )
+        .bind(kind.word())
+        .bind(days.first().number())
+        .bind(days.last().number())
+        .bind(days.first().number() - MAX_DAYS)
+        .bind(file.hash())
+        .scalar(&mut *tx)
+        .await?;
+        if let Some(Ok(day)) = other.map(ServiceDay::from_number) {
+            return Err(TakenError::HasFile { day, of_words });
+        }
+        let mark = Self::enter_in(&mut tx, entered, Some(days), by).await?;
+        tx.commit().await?;
+        Ok(mark)
+    }
+
+    async fn enter_in(
+        conn: &mut Conn,
         (kind, file, content): (Kind, &Spooled, Content),
         days: Option<Days>,
         (user, at): (&str, UnixMs),
     ) -> Result<Self, TakenError> {
         let number = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
-        let mut tx = store.begin().await?;
         query(
             "INSERT INTO taken_files (kind, hash, service_day, last_day, bytes, lines, sum_fen, done, taken_ms, by) \
              VALUES (?, ?, ?, ?, ?, ?, ?, 0, ?, ?) ON CONFLICT DO NOTHING",
@@ -166,15 +205,14 @@ impl Mark {
         .bind(content.sum.0)
         .bind(sql::ms(at))
         .bind(user)
-        .execute(&mut *tx)
+        .execute(&mut *conn)
         .await?;
         let (first, last, done): (Option<i64>, Option<i64>, i64) =
             query("SELECT service_day, last_day, done FROM taken_files WHERE kind = ? AND hash = ?")
                 .bind(kind.word())
                 .bind(file.hash())
-                .row(&mut *tx)
+                .row(conn)
                 .await?;
-        tx.commit().await?;
         match first.zip(last).map(stored_days) {
             Some(Some(other)) if Some(other) != days => return Err(TakenError::ForDay { days: other }),
             _ => {}

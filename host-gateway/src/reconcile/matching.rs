@@ -136,7 +136,7 @@ pub async fn take(
         other_days,
         breaks_opened,
         breaks_ended,
-    } = take_for(app, user, Days::one(day), form, file).await?;
+    } = take_for(app, user, (Days::one(day), false), form, file).await?;
     let standing = days.pop().ok_or_else(|| ClearingError::damaged("how a day stands"))?;
     Ok(Matched {
         file,
@@ -168,29 +168,14 @@ pub async fn take_days(app: &App, user: &str, days: Days, file: &Spooled) -> Res
     if let Some(Ok(day)) = open.map(ServiceDay::from_number) {
         return Err(ClearingError::NotClosed { day }.into());
     }
-    let form = statement(app)?;
-    let source = form.source();
-    let other: Option<i64> = query(
-        "SELECT MIN(CASE WHEN service_day > ?2 THEN service_day ELSE ?2 END) FROM taken_files WHERE kind = ?1 \
-         AND service_day BETWEEN ?4 AND ?3 AND last_day >= ?2 AND hash <> ?5",
-    )
-    .bind(source.word())
-    .bind(days.first().number())
-    .bind(days.last().number())
-    .bind(days.first().number() - MAX_DAYS)
-    .bind(file.hash())
-    .scalar(app.store.pool())
-    .await?;
-    if let Some(Ok(day)) = other.map(ServiceDay::from_number) {
-        return Err(TakenError::HasFile { day, of_words: source.of_words() }.into());
-    }
-    take_for(app, user, days, form, file).await
+    take_for(app, user, (days, true), statement(app)?, file).await
 }
 
+/// Holds days against a file; where it says so, one that they have alone.
 async fn take_for(
     app: &App,
     user: &str,
-    days: Days,
+    (days, alone): (Days, bool),
     form: Form,
     file: &Spooled,
 ) -> Result<MatchedDays, MatchError> {
@@ -200,7 +185,10 @@ async fn take_for(
     let check = reading.clone();
     let content = taken::read(file, move |input| check.check(input)).await?;
     let entered = (source.kind(), file, content);
-    let mut mark = Mark::enter(&app.store, entered, Some(days), (user, now)).await?;
+    let mut mark = match alone {
+        true => Mark::enter_alone(&app.store, entered, (days, source.of_words()), (user, now)).await?,
+        false => Mark::enter(&app.store, entered, Some(days), (user, now)).await?,
+    };
     let already_taken = mark.is_done() && content.lines > 0;
     let mut matching = Matching { store: &app.store, source, days, touched: BTreeSet::new() };
     let mut pages = Pages::of(file, mark.done(), move |input, take| reading.lines(input, take))?;
