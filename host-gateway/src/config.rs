@@ -80,6 +80,8 @@ pub struct File {
     pub link: LinkSection,
     /// HTTP.
     pub http: HttpSection,
+    /// Intake.
+    pub intake: IntakeSection,
     /// Signed batches of operators' own concentrators.
     pub concentrators: ConcentratorSection,
     /// Risk.
@@ -246,6 +248,25 @@ impl Default for ConcentratorSection {
     }
 }
 
+/// The most entries that do not open and are kept of somebody on a service day: half a gigabyte.
+const MAX_SET_ASIDE: i64 = 1_000_000;
+
+/// `[intake]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct IntakeSection {
+    /// Entries that do not open and are set aside on a service day, of each concentrator, and of all API keys and files
+    /// together. Each is half a kilobyte and a break that a person looks at; further ones are counted only.
+    pub set_aside_a_day: i64,
+}
+
+impl Default for IntakeSection {
+    /// Enough to see what is wrong.
+    fn default() -> Self {
+        Self { set_aside_a_day: 1_000 }
+    }
+}
+
 /// `[risk]`
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -319,6 +340,14 @@ impl Config {
                 name: "concentrators.window_s",
                 value: window_s.to_string(),
                 why: format!("seconds, 1 to {MAX_WINDOW_S}"),
+            });
+        }
+        let set_aside = file.intake.set_aside_a_day;
+        if !(0..=MAX_SET_ASIDE).contains(&set_aside) {
+            return Err(ConfigError::Value {
+                name: "intake.set_aside_a_day",
+                value: set_aside.to_string(),
+                why: format!("entries, 0 to {MAX_SET_ASIDE}"),
             });
         }
         let data = overrides
@@ -426,6 +455,8 @@ mod tests {
         assert!(error("[link]\nlisten = 'nowhere'").contains("test.toml"));
         assert!(error("[link]\nlitsen = '127.0.0.1:1'").contains("litsen"));
         assert!(error("[link]\nlisten = 'nowhere'").starts_with("test.toml:2: listen: "));
+        let told = error("[intake]\nset_aside_a_day = -1");
+        assert!(told.contains("intake.set_aside_a_day = `-1`: entries, 0 to 1000000"), "{told}");
         assert!(
             error("[concentrators]\nwindow_s = 0")
                 .contains("concentrators.window_s = `0`: seconds, 1 to 86400")

@@ -4,6 +4,7 @@
 //! through [`api`] or the command line ([`cli`]). Dependencies point inward: api and cli, then clearing and bank,
 //! then fares; nothing points back.
 
+mod answer;
 pub mod api;
 pub mod bank;
 pub mod clearing;

@@ -14,6 +14,7 @@ use wavepass_files::FileError;
 use wavepass_protocol::time::UnixMs;
 
 use crate::api::ApiError;
+use crate::reconcile::days::{Days, MAX_DAYS};
 use crate::spool::{SpoolError, Spooled};
 use crate::store::db::{Conn, query};
 use crate::store::{Store, StoreError, sql};
@@ -52,11 +53,21 @@ pub enum TakenError {
     /// It is whole, and not for here.
     #[error("the file is not taken in, and nothing is done: {0}")]
     Elsewhere(String),
-    /// It was taken in for another day.
-    #[error("this very file was taken in for service day {day}")]
+    /// It was taken in for other days.
+    #[error("this very file was taken in for service day {days}")]
     ForDay {
         /// Which.
+        days: Days,
+    },
+    /// A file of several days is for days that have none.
+    #[error(
+        "nothing is done: service day {day} has a {of_words} already, and a file of several days is taken in for days without one"
+    )]
+    HasFile {
+        /// The first such day.
         day: ServiceDay,
+        /// Whose file.
+        of_words: &'static str,
     },
     /// Somebody takes in the same file at this moment.
     #[error("this very file is being taken in by somebody else")]
@@ -103,7 +114,9 @@ impl From<TakenError> for ApiError {
         match error {
             TakenError::File(_) => Self::bad_request("file_damaged", error.to_string()),
             TakenError::Elsewhere(_) => Self::bad_request("file_elsewhere", error.to_string()),
-            TakenError::ForDay { .. } => Self::conflict("file_taken", error.to_string()),
+            TakenError::ForDay { .. } | TakenError::HasFile { .. } => {
+                Self::conflict("file_taken", error.to_string())
+            }
             TakenError::Busy => Self::conflict("busy", error.to_string()),
             TakenError::NoFile => Self::bad_request("no_file", error.to_string()),
             TakenError::Spool(error) => error.into(),
@@ -134,35 +147,74 @@ impl Mark {
     /// Enters a file, or finds how far it has come.
     pub async fn enter(
         store: &Store,
+        entered: (Kind, &Spooled, Content),
+        days: Option<Days>,
+        by: (&str, UnixMs),
+    ) -> Result<Self, TakenError> {
+        let mut tx = store.begin().await?;
+        let mark = Self::enter_in(&mut tx, entered, days, by).await?;
+        tx.commit().await?;
+        Ok(mark)
+    }
+
+    /// The same for days of which there is no other file. `of_words` says whose they are.
+    pub async fn enter_alone(
+        store: &Store,
+        entered: (Kind, &Spooled, Content),
+        (days, of_words): (Days, &'static str),
+        by: (&str, UnixMs),
+    ) -> Result<Self, TakenError> {
+        let (kind, file, _) = entered;
+        let mut tx = store.begin().await?;
+        let other: Option<i64> = query(
+            "SELECT MIN(CASE WHEN service_day > ?2 THEN service_day ELSE ?2 END) FROM taken_files WHERE kind = ?1 \
+             AND service_day BETWEEN ?4 AND ?3 AND last_day >= ?2 AND hash <> ?5",
+        )
+        .bind(kind.word())
+        .bind(days.first().number())
+        .bind(days.last().number())
+        .bind(days.first().number() - MAX_DAYS)
+        .bind(file.hash())
+        .scalar(&mut *tx)
+        .await?;
+        if let Some(Ok(day)) = other.map(ServiceDay::from_number) {
+            return Err(TakenError::HasFile { day, of_words });
+        }
+        let mark = Self::enter_in(&mut tx, entered, Some(days), by).await?;
+        tx.commit().await?;
+        Ok(mark)
+    }
+
+    async fn enter_in(
+        conn: &mut Conn,
         (kind, file, content): (Kind, &Spooled, Content),
-        day: Option<ServiceDay>,
+        days: Option<Days>,
         (user, at): (&str, UnixMs),
     ) -> Result<Self, TakenError> {
         let number = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
-        let mut tx = store.begin().await?;
         query(
-            "INSERT INTO taken_files (kind, hash, service_day, bytes, lines, sum_fen, done, taken_ms, by) \
-             VALUES (?, ?, ?, ?, ?, ?, 0, ?, ?) ON CONFLICT DO NOTHING",
+            "INSERT INTO taken_files (kind, hash, service_day, last_day, bytes, lines, sum_fen, done, taken_ms, by) \
+             VALUES (?, ?, ?, ?, ?, ?, ?, 0, ?, ?) ON CONFLICT DO NOTHING",
         )
         .bind(kind.word())
         .bind(file.hash())
-        .bind(day.map(ServiceDay::number))
+        .bind(days.map(|days| days.first().number()))
+        .bind(days.map(|days| days.last().number()))
         .bind(number(file.bytes()))
         .bind(number(content.lines))
         .bind(content.sum.0)
         .bind(sql::ms(at))
         .bind(user)
-        .execute(&mut *tx)
+        .execute(&mut *conn)
         .await?;
-        let (of_day, done): (Option<i64>, i64) =
-            query("SELECT service_day, done FROM taken_files WHERE kind = ? AND hash = ?")
+        let (first, last, done): (Option<i64>, Option<i64>, i64) =
+            query("SELECT service_day, last_day, done FROM taken_files WHERE kind = ? AND hash = ?")
                 .bind(kind.word())
                 .bind(file.hash())
-                .row(&mut *tx)
+                .row(conn)
                 .await?;
-        tx.commit().await?;
-        match of_day.map(ServiceDay::from_number) {
-            Some(Ok(other)) if Some(other) != day => return Err(TakenError::ForDay { day: other }),
+        match first.zip(last).map(stored_days) {
+            Some(Some(other)) if Some(other) != days => return Err(TakenError::ForDay { days: other }),
             _ => {}
         }
         Ok(Self { kind, hash: *file.hash(), done: done.unsigned_abs(), lines: content.lines })
@@ -195,6 +247,10 @@ impl Mark {
         self.done = next;
         Ok(())
     }
+}
+
+fn stored_days((first, last): (i64, i64)) -> Option<Days> {
+    Days::new(ServiceDay::from_number(first).ok()?, ServiceDay::from_number(last).ok()?).ok()
 }
 
 /// What takes the next line; false: no more are wanted.

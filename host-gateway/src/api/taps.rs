@@ -40,6 +40,9 @@ pub struct EntryVerdict {
     /// Why it was set aside or not kept.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub why: Option<&'static str>,
+    /// With `not_kept`: how many that do not open are kept on a service day of a concentrator, or of all API keys and files.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<i64>,
     /// With `gap`: the number that must come first.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub due: Option<u32>,
@@ -47,12 +50,13 @@ pub struct EntryVerdict {
 
 impl From<Verdict> for EntryVerdict {
     fn from(verdict: Verdict) -> Self {
-        let (why, due) = match verdict {
-            Verdict::SetAside(why) | Verdict::NotKept(why) => (Some(why), None),
-            Verdict::Gap { due } => (None, Some(due)),
-            _ => (None, None),
+        let (why, limit, due) = match verdict {
+            Verdict::SetAside(why) => (Some(why), None, None),
+            Verdict::NotKept { why, limit } => (Some(why), Some(limit), None),
+            Verdict::Gap { due } => (None, None, Some(due)),
+            _ => (None, None, None),
         };
-        Self { verdict: verdict.word(), why, due }
+        Self { verdict: verdict.word(), why, limit, due }
     }
 }
 
@@ -61,7 +65,8 @@ pub(super) fn routes() -> Router<App> {
 }
 
 /// Hand in sealed taps: with a bearer token, or signed by a concentrator's key (RFC 9421, `hmac-sha256`), which takes entries of
-/// its own gates only. Idempotent: what is there already is `repeated`. What does not open is `set_aside`, and its place stays due.
+/// its own gates only. Idempotent: what is there already is `repeated`. What does not open is `set_aside`, or `not_kept` beyond
+/// so many a day, and its place stays due.
 #[utoipa::path(post, path = "/v1/taps/batches", request_body = Batch, responses(
     (status = 200, body = BatchAnswer), (status = 400, body = super::ErrorBody), (status = 401, body = super::ErrorBody),
     (status = 403, body = super::ErrorBody), (status = 503, body = super::ErrorBody)))]
@@ -113,4 +118,16 @@ async fn check_own(app: &App, gates: &GateSet, entries: &[Vec<u8>]) -> Result<()
     // Another gateway on the database may have commissioned it just now.
     app.directory.refresh_if_changed(&app.store).await.map_err(|e| ApiError::internal(&e))?;
     Ok(concentrators::check_own(gates, &app.directory.current(), entries)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn an_entry_that_is_not_kept_is_told_with_the_limit() {
+        let told = serde_json::to_value(EntryVerdict::from(Verdict::NotKept { why: "forged", limit: 7 }));
+        assert_eq!(told.unwrap(), json!({ "verdict": "not_kept", "why": "forged", "limit": 7 }));
+    }
 }

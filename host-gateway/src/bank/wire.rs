@@ -26,8 +26,12 @@ pub const MAC: &str = "wavepass-mac";
 pub const MAX_SKEW_S: u64 = 300;
 /// The most deductions, lines or accounts in a message.
 pub const MAX_ITEMS: u32 = 4_000;
-/// The longest body, bytes: [`MAX_ITEMS`] of the longest lines.
+/// The longest body, bytes: [`MAX_ITEMS`] of the longest items always fit. A longer one is refused by the bank, and taken for no
+/// answer by the gateway.
 pub const MAX_BODY: usize = 2 << 20;
+/// The longest item, bytes: a deduction whose account's name is 64 characters that JSON escapes, with room.
+const MAX_ITEM: usize = 512;
+const _: () = assert!(MAX_ITEMS as usize * MAX_ITEM + MAX_ITEM <= MAX_BODY, "a full batch fits");
 
 /// Where deductions are asked for.
 pub const DEDUCTIONS: &str = "/v1/deductions";
@@ -284,6 +288,30 @@ mod tests {
         let odd = Answered { attempt: attempt_name(id), answer: "maybe".into() };
         assert_eq!(odd.answer(), Answer::NoAnswer);
         assert_eq!(attempt_of(&odd.attempt), Some(id));
+    }
+
+    #[test]
+    fn the_longest_items_are_as_short_as_a_full_batch_needs() {
+        let id = AttemptId { service_day: -1, token_key: [255; 16], part: u32::MAX, attempt: u32::MAX };
+        let (account, amount_fen) = ("\"".repeat(64), i64::MIN);
+        let (attempt, value_ms) = (attempt_name(id), i64::MIN);
+        let deduction =
+            Deduction { attempt: attempt.clone(), account: account.clone(), amount_fen, value_ms };
+        let line = Line { attempt, amount_fen };
+        let entry = Account { account: account.clone(), class: Class::Iii, balance_fen: Some(i64::MIN) };
+        let filling = Filling { account: account.clone(), name: account, amount_fen };
+        let answered = |answer| serde_json::to_vec(&Answered::of(id, answer));
+        let answers = Decline::ALL.map(Answer::Declined).map(answered).map(Result::unwrap);
+        let others = [
+            serde_json::to_vec(&deduction),
+            serde_json::to_vec(&line),
+            serde_json::to_vec(&entry),
+            serde_json::to_vec(&filling),
+        ];
+        for item in answers.into_iter().chain(others.map(Result::unwrap)) {
+            // And the comma.
+            assert!(item.len() < MAX_ITEM, "{}", String::from_utf8_lossy(&item));
+        }
     }
 
     #[test]

@@ -12,7 +12,7 @@ use super::taps::{Chunk, TokenTaps, read_chunk, read_token};
 use super::{Clearing, ClearingError, corrections, token_key};
 use crate::keys::TokenKey;
 use crate::settlement::shares::{Shares, Sharing};
-use crate::store::db::query;
+use crate::store::db::{One, Row, query, read_many};
 
 /// One token's day, priced.
 #[derive(Debug)]
@@ -88,13 +88,30 @@ impl Clearing {
                 };
                 let priced = price(&tariffs, window)
                     .map_err(|error| ClearingError::Price { token_key: key, error })?;
-                let shares = match sharer {
-                    Some((sharing, sharer)) => sharing.shares(sharer, category, &priced.journeys)?,
-                    None => Shares::new(),
-                };
+                let shares = shares_of(sharer, category, &priced)?;
                 Ok(PricedToken { key, priced, shares })
             };
             tokens.par_iter_mut().with_min_len(64).map_init(sharer, one).collect::<Result<Vec<_>, _>>()
+        };
+        tokio::task::spawn_blocking(work).await.map_err(|_| ClearingError::Worker)?
+    }
+
+    /// Tells whose the charges of tokens are that are priced; nobody's without a sharing.
+    pub(super) async fn share_tokens(
+        &self,
+        tokens: Vec<(TokenKey, Priced)>,
+        sharing: Option<Sharing>,
+    ) -> Result<Vec<PricedToken>, ClearingError> {
+        let categories = self.categories_of(&tokens).await?;
+        let tariffs = self.tariffs.clone();
+        let work = move || {
+            let sharer = || sharing.as_ref().map(|sharing| (sharing, sharing.sharer(&tariffs)));
+            let one = |sharer: &mut Option<(&Sharing, Sharer<'_>)>, (key, priced): (TokenKey, Priced)| {
+                let category = categories.get(&key).copied().unwrap_or_default();
+                let shares = shares_of(sharer, category, &priced)?;
+                Ok(PricedToken { key, priced, shares })
+            };
+            tokens.into_par_iter().with_min_len(64).map_init(sharer, one).collect::<Result<Vec<_>, _>>()
         };
         tokio::task::spawn_blocking(work).await.map_err(|_| ClearingError::Worker)?
     }
@@ -112,12 +129,43 @@ impl Clearing {
                 .bind(STANDARD_CATEGORY)
                 .fetch_all(self.store.pool())
                 .await?;
+        self.categories_in(&rows)
+    }
+
+    /// The same of a few tokens among many.
+    async fn categories_of(
+        &self,
+        tokens: &[(TokenKey, Priced)],
+    ) -> Result<BTreeMap<TokenKey, Category>, ClearingError> {
+        if self.tariffs.categories().len() == 1 {
+            return Ok(BTreeMap::new());
+        }
+        let text = "SELECT token_key, category FROM tokens WHERE token_key IN ??";
+        let mut conn = self.store.pool().acquire().await?;
+        let rows = read_many(&mut conn, text, tokens.iter().map(|(key, _)| One(key.as_slice()))).await?;
+        self.categories_in(&rows)
+    }
+
+    /// Rows of a token and a category's name.
+    fn categories_in(&self, rows: &[Row]) -> Result<BTreeMap<TokenKey, Category>, ClearingError> {
         let mut categories = BTreeMap::new();
-        for row in &rows {
+        for row in rows {
             if let Some(category) = self.tariffs.category(row.try_get(1)?) {
                 categories.insert(token_key(row.try_get(0)?)?, category);
             }
         }
         Ok(categories)
+    }
+}
+
+/// Whose a token's charge is.
+fn shares_of(
+    sharer: &mut Option<(&Sharing, Sharer<'_>)>,
+    category: Category,
+    priced: &Priced,
+) -> Result<Shares, ClearingError> {
+    match sharer {
+        Some((sharing, sharer)) => sharing.shares(sharer, category, &priced.journeys),
+        None => Ok(Shares::new()),
     }
 }

@@ -167,8 +167,8 @@ impl Clearing {
         entries.transfer(name, refunded.amount.negated()?, Account::Fares, Account::Owed)?;
         entries.write_in(conn).await?;
         if method != Method::Fixed {
-            let given = shares::given_to_in(conn, day, key).await?;
-            let taken = shares::take_back(refunded.amount, &given)?;
+            let mut given = shares::given_to_in(conn, day, &[key]).await?;
+            let taken = shares::take_back(refunded.amount, &given.remove(&key).unwrap_or_default())?;
             let part = (key, i64::from(refunded.part), &taken);
             shares::write_in(conn, day, std::iter::once(part)).await?;
         }

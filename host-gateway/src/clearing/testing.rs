@@ -34,6 +34,9 @@ pub(crate) enum Mood {
     Mute = 2,
 }
 
+/// Lines of a statement that go over the line at once, however many are asked for.
+pub(crate) const LINES: u32 = 2;
+
 /// The embedded bank behind a line that can fail.
 pub(crate) struct Line {
     pub(crate) bank: EmbeddedBank,
@@ -91,7 +94,7 @@ impl BankConnector for Line {
         after: Option<AttemptId>,
         limit: u32,
     ) -> Reply<'_, Vec<StatementLine>> {
-        self.bank.statement(service_day, after, limit)
+        self.bank.statement(service_day, after, limit.min(LINES))
     }
 
     fn own_differences(&self) -> Reply<'_, Vec<String>> {

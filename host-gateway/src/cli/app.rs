@@ -84,6 +84,7 @@ impl App {
             clock: clock.clone(),
             day_clock: config.day_clock().clone(),
             directory: directory.clone(),
+            set_aside_a_day: config.file.intake.set_aside_a_day,
         });
         Ok(Self {
             store,

@@ -3,7 +3,7 @@
 use super::{CommandError, Output, remote};
 use crate::api::codec;
 use crate::config::Config;
-use crate::intake::MAX_BATCH;
+use crate::intake::{MAX_BATCH, Verdict};
 use crate::keys::PassphraseArgs;
 use clap::Args;
 use serde::Deserialize;
@@ -43,11 +43,13 @@ struct Answer {
 #[derive(Deserialize)]
 struct AnswerVerdict {
     verdict: String,
+    limit: Option<i64>,
 }
 
 pub(super) async fn run(args: ImportArgs, config: Config, user: &str) -> Result<Output, CommandError> {
     let entries = read(&args.file)?;
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    let mut limit = None;
     if let Some(app) = super::open_here(&config, &args.passphrase).await? {
         for batch in entries.chunks(MAX_BATCH) {
             let receipt = match args.past_gaps {
@@ -55,6 +57,9 @@ pub(super) async fn run(args: ImportArgs, config: Config, user: &str) -> Result<
                 false => app.intake.ingest(batch.to_vec()).await?,
             };
             for verdict in receipt.verdicts {
+                if let Verdict::NotKept { limit: kept, .. } = verdict {
+                    limit = Some(kept);
+                }
                 *counts.entry(verdict.word().into()).or_default() += 1;
             }
         }
@@ -65,12 +70,21 @@ pub(super) async fn run(args: ImportArgs, config: Config, user: &str) -> Result<
             let body = serde_json::json!({ "entries": entries, "past_gaps": args.past_gaps });
             let answer: Answer = remote::post(&config, "/v1/taps/batches", &body, user).await?;
             for verdict in answer.verdicts {
+                limit = verdict.limit.or(limit);
                 *counts.entry(verdict.verdict).or_default() += 1;
             }
         }
     }
+    let full = limit.map(|limit| {
+        let not_kept = counts.get("not_kept").copied().unwrap_or_default();
+        format!(
+            "{not_kept} entries do not open and are counted only: a day keeps {limit} of API keys and files \
+             ([intake] set_aside_a_day)"
+        )
+    });
     let told = counts.iter().map(|(word, n)| format!("{n} {word}")).collect::<Vec<_>>().join(", ");
-    Ok(Output::text(format!("{} entries: {}", entries.len(), if told.is_empty() { "none" } else { &told })))
+    let told = if told.is_empty() { "none" } else { &told };
+    Ok(Output::text(format!("{} entries: {told}", entries.len())).warning(full))
 }
 
 fn read(path: &PathBuf) -> Result<Vec<Vec<u8>>, CommandError> {

@@ -1,6 +1,7 @@
 //! Commands for a gateway that runs on the data folder: over its HTTP interface, with the folder's admin token.
 
 use super::{CommandError, OutFile, Output};
+use crate::answer;
 use crate::api::{CommandAnswer, CommandBody, USER_HEADER, admin_token, codec};
 use crate::config::Config;
 use crate::serve::Running;
@@ -14,6 +15,9 @@ use zeroize::Zeroizing;
 
 /// Longer than any command takes.
 const PATIENCE: Duration = Duration::from_secs(600);
+
+/// The longest answer, bytes: the file of some 400,000 charges, in hexadecimal. Two copies of it are in memory.
+const MAX_ANSWER: u64 = 64 << 20;
 
 /// What a command reads.
 pub(super) struct Given<'a> {
@@ -99,11 +103,11 @@ async fn exchange<T: DeserializeOwned + Send + 'static>(
             .header("content-type", content)
             .header(USER_HEADER, user);
         let mut response = send(request)?;
-        let text = response.body_mut().with_config().limit(64 << 20).read_to_string()?;
+        let text = answer::read(&mut response, MAX_ANSWER)?;
         if response.status().is_success() {
-            return Ok(serde_json::from_str(&text)?);
+            return Ok(serde_json::from_slice(&text)?);
         }
-        let message = serde_json::from_str::<serde_json::Value>(&text)
+        let message = serde_json::from_slice::<serde_json::Value>(&text)
             .ok()
             .and_then(|v| v["error"]["message"].as_str().map(str::to_owned));
         Err(message.unwrap_or_else(|| format!("the gateway answered {}", response.status())).into())

@@ -36,9 +36,10 @@ pub(super) async fn stage(parts: Parts, mut groups: mpsc::Receiver<Group>) {
             let _ = parts.directory.refresh(&parts.store).await;
             directory = parts.directory.current();
         }
-        // Only what concentrators bring is counted by it: where the calendar ends, on one day.
+        // Only what is brought is counted by it: where the calendar ends, on one day.
         let day = parts.day_clock.day_of(sql::ms(now)).map_or(0, ServiceDay::number);
-        let outcome = write(&parts.store, &group.jobs, &directory, &mut open_gaps, (now, day)).await;
+        let at = At { now, day, set_aside_a_day: parts.set_aside_a_day };
+        let outcome = write(&parts.store, &group.jobs, &directory, &mut open_gaps, at).await;
         metrics::histogram!("wavepass_intake_commit_seconds").record(began.elapsed().as_secs_f64());
         answer(group.jobs, outcome);
     }
@@ -85,12 +86,20 @@ fn keys_of(job: &Prepared) -> impl Iterator<Item = KeyId> + '_ {
     own.into_iter().chain(named)
 }
 
+/// When a group is written, and how many entries that do not open are kept of whoever brings them on such a day.
+#[derive(Clone, Copy)]
+struct At {
+    now: UnixMs,
+    day: i64,
+    set_aside_a_day: i64,
+}
+
 async fn write(
     store: &Store,
     jobs: &[Prepared],
     directory: &gates::Directory,
     open_gaps: &mut HashMap<KeyId, u32>,
-    at: (UnixMs, i64),
+    at: At,
 ) -> Result<Vec<Receipt>, StoreError> {
     let mut tx = store.begin().await?;
     let mut walk = Walk::begin(&mut tx, jobs, directory, open_gaps, at).await?;
@@ -161,7 +170,7 @@ impl<'a> Walk<'a> {
         jobs: &[Prepared],
         directory: &'a gates::Directory,
         open_gaps: &'a mut HashMap<KeyId, u32>,
-        (now, day): (UnixMs, i64),
+        At { now, day, set_aside_a_day }: At,
     ) -> Result<Self, StoreError> {
         let mut keys: Vec<KeyId> = jobs.iter().flat_map(keys_of).collect();
         keys.sort_unstable();
@@ -181,7 +190,7 @@ impl<'a> Walk<'a> {
         for place in forgotten::places_in(conn, missing).await? {
             known.insert(place, Vec::new());
         }
-        let brought = Brought::begin(conn, jobs.iter().map(|job| job.source), day).await?;
+        let brought = Brought::begin(conn, jobs, (day, set_aside_a_day)).await?;
         let (accepted, by_place) = (Vec::new(), HashMap::new());
         Ok(Self { directory, open_gaps, now, marks, known, accepted, by_place, brought })
     }
@@ -477,7 +486,7 @@ impl<'a> Walk<'a> {
         Ok(if again { Verdict::Repeated } else { verdict })
     }
 
-    /// Keeps bytes that do not open, unless their concentrator has brought too many of them today.
+    /// Keeps bytes that do not open, unless whoever brings them has brought too many of them today.
     async fn set_aside_or_count(
         &mut self,
         conn: &mut Conn,
@@ -486,8 +495,10 @@ impl<'a> Walk<'a> {
         header: Option<&Header>,
         why: &'static str,
     ) -> Result<Verdict, StoreError> {
-        if !self.brought.has_room(source) && !is_set_aside(conn, sealed).await? {
-            return Ok(Verdict::NotKept(why));
+        if let Some(limit) = self.brought.full(source)
+            && !is_set_aside(conn, sealed).await?
+        {
+            return Ok(Verdict::NotKept { why, limit });
         }
         self.set_aside(conn, source, sealed, header, why).await
     }

@@ -110,8 +110,13 @@ pub enum Verdict {
     Repeated,
     /// It was kept whole for a person to look at; the word says why.
     SetAside(&'static str),
-    /// The same, but it was not kept: its concentrator has sent too many of that kind today. Its place stays due.
-    NotKept(&'static str),
+    /// The same, but it was not kept: whoever brings it has brought too many of that kind today. Its place stays due.
+    NotKept {
+        /// Why it would be.
+        why: &'static str,
+        /// How many are kept on a day.
+        limit: i64,
+    },
     /// Not taken: an earlier number is missing.
     Gap {
         /// The number that is due.
@@ -128,7 +133,7 @@ impl Verdict {
             Self::Accepted => "accepted",
             Self::Repeated => "repeated",
             Self::SetAside(_) => "set_aside",
-            Self::NotKept(_) => "not_kept",
+            Self::NotKept { .. } => "not_kept",
             Self::Gap { .. } => "gap",
             Self::Noted => "noted",
         }
@@ -185,6 +190,8 @@ pub struct Parts {
     pub day_clock: DayClock,
     /// Which gates there are.
     pub directory: Arc<Directory>,
+    /// How many entries that do not open are kept on a service day of each concentrator, and of all API keys and files.
+    pub set_aside_a_day: i64,
 }
 
 /// The pipeline's mouth. Clones feed the same one; it ends when the last is gone.

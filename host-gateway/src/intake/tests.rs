@@ -153,6 +153,37 @@ async fn what_others_bring_and_does_not_open_leaves_its_place_due_and_the_gate_s
 }
 
 #[tokio::test]
+async fn of_what_api_keys_and_files_bring_and_does_not_open_so_much_is_kept_a_day() {
+    let toml = "[intake]\nset_aside_a_day = 3";
+    let house = House::with(toml).await;
+    let mut gate = house.gate(1).await;
+    let entry = taps(&mut gate, 1).remove(0);
+    let forged = |n: u8| {
+        let mut forged = entry.clone();
+        forged[40] ^= n;
+        forged
+    };
+    let verdicts = async |house: &House, entries: &[Vec<u8>]| {
+        house.app.intake.ingest(entries.to_vec()).await.unwrap().verdicts
+    };
+    let (kept, beyond) = (Verdict::SetAside("forged"), Verdict::NotKept { why: "forged", limit: 3 });
+    let first: Vec<_> = (1..=4).map(forged).collect();
+    assert_eq!(verdicts(&house, &first).await, [kept, kept, kept, beyond]);
+    // What the day had before is known after a restart; what was set aside comes again as before.
+    let house = house.restart_with(toml, UnixMs(MORNING)).await;
+    assert_eq!(verdicts(&house, &[forged(5), forged(1)]).await, [beyond, kept]);
+    assert_eq!(house.count("SELECT count(*) FROM set_aside").await, 3);
+    assert_eq!(house.texts("SELECT set_aside || ' ' || not_kept FROM batch_days").await, ["3 2"]);
+    let full = "SELECT subject || ': ' || detail FROM breaks WHERE kind = 'set_aside_full'";
+    let told = "API keys and files: more than 3 entries of the day do not open: the rest are counted only";
+    assert_eq!(house.texts(full).await, [told]);
+    // What opens is taken all the same, and another day has room.
+    assert_eq!(verdicts(&house, std::slice::from_ref(&entry)).await, [Verdict::Accepted]);
+    house.app.clock.driven().unwrap().set(UnixMs(MORNING + 24 * 3_600_000)).unwrap();
+    assert_eq!(verdicts(&house, &[forged(6)]).await, [kept]);
+}
+
+#[tokio::test]
 async fn an_entry_that_is_rotten_in_the_journal_itself_is_got_past_by_the_gate_or_by_a_person() {
     let house = House::new().await;
     let mut gates = [house.gate(1).await, house.gate(2).await];

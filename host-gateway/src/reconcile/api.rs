@@ -9,7 +9,8 @@ use axum::routing::post;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::matching::{self, Matched};
+use super::days::Days;
+use super::matching::{self, MatchError, Matched, MatchedDays};
 use super::slices::{self, Slices};
 use super::theirs::Form;
 use crate::api::{ApiError, ErrorBody, Json, Path, User};
@@ -24,13 +25,14 @@ pub fn routes() -> Router<App> {
         .route("/v1/files", post(send))
         .route("/v1/answers", post(take_answers))
         .route("/v1/days/{day}/reconcile/statement", post(take_statement))
+        .route("/v1/reconcile/statement", post(take_statement_of_days))
         .route("/v1/days/{day}/reconcile/network", post(take_network))
         .route("/v1/days/{day}/reconcile/slices", post(hold_slices))
 }
 
 /// This module's part of the OpenAPI document.
 #[derive(utoipa::OpenApi)]
-#[openapi(paths(send, take_answers, take_statement, take_network, hold_slices))]
+#[openapi(paths(send, take_answers, take_statement, take_statement_of_days, take_network, hold_slices))]
 pub struct Doc;
 
 /// A file that waits to be read.
@@ -48,6 +50,18 @@ pub struct FileSent {
 pub struct FileBody {
     /// What `/v1/files` gave; it is taken once.
     pub file: String,
+}
+
+/// Which file of several days.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DaysFileBody {
+    /// What `/v1/files` gave; it is taken once.
+    pub file: String,
+    /// The first day, YYYY-MM-DD.
+    pub first_day: String,
+    /// The last day, at most 30 days later.
+    pub last_day: String,
 }
 
 /// Which file of the network's.
@@ -101,6 +115,22 @@ async fn take_statement(
     let (day, form) = (parse_day(&day)?, matching::statement(&app)?);
     let file = spool::take(&app.config.data, &body.file)?;
     Ok(Json(matching::take(&app, &user, day, form, &file).await?))
+}
+
+/// Hold several closed days, one after the other, against the bank's statement of all of them (ISO 20022 camt.053), each line
+/// against its own day; every difference becomes a break. A day without taps need not be closed.
+#[utoipa::path(post, path = "/v1/reconcile/statement", request_body = DaysFileBody, responses(
+    (status = 200, body = MatchedDays), (status = 400, body = ErrorBody), (status = 404, body = ErrorBody),
+    (status = 409, body = ErrorBody)))]
+async fn take_statement_of_days(
+    State(app): State<App>,
+    User(user): User,
+    Json(body): Json<DaysFileBody>,
+) -> Result<Json<MatchedDays>, ApiError> {
+    let days =
+        Days::new(parse_day(&body.first_day)?, parse_day(&body.last_day)?).map_err(MatchError::from)?;
+    let file = spool::take(&app.config.data, &body.file)?;
+    Ok(Json(matching::take_days(&app, &user, days, &file).await?))
 }
 
 /// Hold a closed day against the clearing network's file; every difference becomes a break.

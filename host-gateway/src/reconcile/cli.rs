@@ -2,9 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::Args;
-use wavepass_fares::ServiceDay;
-
+use super::days::Given;
 use super::matching;
 use super::slices;
 use super::theirs::Form;
@@ -12,15 +10,18 @@ use crate::clearing::{app, cli};
 use crate::cli::{App, CommandError, Output};
 use crate::spool::Spooled;
 use crate::taken::TakenError;
+use clap::Args;
 
 /// Reconcile a day; every difference becomes a break.
 ///
-/// Without an option, a closed day is priced again and compared with everything that the gateway keeps of it.
+/// Without an option, a closed day is priced again and compared with everything that the gateway keeps of it. Several days are
+/// given as FIRST..LAST, with the bank's statement of all of them.
 #[derive(Debug, Args)]
 pub struct ReconcileArgs {
-    /// The day, YYYY-MM-DD.
-    day: ServiceDay,
-    /// Hold the closed day against the bank's statement, ISO 20022 camt.053.
+    /// The day, YYYY-MM-DD; with --statement also days, YYYY-MM-DD..YYYY-MM-DD, at most 31.
+    #[arg(value_name = "DAY")]
+    days: Given,
+    /// Hold the closed day against the bank's statement, ISO 20022 camt.053; of several days, each line against its own.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["network", "slices"])]
     statement: Option<PathBuf>,
     /// Hold the closed day against the clearing network's file: the house's charges CSV, or after a layout.
@@ -57,7 +58,15 @@ pub async fn run(
     layout: Option<&str>,
     file: Option<Spooled>,
 ) -> Result<Output, CommandError> {
-    let ReconcileArgs { day, slices, json, .. } = args;
+    let ReconcileArgs { days, slices, json, .. } = args;
+    let day = match days {
+        Given::Day(day) => day,
+        Given::Days(days) if args.statement.is_some() => {
+            let file = file.ok_or(TakenError::NoFile)?;
+            return cli::json(&matching::take_days(app, user, days, &file).await?);
+        }
+        Given::Days(_) => return Err("several days go with --statement alone".into()),
+    };
     if slices {
         let found = slices::day(app, user, day).await?;
         return if json { cli::json(&found) } else { Ok(Output::text(slices::table(&found))) };

@@ -1,8 +1,9 @@
-//! T+1: a day against the bank's statement or the clearing network's file.
+//! T+1: days against the bank's statement, or a day against the clearing network's file.
 //!
 //! A line of theirs is held to the item of ours whose name it gives: the name has the day, and the amounts must agree. A line of
 //! an earlier day is tried at once; one of the next day waits for that day's file. What is not matched is in suspense
-//! until a later file, an answer of the bank or a person explains it; a break that is explained ends by itself.
+//! until a later file, an answer of the bank or a person explains it; a break that is explained ends by itself. Of a file of
+//! several days each line is held against its own, and each day stands by itself.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use utoipa::ToSchema;
 use wavepass_fares::{Fen, ServiceDay};
 
 use super::breaks::{Scope, cleared_in, record_in};
+use super::days::{Days, DaysError, MAX_DAYS};
 use super::standing::{Standing, kinds, name_of, read_in};
 use super::theirs::{Form, Line, Name, Reading, Source};
 use crate::api::ApiError;
@@ -21,7 +23,7 @@ use crate::clearing::files::CollectionConfig;
 use crate::cli::App;
 use crate::spool::Spooled;
 use crate::store::db::{Conn, query, read_many, write_many};
-use crate::store::{Audit, Store, StoreError, audit_in, sql};
+use crate::store::{Audit, Store, StoreError, audit_all_in, sql};
 use crate::taken::{self, Mark, PAGE, Pages, TakenError};
 
 /// What a file came to.
@@ -48,6 +50,29 @@ pub struct Matched {
     pub breaks_ended: u64,
 }
 
+/// What a file of several days came to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct MatchedDays {
+    /// SHA-256 of the file.
+    pub file: String,
+    /// Its lines.
+    pub file_lines: u64,
+    /// Their sum.
+    #[schema(value_type = i64)]
+    pub file_fen: Fen,
+    /// True if this very file was taken in before: its lines are not entered again, and what waits is tried again.
+    pub already_taken: bool,
+    /// How each of its days stands now.
+    pub days: Vec<Standing>,
+    /// Other days of which it explained something, or whose lines it brought.
+    #[schema(value_type = Vec<String>)]
+    pub other_days: Vec<ServiceDay>,
+    /// Breaks that were opened.
+    pub breaks_opened: u64,
+    /// Breaks that ended by themselves, because it explains them.
+    pub breaks_ended: u64,
+}
+
 /// Why a day is not matched.
 #[derive(Debug, thiserror::Error)]
 pub enum MatchError {
@@ -57,6 +82,9 @@ pub enum MatchError {
     /// Clearing.
     #[error(transparent)]
     Clearing(#[from] ClearingError),
+    /// They are no days of one file.
+    #[error(transparent)]
+    Days(#[from] DaysError),
 }
 
 impl From<sqlx::Error> for MatchError {
@@ -76,6 +104,7 @@ impl From<MatchError> for ApiError {
         match error {
             MatchError::Taken(error) => error.into(),
             MatchError::Clearing(error) => error.into(),
+            MatchError::Days(error) => Self::bad_request("days", error.to_string()),
         }
     }
 }
@@ -97,42 +126,104 @@ pub async fn take(
     form: Form,
     file: &Spooled,
 ) -> Result<Matched, MatchError> {
-    let now = app.now().map_err(ClearingError::from)?;
     closed(app, day).await?;
+    let MatchedDays {
+        file,
+        file_lines,
+        file_fen,
+        already_taken,
+        mut days,
+        other_days,
+        breaks_opened,
+        breaks_ended,
+    } = take_for(app, user, (Days::one(day), false), form, file).await?;
+    let standing = days.pop().ok_or_else(|| ClearingError::damaged("how a day stands"))?;
+    Ok(Matched {
+        file,
+        file_lines,
+        file_fen,
+        already_taken,
+        standing,
+        other_days,
+        breaks_opened,
+        breaks_ended,
+    })
+}
+
+/// Holds several days, one after the other, against the bank's statement of all of them. Each that had taps is closed, all
+/// are over, and none had a statement before.
+pub async fn take_days(app: &App, user: &str, days: Days, file: &Spooled) -> Result<MatchedDays, MatchError> {
+    let today = app.config.day_clock().day_of(sql::ms(app.now().map_err(ClearingError::from)?));
+    if today.is_ok_and(|today| days.last() >= today) {
+        return Err(ClearingError::NotClosed { day: days.last() }.into());
+    }
+    let open: Option<i64> = query(
+        "SELECT MIN(t.service_day) FROM tapped_days AS t WHERE t.service_day BETWEEN ? AND ? \
+         AND NOT EXISTS (SELECT 1 FROM batches AS b WHERE b.service_day = t.service_day)",
+    )
+    .bind(days.first().number())
+    .bind(days.last().number())
+    .scalar(app.store.pool())
+    .await?;
+    if let Some(Ok(day)) = open.map(ServiceDay::from_number) {
+        return Err(ClearingError::NotClosed { day }.into());
+    }
+    take_for(app, user, (days, true), statement(app)?, file).await
+}
+
+/// Holds days against a file; where it says so, one that they have alone.
+async fn take_for(
+    app: &App,
+    user: &str,
+    (days, alone): (Days, bool),
+    form: Form,
+    file: &Spooled,
+) -> Result<MatchedDays, MatchError> {
+    let now = app.now().map_err(ClearingError::from)?;
     let source = form.source();
-    let reading = Arc::new(Reading { form, day, hash: *file.hash() });
+    let reading = Arc::new(Reading { form, days, hash: *file.hash() });
     let check = reading.clone();
     let content = taken::read(file, move |input| check.check(input)).await?;
     let entered = (source.kind(), file, content);
-    let mut mark = Mark::enter(&app.store, entered, Some(day), (user, now)).await?;
+    let mut mark = match alone {
+        true => Mark::enter_alone(&app.store, entered, (days, source.of_words()), (user, now)).await?,
+        false => Mark::enter(&app.store, entered, Some(days), (user, now)).await?,
+    };
     let already_taken = mark.is_done() && content.lines > 0;
-    let mut matching = Matching { store: &app.store, source, day, touched: BTreeSet::new() };
+    let mut matching = Matching { store: &app.store, source, days, touched: BTreeSet::new() };
     let mut pages = Pages::of(file, mark.done(), move |input, take| reading.lines(input, take))?;
     while let Some(page) = pages.next().await? {
         matching.page(&page, &mut mark).await?;
     }
-    matching.try_again(Waiting::OfDay).await?;
-    matching.try_again(Waiting::OfFile).await?;
-    let (standing, opened, ended) = matching.record(sql::ms(now)).await?;
-    let detail = format!(
-        "{} of {} lines, file {}: suspense {} fen, {opened} breaks opened, {ended} ended",
-        source.word(),
-        content.lines,
-        &file.name()[..16],
-        standing.suspense_fen.0
-    );
+    for day in days.each() {
+        matching.try_again(Waiting::OfDay, day).await?;
+        matching.try_again(Waiting::OfFile, day).await?;
+    }
+    let (standings, opened, ended) = matching.record(sql::ms(now)).await?;
+    let said: Vec<(String, String)> = standings.iter().map(|standing| {
+        let detail = format!(
+            "{} of {} lines for {days}, file {}: suspense of the day {} fen, {opened} breaks opened, {ended} ended",
+            source.word(),
+            content.lines,
+            &file.name()[..16],
+            standing.suspense_fen.0
+        );
+        (standing.service_day.to_string(), detail)
+    }).collect();
+    let lines: Vec<Audit<'_>> = said
+        .iter()
+        .map(|(subject, detail)| Audit { at: now, user, action: "day.match", subject, detail })
+        .collect();
     let mut tx = app.store.begin().await?;
-    let subject = day.to_string();
-    audit_in(&mut tx, &Audit { at: now, user, action: "day.match", subject: &subject, detail: &detail })
-        .await?;
+    audit_all_in(&mut tx, &lines).await?;
     tx.commit().await?;
-    Ok(Matched {
+    Ok(MatchedDays {
         file: file.name(),
         file_lines: content.lines,
         file_fen: content.sum,
         already_taken,
-        standing,
-        other_days: matching.touched.into_iter().filter(|other| *other != day).collect(),
+        days: standings,
+        other_days: matching.touched.into_iter().filter(|other| !days.contains(*other)).collect(),
         breaks_opened: opened,
         breaks_ended: ended,
     })
@@ -143,14 +234,14 @@ pub async fn take(
 enum Waiting {
     /// Those that name the day, whatever file they came in.
     OfDay,
-    /// Those of the day's files that name an earlier day.
+    /// Those that came for the day and name an earlier day.
     OfFile,
 }
 
 struct Matching<'a> {
     store: &'a Store,
     source: Source,
-    day: ServiceDay,
+    days: Days,
     /// Days that stand otherwise than before.
     touched: BTreeSet<ServiceDay>,
 }
@@ -161,12 +252,12 @@ impl Matching<'_> {
         let mut tx = self.store.begin().await?;
         let ours = self.ours_in(&mut tx, page.iter().filter(|line| line.is_named()).map(|l| l.name)).await?;
         let mut copies = self.copies_in(&mut tx, page).await?;
-        let day_before_is_in = self.has_file_in(&mut tx, self.day.previous()).await?;
+        let day_before_is_in = self.has_file_in(&mut tx, self.days.first().previous()).await?;
         let mut rows = Vec::with_capacity(page.len());
         for line in page {
             let copy = copies.entry(line.name).and_modify(|copy| *copy += 1).or_insert(0);
             let state = match *copy {
-                0 => self.state(line, ours.get(&line.name), day_before_is_in),
+                0 => state(line, ours.get(&line.name), day_before_is_in),
                 _ => "duplicate",
             };
             if matches!(state, "matched" | "amount_diff") {
@@ -174,11 +265,12 @@ impl Matching<'_> {
             }
             let Name { day, token_key, part, attempt } = line.name;
             let number = i64::try_from(line.number).unwrap_or(i64::MAX);
-            rows.push((day, token_key.to_vec(), part, attempt, *copy, number, line.amount.0, state));
+            let named = (day, token_key.to_vec(), part, attempt, *copy);
+            rows.push((named, line.file_day, number, line.amount.0, state));
         }
-        let (source, file_day) = (self.source.word(), self.day.number());
-        let rows = rows.iter().map(|(day, key, part, attempt, copy, number, fen, state)| {
-            (source, *day, key, *part, *attempt, *copy, file_day, *number, *fen, *state)
+        let source = self.source.word();
+        let rows = rows.iter().map(|((day, key, part, attempt, copy), file_day, number, fen, state)| {
+            (source, *day, key, *part, *attempt, *copy, *file_day, *number, *fen, *state)
         });
         let text = "INSERT INTO their_lines (source, service_day, token_key, part, attempt_no, copy, file_day, number, \
                     amount_fen, state) VALUES ??";
@@ -188,26 +280,13 @@ impl Matching<'_> {
         Ok(())
     }
 
-    /// What becomes of the first line of its name.
-    fn state(&self, line: &Line, ours: Option<&Fen>, day_before_is_in: bool) -> &'static str {
-        let ahead = line.name.day - self.day.number();
-        match ours {
-            _ if !line.is_named() || ahead > 1 => "missing_ours",
-            _ if ahead == 1 => "cutoff_slip",
-            Some(ours) if *ours == line.amount => "matched",
-            Some(_) => "amount_diff",
-            None if ahead == -1 && !day_before_is_in => "cutoff_slip",
-            None => "missing_ours",
-        }
-    }
-
     fn touch(&mut self, day: i64) {
         // A name holds a day of the calendar.
         self.touched.extend(ServiceDay::from_number(day).ok());
     }
 
-    /// Tries lines again that were not matched when they came.
-    async fn try_again(&mut self, waiting: Waiting) -> Result<(), MatchError> {
+    /// Tries lines of a day again that were not matched when they came.
+    async fn try_again(&mut self, waiting: Waiting, day: ServiceDay) -> Result<(), MatchError> {
         let text = match waiting {
             Waiting::OfDay => {
                 "SELECT service_day, token_key, part, attempt_no, file_day, amount_fen, state FROM their_lines \
@@ -227,7 +306,7 @@ impl Matching<'_> {
             let mut tx = self.store.begin().await?;
             let rows = query(text)
                 .bind(self.source.word())
-                .bind(self.day.number())
+                .bind(day.number())
                 .bind(after.day)
                 .bind(&after.token_key)
                 .bind(after.part)
@@ -268,10 +347,10 @@ impl Matching<'_> {
         }
     }
 
-    /// Opens and ends the breaks of every day that may stand otherwise now; gives how the day itself stands.
-    async fn record(&mut self, now_ms: i64) -> Result<(Standing, u64, u64), MatchError> {
+    /// Opens and ends the breaks of every day that may stand otherwise now; gives how the file's own days stand.
+    async fn record(&mut self, now_ms: i64) -> Result<(Vec<Standing>, u64, u64), MatchError> {
         let (mut opened, mut ended) = (0, 0);
-        let own = self.day;
+        let own = self.days;
         let gone = format!("explained by the {} of {own}", self.source.of_words());
         let mut of = async |day: ServiceDay| -> Result<Standing, MatchError> {
             let mut snapshot = self.store.pool().begin().await?;
@@ -288,14 +367,17 @@ impl Matching<'_> {
             ended += recorded.ended;
             Ok(standing)
         };
-        for day in self.touched.iter().copied().filter(|day| *day != own) {
+        for day in self.touched.iter().copied().filter(|day| !own.contains(*day)) {
             // A day whose own file has not come has nothing that could be missing.
             if self.has_file(day).await? {
                 of(day).await?;
             }
         }
-        let standing = of(own).await?;
-        Ok((standing, opened, ended))
+        let mut standings = Vec::new();
+        for day in own.each() {
+            standings.push(of(day).await?);
+        }
+        Ok((standings, opened, ended))
     }
 
     async fn has_file(&self, day: ServiceDay) -> Result<bool, MatchError> {
@@ -305,9 +387,12 @@ impl Matching<'_> {
 
     /// Whether a file of a day has been taken in.
     async fn has_file_in(&self, conn: &mut Conn, day: ServiceDay) -> Result<bool, MatchError> {
-        let files: i64 = query("SELECT count(*) FROM taken_files WHERE kind = ? AND service_day = ?")
+        let text = "SELECT count(*) FROM taken_files WHERE kind = ?1 AND service_day BETWEEN ?3 AND ?2 \
+                    AND last_day >= ?2";
+        let files: i64 = query(text)
             .bind(self.source.word())
             .bind(day.number())
+            .bind(day.number() - MAX_DAYS)
             .scalar(conn)
             .await?;
         Ok(files > 0)
@@ -356,6 +441,19 @@ impl Matching<'_> {
             copies.entry(name).and_modify(|most: &mut u32| *most = copy.max(*most)).or_insert(copy);
         }
         Ok(copies)
+    }
+}
+
+/// What becomes of the first line of its name.
+fn state(line: &Line, ours: Option<&Fen>, day_before_is_in: bool) -> &'static str {
+    let ahead = line.name.day - line.file_day;
+    match ours {
+        _ if !line.is_named() || ahead > 1 => "missing_ours",
+        _ if ahead == 1 => "cutoff_slip",
+        Some(ours) if *ours == line.amount => "matched",
+        Some(_) => "amount_diff",
+        None if ahead == -1 && !day_before_is_in => "cutoff_slip",
+        None => "missing_ours",
     }
 }
 

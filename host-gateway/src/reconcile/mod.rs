@@ -8,6 +8,7 @@ pub mod api;
 mod breaks;
 mod checks;
 pub mod cli;
+pub mod days;
 pub mod matching;
 pub mod slices;
 mod standing;
@@ -236,7 +237,8 @@ impl Theirs {
             return Ok(None);
         }
         let page = clearing.bank.statement(day, self.last, PAGE).await?;
-        self.done = page.len() < PAGE as usize;
+        // A bank may give fewer lines than it is asked for: only a page without any is the end.
+        self.done = page.is_empty();
         self.last = page.last().map(|line| line.id).or(self.last);
         self.page = page.into_iter();
         Ok(self.page.next())

@@ -4,12 +4,14 @@
 use std::fs::File;
 use std::io::BufReader;
 
+use jiff::civil::Date;
 use sha2::{Digest, Sha256};
 use wavepass_fares::{Fen, ServiceDay};
 use wavepass_files::fixed::{self, Layout, LayoutError, Value};
 use wavepass_files::iso20022::{Reader, Statement};
 use wavepass_files::{AttemptId, Currency, table};
 
+use super::days::Days;
 use crate::taken::{Content, Kind, Take, TakenError};
 
 /// The fields of a layout that a line is made of: the name of an attempt, what is cleared, and where there is one the day.
@@ -106,6 +108,9 @@ pub struct Line {
     pub number: u64,
     /// What moved, above zero to us.
     pub amount: Fen,
+    /// The day that it is held against, in days since 1970-01-01: of the file's days the one that its name gives, or the
+    /// nearest to it; where it gives none, the one before the bank booked it.
+    pub file_day: i64,
 }
 
 impl Line {
@@ -120,8 +125,8 @@ impl Line {
 pub struct Reading {
     /// Its form.
     pub form: Form,
-    /// The day whose file it is.
-    pub day: ServiceDay,
+    /// The days whose file it is.
+    pub days: Days,
     /// Its hash.
     pub hash: [u8; 32],
 }
@@ -148,9 +153,12 @@ impl Reading {
     /// Gives its lines one by one. Only a file that was read to its end has been checked.
     pub fn lines(&self, input: BufReader<File>, take: Take<'_, Line>) -> Result<(), TakenError> {
         let mut number = 0;
-        let mut next = |name: Option<Name>, amount: Fen| {
+        let mut next = |name: Option<Name>, amount: Fen, booked: Option<Date>| {
             number += 1;
-            take(Line { name: name.unwrap_or_else(|| self.unnamed(number)), number, amount })
+            let day = name.map(|name| name.day).or_else(|| Some(service_day_of(booked?)?.number()));
+            let file_day = day.map_or(self.days.first().number(), |day| self.days.nearest(day));
+            let name = name.unwrap_or_else(|| self.unnamed(number, file_day));
+            take(Line { name, number, amount, file_day })
         };
         match &self.form {
             Form::Statement { account } => {
@@ -161,12 +169,13 @@ impl Reading {
                 }
                 for entry in reader {
                     let entry = entry?;
-                    if entry.details.is_empty() && !next(None, Fen(entry.amount_minor)) {
+                    let booked = Some(entry.booked);
+                    if entry.details.is_empty() && !next(None, Fen(entry.amount_minor), booked) {
                         return Ok(());
                     }
                     for detail in &entry.details {
                         let id = detail.end_to_end_id.as_deref().and_then(|id| AttemptId::parse(id).ok());
-                        if !next(id.map(attempt), Fen(detail.amount_minor)) {
+                        if !next(id.map(attempt), Fen(detail.amount_minor), booked) {
                             return Ok(());
                         }
                     }
@@ -175,13 +184,14 @@ impl Reading {
             Form::Charges => {
                 let reader: table::Reader<table::Charge, _> = table::Reader::new(input)?;
                 let day = reader.head().service_day;
-                if day != self.day {
+                if Days::one(day) != self.days {
                     return Err(TakenError::Elsewhere(format!("it is the file of service day {day}")));
                 }
                 for charge in reader {
                     let charge = charge?;
                     let (token_key, part) = (charge.token_key, charge.part);
-                    if !next(Some(Name { day: day.number(), token_key, part, attempt: 0 }), charge.amount) {
+                    let name = Name { day: day.number(), token_key, part, attempt: 0 };
+                    if !next(Some(name), charge.amount, None) {
                         return Ok(());
                     }
                 }
@@ -201,7 +211,7 @@ impl Reading {
                             .is_ok_and(|day| (0..=1).contains(&(day.number() - name.day))),
                         _ => true,
                     };
-                    if !next(name.filter(dated), Fen(*amount)) {
+                    if !next(name.filter(dated), Fen(*amount), None) {
                         return Ok(());
                     }
                 }
@@ -211,12 +221,17 @@ impl Reading {
     }
 
     /// The name of a line that gives none of ours: what it says may be a rider's, and is not kept.
-    fn unnamed(&self, number: u64) -> Name {
+    fn unnamed(&self, number: u64, day: i64) -> Name {
         let hash = Sha256::new().chain_update(self.hash).chain_update(number.to_be_bytes()).finalize();
         let mut token_key = [0; 16];
         token_key.copy_from_slice(&hash[..16]);
-        Name { day: self.day.number(), token_key, part: 0, attempt: 0 }
+        Name { day, token_key, part: 0, attempt: 0 }
     }
+}
+
+/// The service day that a bank books on a date: the one before.
+fn service_day_of(booked: Date) -> Option<ServiceDay> {
+    ServiceDay::from_date(booked).ok().map(ServiceDay::previous)
 }
 
 fn attempt(id: AttemptId) -> Name {

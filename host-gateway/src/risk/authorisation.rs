@@ -2,8 +2,6 @@
 //! then; for everybody, and otherwise for single operators. A token is under the terms of the operator at whose gate its service day began.
 
 use crate::config::{Config, ConfigError};
-use crate::settlement::SettlementConfig;
-use crate::settlement::shares::Method;
 use serde::Deserialize;
 use wavepass_fares::Fen;
 
@@ -123,7 +121,7 @@ struct Override {
 }
 
 impl Authorisation {
-    /// Reads `[authorisation]`, and refuses one that does not go with `[settlement]`.
+    /// Reads `[authorisation]`.
     pub fn of(config: &Config) -> Result<Self, ConfigError> {
         let section: Section = config.section("authorisation")?;
         let everybody = Terms {
@@ -156,13 +154,6 @@ impl Authorisation {
                 return Err(wrong("authorisation.operators.operator", other.operator.to_string(), why));
             }
             operators.push((other.operator, terms));
-        }
-        let early = everybody.mode != Mode::Day || operators.iter().any(|(_, terms)| terms.mode != Mode::Day);
-        let settlement: SettlementConfig = config.section("settlement")?;
-        if early && settlement.method != Method::Fixed {
-            let why =
-                "fares that [authorisation] asks for early are shared by fixed weights alone".to_owned();
-            return Err(wrong("settlement.method", settlement.method.as_str().to_owned(), why));
         }
         Ok(Self { everybody, operators })
     }
@@ -249,16 +240,6 @@ mod tests {
         ] {
             let refused = read(&format!("[authorisation]\n{text}")).unwrap_err().to_string();
             assert!(refused.contains(name), "{refused}");
-        }
-    }
-
-    #[test]
-    fn fares_asked_for_early_go_with_fixed_shares_alone() {
-        let frozen = "[settlement]\nmethod = 'nominal'\n";
-        assert!(read(frozen).is_ok());
-        for early in ["mode = 'single'", "operators = [{ operator = 2, mode = 'aggregated' }]"] {
-            let refused = read(&format!("{frozen}[authorisation]\n{early}")).unwrap_err().to_string();
-            assert!(refused.contains("settlement.method"), "{refused}");
         }
     }
 }

@@ -40,7 +40,8 @@ pub struct Operator {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SettlementConfig {
-    /// What the operators' shares go by. A day keeps the method under which its close began.
+    /// What the operators' shares go by. A day keeps the method under which its first fare was
+    /// asked for early, or else its close began.
     pub method: Method,
     /// The bank's fee, in hundredths of a percent of what is due; fractions of a fen are left to the operator.
     pub fee_basis_points: u16,

@@ -1,8 +1,9 @@
 //! Whose a charge is: the operators' shares, frozen when its parts are booked.
 //!
-//! A day's method is fixed when its close begins. By `fixed` nothing is frozen, and the configured weights split what the
-//! day came to. By the others each part of a charge has rows in `charge_shares` that add up to it: the first what the
-//! rider did, a later one the difference, and a refund takes back by what the parts before it gave.
+//! A day's method is fixed when a fare of it is first asked for early, or else when its close begins. By `fixed` nothing is
+//! frozen, and the configured weights split what the day came to. By the others each part of a charge has rows in
+//! `charge_shares` that add up to it: the first what the rider did, a later one the difference, so that together they are
+//! what the whole day gives, and a refund takes back by what the parts before it gave.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +13,7 @@ use wavepass_fares::{Category, Fen, Journey, ServiceDay, ShareMethod, Sharer, Ta
 use super::{SettlementConfig, SettlementError};
 use crate::clearing::{ClearingError, token_key};
 use crate::keys::TokenKey;
-use crate::store::db::{Conn, Row, query, write_many};
+use crate::store::db::{Conn, Row, query, read_many, write_many};
 
 /// What operators' shares go by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -180,29 +181,29 @@ pub(crate) async fn given_in(
     .bind(last)
     .fetch_all(conn)
     .await?;
+    by_token(&rows)
+}
+
+/// What all parts of some tokens' charges for a day gave each operator so far, and left it.
+pub(crate) async fn given_to_in(
+    conn: &mut Conn,
+    day: ServiceDay,
+    tokens: &[TokenKey],
+) -> Result<BTreeMap<TokenKey, Shares>, ClearingError> {
+    let text = "SELECT s.token_key, s.operator, CAST(SUM(s.amount_fen) AS BIGINT) FROM (VALUES ??) AS v \
+                CROSS JOIN charge_shares AS s WHERE s.service_day = v.column1 AND s.token_key = v.column2 \
+                GROUP BY s.token_key, s.operator";
+    by_token(&read_many(conn, text, tokens.iter().map(|key| (day.number(), key.as_slice()))).await?)
+}
+
+/// Rows of a token, an operator and an amount.
+fn by_token(rows: &[Row]) -> Result<BTreeMap<TokenKey, Shares>, ClearingError> {
     let mut given: BTreeMap<TokenKey, Shares> = BTreeMap::new();
-    for row in &rows {
+    for row in rows {
         let shares = given.entry(token_key(row.try_get(0)?)?).or_default();
         add(shares, row.try_get(1)?, Fen(row.try_get(2)?))?;
     }
     Ok(given)
-}
-
-/// What all parts of one token's charge for a day gave each operator so far, and left it.
-pub(crate) async fn given_to_in(
-    conn: &mut Conn,
-    day: ServiceDay,
-    key: TokenKey,
-) -> Result<Shares, ClearingError> {
-    let rows = query(
-        "SELECT operator, CAST(SUM(amount_fen) AS BIGINT) FROM charge_shares WHERE service_day = ? AND token_key = ? \
-         GROUP BY operator",
-    )
-    .bind(day.number())
-    .bind(key.as_slice())
-    .fetch_all(conn)
-    .await?;
-    shares_of(&rows)
 }
 
 /// Rows of an operator and an amount.
@@ -213,11 +214,38 @@ fn shares_of(rows: &[Row]) -> Result<Shares, ClearingError> {
 
 /// The method of a day whose close has begun.
 pub(crate) async fn method_in(conn: &mut Conn, day: ServiceDay) -> Result<Option<Method>, ClearingError> {
-    let word: Option<String> = query("SELECT shares FROM day_close WHERE service_day = ? AND rank = 0")
-        .bind(day.number())
-        .optional(conn)
-        .await?;
+    stored_in(conn, "SELECT shares FROM day_close WHERE service_day = ? AND rank = 0", day).await
+}
+
+/// The method of a day that fares were asked for early of.
+pub(crate) async fn early_method_in(
+    conn: &mut Conn,
+    day: ServiceDay,
+) -> Result<Option<Method>, ClearingError> {
+    stored_in(conn, "SELECT shares FROM early_days WHERE service_day = ?", day).await
+}
+
+async fn stored_in(
+    conn: &mut Conn,
+    text: &'static str,
+    day: ServiceDay,
+) -> Result<Option<Method>, ClearingError> {
+    let word: Option<String> = query(text).bind(day.number()).optional(conn).await?;
     word.as_deref().map(Method::stored).transpose()
+}
+
+/// Fixes the method of a day before a fare of it is first asked for early.
+pub(crate) async fn fix_early_method_in(
+    conn: &mut Conn,
+    day: ServiceDay,
+    method: Method,
+) -> Result<(), ClearingError> {
+    query("INSERT INTO early_days (service_day, shares) VALUES (?, ?) ON CONFLICT DO NOTHING")
+        .bind(day.number())
+        .bind(method.as_str())
+        .execute(conn)
+        .await?;
+    Ok(())
 }
 
 /// What operators get of what was deducted of a day. A part that the bank is not asked for counts with the part that it

@@ -52,6 +52,7 @@ const SQLITE: &[Step] = steps!("sqlite":
     "0020" "brought",
     "0021" "pay_out",
     "0022" "tap_beside_token",
+    "0023" "days",
 );
 
 const POSTGRES: &[Step] = steps!("postgres":
@@ -68,6 +69,7 @@ const POSTGRES: &[Step] = steps!("postgres":
     "0020" "brought",
     "0021" "pay_out",
     "0022" "tap_beside_token",
+    "0023" "days",
 );
 
 pub(super) static SQLITE_MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| migrator(SQLITE));
@@ -111,6 +113,17 @@ mod tests {
         }
     }
 
+    /// Statements in which these words are bytes: SQLite does not take text for them.
+    fn with_bytes(text: &str, words: &[&str]) -> &'static str {
+        let text = match crate::store::testing::on_postgres() {
+            true => text.to_owned(),
+            false => words
+                .iter()
+                .fold(text.to_owned(), |text, word| text.replace(word, &format!("CAST({word} AS BLOB)"))),
+        };
+        text.leak()
+    }
+
     /// Two tokens: of the first, risk has looked at two taps of three; of the other at none of its opened one.
     const TAPS: &str = "INSERT INTO taps (key_id, sequence, token_key, time_ms, clock, service_day, station, direction, \
         opened, atc, cryptogram, oda, gate_us, received_ms) VALUES \
@@ -125,14 +138,8 @@ mod tests {
 
     #[tokio::test]
     async fn taps_of_an_older_store_are_found_by_token_and_those_not_looked_at_are_still_to_be() {
-        let text = match crate::store::testing::on_postgres() {
-            true => TAPS.to_owned(),
-            // SQLite does not take text for bytes.
-            false => ["'gate-001'", "'gate-002'", "'0123456789abcdef'", "'fedcba9876543210'"]
-                .iter()
-                .fold(TAPS.to_owned(), |text, word| text.replace(word, &format!("CAST({word} AS BLOB)"))),
-        };
-        let store = migrated(19, text.leak()).await;
+        let words = ["'gate-001'", "'gate-002'", "'0123456789abcdef'", "'fedcba9876543210'"];
+        let store = migrated(19, with_bytes(TAPS, &words)).await;
         let token_taps = "SELECT utc_day, time_ms, sequence FROM token_taps ORDER BY 1, 2";
         let found: Vec<(i64, i64, i64)> = query(token_taps).rows(store.pool()).await.unwrap();
         assert_eq!(found, [(1, 86_400_000, 1), (1, 86_500_000, 2)]);
@@ -143,5 +150,25 @@ mod tests {
         let states = "SELECT last_tap_ms, atcs FROM risk_states";
         let found: Vec<(i64, Option<Vec<u8>>)> = query(states).rows(store.pool()).await.unwrap();
         assert_eq!(found, [(86_500_000, Some(vec![0, 7, 0, 8]))]);
+    }
+
+    /// Day 5 is closed, and of days 6 and 9 fares were asked for early; a statement of day 5 was taken in.
+    const EARLY: &str = "INSERT INTO charges (service_day, token_key, part, rank, amount_fen, state) VALUES \
+        (5, '0123456789abcdef', 1, 0, 200, 'deducted'), (6, '0123456789abcdef', 1, 0, 200, 'deducted'), \
+        (6, '0123456789abcdef', 2, 0, 200, 'declined'), (9, '0123456789abcdef', 1, 0, 200, 'sent'); \
+        INSERT INTO day_close (service_day, rank, shard, state, cursor, until, forced, shares) \
+        VALUES (5, 0, 0, 'sealed', '~', '~', 0, 'nominal'); \
+        INSERT INTO taken_files (kind, hash, service_day, bytes, lines, sum_fen, done, taken_ms, \"by\") \
+        VALUES ('statement', '0123456789abcdef0123456789abcdef', 5, 1, 1, 1, 1, 0, 'anna');";
+
+    #[tokio::test]
+    async fn of_an_older_store_early_fares_go_by_fixed_shares_and_each_file_is_of_its_one_day() {
+        let words = ["'0123456789abcdef0123456789abcdef'", "'0123456789abcdef'", "'~'"];
+        let store = migrated(23, with_bytes(EARLY, &words)).await;
+        let days = "SELECT service_day, shares FROM early_days ORDER BY 1";
+        let found: Vec<(i64, String)> = query(days).rows(store.pool()).await.unwrap();
+        assert_eq!(found, [(6, "fixed".to_owned()), (9, "fixed".to_owned())]);
+        let last: Vec<i64> = query("SELECT last_day FROM taken_files").column(store.pool()).await.unwrap();
+        assert_eq!(last, [5]);
     }
 }

@@ -513,13 +513,15 @@ mod tests {
 
     /// Tables that are few rows and would stand on every machine, as docs/data-model.md says: days, batches, lists, files of
     /// others, the registry of concentrators, and the one audit log.
-    const EVERYWHERE: [&str; 13] = [
+    const EVERYWHERE: [&str; 15] = [
         "audit_log",
+        "batch_days",
         "batches",
         "ca_keys",
         "concentrators",
         "day_close",
         "deleted_days",
+        "early_days",
         "gate_config",
         "list_deltas",
         "list_epoch",

@@ -130,7 +130,7 @@ struct ListArgs {
     /// Only this account's.
     #[arg(long)]
     account: Option<AccountName>,
-    /// From the token after this key.
+    /// From the token after this key; with --account one of its tokens.
     #[arg(long, value_name = "KEY", value_parser = cursor::parse::<TokenKey>)]
     after: Option<TokenKey>,
     /// How many at most.
@@ -182,7 +182,10 @@ pub async fn run(args: TokenArgs, app: &App, user: &str) -> Result<Output, Comma
         Command::List(args) => {
             let mut conn = app.store.pool().acquire().await?;
             let rows = match &args.account {
-                Some(account) => super::of_account_in(&mut conn, account.as_str()).await?,
+                Some(account) => {
+                    let account = account.as_str();
+                    super::account_page_in(&mut conn, account, args.after, args.limit).await?
+                }
                 None => super::page_in(&mut conn, args.after, args.limit).await?,
             };
             Ok(Output::text(table(&rows)))

@@ -1,18 +1,20 @@
 use super::*;
-use crate::keys::{CardOrder, CryptogramCheck, CryptogramResult, KeyOptions, KeySet};
+use crate::keys::{BankKeys, CardOrder, CryptogramCheck, CryptogramResult, KeyOptions, KeySet};
 use crate::lists::deny::causes_in;
 use crate::store::db::{Conn, query};
 use crate::store::testing::scratch;
 use crate::testing::House;
 use rand::SeedableRng;
+use std::collections::HashSet;
 use wavepass_hce::issue::{HOUSE_AID, RSA_DEBIT_AID, RsaCardKey};
-use wavepass_hce::phone::Phone;
+use wavepass_hce::phone::{Phone, PhoneFile};
 use wavepass_hce::reader::{Reading, Values, read};
 use wavepass_hce::state::Counters;
 use wavepass_protocol::ecc::{
     CardCertificate, IssuerCertificate, P256Verifier, PublicKey, StaticHash, verify_dynamic,
 };
 use wavepass_protocol::rsa::{BUFFER, Exponent, Fdda, IccCert, IssuerCert, RsaKey, Sdad};
+use wavepass_protocol::time::Date;
 use wavepass_protocol::tlv::Tag;
 use wavepass_protocol::{tags, tlv};
 
@@ -393,6 +395,32 @@ async fn the_commands_issue_suspend_and_show_at_the_gates_list() {
     let expected =
         ["token.issue", "token.state", "deny.add", "token.state", "deny.remove", "deny.add", "deny.remove"];
     assert_eq!(users, expected);
+}
+
+#[tokio::test]
+async fn a_list_of_an_accounts_tokens_goes_on_after_one_of_them() {
+    let house = House::new().await;
+    let numbers = ["6222021200000017", "6222021200000025", "6222021200000033"];
+    let mut tx = house.app.store.begin().await.unwrap();
+    let clearing = house.app.clearing.as_ref();
+    let cards: Vec<_> = numbers.iter().map(|digits| card(digits)).collect();
+    let keys = register_in(&mut tx, clearing, &cards, "op", UnixMs(5)).await.unwrap();
+    let other = Registration { account_id: "bert".into(), ..card("6222021200000041") };
+    let other = register_in(&mut tx, clearing, &[other], "op", UnixMs(5)).await.unwrap()[0];
+    tx.commit().await.unwrap();
+    let list = async |more: &str| -> Vec<String> {
+        let line = format!("token list --account anna{more}");
+        let shown = house.command(&line.split(' ').collect::<Vec<_>>()).await;
+        shown.lines().skip(1).map(|line| line[..32].to_owned()).collect()
+    };
+    let hex: Vec<String> = keys.iter().map(TokenKey::to_hex).collect();
+    assert_eq!(list("").await, hex);
+    assert_eq!(list(" --limit 2").await, hex[..2]);
+    assert_eq!(list(&format!(" --after {} --limit 1", hex[0])).await, hex[1..2]);
+    assert_eq!(list(&format!(" --after {}", hex[2])).await, [""; 0]);
+    let after = ["token", "list", "--account", "anna", "--after", &other.to_hex()];
+    let refused = house.refusal(&after).await;
+    assert_eq!(refused, format!("the account has no token {other} to go on after"));
 }
 
 /// Rate on this machine: `cargo test --release -p wavepass-gateway -- --ignored --nocapture two_thousand`.

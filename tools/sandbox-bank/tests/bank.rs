@@ -150,6 +150,31 @@ async fn a_batch_goes_out_in_pieces_and_its_answers_come_back_in_order_and_outli
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_largest_batch_and_the_largest_page_go_over_the_line() {
+    let house = House::new(Trouble::default()).await;
+    house.fill(wire::MAX_ITEMS).await;
+    let bank = HttpBank::new(BankSection {
+        connector: ConnectorKind::Http,
+        url: format!("http://{}", house.address),
+        key_file: house.key_file(),
+        timeout_ms: 60_000,
+        batch: wire::MAX_ITEMS as usize,
+        ..BankSection::default()
+    });
+    let bank = bank.unwrap();
+    let most = wire::MAX_ITEMS as usize;
+    assert_eq!(bank.deduct(&requests(wire::MAX_ITEMS)).await.unwrap(), vec![Answer::Approved; most]);
+    let page = bank.statement(DAY, None, wire::MAX_ITEMS + 1_000).await.unwrap();
+    assert_eq!(page.len(), most);
+    assert!(bank.statement(DAY, page.last().map(|line| line.id), 1).await.unwrap().is_empty());
+    // Names as long as any may be, of characters that JSON writes as two.
+    let account_id = "\"".repeat(64);
+    let longest = |n| DeductionRequest { account_id: account_id.clone(), ..request(n, 2, i64::MIN + 1) };
+    let asked: Vec<_> = (0..wire::MAX_ITEMS).map(longest).collect();
+    assert_eq!(bank.deduct(&asked).await.unwrap(), vec![Answer::Declined(Decline::UnknownAccount); most]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_bank_that_is_away_lost_its_answer_or_failed_leaves_doubt_and_never_a_decline() {
     let mut house = House::new(Trouble::default()).await;
     house.fill(20).await;

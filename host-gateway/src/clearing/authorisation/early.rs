@@ -1,15 +1,18 @@
 //! Early parts: what finished journeys of an open day cost, booked as numbered parts of the charge and asked for at once.
+//!
+//! Where the day's shares are not fixed, each part freezes what the finished journeys give each operator less what the parts
+//! before it gave: whatever the terms, the parts of a day give each what the day would give at once.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::store::db::{Conn, query, read_many};
 use wavepass_fares::{Fen, Journey, Priced, ServiceDay, Status};
 
 use super::super::close::{Booked, Change, changes, standing_journey};
-use super::super::pricing::PricedToken;
 use super::super::{Clearing, ClearingError, DeductSummary, token_key};
 use crate::keys::TokenKey;
-use crate::settlement::shares::Shares;
+use crate::settlement::shares::{self, Method, Sharing};
 
 /// The rank of the close that seals early parts into its batch: the day's first.
 const RANK: i64 = 0;
@@ -42,17 +45,24 @@ impl Clearing {
         finished: Vec<(TokenKey, Priced)>,
         summary: &mut DeductSummary,
     ) -> Result<(), ClearingError> {
+        let Some(method) = self.early_method(day).await? else { return Ok(()) };
+        let sharing = self.early_sharing(method, day)?;
+        let mut finished = self.share_tokens(finished, sharing).await?;
         let mut tx = self.store.begin().await?;
         // Read inside the writer's transaction: a close that begins after it finds these parts.
         if has_begun_in(&mut tx, day).await? {
             return Ok(());
         }
-        let keys: Vec<TokenKey> = finished.iter().map(|(key, _)| *key).collect();
+        let keys: Vec<TokenKey> = finished.iter().map(|token| token.key).collect();
         let booked = booked_in(&mut tx, day, &keys).await?;
-        // The configuration was checked: what is asked for early has no shares of its own.
-        let finished =
-            finished.into_iter().map(|(key, priced)| PricedToken { key, priced, shares: Shares::new() });
-        let mut changed: Vec<Change> = changes(&self.tariffs, finished.collect(), booked)?;
+        let given = shares::given_to_in(&mut tx, day, &keys).await?;
+        for token in &mut finished {
+            token.shares = match given.get(&token.key) {
+                Some(given) => shares::difference(&token.shares, given)?,
+                None => std::mem::take(&mut token.shares),
+            };
+        }
+        let mut changed: Vec<Change> = changes(&self.tariffs, finished, booked)?;
         changed.retain(|change| change.amount > Fen::ZERO);
         self.write_changes_in(&mut tx, (day, RANK), &changed).await?;
         let parts: Vec<(TokenKey, i64)> = changed.iter().map(|change| (change.key, change.part)).collect();
@@ -62,6 +72,43 @@ impl Clearing {
             self.ask(day, attempts, summary).await?;
         }
         Ok(())
+    }
+
+    /// What the shares of an open day go by, fixed from now on; `None` where its close has begun.
+    async fn early_method(&self, day: ServiceDay) -> Result<Option<Method>, ClearingError> {
+        let mut conn = self.store.pool().acquire().await?;
+        if let Some(method) = shares::early_method_in(&mut conn, day).await? {
+            return Ok(Some(method));
+        }
+        drop(conn);
+        // Refused before anything is fixed.
+        self.early_sharing(self.settlement.method, day)?;
+        let mut tx = self.store.begin().await?;
+        if has_begun_in(&mut tx, day).await? {
+            return Ok(None);
+        }
+        shares::fix_early_method_in(&mut tx, day, self.settlement.method).await?;
+        let method = shares::early_method_in(&mut tx, day).await?;
+        tx.commit().await?;
+        Ok(method)
+    }
+
+    fn early_sharing(&self, method: Method, day: ServiceDay) -> Result<Option<Sharing>, ClearingError> {
+        Sharing::of(method, &self.settlement, &self.tariffs, day)
+            .map_err(|e| ClearingError::Sharing(e.into()))
+    }
+
+    /// The same, with the shares of a day as they were fixed by what was asked for early of it.
+    pub(in crate::clearing) async fn with_shares_of(
+        mut self,
+        day: ServiceDay,
+    ) -> Result<Self, ClearingError> {
+        let mut conn = self.store.pool().acquire().await?;
+        if let Some(method) = shares::early_method_in(&mut conn, day).await? {
+            Arc::make_mut(&mut self.settlement).method = method;
+        }
+        drop(conn);
+        Ok(self)
     }
 
     /// Asks again for early parts that have no answer, under their own names.

@@ -1,5 +1,7 @@
 //! T+1 against files with planted faults: what becomes of each line, and that the sums hold whatever is planted.
 
+mod days;
+
 use jiff::Timestamp;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha20Rng;
@@ -83,10 +85,13 @@ fn statement_of(lines: &[Theirs]) -> Vec<u8> {
 }
 
 async fn take_bytes(house: &House, day: ServiceDay, form: Form, bytes: &[u8]) -> Result<Matched, MatchError> {
+    take(&house.app, "anna", day, form, &spooled(house, bytes)).await
+}
+
+fn spooled(house: &House, bytes: &[u8]) -> Spooled {
     let path = house.app.config.data.join("theirs");
     std::fs::write(&path, bytes).unwrap();
-    let file = crate::spool::copy(&house.app.config.data, &path).unwrap();
-    take(&house.app, "anna", day, form, &file).await
+    crate::spool::copy(&house.app.config.data, &path).unwrap()
 }
 
 async fn taken(house: &House, day: ServiceDay, lines: &[Theirs]) -> Matched {
