@@ -1,0 +1,91 @@
+//! A store on a PostgreSQL server: where it is, and the pools that are opened on it.
+
+use super::db::Pool;
+use super::migrations::POSTGRES_MIGRATIONS;
+use super::tls::{Said, Tls};
+use super::{BUSY, LANES, READERS, StoreError, WRITER_TURN};
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use std::time::Duration;
+
+/// How long PostgreSQL may take to accept a connection.
+const CONNECT: Duration = Duration::from_secs(15);
+
+/// A database on a server.
+#[derive(Debug)]
+pub struct Remote {
+    pub(super) options: PgConnectOptions,
+    pub(super) tls: Tls,
+}
+
+impl Remote {
+    /// Reads a URL `postgres://…`, and the files that it names.
+    pub fn parse(url: &str) -> Result<Self, StoreError> {
+        Self::parse_in(url, |variable| std::env::var(variable).ok())
+    }
+
+    pub(super) fn parse_in(
+        url: &str,
+        environment: impl Fn(&str) -> Option<String>,
+    ) -> Result<Self, StoreError> {
+        // First: sqlx passes over much that it does not know.
+        let said = Said::read(url, environment)?;
+        let options: PgConnectOptions =
+            url.parse().map_err(|e: sqlx::Error| StoreError::Url(e.to_string()))?;
+        // The brackets are the URL's and not the address's, which a certificate is compared with.
+        let host = options.get_host().trim_matches(['[', ']']).to_owned();
+        let options = options.host(&host);
+        let tls = said.of(&options)?;
+        Ok(Self { options: tls.apply(options), tls })
+    }
+
+    /// Which database where, without a password.
+    fn name(&self) -> String {
+        let (host, port) = (self.options.get_host(), self.options.get_port());
+        let database = self.options.get_database().unwrap_or("postgres");
+        match host.contains(':') {
+            true => format!("{database} at [{host}]:{port}"),
+            false => format!("{database} at {host}:{port}"),
+        }
+    }
+
+    /// Connects and brings the schema up to date: readers, the writer, the writers of shards.
+    pub(super) async fn open(self) -> Result<(Pool, Pool, Pool), StoreError> {
+        let name = self.name();
+        if self.tls.may_be_in_clear() {
+            tracing::warn!("what goes to and from the database {name} may be read on the way: see sslmode");
+        }
+        // Statements are written for joins by index, in the order given, which is all that SQLite has. Of a batch's rows the planner
+        // knows next to nothing, and would read a table of months to join a few thousand of them.
+        let options = self.options.options([("enable_hashjoin", "off"), ("enable_mergejoin", "off")]);
+        let turn = WRITER_TURN.as_millis().to_string();
+        let writing = options.clone().application_name("wavepass-writer").options([("lock_timeout", turn)]);
+        let writers = |most: usize| {
+            PgPoolOptions::new()
+                .max_connections(most as u32)
+                .max_lifetime(None)
+                .idle_timeout(None)
+                .acquire_timeout(WRITER_TURN)
+        };
+        let writer = writers(1).connect_with(writing.clone());
+        let writer = match tokio::time::timeout(CONNECT, writer).await {
+            Ok(opened) => opened,
+            Err(_) => Err(sqlx::Error::PoolTimedOut),
+        }
+        .map_err(|source| match self.tls.told(&name, &source) {
+            Some(told) => told.into(),
+            None => StoreError::Open { name, source },
+        })?;
+        POSTGRES_MIGRATIONS.run(&writer).await?;
+        let readers = PgPoolOptions::new()
+            .max_connections(READERS)
+            .acquire_timeout(BUSY)
+            .connect_with(
+                options
+                    .application_name("wavepass-reader")
+                    .options([("default_transaction_read_only", "on")]),
+            )
+            .await?;
+        let shard_writers = writers(LANES).connect_lazy_with(writing);
+        Ok((Pool::Postgres(readers), Pool::Postgres(writer), Pool::Postgres(shard_writers)))
+    }
+}
