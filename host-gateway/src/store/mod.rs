@@ -20,7 +20,6 @@ mod tls_tests;
 use db::{Conn, Pool, Tx, query};
 use lock::DataLock;
 pub use meeting::again_if_met;
-pub use tls::TlsError;
 use migrations::SQLITE_MIGRATIONS;
 use postgres::Remote;
 use sha2::{Digest, Sha256};
@@ -28,6 +27,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, S
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+pub use tls::TlsError;
 use wavepass_protocol::time::UnixMs;
 
 /// A transaction of the one writer. Dropped without `commit`, it is rolled back.

@@ -79,7 +79,9 @@ pub enum TlsError {
         advice: &'static str,
     },
     /// The two did not come to an understanding otherwise.
-    #[error("{server}: TLS with the server failed: {why}; see whether sslcert and sslkey are what the server takes")]
+    #[error(
+        "{server}: TLS with the server failed: {why}; see whether sslcert and sslkey are what the server takes"
+    )]
     Handshake {
         /// Which database, where.
         server: String,
@@ -142,7 +144,8 @@ impl Said {
         let pairs: Vec<(String, String)> = form_urlencoded::parse(query.as_bytes()).into_owned().collect();
         let obeyed = [MODE, ROOT, CERTIFICATE, KEY];
         let unknown = pairs.iter().map(|(name, _)| name).find(|name| {
-            let of_tls = name.starts_with("ssl") || ["channel_binding", "gssencmode"].contains(&name.as_str());
+            let of_tls =
+                name.starts_with("ssl") || ["channel_binding", "gssencmode"].contains(&name.as_str());
             of_tls && !obeyed.iter().any(|parameter| parameter.names.contains(&name.as_str()))
         });
         if let Some(name) = unknown {

@@ -123,7 +123,10 @@ async fn another_authority_or_another_name_is_refused_with_what_to_do() {
         let told = house.refused("localhost", &format!("sslmode={mode}&sslrootcert=@other.crt")).await;
         assert!(told.contains(&format!("at localhost:{}", house.server.port())), "{told}");
         let asked = if mode == "require" { "verify-ca" } else { mode };
-        assert!(told.contains("does not verify (") && told.contains(&format!("sslmode={asked} asks")), "{told}");
+        assert!(
+            told.contains("does not verify (") && told.contains(&format!("sslmode={asked} asks")),
+            "{told}"
+        );
         assert!(told.contains("name the authority that issued it by sslrootcert=FILE"), "{told}");
     }
     // The system's store does not have it.

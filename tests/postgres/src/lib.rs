@@ -169,7 +169,8 @@ impl Server {
         initdb.args(["-U", "postgres", "--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync"]);
         run("initdb", &mut initdb)?;
         if let Some(tls) = &options.tls {
-            let files = [("server.crt", &tls.certificate), ("server.key", &tls.key), ("clients.crt", &tls.clients)];
+            let files =
+                [("server.crt", &tls.certificate), ("server.key", &tls.key), ("clients.crt", &tls.clients)];
             for (name, text) in files {
                 let path = folder.path().join(name);
                 fs::write(&path, text).map_err(io(name))?;
