@@ -50,13 +50,29 @@ impl Remote {
 
     /// Connects and brings the schema up to date: readers, the writer, the writers of shards.
     pub(super) async fn open(self) -> Result<(Pool, Pool, Pool), StoreError> {
-        let name = self.name();
         if self.tls.may_be_in_clear() {
+            let name = self.name();
             tracing::warn!("what goes to and from the database {name} may be read on the way: see sslmode");
         }
+        match self.open_as_it_is().await {
+            // As PostgreSQL's own programs do; sqlx goes on only where the server has no TLS at all.
+            Err(StoreError::Tls(told)) => match self.tls.without() {
+                Some(tls) => {
+                    tracing::warn!(%told, "the database is connected to without TLS");
+                    let options = tls.apply(self.options);
+                    Self { options, tls }.open_as_it_is().await
+                }
+                None => Err(told.into()),
+            },
+            opened => opened,
+        }
+    }
+
+    async fn open_as_it_is(&self) -> Result<(Pool, Pool, Pool), StoreError> {
+        let name = self.name();
         // Statements are written for joins by index, in the order given, which is all that SQLite has. Of a batch's rows the planner
         // knows next to nothing, and would read a table of months to join a few thousand of them.
-        let options = self.options.options([("enable_hashjoin", "off"), ("enable_mergejoin", "off")]);
+        let options = self.options.clone().options([("enable_hashjoin", "off"), ("enable_mergejoin", "off")]);
         let turn = WRITER_TURN.as_millis().to_string();
         let writing = options.clone().application_name("wavepass-writer").options([("lock_timeout", turn)]);
         let writers = |most: usize| {

@@ -191,7 +191,7 @@ impl Said {
 }
 
 /// What a server is asked of TLS.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Tls {
     mode: PgSslMode,
     /// Nobody said so.
@@ -214,6 +214,12 @@ impl Tls {
         options.ssl_mode(self.mode)
     }
 
+    /// What is left where TLS came to nothing and nobody insisted on it.
+    pub fn without(&self) -> Option<Self> {
+        let preferred = matches!(self.mode, PgSslMode::Prefer);
+        preferred.then(|| Self { mode: PgSslMode::Disable, ..self.clone() })
+    }
+
     /// True where others on the way could read what is sent.
     pub fn may_be_in_clear(&self) -> bool {
         !self.local && matches!(self.mode, PgSslMode::Disable | PgSslMode::Prefer)
@@ -230,7 +236,10 @@ impl Tls {
         match found.downcast_ref::<rustls::Error>() {
             Some(rustls::Error::InvalidCertificate(wrong)) => Some(TlsError::Certificate {
                 server,
-                why: wrong.to_string(),
+                why: match wrong {
+                    CertificateError::Other(other) => other.0.to_string(),
+                    wrong => wrong.to_string(),
+                },
                 asked: self.asked(),
                 advice: advice(wrong),
             }),
@@ -255,10 +264,12 @@ impl Tls {
             PgSslMode::VerifyCa => "verify-ca",
             PgSslMode::VerifyFull => "verify-full",
         };
-        match self.by_default {
-            true => format!("sslmode={mode} asks for it, as for any server on another machine by default"),
-            false => format!("sslmode={mode} asks for it"),
-        }
+        let default = match (self.by_default, self.local) {
+            (false, _) => "",
+            (true, false) => ", as for any server on another machine by default",
+            (true, true) => ", as wherever there is an sslrootcert by default",
+        };
+        format!("sslmode={mode} asks for it{default}")
     }
 }
 

@@ -164,6 +164,10 @@ async fn the_gateway_shows_a_certificate_of_its_own() {
         let told = house.refused("localhost", &format!("sslmode=require&{query}")).await;
         assert!(told.contains("at localhost:") && told.contains("sslcert and sslkey"), "{told}");
     }
+    // Who only prefers it goes on without.
+    let (store, _dir) =
+        house.open("localhost", "sslmode=prefer&sslcert=@strange.crt&sslkey=@strange.key").await.unwrap();
+    assert_eq!(seen(&store).await, both("in clear"));
 }
 
 #[tokio::test]
