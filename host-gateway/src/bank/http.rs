@@ -212,19 +212,24 @@ impl Caller {
     }
 }
 
+/// A piece's names, and the body that it is sent as.
+type Written = (Vec<String>, serde_json::Result<Vec<u8>>);
+
+/// What came of a piece: its answers, or why there are none.
+type Answered<A> = Result<Vec<A>, BankError>;
+
 /// What is asked for in pieces: where, and how a piece is sent and its answer read.
 struct Question<T, A> {
     target: &'static str,
     /// What the log calls them.
     what: &'static str,
-    /// A piece's names and its body.
-    write: fn(&[T]) -> (Vec<String>, serde_json::Result<Vec<u8>>),
+    write: fn(&[T]) -> Written,
     /// The answers to what was sent, which must name it in its order.
-    read: fn(&[String], &[u8]) -> Result<Vec<A>, BankError>,
+    read: fn(&[String], &[u8]) -> Answered<A>,
 }
 
-/// A piece that came back: its place, and its answers or why there are none.
-type Piece<A> = (usize, Result<Vec<A>, BankError>);
+/// A piece that came back, and its place.
+type Piece<A> = (usize, Answered<A>);
 
 /// Answers to all that was asked, as far as there are any, and why there are no more.
 struct Came<A> {
@@ -279,12 +284,12 @@ const RELEASE: Question<Release, ()> = Question {
     },
 };
 
-fn deductions(piece: impl Iterator<Item = Deduction>) -> (Vec<String>, serde_json::Result<Vec<u8>>) {
+fn deductions(piece: impl Iterator<Item = Deduction>) -> Written {
     let deductions: Vec<Deduction> = piece.collect();
     (deductions.iter().map(|d| d.attempt.clone()).collect(), serde_json::to_vec(&Deductions { deductions }))
 }
 
-fn deducted(sent: &[String], bytes: &[u8]) -> Result<Vec<Answer>, BankError> {
+fn deducted(sent: &[String], bytes: &[u8]) -> Answered<Answer> {
     let Answers { answers } = read(bytes)?;
     in_order(sent, answers.iter().map(|a| &a.attempt))?;
     Ok(answers.iter().map(wire::Answered::answer).collect())

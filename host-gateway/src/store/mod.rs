@@ -124,7 +124,7 @@ impl Store {
         let lock = DataLock::take(data)?;
         let (readers, writer, shard_writers) = match place {
             Place::Sqlite(file) => open_sqlite(&file).await?,
-            Place::Postgres(remote) => remote.open().await?,
+            Place::Postgres(remote) => Box::pin(remote.open()).await?,
         };
         Ok(Self { inner: Arc::new(Inner { readers, writer, shard_writers, _lock: lock }) })
     }
