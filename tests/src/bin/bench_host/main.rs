@@ -138,7 +138,7 @@ async fn run_baseline(
     let spool = town::found(&store, &keys, Size::of(taps)).await?;
     store.close().await;
     drop(store);
-    baseline::run(url, &keys, spool.all()?, connections).await
+    Box::pin(baseline::run(url, &keys, spool.all()?, connections)).await
 }
 
 /// Refuses figures of work that was not the same.
