@@ -50,7 +50,7 @@ pub enum ConfigError {
 pub struct Config {
     /// The data folder: database, lock, admin token.
     pub data: PathBuf,
-    /// `sqlite:PATH`, a path, or `postgres://USER@HOST/DATABASE`.
+    /// `sqlite:PATH`, a path, or `postgres://USER@HOST/DATABASE?sslmode=…`.
     pub database: String,
     /// Where the key files are.
     pub keys: PathBuf,

@@ -6,6 +6,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails where it unwraps")]
 
+#[path = "kills/holds.rs"]
+mod holds;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -19,7 +22,7 @@ use wavepass_protocol::time::UnixMs;
 use wavepass_protocol::token::{Expiry, Token};
 use wavepass_test_postgres::{Options, Server};
 use wavepass_tests::books::balanced;
-use wavepass_tests::processes::{House, Plan, Programs};
+use wavepass_tests::processes::{House, Plan, Programs, Victim};
 
 const TARIFF: &str = include_str!("../../host-gateway/tariffs/wavepass-city.toml");
 /// 2026-11-23T08:00:00+08:00.
@@ -81,6 +84,18 @@ fn number(day: u32) -> i32 {
     FIRST_DAY + i32::try_from(day).unwrap()
 }
 
+/// Hands in entries, through one gateway after another; gives what was acknowledged.
+fn hand_in(house: &House, through: usize, entries: Vec<String>) -> Vec<String> {
+    for (n, piece) in entries.chunks(6).enumerate() {
+        let answer = house.post(through + n, "/v1/taps/batches", &json!({ "entries": piece })).unwrap();
+        for verdict in answer["verdicts"].as_array().unwrap() {
+            let word = verdict["verdict"].as_str().unwrap();
+            assert!(["accepted", "repeated"].contains(&word), "{answer}");
+        }
+    }
+    entries
+}
+
 struct Play {
     house: House,
     gate: Sealer,
@@ -89,6 +104,11 @@ struct Play {
 
 impl Play {
     fn new(gateways: usize, postgres: bool, like: Option<&Play>) -> Self {
+        Self::under("", gateways, postgres, like)
+    }
+
+    /// The same under further settings.
+    fn under(settings: &str, gateways: usize, postgres: bool, like: Option<&Play>) -> Self {
         let programs = Programs {
             town: env!("CARGO_BIN_EXE_town-gateway").into(),
             bank: env!("CARGO_BIN_EXE_town-bank").into(),
@@ -99,13 +119,8 @@ impl Play {
             let options = Options { durable: true, tcp: true, ..Options::default() };
             Arc::new(Server::start(options).unwrap())
         });
-        let plan = Plan {
-            postgres: server,
-            sandbox_bank: true,
-            tariff: &tariff,
-            settings: "",
-            keys: keys.as_deref(),
-        };
+        let plan =
+            Plan { postgres: server, sandbox_bank: true, tariff: &tariff, settings, keys: keys.as_deref() };
         let mut house = House::lay(programs, &plan).unwrap();
         house.open(gateways).unwrap();
         let add = ["gate", "add", "--id", "1", "--station", "A1", "--direction", "entry", "--out", "g.wpg"];
@@ -133,15 +148,7 @@ impl Play {
         let entries: Vec<String> = (0..CARDS).map(|card| tap(gate, card, day)).collect();
         std::thread::scope(|threads| {
             threads.spawn(|| trouble(house));
-            for (n, piece) in entries.chunks(6).enumerate() {
-                let answer =
-                    house.post(through + n, "/v1/taps/batches", &json!({ "entries": piece })).unwrap();
-                for verdict in answer["verdicts"].as_array().unwrap() {
-                    let word = verdict["verdict"].as_str().unwrap();
-                    assert!(["accepted", "repeated"].contains(&word), "{answer}");
-                }
-                acknowledged.extend_from_slice(piece);
-            }
+            acknowledged.extend(hand_in(house, through, entries));
             house.command(through, &["close-day", &date(day), "--force"]).unwrap();
         });
         // The trouble is over: each attempt gets its answer now.

@@ -12,7 +12,10 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio::task::JoinSet;
 
-use super::wire::{self, Answers, Deduction, Deductions, Differences, SharedKey, Statement};
+use super::wire::{
+    self, Answers, Deduction, Deductions, Differences, Hold, HoldAnswers, Holds, Released, Releases,
+    SharedKey, Statement,
+};
 use super::{
     Answer, AttemptId, BankConnector, BankError, Completion, DeductionRequest, EmbeddedBank, HoldRequest,
     Release, Reply, StatementLine,
@@ -20,7 +23,6 @@ use super::{
 use crate::answer::{self, AnswerError};
 use crate::bank::embedded::Limits;
 use crate::config::{Config, ConfigError};
-use crate::risk::Authorisation;
 use crate::store::Store;
 
 /// The first wait before a piece is sent again; each later one is twice as long.
@@ -53,7 +55,7 @@ pub struct BankSection {
     pub tries: u32,
     /// Requests in the air at once: what the bank is ready for.
     pub concurrency: usize,
-    /// Deductions in one request.
+    /// Deductions, holds or releases in one request.
     pub batch: usize,
 }
 
@@ -91,9 +93,6 @@ impl BankSection {
             true => Ok(()),
             false => Err(wrong(name, value.to_string(), &format!("1 to {most}"))),
         };
-        if Authorisation::of(config)?.places_holds() {
-            return Err(wrong("authorisation.pre_authorise", "…".into(), NO_HOLDS));
-        }
         within("bank.timeout_ms", section.timeout_ms, 300_000)?;
         within("bank.tries", section.tries.into(), 10)?;
         within("bank.concurrency", section.concurrency as u64, 64)?;
@@ -123,13 +122,6 @@ pub fn elsewhere(config: &Config) -> Result<Option<String>, ConfigError> {
     Ok((section.connector == ConnectorKind::Http).then_some(section.url))
 }
 
-/// The protocol has no holds: [`BankSection::of`] refuses a configuration with both, so that none is asked for.
-const NO_HOLDS: &str = "a bank over HTTP is asked for no holds: it must be \"none\"";
-
-fn no_holds() -> BankError {
-    BankError(NO_HOLDS.to_owned())
-}
-
 /// A bank at a URL.
 #[derive(Clone)]
 pub struct HttpBank {
@@ -150,6 +142,15 @@ struct Caller {
 enum Failure {
     Passing(String),
     Final(String),
+    /// The bank has no such request.
+    Unknown(String),
+}
+
+/// What a bank that was made before holds is told as.
+fn no_holds(told: &str) -> BankError {
+    BankError(format!(
+        "it knows no holds ({told}): have the bank brought up to docs/bank.md, or set [authorisation] pre_authorise = \"none\""
+    ))
 }
 
 impl Caller {
@@ -166,7 +167,12 @@ impl Caller {
                     std::thread::sleep(pause);
                     pause *= 2;
                 }
-                Err(Failure::Passing(why) | Failure::Final(why)) => return Err(BankError(why)),
+                Err(Failure::Unknown(told)) if [wire::HOLDS, wire::RELEASES].contains(&target) => {
+                    return Err(no_holds(&told));
+                }
+                Err(Failure::Passing(why) | Failure::Final(why) | Failure::Unknown(why)) => {
+                    return Err(BankError(why));
+                }
             }
         }
     }
@@ -197,7 +203,11 @@ impl Caller {
         }
         if !status.is_success() {
             let told = serde_json::from_slice::<wire::Refused>(&body).map(|r| r.error).unwrap_or_default();
-            return Err(Failure::Final(format!("it refused the request with {status}: {told}")));
+            let why = format!("it refused the request with {status}: {told}");
+            return Err(match status.as_u16() {
+                404 => Failure::Unknown(why),
+                _ => Failure::Final(why),
+            });
         }
         if !proof.is_some_and(|proof| self.key.is_answer(&mac, &body, &proof)) {
             return Err(Failure::Final("its answer is not signed with the shared key".into()));
@@ -206,8 +216,95 @@ impl Caller {
     }
 }
 
-/// A piece that came back: its place, and its answers or why there are none.
-type Piece = (usize, Result<Vec<Answer>, BankError>);
+/// A piece's names, and the body that it is sent as.
+type Written = (Vec<String>, serde_json::Result<Vec<u8>>);
+
+/// What came of a piece: its answers, or why there are none.
+type Answered<A> = Result<Vec<A>, BankError>;
+
+/// What is asked for in pieces: where, and how a piece is sent and its answer read.
+struct Question<T, A> {
+    target: &'static str,
+    /// What the log calls them.
+    what: &'static str,
+    write: fn(&[T]) -> Written,
+    /// The answers to what was sent, which must name it in its order.
+    read: fn(&[String], &[u8]) -> Answered<A>,
+}
+
+/// A piece that came back, and its place.
+type Piece<A> = (usize, Answered<A>);
+
+/// Answers to all that was asked, as far as there are any, and why there are no more.
+struct Came<A> {
+    answers: Vec<Option<A>>,
+    failed: Option<BankError>,
+}
+
+/// What has no answer is in doubt.
+fn or_doubt(answers: Vec<Option<Answer>>) -> Vec<Answer> {
+    answers.into_iter().map(|answer| answer.unwrap_or(Answer::NoAnswer)).collect()
+}
+
+const DEDUCT: Question<DeductionRequest, Answer> = Question {
+    target: wire::DEDUCTIONS,
+    what: "deductions",
+    write: |piece| deductions(piece.iter().map(Deduction::of)),
+    read: deducted,
+};
+
+const COMPLETE: Question<Completion, Answer> = Question {
+    target: wire::DEDUCTIONS,
+    what: "deductions",
+    write: |piece| deductions(piece.iter().map(Deduction::completing)),
+    read: deducted,
+};
+
+const HOLD: Question<HoldRequest, Answer> = Question {
+    target: wire::HOLDS,
+    what: "holds",
+    write: |piece| {
+        let holds: Vec<Hold> = piece.iter().map(Hold::of).collect();
+        (holds.iter().map(|h| h.hold.clone()).collect(), serde_json::to_vec(&Holds { holds }))
+    },
+    read: |sent, bytes| {
+        let HoldAnswers { answers } = read(bytes)?;
+        in_order(sent, answers.iter().map(|a| &a.hold))?;
+        Ok(answers.iter().map(wire::HoldAnswered::answer).collect())
+    },
+};
+
+const RELEASE: Question<Release, ()> = Question {
+    target: wire::RELEASES,
+    what: "releases",
+    write: |piece| {
+        let releases: Vec<Released> = piece.iter().map(Released::of).collect();
+        (releases.iter().map(|r| r.hold.clone()).collect(), serde_json::to_vec(&Releases { releases }))
+    },
+    read: |sent, bytes| {
+        let Releases { releases } = read(bytes)?;
+        in_order(sent, releases.iter().map(|r| &r.hold))?;
+        Ok(vec![(); sent.len()])
+    },
+};
+
+fn deductions(piece: impl Iterator<Item = Deduction>) -> Written {
+    let deductions: Vec<Deduction> = piece.collect();
+    (deductions.iter().map(|d| d.attempt.clone()).collect(), serde_json::to_vec(&Deductions { deductions }))
+}
+
+fn deducted(sent: &[String], bytes: &[u8]) -> Answered<Answer> {
+    let Answers { answers } = read(bytes)?;
+    in_order(sent, answers.iter().map(|a| &a.attempt))?;
+    Ok(answers.iter().map(wire::Answered::answer).collect())
+}
+
+fn in_order<'a>(sent: &[String], answered: impl Iterator<Item = &'a String>) -> Result<(), BankError> {
+    match answered.eq(sent) {
+        true => Ok(()),
+        false => Err(BankError("its answers are to others than were sent".into())),
+    }
+}
 
 impl HttpBank {
     /// A bank as the configuration describes it; checked by [`BankSection::of`].
@@ -226,38 +323,64 @@ impl HttpBank {
         Ok(Self { caller: Arc::new(caller), concurrency: section.concurrency, batch: section.batch })
     }
 
-    async fn ask(&self, requests: &[DeductionRequest]) -> Result<Vec<Answer>, BankError> {
-        let mut answers = vec![Answer::NoAnswer; requests.len()];
-        let mut air: JoinSet<Piece> = JoinSet::new();
+    async fn ask<T, A: Copy + Send + 'static>(
+        &self,
+        question: Question<T, A>,
+        requests: &[T],
+    ) -> Result<Came<A>, BankError> {
+        let Question { target, what, write, read } = question;
+        let mut answers = vec![None; requests.len()];
+        let mut air: JoinSet<Piece<A>> = JoinSet::new();
         let mut failed: Option<BankError> = None;
         let mut pieces = requests.chunks(self.batch).enumerate();
         loop {
             // After a piece without an answer no further one is sent: a bank that is away is not asked a thousand times.
             while failed.is_none() && air.len() < self.concurrency {
                 let Some((at, piece)) = pieces.next() else { break };
-                let sent: Vec<String> = piece.iter().map(|r| wire::attempt_name(r.id)).collect();
-                let deductions = piece.iter().map(Deduction::of).collect();
-                let body = serde_json::to_vec(&Deductions { deductions });
+                let (sent, body) = write(piece);
                 let body = body.map_err(|e| BankError(e.to_string()))?;
                 let caller = self.caller.clone();
                 air.spawn_blocking(move || {
-                    let came = caller.call("POST", wire::DEDUCTIONS, &body);
-                    (at, came.and_then(|bytes| in_order(&sent, &bytes)))
+                    let came = caller.call("POST", target, &body);
+                    (at, came.and_then(|bytes| read(&sent, &bytes)))
                 });
             }
             let Some(came) = air.join_next().await else { break };
             match came.map_err(|e| BankError(e.to_string()))? {
                 (at, Ok(piece)) => {
                     let start = at * self.batch;
-                    answers[start..start + piece.len()].copy_from_slice(&piece);
+                    for (place, answer) in answers[start..].iter_mut().zip(piece) {
+                        *place = Some(answer);
+                    }
                 }
                 (_, Err(error)) => {
-                    tracing::warn!(%error, "a request for deductions has no answer");
+                    tracing::warn!(%error, "a request for {what} has no answer");
                     failed = Some(error);
                 }
             }
         }
-        Ok(answers)
+        Ok(Came { answers, failed })
+    }
+
+    /// Asks for deductions; those without an answer are in doubt.
+    async fn take<T>(&self, question: Question<T, Answer>, requests: &[T]) -> Result<Vec<Answer>, BankError> {
+        Ok(or_doubt(self.ask(question, requests).await?.answers))
+    }
+
+    /// Asks for holds. Where none of them has an answer, the caller is told why.
+    async fn hold_all(&self, requests: &[HoldRequest]) -> Result<Vec<Answer>, BankError> {
+        let Came { answers, failed } = self.ask(HOLD, requests).await?;
+        match failed {
+            Some(error) if answers.iter().all(Option::is_none) => Err(error),
+            _ => Ok(or_doubt(answers)),
+        }
+    }
+
+    async fn release_all(&self, releases: &[Release]) -> Result<(), BankError> {
+        match self.ask(RELEASE, releases).await?.failed {
+            Some(error) => Err(error),
+            None => Ok(()),
+        }
     }
 
     async fn get<T: DeserializeOwned>(&self, target: String) -> Result<T, BankError> {
@@ -284,30 +407,21 @@ fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, BankError> {
     serde_json::from_slice(bytes).map_err(|e| BankError(format!("its answer is not of its form: {e}")))
 }
 
-/// The answers to what was sent, which must name it in its order.
-fn in_order(sent: &[String], bytes: &[u8]) -> Result<Vec<Answer>, BankError> {
-    let Answers { answers } = read(bytes)?;
-    if !answers.iter().map(|a| &a.attempt).eq(sent) {
-        return Err(BankError("its answers are to other attempts than were sent".into()));
-    }
-    Ok(answers.iter().map(wire::Answered::answer).collect())
-}
-
 impl BankConnector for HttpBank {
     fn deduct<'a>(&'a self, requests: &'a [DeductionRequest]) -> Reply<'a, Vec<Answer>> {
-        Box::pin(self.ask(requests))
+        Box::pin(self.take(DEDUCT, requests))
     }
 
-    fn authorise<'a>(&'a self, _: &'a [HoldRequest]) -> Reply<'a, Vec<Answer>> {
-        Box::pin(async { Err(no_holds()) })
+    fn authorise<'a>(&'a self, requests: &'a [HoldRequest]) -> Reply<'a, Vec<Answer>> {
+        Box::pin(self.hold_all(requests))
     }
 
-    fn complete<'a>(&'a self, _: &'a [Completion]) -> Reply<'a, Vec<Answer>> {
-        Box::pin(async { Err(no_holds()) })
+    fn complete<'a>(&'a self, completions: &'a [Completion]) -> Reply<'a, Vec<Answer>> {
+        Box::pin(self.take(COMPLETE, completions))
     }
 
-    fn release<'a>(&'a self, _: &'a [Release]) -> Reply<'a, ()> {
-        Box::pin(async { Err(no_holds()) })
+    fn release<'a>(&'a self, releases: &'a [Release]) -> Reply<'a, ()> {
+        Box::pin(self.release_all(releases))
     }
 
     fn statement(
@@ -334,7 +448,6 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
-    use crate::config::Overrides;
 
     /// Answers every request with so many bytes, and counts them.
     fn talkative(bytes: usize) -> (SocketAddr, Arc<AtomicUsize>) {
@@ -370,25 +483,6 @@ mod tests {
             let bank = HttpBank::new(BankSection { url, key_file, ..BankSection::default() }).unwrap();
             assert_eq!(bank.statement(20_780, None, 10).await.unwrap_err().0, why);
             assert_eq!(asked.load(Ordering::SeqCst), 1, "{why}");
-        }
-    }
-
-    #[test]
-    fn a_bank_over_http_goes_with_no_holds() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("t.toml");
-        let read = |more: &str| {
-            let bank = "[bank]\nconnector = 'http'\nurl = 'http://127.0.0.1:1'\nkey_file = 'k'\n";
-            std::fs::write(&path, format!("{bank}{more}")).unwrap();
-            let given = Overrides { config: Some(path.clone()), ..Overrides::default() };
-            BankSection::of(&Config::load(&given).unwrap())
-        };
-        assert!(read("").is_ok());
-        let everybody = "[authorisation]\npre_authorise = 'nominal'";
-        let one = "[[authorisation.operators]]\noperator = 2\npre_authorise = 'maximum_fare'";
-        for holds in [everybody, one] {
-            let refused = read(holds).unwrap_err().to_string();
-            assert!(refused.contains("authorisation.pre_authorise"), "{refused}");
         }
     }
 }

@@ -110,6 +110,12 @@ impl HoldId {
         bytes[16..].copy_from_slice(&self.number.to_be_bytes());
         bytes
     }
+
+    /// Reads what [`Self::to_bytes`] wrote; `None` for another length.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (token_key, number) = bytes.split_first_chunk::<16>()?;
+        Some(Self { token_key: *token_key, number: u32::from_be_bytes(number.try_into().ok()?) })
+    }
 }
 
 /// An amount that the bank is asked to hold.
@@ -263,5 +269,12 @@ mod tests {
         assert_eq!(AttemptId::from_bytes(&[0; 27]), None);
         let next = AttemptId { attempt: 4, ..id };
         assert!(id < next && id.to_bytes() < next.to_bytes());
+    }
+
+    #[test]
+    fn a_holds_name_survives_its_bytes() {
+        let id = HoldId { token_key: [9; 16], number: 258 };
+        assert_eq!(HoldId::from_bytes(&id.to_bytes()), Some(id));
+        assert_eq!([0, 16, 19, 21].map(|length| HoldId::from_bytes(&vec![0; length])), [None; 4]);
     }
 }

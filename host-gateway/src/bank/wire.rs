@@ -12,7 +12,10 @@ use sha2::Sha256;
 use zeroize::Zeroizing;
 
 use super::embedded::Class;
-use super::{Answer, AttemptId, BankError, Decline, DeductionRequest, StatementLine};
+use super::{
+    Answer, AttemptId, BankError, Completion, Decline, DeductionRequest, HoldId, HoldRequest, Release,
+    StatementLine,
+};
 use crate::api::codec::unhex;
 use crate::input::read_text;
 use crate::store::sql::hex;
@@ -24,7 +27,7 @@ pub const DATE: &str = "wavepass-date";
 pub const MAC: &str = "wavepass-mac";
 /// How far a request's date may be from the bank's clock, seconds. Within it a replayed request gets the first answer again.
 pub const MAX_SKEW_S: u64 = 300;
-/// The most deductions, lines or accounts in a message.
+/// The most deductions, holds, lines or accounts in a message.
 pub const MAX_ITEMS: u32 = 4_000;
 /// The longest body, bytes: [`MAX_ITEMS`] of the longest items always fit. A longer one is refused by the bank, and taken for no
 /// answer by the gateway.
@@ -35,6 +38,10 @@ const _: () = assert!(MAX_ITEMS as usize * MAX_ITEM + MAX_ITEM <= MAX_BODY, "a f
 
 /// Where deductions are asked for.
 pub const DEDUCTIONS: &str = "/v1/deductions";
+/// Where holds are asked for.
+pub const HOLDS: &str = "/v1/holds";
+/// Where holds are ended that nothing is deducted of.
+pub const RELEASES: &str = "/v1/releases";
 /// Where the statement is.
 pub const STATEMENT: &str = "/v1/statement";
 /// Where differences in the bank's own books are told.
@@ -106,6 +113,16 @@ pub fn attempt_of(name: &str) -> Option<AttemptId> {
     AttemptId::from_bytes(&unhex(name)?)
 }
 
+/// The name of a hold on the wire: 40 hexadecimal digits.
+pub fn hold_name(id: HoldId) -> String {
+    hex(&id.to_bytes())
+}
+
+/// Reads [`hold_name`]'s.
+pub fn hold_of(name: &str) -> Option<HoldId> {
+    HoldId::from_bytes(&unhex(name)?)
+}
+
 /// A deduction that is asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Deduction {
@@ -117,6 +134,9 @@ pub struct Deduction {
     pub amount_fen: i64,
     /// The value date, ms since 1970-01-01 UTC.
     pub value_ms: i64,
+    /// The hold that ends with it, if any. A bank that knows no holds has none to end, and passes it over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hold: Option<String>,
 }
 
 impl Deduction {
@@ -127,17 +147,28 @@ impl Deduction {
             account: request.account_id.clone(),
             amount_fen: request.amount.0,
             value_ms: request.value_ms,
+            hold: None,
         }
     }
 
-    /// The request as the bank takes it; `None` where the attempt's name is none.
-    pub fn request(self) -> Option<DeductionRequest> {
-        Some(DeductionRequest {
+    /// One that completes a hold, as it is sent.
+    pub fn completing(completion: &Completion) -> Self {
+        Self { hold: Some(hold_name(completion.hold)), ..Self::of(&completion.deduction) }
+    }
+
+    /// The request as the bank takes it, and the hold that it completes; `None` where a name is none.
+    pub fn request(self) -> Option<(Option<HoldId>, DeductionRequest)> {
+        let hold = match &self.hold {
+            Some(name) => Some(hold_of(name)?),
+            None => None,
+        };
+        let request = DeductionRequest {
             id: attempt_of(&self.attempt)?,
             account_id: self.account,
             amount: Fen(self.amount_fen),
             value_ms: self.value_ms,
-        })
+        };
+        Some((hold, request))
     }
 }
 
@@ -146,6 +177,24 @@ impl Deduction {
 pub struct Deductions {
     /// Each of them.
     pub deductions: Vec<Deduction>,
+}
+
+/// An answer's word.
+fn word_of(answer: Answer) -> String {
+    let word = match answer {
+        Answer::Approved => "approved",
+        Answer::Declined(decline) => decline.as_str(),
+        Answer::NoAnswer => "no_answer",
+    };
+    word.to_owned()
+}
+
+/// What a word says. One that is not known says nothing: it is no decline.
+fn answer_of(word: &str) -> Answer {
+    match word {
+        "approved" => Answer::Approved,
+        word => Decline::parse(word).map_or(Answer::NoAnswer, Answer::Declined),
+    }
 }
 
 /// The bank's answer to one deduction.
@@ -160,20 +209,12 @@ pub struct Answered {
 impl Answered {
     /// An answer as it is sent.
     pub fn of(id: AttemptId, answer: Answer) -> Self {
-        let word = match answer {
-            Answer::Approved => "approved",
-            Answer::Declined(decline) => decline.as_str(),
-            Answer::NoAnswer => "no_answer",
-        };
-        Self { attempt: attempt_name(id), answer: word.to_owned() }
+        Self { attempt: attempt_name(id), answer: word_of(answer) }
     }
 
-    /// What it says. A word that is not known says nothing: it is no decline.
+    /// What it says.
     pub fn answer(&self) -> Answer {
-        match self.answer.as_str() {
-            "approved" => Answer::Approved,
-            word => Decline::parse(word).map_or(Answer::NoAnswer, Answer::Declined),
-        }
+        answer_of(&self.answer)
     }
 }
 
@@ -182,6 +223,101 @@ impl Answered {
 pub struct Answers {
     /// One for each deduction.
     pub answers: Vec<Answered>,
+}
+
+/// An amount that is to be held.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hold {
+    /// The hold.
+    pub hold: String,
+    /// The e-account.
+    pub account: String,
+    /// What to hold, fen; above zero.
+    pub amount_fen: i64,
+    /// When it ends by itself, ms since 1970-01-01 UTC, by the bank's clock.
+    pub expires_ms: i64,
+}
+
+impl Hold {
+    /// A request as it is sent.
+    pub fn of(request: &HoldRequest) -> Self {
+        Self {
+            hold: hold_name(request.id),
+            account: request.account_id.clone(),
+            amount_fen: request.amount.0,
+            expires_ms: request.expires_ms,
+        }
+    }
+
+    /// The request as the bank takes it; `None` where the hold's name is none, or there is nothing to hold.
+    pub fn request(self) -> Option<HoldRequest> {
+        let amount = Fen(self.amount_fen);
+        let id = hold_of(&self.hold).filter(|_| amount > Fen::ZERO)?;
+        Some(HoldRequest { id, account_id: self.account, amount, expires_ms: self.expires_ms })
+    }
+}
+
+/// The body of a request for holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holds {
+    /// Each of them.
+    pub holds: Vec<Hold>,
+}
+
+/// The bank's answer to one hold.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HoldAnswered {
+    /// The hold.
+    pub hold: String,
+    /// `approved`, `no_answer`, or the reason of the decline.
+    pub answer: String,
+}
+
+impl HoldAnswered {
+    /// An answer as it is sent.
+    pub fn of(id: HoldId, answer: Answer) -> Self {
+        Self { hold: hold_name(id), answer: word_of(answer) }
+    }
+
+    /// What it says.
+    pub fn answer(&self) -> Answer {
+        answer_of(&self.answer)
+    }
+}
+
+/// The answers to a batch of holds, in its order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HoldAnswers {
+    /// One for each hold.
+    pub answers: Vec<HoldAnswered>,
+}
+
+/// A hold that is to end.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Released {
+    /// The hold.
+    pub hold: String,
+    /// The e-account.
+    pub account: String,
+}
+
+impl Released {
+    /// A request as it is sent.
+    pub fn of(release: &Release) -> Self {
+        Self { hold: hold_name(release.hold), account: release.account_id.clone() }
+    }
+
+    /// The request as the bank takes it; `None` where the hold's name is none.
+    pub fn release(&self) -> Option<Release> {
+        Some(Release { hold: hold_of(&self.hold)?, account_id: self.account.clone() })
+    }
+}
+
+/// Holds that are to end, and the answer once none of them holds anything.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Releases {
+    /// Each of them.
+    pub releases: Vec<Released>,
 }
 
 /// Which page of the statement.
@@ -241,6 +377,9 @@ pub struct Account {
     /// What it holds, fen; not given where it is to be opened.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub balance_fen: Option<i64>,
+    /// What of it is held and not available to others, fen; not given where it is to be opened.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held_fen: Option<i64>,
 }
 
 /// Accounts.
@@ -295,15 +434,32 @@ mod tests {
         let id = AttemptId { service_day: -1, token_key: [255; 16], part: u32::MAX, attempt: u32::MAX };
         let (account, amount_fen) = ("\"".repeat(64), i64::MIN);
         let (attempt, value_ms) = (attempt_name(id), i64::MIN);
-        let deduction =
-            Deduction { attempt: attempt.clone(), account: account.clone(), amount_fen, value_ms };
+        let hold_id = HoldId { token_key: [255; 16], number: u32::MAX };
+        let hold = hold_name(hold_id);
+        let deduction = Deduction {
+            attempt: attempt.clone(),
+            account: account.clone(),
+            amount_fen,
+            value_ms,
+            hold: Some(hold.clone()),
+        };
+        let held = Hold { hold: hold.clone(), account: account.clone(), amount_fen, expires_ms: value_ms };
+        let released = Released { hold, account: account.clone() };
         let line = Line { attempt, amount_fen };
-        let entry = Account { account: account.clone(), class: Class::Iii, balance_fen: Some(i64::MIN) };
+        let entry = Account {
+            account: account.clone(),
+            class: Class::Iii,
+            balance_fen: Some(i64::MIN),
+            held_fen: Some(i64::MIN),
+        };
         let filling = Filling { account: account.clone(), name: account, amount_fen };
         let answered = |answer| serde_json::to_vec(&Answered::of(id, answer));
         let answers = Decline::ALL.map(Answer::Declined).map(answered).map(Result::unwrap);
         let others = [
             serde_json::to_vec(&deduction),
+            serde_json::to_vec(&held),
+            serde_json::to_vec(&released),
+            serde_json::to_vec(&HoldAnswered::of(hold_id, Answer::Declined(Decline::ALL[0]))),
             serde_json::to_vec(&line),
             serde_json::to_vec(&entry),
             serde_json::to_vec(&filling),

@@ -99,6 +99,9 @@ pub(crate) struct Common {
     #[arg(long, global = true, env = "WAVEPASS_DATA", value_name = "DIR")]
     data: Option<PathBuf>,
     /// Database: `sqlite:PATH`, a path, or `postgres://USER@HOST/DATABASE` [default: wavepass.db in the data folder].
+    ///
+    /// A PostgreSQL server on another machine is asked for TLS and verified (`?sslmode=verify-full`), with `&sslrootcert=FILE` by an
+    /// authority of your own. Other words for sslmode: disable, prefer, require, verify-ca.
     #[arg(long, global = true, env = "WAVEPASS_DATABASE", value_name = "URL")]
     database: Option<String>,
     /// Folder of the key files [default: keys in the data folder].

@@ -164,12 +164,6 @@ impl Authorisation {
         own.map_or(&self.everybody, |(_, terms)| terms)
     }
 
-    /// True where the bank is asked to hold amounts.
-    pub fn places_holds(&self) -> bool {
-        let all = std::iter::once(&self.everybody).chain(self.operators.iter().map(|(_, terms)| terms));
-        all.into_iter().any(|terms| terms.pre_authorise != PreAuthorise::None)
-    }
-
     /// True where some token has to be looked at before its day is closed.
     pub fn is_active(&self) -> bool {
         self.everybody.is_active() || self.operators.iter().any(|(_, terms)| terms.is_active())

@@ -9,21 +9,26 @@ pub mod db;
 mod lock;
 mod meeting;
 mod migrations;
+mod postgres;
 pub(crate) mod shards;
 pub mod sql;
 #[cfg(test)]
 pub mod testing;
+mod tls;
+#[cfg(test)]
+mod tls_tests;
 
 use db::{Conn, Pool, Tx, query};
 use lock::DataLock;
 pub use meeting::again_if_met;
-use migrations::{POSTGRES_MIGRATIONS, SQLITE_MIGRATIONS};
+use migrations::SQLITE_MIGRATIONS;
+use postgres::Remote;
 use sha2::{Digest, Sha256};
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+pub use tls::TlsError;
 use wavepass_protocol::time::UnixMs;
 
 /// A transaction of the one writer. Dropped without `commit`, it is rolled back.
@@ -37,23 +42,8 @@ const LANES: usize = 3;
 const BUSY: Duration = Duration::from_secs(15);
 /// How long a caller waits for its turn as writer: longer than the longest transaction, which closes a day.
 const WRITER_TURN: Duration = Duration::from_secs(600);
-/// How long PostgreSQL may take to accept a connection.
-const CONNECT: Duration = Duration::from_secs(15);
 /// The write-ahead log is folded into the database every so many pages (of 4 KiB).
 const CHECKPOINT_PAGES: &str = "4000";
-/// How PostgreSQL plans: tables joined in the order that a statement gives them, each found by its index, which is all that SQLite
-/// has and what the statements are written for. Of a batch's rows, and of a table that has just grown, its planner knows next to
-/// nothing, and would read months of taps to find a few thousand. What has no index is read whole all the same.
-const AS_WRITTEN: [(&str, &str); 8] = [
-    ("join_collapse_limit", "1"),
-    ("from_collapse_limit", "1"),
-    ("enable_hashjoin", "off"),
-    ("enable_mergejoin", "off"),
-    ("enable_seqscan", "off"),
-    ("enable_bitmapscan", "off"),
-    ("max_parallel_workers_per_gather", "0"),
-    ("jit", "off"),
-];
 /// Page cache of the writer, KiB (negative: SQLite counts kibibytes). Random index pages of a busy day stay in it.
 const WRITER_CACHE: &str = "-131072";
 
@@ -68,6 +58,9 @@ pub enum StoreError {
     /// A PostgreSQL URL that is not of its form.
     #[error("the PostgreSQL URL is not of the form postgres://USER:PASSWORD@HOST:PORT/DATABASE: {0}")]
     Url(String),
+    /// TLS to PostgreSQL is not as it was asked for.
+    #[error("the database: {0}")]
+    Tls(#[from] TlsError),
     /// Another process owns the data folder.
     #[error(
         "the data folder {path} is in use by another process ({holder}): stop it, or send the command to it"
@@ -132,7 +125,7 @@ impl Store {
         let lock = DataLock::take(data)?;
         let (readers, writer, shard_writers) = match place {
             Place::Sqlite(file) => open_sqlite(&file).await?,
-            Place::Postgres(options) => open_postgres(*options).await?,
+            Place::Postgres(remote) => Box::pin(remote.open()).await?,
         };
         Ok(Self { inner: Arc::new(Inner { readers, writer, shard_writers, _lock: lock }) })
     }
@@ -234,41 +227,6 @@ async fn open_sqlite(file: &Path) -> Result<(Pool, Pool, Pool), StoreError> {
     Ok((Pool::Sqlite(readers), Pool::Sqlite(writer.clone()), Pool::Sqlite(writer)))
 }
 
-async fn open_postgres(options: PgConnectOptions) -> Result<(Pool, Pool, Pool), StoreError> {
-    let name = format!(
-        "{} at {}:{}",
-        options.get_database().unwrap_or("postgres"),
-        options.get_host(),
-        options.get_port()
-    );
-    let options = options.options(AS_WRITTEN);
-    let turn = WRITER_TURN.as_millis().to_string();
-    let writing = options.clone().application_name("wavepass-writer").options([("lock_timeout", turn)]);
-    let writers = |most: usize| {
-        PgPoolOptions::new()
-            .max_connections(most as u32)
-            .max_lifetime(None)
-            .idle_timeout(None)
-            .acquire_timeout(WRITER_TURN)
-    };
-    let writer = writers(1).connect_with(writing.clone());
-    let writer = match tokio::time::timeout(CONNECT, writer).await {
-        Ok(opened) => opened,
-        Err(_) => Err(sqlx::Error::PoolTimedOut),
-    }
-    .map_err(|source| StoreError::Open { name, source })?;
-    POSTGRES_MIGRATIONS.run(&writer).await?;
-    let readers = PgPoolOptions::new()
-        .max_connections(READERS)
-        .acquire_timeout(BUSY)
-        .connect_with(
-            options.application_name("wavepass-reader").options([("default_transaction_read_only", "on")]),
-        )
-        .await?;
-    let shard_writers = writers(LANES).connect_lazy_with(writing);
-    Ok((Pool::Postgres(readers), Pool::Postgres(writer), Pool::Postgres(shard_writers)))
-}
-
 /// Refuses the URL of a database that this version does not serve, before anything is made for it.
 pub fn check_url(url: &str) -> Result<(), StoreError> {
     Place::parse(url).map(drop)
@@ -278,7 +236,7 @@ pub fn check_url(url: &str) -> Result<(), StoreError> {
 #[derive(Debug)]
 enum Place {
     Sqlite(PathBuf),
-    Postgres(Box<PgConnectOptions>),
+    Postgres(Box<Remote>),
 }
 
 impl Place {
@@ -286,8 +244,7 @@ impl Place {
         let path = match url.split_once(':') {
             Some(("sqlite", rest)) => rest.strip_prefix("//").unwrap_or(rest),
             Some(("postgres" | "postgresql", _)) => {
-                let options = url.parse().map_err(|e: sqlx::Error| StoreError::Url(e.to_string()))?;
-                return Ok(Self::Postgres(Box::new(options)));
+                return Ok(Self::Postgres(Box::new(Remote::parse(url)?)));
             }
             // A scheme of two letters or more; a single letter is a drive of a path.
             Some((scheme, _)) if scheme.len() > 1 && scheme.bytes().all(|b| b.is_ascii_alphanumeric()) => {
@@ -400,8 +357,8 @@ mod tests {
         for url in
             ["postgres://anna:secret@db.example:6000/wavepass", "postgresql://anna@db.example:6000/wavepass"]
         {
-            let Place::Postgres(options) = Place::parse(url).unwrap() else { panic!("{url}") };
-            assert_eq!((options.get_host(), options.get_port()), ("db.example", 6000));
+            let Place::Postgres(remote) = Place::parse(url).unwrap() else { panic!("{url}") };
+            assert_eq!((remote.options.get_host(), remote.options.get_port()), ("db.example", 6000));
         }
     }
 

@@ -56,6 +56,19 @@ pub struct Options {
     pub tcp: bool,
     /// Further settings, as `name=value`.
     pub settings: Vec<String>,
+    /// It speaks TLS, where it listens on a port.
+    pub tls: Option<Tls>,
+}
+
+/// What a server with TLS has, in PEM.
+#[derive(Debug, Clone)]
+pub struct Tls {
+    /// Its certificate.
+    pub certificate: String,
+    /// The key of that.
+    pub key: String,
+    /// The authority of its clients, who may then show certificates.
+    pub clients: String,
 }
 
 /// A running server. Dropped, or with the process that started it, it is stopped and its folder removed.
@@ -155,6 +168,19 @@ impl Server {
         initdb.arg(programs.path("initdb")).arg("-D").arg(folder.path().join("data"));
         initdb.args(["-U", "postgres", "--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync"]);
         run("initdb", &mut initdb)?;
+        if let Some(tls) = &options.tls {
+            let files =
+                [("server.crt", &tls.certificate), ("server.key", &tls.key), ("clients.crt", &tls.clients)];
+            for (name, text) in files {
+                let path = folder.path().join(name);
+                fs::write(&path, text).map_err(io(name))?;
+                // The server takes no key that others can read.
+                fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).map_err(io(name))?;
+                if is_root() {
+                    run("chown", Command::new("chown").arg("postgres").arg(&path))?;
+                }
+            }
+        }
         let port = if options.tcp { free_port()? } else { 5432 };
         let server =
             Self { folder, programs, options, port, running: Mutex::new(None), databases: AtomicU32::new(0) };
@@ -172,6 +198,12 @@ impl Server {
         command.args(["-h", if self.options.tcp { "127.0.0.1" } else { "" }]);
         if !self.options.durable {
             command.args(["-c", "fsync=off", "-c", "full_page_writes=off"]);
+        }
+        if self.options.tls.is_some() {
+            let file = |name| self.folder.path().join(name).display().to_string();
+            command.args(["-c", "ssl=on", "-c", &format!("ssl_cert_file={}", file("server.crt"))]);
+            command.args(["-c", &format!("ssl_key_file={}", file("server.key"))]);
+            command.args(["-c", &format!("ssl_ca_file={}", file("clients.crt"))]);
         }
         for setting in &self.options.settings {
             command.args(["-c", setting]);

@@ -15,11 +15,11 @@ use serde::{Deserialize, Serialize};
 use tokio::net::{TcpListener, TcpStream};
 use wavepass_fares::Fen;
 use wavepass_gateway::bank::embedded::{
-    AccountError, Deposit, Limits, NewAccount, deposit_in, open_in, page_in,
+    AccountError, Deposit, EAccount, Limits, NewAccount, deposit_in, open_in, page_in,
 };
 use wavepass_gateway::bank::wire::{
-    self, Account, Accounts, Answered, Answers, Deductions, Deposits, Differences, Line, Refused, SharedKey,
-    Statement, StatementQuery,
+    self, Account, Accounts, Answered, Answers, Deductions, Deposits, Differences, HoldAnswered, HoldAnswers,
+    Holds, Line, Refused, Releases, SharedKey, Statement, StatementQuery,
 };
 use wavepass_gateway::bank::{BankConnector, BankError, EmbeddedBank};
 use wavepass_gateway::store::Store;
@@ -47,6 +47,7 @@ struct Parts {
     bank: EmbeddedBank,
     key: SharedKey,
     draws: Draws,
+    no_holds: bool,
 }
 
 impl Bank {
@@ -64,7 +65,8 @@ impl Bank {
         let bank = EmbeddedBank::new(store.clone(), Limits::default())?
             .refusing(Arc::new(move |id| declining.declines(id)));
         let listener = TcpListener::bind(listen).await.map_err(|e| format!("{listen}: {e}"))?;
-        let parts = Arc::new(Parts { store, bank, key, draws: Draws::new(trouble) });
+        let no_holds = trouble.no_holds;
+        let parts = Arc::new(Parts { store, bank, key, draws: Draws::new(trouble), no_holds });
         Ok(Self { parts, listener })
     }
 
@@ -186,6 +188,8 @@ impl Parts {
     async fn answer(&self, method: &Method, path: &str, query: &str, body: &[u8]) -> Result<Vec<u8>, Denied> {
         match (method.as_str(), path) {
             ("POST", wire::DEDUCTIONS) => written(&self.deduct(read(body)?).await?),
+            ("POST", wire::HOLDS) if !self.no_holds => written(&self.hold(read(body)?).await?),
+            ("POST", wire::RELEASES) if !self.no_holds => written(&self.release(read(body)?).await?),
             ("GET", wire::STATEMENT) => written(&self.statement(asked(query)?).await?),
             ("GET", wire::DIFFERENCES) => {
                 written(&Differences { differences: self.bank.own_differences().await? })
@@ -197,13 +201,42 @@ impl Parts {
         }
     }
 
+    /// The bank as it is now: by this time, holds expire.
+    fn now(&self) -> EmbeddedBank {
+        self.bank.clone().at(now_ms())
+    }
+
     async fn deduct(&self, asked: Deductions) -> Result<Answers, Denied> {
         within(asked.deductions.len())?;
         let requests: Option<Vec<_>> = asked.deductions.into_iter().map(|d| d.request()).collect();
-        let requests = requests.ok_or_else(|| Denied::bad("an attempt's name has 56 hexadecimal digits"))?;
-        let answers = self.bank.deduct(&requests).await?;
-        let answers = requests.iter().zip(answers).map(|(r, answer)| Answered::of(r.id, answer)).collect();
+        let requests = requests.ok_or_else(|| {
+            Denied::bad("an attempt's name has 56 hexadecimal digits, and that of a hold 40")
+        })?;
+        let asked: Vec<_> =
+            requests.iter().map(|(hold, request)| (hold.filter(|_| !self.no_holds), request)).collect();
+        let answers = self.now().answer(&asked).await?;
+        let answers = asked.iter().zip(answers).map(|((_, r), answer)| Answered::of(r.id, answer)).collect();
         Ok(Answers { answers })
+    }
+
+    async fn hold(&self, asked: Holds) -> Result<HoldAnswers, Denied> {
+        within(asked.holds.len())?;
+        let requests: Option<Vec<_>> = asked.holds.into_iter().map(|h| h.request()).collect();
+        let requests = requests.ok_or_else(|| {
+            Denied::bad("a hold's name has 40 hexadecimal digits, and its amount is above zero")
+        })?;
+        let answers = self.now().authorise(&requests).await?;
+        let answers =
+            requests.iter().zip(answers).map(|(r, answer)| HoldAnswered::of(r.id, answer)).collect();
+        Ok(HoldAnswers { answers })
+    }
+
+    async fn release(&self, asked: Releases) -> Result<Releases, Denied> {
+        within(asked.releases.len())?;
+        let releases: Option<Vec<_>> = asked.releases.iter().map(wire::Released::release).collect();
+        let releases = releases.ok_or_else(|| Denied::bad("a hold's name has 40 hexadecimal digits"))?;
+        self.now().release(&releases).await?;
+        Ok(asked)
     }
 
     async fn statement(&self, page: StatementQuery) -> Result<Statement, Denied> {
@@ -232,17 +265,22 @@ impl Parts {
         let mut conn = self.store.pool().acquire().await.map_err(AccountError::from)?;
         let found = page_in(&mut conn, &page.after, page.limit.min(wire::MAX_ITEMS), true).await;
         let accounts = found.map_err(AccountError::from)?.into_iter();
-        let account = |a: wavepass_gateway::bank::embedded::EAccount| Account {
-            account: a.account_id,
-            class: a.class,
-            balance_fen: Some(a.balance.0),
+        let now_ms = now_ms();
+        let account = |a: EAccount| -> Result<Account, Denied> {
+            let held = a.held(now_ms).map_err(AccountError::from)?;
+            Ok(Account {
+                account: a.account_id,
+                class: a.class,
+                balance_fen: Some(a.balance.0),
+                held_fen: Some(held.0),
+            })
         };
-        Ok(Accounts { accounts: accounts.map(account).collect() })
+        Ok(Accounts { accounts: accounts.map(account).collect::<Result<_, _>>()? })
     }
 
     async fn fill(&self, asked: Deposits) -> Result<Deposits, Denied> {
         within(asked.deposits.len())?;
-        let at_ms = jiff::Timestamp::now().as_millisecond();
+        let at_ms = now_ms();
         let deposit = |d: &wire::Filling| Deposit {
             account_id: d.account.clone(),
             name: d.name.clone(),
@@ -267,6 +305,11 @@ struct Page {
     #[serde(default)]
     after: String,
     limit: u32,
+}
+
+/// The bank's clock, in milliseconds since 1970-01-01 UTC.
+fn now_ms() -> i64 {
+    jiff::Timestamp::now().as_millisecond()
 }
 
 fn within(items: usize) -> Result<(), Denied> {

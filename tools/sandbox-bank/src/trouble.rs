@@ -25,6 +25,9 @@ pub struct Trouble {
     /// Attempts to debit that are declined as `no_funds`, whatever the account holds; which ones follows from their names.
     #[arg(long, value_name = "PERCENT", default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=100))]
     pub decline: u8,
+    /// It knows no holds, as a bank that was made before them.
+    #[arg(long)]
+    pub no_holds: bool,
     /// What the shares are drawn from.
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,

@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails where it unwraps")]
 
+#[path = "bank/holds.rs"]
+mod holds;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -83,19 +86,37 @@ impl House {
         sent.await.unwrap()
     }
 
+    /// What the bank says of its accounts.
+    async fn accounts(&self) -> Vec<wire::Account> {
+        let target = format!("{}?limit=100", wire::ACCOUNTS);
+        let (url, key) =
+            (format!("http://{}{target}", self.address), SharedKey::read(&self.key_file()).unwrap());
+        let sent = tokio::task::spawn_blocking(move || {
+            let date = now();
+            let mac = key.request("GET", &target, &date, b"");
+            let mut came = ureq::get(&url).header(wire::DATE, &date).header(wire::MAC, &mac).call().unwrap();
+            came.body_mut().read_to_vec().unwrap()
+        });
+        serde_json::from_slice::<wire::Accounts>(&sent.await.unwrap()).unwrap().accounts
+    }
+
     /// Opens accounts `a0`, `a1` and so on, and puts 10 CNY into each.
     async fn fill(&self, accounts: u32) {
-        let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs().to_string();
         let open: Vec<String> =
             (0..accounts).map(|n| format!(r#"{{"account":"a{n}","class":"ii"}}"#)).collect();
         let open = format!(r#"{{"accounts":[{}]}}"#, open.join(","));
-        assert_eq!(self.post(wire::ACCOUNTS, now.clone(), open).await, 200);
+        assert_eq!(self.post(wire::ACCOUNTS, now(), open).await, 200);
         let fill: Vec<String> = (0..accounts)
             .map(|n| format!(r#"{{"account":"a{n}","name":"first","amount_fen":1000}}"#))
             .collect();
         let fill = format!(r#"{{"deposits":[{}]}}"#, fill.join(","));
-        assert_eq!(self.post(wire::DEPOSITS, now, fill).await, 200);
+        assert_eq!(self.post(wire::DEPOSITS, now(), fill).await, 200);
     }
+}
+
+/// A request's date.
+fn now() -> String {
+    std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs().to_string()
 }
 
 fn request(n: u32, attempt: u32, fen: i64) -> DeductionRequest {

@@ -67,8 +67,9 @@ impl EmbeddedBank {
         Self { now_ms, ..self }
     }
 
-    /// Answers deductions, each with the hold that it completes, if any.
-    async fn answer(
+    /// Answers deductions, each with the hold that it completes, if any, as [`BankConnector::deduct`] and
+    /// [`BankConnector::complete`] do.
+    pub async fn answer(
         &self,
         requests: &[(Option<HoldId>, &DeductionRequest)],
     ) -> Result<Vec<Answer>, BankError> {

@@ -99,21 +99,23 @@ const SHARED_LOCK: &str = "SELECT pg_advisory_xact_lock_shared(6295711)";
 /// The lock of one shard, under the shared one.
 const SHARD_LOCK: &str = "SELECT pg_advisory_xact_lock(6295712, $1)";
 
+// What waits for a connection is boxed: it may have to make one, and a TLS handshake makes every future around it large.
 impl Pool {
     /// Waits for a free connection.
     pub async fn acquire(&self) -> Result<Conn, sqlx::Error> {
         Ok(Conn(match self {
-            Self::Sqlite(pool) => Handle::Sqlite(pool.acquire().await?),
-            Self::Postgres(pool) => Handle::Postgres(pool.acquire().await?),
+            Self::Sqlite(pool) => Handle::Sqlite(Box::pin(pool.acquire()).await?),
+            Self::Postgres(pool) => Handle::Postgres(Box::pin(pool.acquire()).await?),
         }))
     }
 
     /// Begins to read: every statement sees the database as it is at the first.
     pub async fn begin(&self) -> Result<Tx, sqlx::Error> {
         Ok(Tx(Conn(match self {
-            Self::Sqlite(pool) => Handle::SqliteTx(pool.begin().await?),
+            Self::Sqlite(pool) => Handle::SqliteTx(Box::pin(pool.begin()).await?),
             Self::Postgres(pool) => {
-                Handle::PostgresTx(pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?)
+                let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+                Handle::PostgresTx(Box::pin(pool.begin_with(begin)).await?)
             }
         })))
     }
@@ -121,9 +123,9 @@ impl Pool {
     /// Waits for the writer's turn and begins to write.
     pub(in crate::store) async fn begin_write(&self) -> Result<Tx, sqlx::Error> {
         Ok(Tx(Conn(match self {
-            Self::Sqlite(pool) => Handle::SqliteTx(pool.begin_with("BEGIN IMMEDIATE").await?),
+            Self::Sqlite(pool) => Handle::SqliteTx(Box::pin(pool.begin_with("BEGIN IMMEDIATE")).await?),
             Self::Postgres(pool) => {
-                let mut tx = pool.begin().await?;
+                let mut tx = Box::pin(pool.begin()).await?;
                 // Each statement after the lock sees what the writer before has committed.
                 sqlx::query(WRITER_LOCK).execute(&mut *tx).await?;
                 Handle::PostgresTx(tx)
@@ -135,7 +137,7 @@ impl Pool {
     /// writer for all.
     pub(in crate::store) async fn begin_shard(&self, shard: u8) -> Result<Tx, sqlx::Error> {
         let Self::Postgres(pool) = self else { return self.begin_write().await };
-        let mut tx = pool.begin().await?;
+        let mut tx = Box::pin(pool.begin()).await?;
         // In this order always: whoever holds a shard's lock waits for no other.
         sqlx::query(SHARED_LOCK).execute(&mut *tx).await?;
         sqlx::query(SHARD_LOCK).bind(i32::from(shard)).execute(&mut *tx).await?;

@@ -138,7 +138,7 @@ async fn run_baseline(
     let spool = town::found(&store, &keys, Size::of(taps)).await?;
     store.close().await;
     drop(store);
-    baseline::run(url, &keys, spool.all()?, connections).await
+    Box::pin(baseline::run(url, &keys, spool.all()?, connections)).await
 }
 
 /// Refuses figures of work that was not the same.
@@ -205,7 +205,7 @@ fn beside(ours: &ours::Figures, baseline: &baseline::Figures) -> Value {
 async fn on_postgres(arguments: &Arguments) -> Result<Value, Failure> {
     let settings = ["shared_buffers=1GB", "max_wal_size=4GB", "checkpoint_timeout=15min"];
     let settings = settings.map(str::to_owned).to_vec();
-    let server = Arc::new(Server::start(Options { durable: true, tcp: false, settings })?);
+    let server = Arc::new(Server::start(Options { durable: true, settings, ..Options::default() })?);
     if let Some(size) = arguments.backlog {
         return backlog::run("PostgreSQL", Some(server), size).await;
     }
