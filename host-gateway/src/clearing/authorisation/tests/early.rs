@@ -83,7 +83,8 @@ async fn what_was_taken_too_much_comes_back_at_the_close() {
     let mut town = Town::new(SINGLE, 1, 1_000).await;
     town.ride(0, 0).await;
     town.round(31).await;
-    town.tamper("UPDATE taps SET withheld = 1; UPDATE token_taps SET withheld = 1").await;
+    town.tamper("UPDATE taps SET withheld = 1").await;
+    town.tamper("UPDATE token_taps SET withheld = 1").await;
     town.close().await;
     assert_eq!((town.parts().await.len(), town.balance(0).await), (2, 1_000));
     town.assert_clean().await;

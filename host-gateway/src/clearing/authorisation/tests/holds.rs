@@ -35,7 +35,8 @@ async fn a_hold_that_nothing_is_deducted_of_is_released_after_the_close_or_expir
     let mut town = Town::new(&format!("{HOLD}\nhold_hours = 30"), 2, 1_000).await;
     town.enter(0, 0).await;
     town.round(1).await;
-    town.tamper("UPDATE taps SET withheld = 1; UPDATE token_taps SET withheld = 1").await;
+    town.tamper("UPDATE taps SET withheld = 1").await;
+    town.tamper("UPDATE token_taps SET withheld = 1").await;
     town.close().await;
     town.enter(1, CLOSING).await;
     town.round(CLOSING + 1).await;
