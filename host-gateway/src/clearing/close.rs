@@ -248,7 +248,8 @@ impl Clearing {
         Ok(Begun::Open { rank, method })
     }
 
-    fn sharing(&self, method: Method, day: ServiceDay) -> Result<Option<Sharing>, ClearingError> {
+    /// How the charges of a day are shared; `None` where shares are fixed.
+    pub(super) fn sharing(&self, method: Method, day: ServiceDay) -> Result<Option<Sharing>, ClearingError> {
         Sharing::of(method, &self.settlement, &self.tariffs, day)
             .map_err(|e| ClearingError::Sharing(e.into()))
     }

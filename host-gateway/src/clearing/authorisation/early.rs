@@ -12,7 +12,7 @@ use wavepass_fares::{Fen, Journey, Priced, ServiceDay, Status};
 use super::super::close::{Booked, Change, changes, standing_journey};
 use super::super::{Clearing, ClearingError, DeductSummary, token_key};
 use crate::keys::TokenKey;
-use crate::settlement::shares::{self, Method, Sharing};
+use crate::settlement::shares::{self, Method};
 
 /// The rank of the close that seals early parts into its batch: the day's first.
 const RANK: i64 = 0;
@@ -46,7 +46,7 @@ impl Clearing {
         summary: &mut DeductSummary,
     ) -> Result<(), ClearingError> {
         let Some(method) = self.early_method(day).await? else { return Ok(()) };
-        let sharing = self.early_sharing(method, day)?;
+        let sharing = self.sharing(method, day)?;
         let mut finished = self.share_tokens(finished, sharing).await?;
         let mut tx = self.store.begin().await?;
         // Read inside the writer's transaction: a close that begins after it finds these parts.
@@ -82,7 +82,7 @@ impl Clearing {
         }
         drop(conn);
         // Refused before anything is fixed.
-        self.early_sharing(self.settlement.method, day)?;
+        self.sharing(self.settlement.method, day)?;
         let mut tx = self.store.begin().await?;
         if has_begun_in(&mut tx, day).await? {
             return Ok(None);
@@ -91,11 +91,6 @@ impl Clearing {
         let method = shares::early_method_in(&mut tx, day).await?;
         tx.commit().await?;
         Ok(method)
-    }
-
-    fn early_sharing(&self, method: Method, day: ServiceDay) -> Result<Option<Sharing>, ClearingError> {
-        Sharing::of(method, &self.settlement, &self.tariffs, day)
-            .map_err(|e| ClearingError::Sharing(e.into()))
     }
 
     /// The same, with the shares of a day as they were fixed by what was asked for early of it.
