@@ -12,36 +12,74 @@ use super::{Gap, IntakeError, Item, Parts, Receipt, Source, Verdict};
 use crate::gates;
 use crate::keys::TokenKey;
 use crate::store::db::{Conn, One, Row, query, read_many, write_many};
-use crate::store::{Break, Store, StoreError, content_id, raise_break_in, sql};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::Arc;
+use crate::store::{Break, Store, StoreError, again_if_met, content_id, raise_break_in, sql};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::mpsc;
+use tokio::task::{Id, JoinError, JoinSet};
 use wavepass_fares::ServiceDay;
 use wavepass_protocol::dukpt::KeyId;
 use wavepass_protocol::seal::{Chain, Header, Sealed};
 use wavepass_protocol::tap::{Outcome, Reason};
 use wavepass_protocol::time::UnixMs;
 
-/// Writes groups until there are no more.
+/// Writes groups until there are no more, as many at the same time as the store takes, in the order of each gate's batches.
 pub(super) async fn stage(parts: Parts, mut groups: mpsc::Receiver<Group>) {
-    // Per key id, the number that was missing when an entry after it came. Only a hint against taking a damaged
-    // entry for the missing one; losing it costs a question to the gate.
-    let mut open_gaps = HashMap::new();
+    let gaps = Arc::new(OpenGaps::default());
+    let mut writing = JoinSet::new();
+    // The key ids of each group that is being written.
+    let mut written: HashMap<Id, HashSet<KeyId>> = HashMap::new();
     while let Some(group) = groups.recv().await {
-        let now = parts.clock.now();
-        let began = std::time::Instant::now();
-        let mut directory = parts.directory.current();
-        if group.keys().any(|id| directory.by_key(id).is_none()) {
-            // A gate commissioned since. Where the store fails, so will the transaction below.
-            let _ = parts.directory.refresh(&parts.store).await;
-            directory = parts.directory.current();
+        let keys: HashSet<KeyId> = group.keys().collect();
+        let meets = |other: &HashSet<KeyId>| !other.is_disjoint(&keys);
+        while written.len() >= parts.store.lanes() || written.values().any(meets) {
+            let Some(done) = writing.join_next_with_id().await else { break };
+            written.remove(&ended(done));
         }
-        // Only what is brought is counted by it: where the calendar ends, on one day.
-        let day = parts.day_clock.day_of(sql::ms(now)).map_or(0, ServiceDay::number);
-        let at = At { now, day, set_aside_a_day: parts.set_aside_a_day };
-        let outcome = write(&parts.store, &group.jobs, &directory, &mut open_gaps, at).await;
-        metrics::histogram!("wavepass_intake_commit_seconds").record(began.elapsed().as_secs_f64());
-        answer(group.jobs, outcome);
+        let task = writing.spawn(write_group(parts.clone(), group, gaps.clone()));
+        written.insert(task.id(), keys);
+    }
+    while let Some(done) = writing.join_next_with_id().await {
+        ended(done);
+    }
+}
+
+/// Which group it was. One that panicked has dropped its replies, which their senders see as "stopped".
+fn ended(done: Result<(Id, ()), JoinError>) -> Id {
+    match done {
+        Ok((id, ())) => id,
+        Err(error) => {
+            tracing::error!(%error, "intake: a group could not be written");
+            error.id()
+        }
+    }
+}
+
+async fn write_group(parts: Parts, group: Group, gaps: Arc<OpenGaps>) {
+    let now = parts.clock.now();
+    let began = std::time::Instant::now();
+    let mut directory = parts.directory.current();
+    if group.keys().any(|id| directory.by_key(id).is_none()) {
+        // A gate commissioned since. Where the store fails, so will the transaction below.
+        let _ = parts.directory.refresh(&parts.store).await;
+        directory = parts.directory.current();
+    }
+    // Only what is brought is counted by it: where the calendar ends, on one day.
+    let day = parts.day_clock.day_of(sql::ms(now)).map_or(0, ServiceDay::number);
+    let at = At { now, day, set_aside_a_day: parts.set_aside_a_day };
+    let outcome = again_if_met(|| write(&parts.store, &group.jobs, &directory, &gaps, at)).await;
+    metrics::histogram!("wavepass_intake_commit_seconds").record(began.elapsed().as_secs_f64());
+    answer(group.jobs, outcome);
+}
+
+/// Per key id, the number that was missing when an entry after it came. Only a hint against taking a damaged entry for the
+/// missing one; losing it costs a question to the gate.
+#[derive(Default)]
+struct OpenGaps(Mutex<HashMap<KeyId, u32>>);
+
+impl OpenGaps {
+    fn locked(&self) -> MutexGuard<'_, HashMap<KeyId, u32>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -94,14 +132,27 @@ struct At {
     set_aside_a_day: i64,
 }
 
+/// Whether all of it opened and nothing of it is told to be lost: then it concerns its own gates' rows alone.
+fn is_plain(job: &Prepared) -> bool {
+    let plain = |(item, content): (&Item, &Content)| {
+        matches!(item, Item::Entry(_)) && matches!(content, Content::Open { .. })
+    };
+    job.items.iter().zip(&job.contents).all(plain)
+}
+
 async fn write(
     store: &Store,
     jobs: &[Prepared],
     directory: &gates::Directory,
-    open_gaps: &mut HashMap<KeyId, u32>,
+    open_gaps: &OpenGaps,
     at: At,
 ) -> Result<Vec<Receipt>, StoreError> {
-    let mut tx = store.begin().await?;
+    // Groups are written beside each other, each behind the locks on its gates' watermarks. What others share, such as how
+    // much may be set aside today, is for one at a time.
+    let mut tx = match jobs.iter().all(is_plain) {
+        true => store.begin_beside().await?,
+        false => store.begin().await?,
+    };
     let mut walk = Walk::begin(&mut tx, jobs, directory, open_gaps, at).await?;
     let mut receipts = Vec::with_capacity(jobs.len());
     for job in jobs {
@@ -154,7 +205,7 @@ struct Accepted<'a> {
 /// One group on its way through the checks. Rows are gathered and written at the end.
 struct Walk<'a> {
     directory: &'a gates::Directory,
-    open_gaps: &'a mut HashMap<KeyId, u32>,
+    open_gaps: &'a OpenGaps,
     now: UnixMs,
     marks: HashMap<KeyId, Mark>,
     /// What the store has of numbers at or below the watermark that came again; nothing of what was forgotten.
@@ -169,13 +220,13 @@ impl<'a> Walk<'a> {
         conn: &mut Conn,
         jobs: &[Prepared],
         directory: &'a gates::Directory,
-        open_gaps: &'a mut HashMap<KeyId, u32>,
+        open_gaps: &'a OpenGaps,
         At { now, day, set_aside_a_day }: At,
     ) -> Result<Self, StoreError> {
         let mut keys: Vec<KeyId> = jobs.iter().flat_map(keys_of).collect();
         keys.sort_unstable();
         keys.dedup();
-        let marks = load_marks(conn, &keys).await?;
+        let marks = lock_marks(conn, &keys, directory).await?;
         let mut below = Vec::new();
         for header in jobs.iter().flat_map(|j| &j.contents).filter_map(|c| match c {
             Content::Open { header, .. } | Content::Shut { header: Some(header), .. } => Some(header),
@@ -207,7 +258,7 @@ impl<'a> Walk<'a> {
         }
         mark.acked = mark.acked.max(to);
         mark.changed = true;
-        self.open_gaps.remove(&key_id);
+        self.open_gaps.locked().remove(&key_id);
     }
 
     async fn take(
@@ -290,7 +341,7 @@ impl<'a> Walk<'a> {
         let due = self.acked(key_id).saturating_add(1);
         if header.sequence > due {
             if place != Some(due) {
-                self.open_gaps.insert(key_id, due);
+                self.open_gaps.locked().insert(key_id, due);
                 return Ok(Verdict::Gap { due });
             }
             // Asked for, and the gate has gone on without it, or a person says so: it is gone.
@@ -439,9 +490,9 @@ impl<'a> Walk<'a> {
                 return self.shut_again(conn, source, sealed, header, why).await;
             }
             (Some(sequence), _) if sequence == due => due,
-            (None, _) if !self.open_gaps.contains_key(&own) => due,
+            (None, _) if !self.open_gaps.locked().contains_key(&own) => due,
             _ => {
-                self.open_gaps.insert(own, due);
+                self.open_gaps.locked().insert(own, due);
                 return Ok(Verdict::Gap { due });
             }
         };
@@ -624,7 +675,10 @@ impl<'a> Walk<'a> {
     fn acknowledged(&self, job: &Prepared) -> BTreeMap<KeyId, u32> {
         let mut keys: Vec<KeyId> = keys_of(job).collect();
         keys.dedup();
-        keys.into_iter().filter_map(|k| self.marks.get(&k).map(|m| (k, m.acked))).collect()
+        keys.into_iter()
+            .filter_map(|k| self.marks.get(&k).map(|m| (k, m.acked)))
+            .filter(|(_, acked)| *acked > 0)
+            .collect()
     }
 
     async fn write(&mut self, conn: &mut Conn) -> Result<(), StoreError> {
@@ -699,9 +753,33 @@ async fn is_set_aside(conn: &mut Conn, sealed: &[u8]) -> Result<bool, StoreError
     Ok(found.is_some())
 }
 
+/// Reads how far these key ids have come, in ascending order, and locks that for the transaction. One of a gate that never sent
+/// anything is written down first, as what it is, so that it can be locked.
+async fn lock_marks(
+    conn: &mut Conn,
+    keys: &[KeyId],
+    directory: &gates::Directory,
+) -> Result<HashMap<KeyId, Mark>, StoreError> {
+    let mut marks = load_marks(conn, keys).await?;
+    let new: Vec<KeyId> = keys
+        .iter()
+        .copied()
+        .filter(|&id| !marks.contains_key(&id) && directory.by_key(id).is_some())
+        .collect();
+    if !new.is_empty() {
+        let Mark { acked, last_counter, tail, .. } = Mark::default();
+        let rows = new.iter().map(|id| (&id.0, acked, last_counter, tail.map(|tail| tail.0.to_vec())));
+        let text =
+            "INSERT INTO watermarks (key_id, acked, last_counter, tail) VALUES ?? ON CONFLICT DO NOTHING";
+        write_many(conn, text, rows).await?;
+        marks.extend(load_marks(conn, &new).await?);
+    }
+    Ok(marks)
+}
+
 async fn load_marks(conn: &mut Conn, keys: &[KeyId]) -> Result<HashMap<KeyId, Mark>, StoreError> {
     let mut marks = HashMap::with_capacity(keys.len());
-    let text = "SELECT key_id, acked, last_counter, tail FROM watermarks WHERE key_id IN ??";
+    let text = "SELECT key_id, acked, last_counter, tail FROM watermarks WHERE key_id IN ?? ORDER BY key_id FOR UPDATE";
     for row in read_many(conn, text, keys.iter().map(|key_id| One(&key_id.0))).await? {
         let tail: Option<&[u8]> = row.try_get(3)?;
         let tail = tail.map(|bytes| bytes.try_into().map(Chain)).transpose();

@@ -2,8 +2,8 @@
 //!
 //! Whoever brings entries (a gate's link, HTTP, a file) hands batches to one queue ([`waiting`]) before a pipeline of two
 //! stages that run side by side: [`prepare`] opens and verifies what is next, on all cores; [`commit`] checks sequences and counters
-//! and writes everything in one transaction. Only then is each batch answered, so that an acknowledged entry is
-//! on disk (rule 2). What cannot be opened is set aside whole and raises a break. Over a gate's own link it stands in the gate's
+//! and writes each group in one transaction, on PostgreSQL several at the same time. Only then is each batch answered, so that an
+//! acknowledged entry is on disk (rule 2). What cannot be opened is set aside whole and raises a break. Over a gate's own link it stands in the gate's
 //! journal, and is acknowledged so that it never stands in the way of the next; from anybody else it may be damaged on its way or
 //! made up, and its place stays due: the gate must not be told that the store has what it has not.
 
@@ -204,7 +204,7 @@ impl Intake {
     /// Starts the pipeline on the running tokio runtime.
     pub fn start(parts: Parts) -> Self {
         let queue = waiting::Queue::new();
-        // One group is prepared, or waits, while another is written: more would only make answers late.
+        // One group is prepared, or waits, while others are written: more would only make answers late.
         let (ready, groups) = mpsc::channel(1);
         tokio::spawn(prepare::stage(parts.clone(), queue.clone(), ready));
         tokio::spawn(commit::stage(parts, groups));

@@ -112,6 +112,8 @@ struct Inner {
     writer: Pool,
     // On SQLite, the writer.
     shard_writers: Pool,
+    // As well.
+    beside: Pool,
     // Held for as long as the store lives.
     _lock: DataLock,
 }
@@ -123,11 +125,11 @@ impl Store {
     pub async fn open(url: &str, data: &Path) -> Result<Self, StoreError> {
         let place = Place::parse(url)?;
         let lock = DataLock::take(data)?;
-        let (readers, writer, shard_writers) = match place {
+        let Pools { readers, writer, shard_writers, beside } = match place {
             Place::Sqlite(file) => open_sqlite(&file).await?,
             Place::Postgres(remote) => Box::pin(remote.open()).await?,
         };
-        Ok(Self { inner: Arc::new(Inner { readers, writer, shard_writers, _lock: lock }) })
+        Ok(Self { inner: Arc::new(Inner { readers, writer, shard_writers, beside, _lock: lock }) })
     }
 
     /// True where other processes may work on the same database.
@@ -167,7 +169,14 @@ impl Store {
         Ok(self.inner.shard_writers.begin_shard(shard).await?)
     }
 
-    /// How many shards' writers of this process can work at the same time.
+    /// Waits until nobody has the writer's turn ([`Self::begin`]), and begins a transaction beside others that began so, and beside shards'
+    /// writers: [`Self::lanes`] of a process. Two that change the same rows must lock them first, in the same order, and
+    /// are done again if they meet ([`again_if_met`]). On SQLite this is [`Self::begin`].
+    pub async fn begin_beside(&self) -> Result<WriteTx, StoreError> {
+        Ok(self.inner.beside.begin_beside().await?)
+    }
+
+    /// How many shards' writers of this process can work at the same time, and how many beside them.
     pub fn lanes(&self) -> usize {
         if self.is_shared() { LANES } else { 1 }
     }
@@ -185,11 +194,20 @@ impl Store {
     pub async fn close(&self) {
         self.inner.readers.close().await;
         self.inner.shard_writers.close().await;
+        self.inner.beside.close().await;
         self.inner.writer.close().await;
     }
 }
 
-async fn open_sqlite(file: &Path) -> Result<(Pool, Pool, Pool), StoreError> {
+/// The connections of a store. On SQLite all writers are one.
+struct Pools {
+    readers: Pool,
+    writer: Pool,
+    shard_writers: Pool,
+    beside: Pool,
+}
+
+async fn open_sqlite(file: &Path) -> Result<Pools, StoreError> {
     let options = SqliteConnectOptions::new()
         .filename(file)
         .create_if_missing(true)
@@ -224,7 +242,8 @@ async fn open_sqlite(file: &Path) -> Result<(Pool, Pool, Pool), StoreError> {
         .acquire_timeout(BUSY)
         .connect_with(options.pragma("query_only", "ON").thread_name(|n| format!("store-reader-{n}")))
         .await?;
-    Ok((Pool::Sqlite(readers), Pool::Sqlite(writer.clone()), Pool::Sqlite(writer)))
+    let (readers, writer) = (Pool::Sqlite(readers), Pool::Sqlite(writer));
+    Ok(Pools { readers, shard_writers: writer.clone(), beside: writer.clone(), writer })
 }
 
 /// Refuses the URL of a database that this version does not serve, before anything is made for it.

@@ -3,7 +3,7 @@
 use super::db::Pool;
 use super::migrations::POSTGRES_MIGRATIONS;
 use super::tls::{Said, Tls};
-use super::{BUSY, LANES, READERS, StoreError, WRITER_TURN};
+use super::{BUSY, LANES, Pools, READERS, StoreError, WRITER_TURN};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use std::time::Duration;
 
@@ -62,8 +62,8 @@ impl Remote {
         }
     }
 
-    /// Connects and brings the schema up to date: readers, the writer, the writers of shards.
-    pub(super) async fn open(self) -> Result<(Pool, Pool, Pool), StoreError> {
+    /// Connects and brings the schema up to date.
+    pub(super) async fn open(self) -> Result<Pools, StoreError> {
         if self.tls.may_be_in_clear() {
             let name = self.name();
             tracing::warn!("what goes to and from the database {name} may be read on the way: see sslmode");
@@ -82,7 +82,7 @@ impl Remote {
         }
     }
 
-    async fn open_as_it_is(&self) -> Result<(Pool, Pool, Pool), StoreError> {
+    async fn open_as_it_is(&self) -> Result<Pools, StoreError> {
         let name = self.name();
         let options = self.options.clone().options(AS_WRITTEN);
         let turn = WRITER_TURN.as_millis().to_string();
@@ -113,7 +113,13 @@ impl Remote {
                     .options([("default_transaction_read_only", "on")]),
             )
             .await?;
-        let shard_writers = writers(LANES).connect_lazy_with(writing);
-        Ok((Pool::Postgres(readers), Pool::Postgres(writer), Pool::Postgres(shard_writers)))
+        let shard_writers = writers(LANES).connect_lazy_with(writing.clone());
+        let beside = writers(LANES).connect_lazy_with(writing);
+        Ok(Pools {
+            readers: Pool::Postgres(readers),
+            writer: Pool::Postgres(writer),
+            shard_writers: Pool::Postgres(shard_writers),
+            beside: Pool::Postgres(beside),
+        })
     }
 }

@@ -94,7 +94,7 @@ pub enum Pool {
 
 /// The one lock of writers, whichever process they are of.
 const WRITER_LOCK: &str = "SELECT pg_advisory_xact_lock(6295711)";
-/// The same, shared by those who write to one shard each.
+/// The same, shared by those who write to one shard each, or lock the rows that they change.
 const SHARED_LOCK: &str = "SELECT pg_advisory_xact_lock_shared(6295711)";
 /// The lock of one shard, under the shared one.
 const SHARD_LOCK: &str = "SELECT pg_advisory_xact_lock(6295712, $1)";
@@ -141,6 +141,15 @@ impl Pool {
         // In this order always: whoever holds a shard's lock waits for no other.
         sqlx::query(SHARED_LOCK).execute(&mut *tx).await?;
         sqlx::query(SHARD_LOCK).bind(i32::from(shard)).execute(&mut *tx).await?;
+        Ok(Tx(Conn(Handle::PostgresTx(tx))))
+    }
+
+    /// Waits until nobody has the writer's turn, and begins to write beside others who do the same. SQLite has one writer
+    /// for all.
+    pub(in crate::store) async fn begin_beside(&self) -> Result<Tx, sqlx::Error> {
+        let Self::Postgres(pool) = self else { return self.begin_write().await };
+        let mut tx = Box::pin(pool.begin()).await?;
+        sqlx::query(SHARED_LOCK).execute(&mut *tx).await?;
         Ok(Tx(Conn(Handle::PostgresTx(tx))))
     }
 

@@ -3,7 +3,8 @@
 //! - `?` for a value and `?1`, `?2`, … for one that is named twice,
 //! - `IN ??` for a list, and `VALUES ??` for rows, whose columns are `column1`, `column2`, …,
 //! - `x'00ff'` for bytes,
-//! - `INDEXED BY name` where SQLite's planner must not guess; PostgreSQL keeps statistics and is not told.
+//! - `INDEXED BY name` where SQLite's planner must not guess; PostgreSQL keeps statistics and is not told,
+//! - `FOR UPDATE` at the end, where other writers of PostgreSQL may want the same rows; SQLite has one writer.
 
 use std::borrow::Cow;
 use std::fmt::Write;
@@ -94,8 +95,9 @@ fn pieces(text: &str) -> Vec<Piece<'_>> {
 /// The shape of one `??`: so many rows of so many columns.
 pub(super) type Shape = (usize, usize);
 
-/// The statement as SQLite takes it; only `??` is its own.
+/// The statement as SQLite takes it: without `FOR UPDATE`, and with as many places as there are rows.
 pub(super) fn for_sqlite<'a>(text: &'a str, many: &[Shape]) -> Cow<'a, str> {
+    let text = text.strip_suffix(" FOR UPDATE").unwrap_or(text);
     if many.is_empty() {
         return Cow::Borrowed(text);
     }
