@@ -2,7 +2,7 @@
 //!
 //! Whoever brings entries (a gate's link, HTTP, a file) hands batches to one queue ([`waiting`]) before a pipeline of two
 //! stages that run side by side: [`prepare`] opens and verifies what is next, on all cores; [`commit`] checks sequences and counters
-//! and writes each group in one transaction, on PostgreSQL several at the same time. Only then is each batch answered, so that an
+//! ([`walk`]) and writes each group in one transaction, on PostgreSQL several at the same time. Only then is each batch answered, so that an
 //! acknowledged entry is on disk (rule 2). What cannot be opened is set aside whole and raises a break. Over a gate's own link it stands in the gate's
 //! journal, and is acknowledged so that it never stands in the way of the next; from anybody else it may be damaged on its way or
 //! made up, and its place stays due: the gate must not be told that the store has what it has not.
@@ -16,11 +16,14 @@ pub mod link;
 mod link_tests;
 pub(crate) mod marks;
 mod prepare;
+mod rows;
 pub mod sealer;
 mod session;
 #[cfg(test)]
 mod tests;
 mod waiting;
+mod walk;
+mod watermarks;
 
 pub use board::Board;
 

@@ -323,6 +323,25 @@ async fn many_senders_share_transactions_and_each_is_answered() {
     assert_eq!(house.count("SELECT sum(acked) FROM watermarks").await, 800);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn batches_of_a_gate_that_are_handed_in_at_once_are_written_in_their_order() {
+    let house = House::new().await;
+    let mut answers = Vec::new();
+    for id in 1..=2 {
+        let mut gate = house.gate(id).await;
+        // Several groups of each gate, so that two writers could take them at the same time.
+        for chunk in taps(&mut gate, 9_000).chunks(150) {
+            let items = chunk.iter().cloned().map(Item::Entry).collect();
+            answers.push(house.app.intake.submit(Source::Gate(gate.key_id), items).await.unwrap());
+        }
+    }
+    for answer in answers {
+        let receipt = answer.await.unwrap().unwrap();
+        assert_eq!((receipt.count("accepted"), receipt.gap), (150, None));
+    }
+    assert_eq!(house.count("SELECT count(*) FROM breaks").await, 0);
+}
+
 #[tokio::test]
 async fn an_emergency_is_an_entry_like_any_other_and_one_without_a_time_is_shown_to_a_person() {
     let house = House::new().await;

@@ -174,7 +174,8 @@ pub(super) async fn enter_in(conn: &mut Conn, taps: &[Seen]) -> Result<(), Store
     Ok(())
 }
 
-/// Enters passages that came after their taps, up to so many; true where there may be more.
+/// Enters passages that came after their taps, up to so many; true where there may be more. In the writer's turn: beside intake,
+/// one that comes between reading the tap and forgetting the passage would be lost.
 pub(super) async fn enter_passages_in(conn: &mut Conn, most: i64) -> Result<bool, RiskError> {
     // A tap that is not among its token's yet is entered with the passage that it has by then; a deleted one not at all.
     let rows = query(

@@ -1,7 +1,8 @@
 //! Work that meets another's is done again, a few times.
 //!
-//! Writers take turns, so that two transactions of gateways do not meet. A program beside them (a backup, a person at the
-//! database's own prompt) may hold SQLite's lock, and a database that is spread over machines may refuse one of two that met.
+//! On PostgreSQL those who write beside each other may want the same rows, and one of two that wait for each other is refused. A program
+//! beside them (a backup, a person at the database's own prompt) may hold SQLite's lock, and a database that is spread over
+//! machines may refuse one of two that met.
 //! Neither says anything of what the work was about: it is no decline. It is done again, and where that does not
 //! help the store's error is told.
 

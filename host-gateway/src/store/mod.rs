@@ -422,6 +422,29 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn who_writes_beside_others_waits_for_the_writer_s_turn_and_for_nobody_else() {
+        let scratch = testing::scratch_on_postgres().await;
+        let line = Audit { at: UnixMs(1), user: "anna", action: "test", subject: "", detail: "" };
+        let mut beside = [scratch.begin_beside().await.unwrap(), scratch.begin_beside().await.unwrap()];
+        for tx in &mut beside {
+            audit_in(tx, &line).await.unwrap();
+        }
+        let shard = scratch.begin_shard(0).await.unwrap();
+        let mut writer = std::pin::pin!(scratch.begin());
+        let waits = tokio::time::timeout(Duration::from_millis(300), &mut writer).await;
+        assert!(waits.is_err(), "the writer's turn came while others wrote");
+        for tx in beside {
+            tx.commit().await.unwrap();
+        }
+        shard.commit().await.unwrap();
+        let mut writer = writer.await.unwrap();
+        let count: i64 = query("SELECT count(*) FROM audit_log").scalar(&mut *writer).await.unwrap();
+        assert_eq!(count, 2);
+        let waits = tokio::time::timeout(Duration::from_millis(300), scratch.begin_beside()).await;
+        assert!(waits.is_err(), "somebody wrote beside the writer");
+    }
+
+    #[tokio::test]
     async fn readers_cannot_write_and_the_audit_log_cannot_be_changed() {
         let scratch = testing::scratch().await;
         assert!(query("DELETE FROM taps").execute(scratch.pool()).await.is_err());
