@@ -1,7 +1,12 @@
 //! Connections: to read on, and the one to write on.
 
+use super::value::{Rows, Width};
 use sqlx::pool::PoolConnection;
-use sqlx::{PgConnection, PgPool, Postgres, Sqlite, SqliteConnection, SqlitePool, Transaction};
+use sqlx::postgres::PgColumn;
+use sqlx::{
+    AssertSqlSafe, Column as _, Executor as _, PgConnection, PgPool, Postgres, SqlSafeStr as _, Sqlite,
+    SqliteConnection, SqlitePool, Statement as _, Transaction, TypeInfo as _,
+};
 use std::ops::{Deref, DerefMut};
 
 /// A connection to the database, by itself or in a transaction.
@@ -35,7 +40,8 @@ impl Conn {
 
     /// Copies rows into a table of PostgreSQL, `into` being its name and columns. A task of its own does it: were it given up
     /// half way, the server would wait for the rest of the rows, and take whatever came next for them.
-    pub(super) async fn copy(&mut self, into: &'static str, rows: Vec<u8>) -> Result<u64, sqlx::Error> {
+    pub(super) async fn copy(&mut self, into: &'static str, rows: &Rows<'_>) -> Result<u64, sqlx::Error> {
+        let rows = rows.to_copy(&self.widths(into).await?).map_err(sqlx::Error::Encode)?;
         let mut lent = Self(std::mem::replace(&mut self.0, Handle::Lent));
         let task = tokio::spawn(async move {
             let copied = lent.copy_here(into, rows).await;
@@ -46,9 +52,25 @@ impl Conn {
         copied
     }
 
+    /// How wide the columns of `into` are. A connection asks once for each.
+    async fn widths(&mut self, into: &'static str) -> Result<Vec<Width>, sqlx::Error> {
+        let Side::Postgres(conn) = self.side()? else { return Err(sqlx::Error::WorkerCrashed) };
+        let (table, columns) = into.split_once(' ').unwrap_or((into, "*"));
+        let columns = columns.trim_matches(['(', ')']);
+        let text = AssertSqlSafe(format!("SELECT {columns} FROM {table}")).into_sql_str();
+        let there = conn.prepare(text).await?;
+        let width = |column: &PgColumn| match column.type_info().name() {
+            "INT2" => Ok(Width::Small),
+            "INT8" => Ok(Width::Big),
+            "TEXT" | "BYTEA" => Ok(Width::Bytes),
+            other => Err(sqlx::Error::Encode(format!("a column of type {other}").into())),
+        };
+        there.columns().iter().map(width).collect()
+    }
+
     async fn copy_here(&mut self, into: &str, rows: Vec<u8>) -> Result<u64, sqlx::Error> {
         let Side::Postgres(conn) = self.side()? else { return Err(sqlx::Error::WorkerCrashed) };
-        let mut copy = conn.copy_in_raw(&format!("COPY {into} FROM STDIN")).await?;
+        let mut copy = conn.copy_in_raw(&format!("COPY {into} FROM STDIN (FORMAT binary)")).await?;
         copy.send(rows).await?;
         copy.finish().await
     }

@@ -268,7 +268,7 @@ pub fn write_many<'c, 'q: 'c, R: super::value::Row<'q>>(
         for part in parts {
             let is_many = part.len >= COPY_ROWS && matches!(conn.side()?, Side::Postgres(_));
             changed += match text::copied(text).filter(|_| is_many) {
-                Some(into) => conn.copy(into, part.to_copy()).await?,
+                Some(into) => conn.copy(into, &part).await?,
                 None => query(text).bind_rows(part).execute(&mut *conn).await?,
             };
         }

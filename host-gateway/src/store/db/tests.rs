@@ -1,7 +1,7 @@
 //! Rows that go to the database in batches, by whatever way each takes them.
 
 use super::{Conn, query, write_many};
-use crate::store::testing::scratch;
+use crate::store::testing::{scratch, scratch_on_postgres};
 use std::future::Future;
 use std::pin::pin;
 use std::task::Poll;
@@ -51,6 +51,17 @@ async fn many_rows_come_back_as_they_were_given_whatever_is_in_them() {
     let mut there: Vec<Aside> = query(text).rows(scratch.pool()).await.unwrap();
     there.sort();
     assert!(there == rows, "{:?}", there.iter().zip(&rows).find(|(a, b)| a != b));
+}
+
+#[tokio::test]
+async fn a_number_too_large_for_its_column_is_refused_and_never_cut() {
+    let scratch = scratch_on_postgres().await;
+    let text = "INSERT INTO risk_pass (shard, number, cursor, until, open) VALUES ??";
+    let rows = |open: i64| (0..100_i64).map(move |shard| (shard, 1_i64, vec![0_u8], vec![1_u8], open));
+    let mut tx = scratch.begin().await.unwrap();
+    let refused = write_many(&mut tx, text, rows(65_537)).await.unwrap_err();
+    assert!(matches!(refused, sqlx::Error::Encode(_)), "{refused}");
+    assert_eq!(write_many(&mut tx, text, rows(1)).await.unwrap(), 100);
 }
 
 #[tokio::test]

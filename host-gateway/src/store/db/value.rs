@@ -1,7 +1,7 @@
 //! What a statement is given: single values, lists, and rows of many columns.
 
+use sqlx::error::BoxDynError;
 use std::borrow::Cow;
-use std::io::Write;
 
 /// One value. Both databases are given the same three kinds; a flag is a number, 0 or 1.
 #[derive(Debug, Clone)]
@@ -134,49 +134,66 @@ impl<'q> Rows<'q> {
 }
 
 impl Rows<'_> {
-    /// The rows as PostgreSQL's `COPY` takes them in its text format.
-    pub(super) fn to_copy(&self) -> Vec<u8> {
-        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    /// The rows as PostgreSQL's `COPY` takes them in its binary format: for each row its number of fields, each field behind its
+    /// length, numbers big-endian in the width of their columns.
+    pub(super) fn to_copy(&self, widths: &[Width]) -> Result<Vec<u8>, BoxDynError> {
+        if widths.len() != self.columns.len() {
+            return Err(format!("{} values for {} columns", self.columns.len(), widths.len()).into());
+        }
+        let fields = i16::try_from(widths.len())?;
         let mut out = Vec::with_capacity(self.len * self.columns.len() * 12);
+        out.extend_from_slice(COPY_HEAD);
         for row in 0..self.len {
-            for (at, column) in self.columns.iter().enumerate() {
-                if at > 0 {
-                    out.push(b'\t');
-                }
+            out.extend_from_slice(&fields.to_be_bytes());
+            for (column, width) in self.columns.iter().zip(widths) {
                 match column {
-                    // Writing to a `Vec` cannot fail.
-                    Column::Number(column) => match column[row] {
-                        Some(number) => drop(write!(out, "{number}")),
-                        None => out.extend_from_slice(NULL),
+                    Column::Number(column) => match (column[row], width) {
+                        (None, _) => out.extend_from_slice(&NULL),
+                        (Some(number), Width::Small) => {
+                            field(&mut out, &i16::try_from(number)?.to_be_bytes())?
+                        }
+                        (Some(number), Width::Big) => field(&mut out, &number.to_be_bytes())?,
+                        (Some(_), Width::Bytes) => return Err("a number for a column of bytes".into()),
                     },
                     Column::Text(column) => match &column[row] {
-                        Some(text) => text.bytes().for_each(|byte| match byte {
-                            b'\\' => out.extend_from_slice(b"\\\\"),
-                            b'\n' => out.extend_from_slice(b"\\n"),
-                            b'\r' => out.extend_from_slice(b"\\r"),
-                            b'\t' => out.extend_from_slice(b"\\t"),
-                            _ => out.push(byte),
-                        }),
-                        None => out.extend_from_slice(NULL),
+                        Some(text) => field(&mut out, text.as_bytes())?,
+                        None => out.extend_from_slice(&NULL),
                     },
                     Column::Bytes(column) => match &column[row] {
-                        Some(bytes) => {
-                            out.extend_from_slice(b"\\\\x");
-                            let digits = |byte: &u8| [byte >> 4, byte & 15].map(|d| DIGITS[usize::from(d)]);
-                            out.extend(bytes.iter().flat_map(digits));
-                        }
-                        None => out.extend_from_slice(NULL),
+                        Some(bytes) => field(&mut out, bytes)?,
+                        None => out.extend_from_slice(&NULL),
                     },
                 }
             }
-            out.push(b'\n');
         }
-        out
+        out.extend_from_slice(&COPY_END);
+        Ok(out)
     }
 }
 
-/// How `COPY` is told NULL.
-const NULL: &[u8] = b"\\N";
+/// How wide a field of a column of PostgreSQL is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Width {
+    /// A number in two bytes.
+    Small,
+    /// A number in eight.
+    Big,
+    /// Bytes or text, as they are.
+    Bytes,
+}
+
+/// Before the first row: the format's name, no flags, nothing more.
+const COPY_HEAD: &[u8; 19] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
+/// After the last.
+const COPY_END: [u8; 2] = (-1_i16).to_be_bytes();
+/// Instead of a field's length.
+const NULL: [u8; 4] = (-1_i32).to_be_bytes();
+
+fn field(out: &mut Vec<u8>, bytes: &[u8]) -> Result<(), BoxDynError> {
+    out.extend_from_slice(&i32::try_from(bytes.len())?.to_be_bytes());
+    out.extend_from_slice(bytes);
+    Ok(())
+}
 
 /// A row of a batch.
 pub trait Row<'q> {
