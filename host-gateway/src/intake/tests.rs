@@ -330,7 +330,7 @@ async fn batches_of_a_gate_that_are_handed_in_at_once_are_written_in_their_order
     for id in 1..=2 {
         let mut gate = house.gate(id).await;
         // Several groups of each gate, so that two writers could take them at the same time.
-        for chunk in taps(&mut gate, 9_000).chunks(150) {
+        for chunk in taps(&mut gate, 5_100).chunks(150) {
             let items = chunk.iter().cloned().map(Item::Entry).collect();
             answers.push(house.app.intake.submit(Source::Gate(gate.key_id), items).await.unwrap());
         }
