@@ -7,7 +7,7 @@ use crate::store::db::{Conn, FromColumn, query, query_made, write_many};
 use wavepass_fares::{Fen, ServiceDay, Tariff};
 
 use super::deny::{Change, Debtors, DebtorsError};
-use super::{Clearing, CloseOptions};
+use super::{Clearing, CloseOptions, deduct};
 use crate::bank::embedded::{Class, Deposit, Limits, NewAccount, deposit_in, open_in};
 use crate::bank::{
     Answer, AttemptId, BankConnector, BankError, Completion, DeductionRequest, EmbeddedBank, HoldRequest,
@@ -248,6 +248,7 @@ impl World {
             debtors: Arc::new(PlainDebtors),
             settlement: Arc::new(SettlementConfig::default()),
             now_ms: at(36, 0),
+            deduct_page: deduct::PAGE,
         };
         let mut tx = scratch.begin().await.unwrap();
         let names: Vec<String> = (0..tokens).map(|n| format!("a{n}")).collect();

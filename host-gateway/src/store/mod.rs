@@ -36,8 +36,10 @@ pub type WriteTx = Tx;
 
 /// Readers at a time. Queries are short, so a few keep two to eight cores busy.
 const READERS: u32 = 6;
-/// Shards' writers at a time: as many as keep the cores of a small server busy beside the gateway's own work.
+/// Parts' writers at a time: as many as keep the cores of a small server busy beside the gateway's own work.
 const LANES: usize = 3;
+/// Connections of those who write at the same time: a day may be deducted while the parts of another are written.
+const SHARD_WRITERS: usize = LANES + shards::STAGES;
 /// How long SQLite itself waits for a lock. Only a foreign process (a backup) can hold one.
 const BUSY: Duration = Duration::from_secs(15);
 /// How long a caller waits for its turn as writer: longer than the longest transaction, which closes a day.
@@ -161,13 +163,20 @@ impl Store {
     }
 
     /// Waits for the turn of one shard's writer, and begins a transaction that changes rows of that shard alone, or enters rows
-    /// that others may enter too. On PostgreSQL the writers of several shards work at the same time, [`LANES`] of a
-    /// process; on SQLite this is [`Self::begin`].
+    /// that others may enter too. A shard is a part of the tokens or a stage of deduction, see `store/shards.rs`. On
+    /// PostgreSQL the writers of several shards work at the same time, [`SHARD_WRITERS`] of a process; on SQLite this is
+    /// [`Self::begin`].
     pub async fn begin_shard(&self, shard: u8) -> Result<WriteTx, StoreError> {
-        Ok(self.inner.shard_writers.begin_shard(shard).await?)
+        self.begin_shards(&[shard]).await
     }
 
-    /// How many shards' writers of this process can work at the same time.
+    /// The same for the rows of several shards, whose turns it waits for in this order. The first is a stage's: of those who
+    /// hold its turn there is one, so that no two wait for each other.
+    pub async fn begin_shards(&self, shards: &[u8]) -> Result<WriteTx, StoreError> {
+        Ok(self.inner.shard_writers.begin_shards(shards).await?)
+    }
+
+    /// How many parts' writers of this process can work at the same time.
     pub fn lanes(&self) -> usize {
         if self.is_shared() { LANES } else { 1 }
     }

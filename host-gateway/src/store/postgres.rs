@@ -3,7 +3,7 @@
 use super::db::Pool;
 use super::migrations::POSTGRES_MIGRATIONS;
 use super::tls::{Said, Tls};
-use super::{BUSY, LANES, READERS, StoreError, WRITER_TURN};
+use super::{BUSY, READERS, SHARD_WRITERS, StoreError, WRITER_TURN};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use std::time::Duration;
 
@@ -113,7 +113,7 @@ impl Remote {
                     .options([("default_transaction_read_only", "on")]),
             )
             .await?;
-        let shard_writers = writers(LANES).connect_lazy_with(writing);
+        let shard_writers = writers(SHARD_WRITERS).connect_lazy_with(writing);
         Ok((Pool::Postgres(readers), Pool::Postgres(writer), Pool::Postgres(shard_writers)))
     }
 }
