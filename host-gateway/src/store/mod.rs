@@ -1,8 +1,10 @@
 //! The store: one database, SQLite in a file or PostgreSQL on a server, and one data folder owned by one process.
 //!
 //! Readers use [`Store::pool`]; whoever changes something waits for the one writer with [`Store::begin`]: of this
-//! process on SQLite, of all processes on the same database on PostgreSQL. A commit is on disk when it returns. Calls
-//! are batch-sized, never row at a time. Statements are written once for both databases: see [`db`].
+//! process on SQLite, of all processes on the same database on PostgreSQL. What changes rows that nobody else changes
+//! meanwhile, parts of a day's tokens and stages of its deduction, goes on beside others of its kind there
+//! ([`Store::begin_shard`]). A commit is on disk when it returns. Calls are batch-sized, never row at a time. Statements are
+//! written once for both databases: see [`db`].
 
 pub mod backup;
 pub mod db;
@@ -321,19 +323,15 @@ impl Break<'_> {
 
 /// Raises a break in the caller's transaction; true if it is new. The same break is raised once.
 pub async fn raise_break_in(conn: &mut Conn, found: &Break<'_>) -> Result<bool, StoreError> {
-    let raised = query(
-        "INSERT INTO breaks (id, kind, subject, service_day, detail, opened_ms) VALUES (?, ?, ?, ?, ?, ?) \
-         ON CONFLICT DO NOTHING",
-    )
-    .bind(found.id())
-    .bind(found.kind)
-    .bind(found.subject)
-    .bind(found.service_day)
-    .bind(found.detail)
-    .bind(sql::ms(found.at))
-    .execute(conn)
-    .await?;
-    Ok(raised > 0)
+    Ok(raise_breaks_in(conn, std::slice::from_ref(found)).await? > 0)
+}
+
+/// Raises breaks in the caller's transaction; how many are new.
+pub async fn raise_breaks_in(conn: &mut Conn, found: &[Break<'_>]) -> Result<u64, StoreError> {
+    let rows = found.iter().map(|b| (b.id(), b.kind, b.subject, b.service_day, b.detail, sql::ms(b.at)));
+    let text = "INSERT INTO breaks (id, kind, subject, service_day, detail, opened_ms) VALUES ?? \
+                ON CONFLICT DO NOTHING";
+    Ok(db::write_many(conn, text, rows).await?)
 }
 
 /// An identity derived from content: 32 hexadecimal digits of SHA-256 over the parts, each with its length.

@@ -18,7 +18,7 @@ use crate::ledger::{Account, Entries, Event, Name};
 use crate::risk::state::note_paid_in;
 use crate::store::db::{Conn, One, query, read_many, write_many};
 use crate::store::shards::{BOOKING, Part};
-use crate::store::{Break, StoreError, WriteTx, again_if_met, raise_break_in};
+use crate::store::{Break, StoreError, WriteTx, again_if_met, raise_breaks_in};
 
 /// Who else writes while answers are booked.
 #[derive(Clone, Copy)]
@@ -106,12 +106,15 @@ impl Clearing {
         write_many(tx, text, debts).await?;
         // Nobody can be denied by a key alone that no token is registered under.
         let at = UnixMs(u64::try_from(self.value_ms(day)).unwrap_or(0));
-        for key in &outcome.unregistered {
-            let (subject, service_day) = (key.to_hex(), Some(day.number()));
-            let detail = "a charge of a token that belongs to no e-account";
-            let found = Break { kind: "unregistered_token", subject: &subject, service_day, detail, at };
-            raise_break_in(tx, &found).await?;
-        }
+        let subjects: Vec<String> = outcome.unregistered.iter().map(TokenKey::to_hex).collect();
+        let found = subjects.iter().map(|subject| Break {
+            kind: "unregistered_token",
+            subject,
+            service_day: Some(day.number()),
+            detail: "a charge of a token that belongs to no e-account",
+            at,
+        });
+        raise_breaks_in(tx, &found.collect::<Vec<_>>()).await?;
         let debtors: Vec<TokenKey> = outcome.debtors.iter().copied().collect();
         if !debtors.is_empty() {
             self.debtors.deny(tx, &debtors).await?;
