@@ -16,7 +16,7 @@ use wavepass_files::Currency;
 use wavepass_files::iso20022::{Answer as Line, Outcome, Reader, Reason, StatusReport};
 use wavepass_protocol::time::UnixMs;
 
-use super::deduct::{self, Attempt};
+use super::deduct::Attempt;
 use super::files::of_batch;
 use super::{Clearing, ClearingError, DeductSummary, cli, token_key};
 use crate::api::ApiError;
@@ -403,7 +403,7 @@ impl Booking<'_> {
             .bind(asked.submission)
             .bind(&after.0)
             .bind(after.1)
-            .bind(deduct::PAGE)
+            .bind(self.clearing.deduct_page as i64)
             .fetch_all(self.clearing.store.pool())
             .await?;
             let Some(last) = rows.last() else { return Ok(()) };

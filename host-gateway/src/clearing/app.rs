@@ -110,6 +110,7 @@ impl Clearing {
             debtors: Arc::new(debtors),
             settlement: Arc::new(settlement),
             now_ms: sql::ms(now),
+            deduct_page: super::deduct::PAGE,
         })
     }
 }

@@ -239,6 +239,8 @@ pub struct Clearing {
     pub settlement: Arc<SettlementConfig>,
     /// The present, in milliseconds since 1970-01-01 UTC: when the bank was asked, never a time of money.
     pub now_ms: i64,
+    /// Attempts in one call of the bank, and in one transaction; above zero.
+    pub deduct_page: usize,
 }
 
 impl Clearing {

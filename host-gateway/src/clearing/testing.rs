@@ -1,13 +1,16 @@
 //! A small world for tests of money: a store with taps, tokens and accounts, the city's tariff, and a bank that can fall silent.
 
-use std::sync::Arc;
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use crate::store::db::{Conn, FromColumn, query, query_made, write_many};
+use tokio::sync::Notify;
 use wavepass_fares::{Fen, ServiceDay, Tariff};
 
 use super::deny::{Change, Debtors, DebtorsError};
-use super::{Clearing, CloseOptions};
+use super::{Clearing, CloseOptions, deduct};
 use crate::bank::embedded::{Class, Deposit, Limits, NewAccount, deposit_in, open_in};
 use crate::bank::{
     Answer, AttemptId, BankConnector, BankError, Completion, DeductionRequest, EmbeddedBank, HoldRequest,
@@ -15,7 +18,7 @@ use crate::bank::{
 };
 use crate::keys::TokenKey;
 use crate::settlement::{Method, Operator, SettlementConfig};
-use crate::store::testing::{Scratch, scratch};
+use crate::store::testing::{Scratch, scratch, scratch_on_postgres};
 use crate::store::{Store, sql};
 use crate::testing::{Card, House};
 
@@ -32,6 +35,8 @@ pub(crate) enum Mood {
     Deaf = 1,
     /// It does what is asked, and its answer is lost.
     Mute = 2,
+    /// It does what is asked once it is told to [`go`](Line::go).
+    Slow = 3,
 }
 
 /// Lines of a statement that go over the line at once, however many are asked for.
@@ -41,28 +46,39 @@ pub(crate) const LINES: u32 = 2;
 pub(crate) struct Line {
     pub(crate) bank: EmbeddedBank,
     mood: AtomicU8,
+    next: Mutex<VecDeque<Mood>>,
     pub(crate) calls: AtomicUsize,
+    pub(crate) go: Notify,
 }
 
 impl Line {
     pub(crate) fn set(&self, mood: Mood) {
         self.mood.store(mood as u8, Ordering::SeqCst);
     }
-}
 
-impl Line {
+    /// How it behaves at the next calls, before it is as it was set.
+    pub(crate) fn at_next(&self, moods: &[Mood]) {
+        self.next.lock().unwrap().extend(moods);
+    }
+
     /// A line to a bank over this store, at a time.
     pub(crate) fn over(store: &Store, now_ms: i64) -> Arc<Self> {
         let bank = EmbeddedBank::new(store.clone(), Limits::default()).unwrap().at(now_ms);
-        Arc::new(Self { bank, mood: AtomicU8::new(0), calls: AtomicUsize::new(0) })
+        let (mood, calls) = (AtomicU8::new(0), AtomicUsize::new(0));
+        Arc::new(Self { bank, mood, next: Mutex::default(), calls, go: Notify::new() })
     }
 
     /// Puts a call through, as far as the line lets it.
     async fn carry<T>(&self, call: Reply<'_, T>) -> Result<T, BankError> {
         self.calls.fetch_add(1, Ordering::SeqCst);
-        match self.mood.load(Ordering::SeqCst) {
+        let next = self.next.lock().unwrap().pop_front();
+        match next.map_or_else(|| self.mood.load(Ordering::SeqCst), |mood| mood as u8) {
             0 => call.await,
             1 => Err(BankError("the line is down".into())),
+            3 => {
+                self.go.notified().await;
+                call.await
+            }
             _ => {
                 call.await?;
                 Err(BankError("the line broke".into()))
@@ -238,7 +254,15 @@ pub(crate) type TapAt<'a> = (u32, i64, i64, &'a str, i64);
 impl World {
     /// A world of tokens 0 to `tokens`, each with an account that holds `fen`.
     pub(crate) async fn new(tokens: u32, fen: i64) -> Self {
-        let scratch = scratch().await;
+        Self::over(scratch().await, tokens, fen).await
+    }
+
+    /// The same on PostgreSQL, where others may stand beside it.
+    pub(crate) async fn on_postgres(tokens: u32, fen: i64) -> Self {
+        Self::over(scratch_on_postgres().await, tokens, fen).await
+    }
+
+    async fn over(scratch: Scratch, tokens: u32, fen: i64) -> Self {
         let line = Line::over(&scratch.store, 0);
         let tariffs = Arc::new(Tariff::parse("city", CITY).unwrap().compile().unwrap());
         let clearing = Clearing {
@@ -248,6 +272,7 @@ impl World {
             debtors: Arc::new(PlainDebtors),
             settlement: Arc::new(SettlementConfig::default()),
             now_ms: at(36, 0),
+            deduct_page: deduct::PAGE,
         };
         let mut tx = scratch.begin().await.unwrap();
         let names: Vec<String> = (0..tokens).map(|n| format!("a{n}")).collect();
@@ -353,6 +378,17 @@ impl World {
     /// Long after the day's end.
     pub(crate) const fn options(late: bool) -> CloseOptions {
         CloseOptions { now_ms: i64::MAX, force: false, late }
+    }
+
+    /// Waits until a condition holds in the store; it is an error that it does not for long.
+    pub(crate) async fn until(&self, condition: &'static str) {
+        for _ in 0..2_000 {
+            if self.one::<i64>(condition).await == 1 {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        panic!("it never came to be that {condition}");
     }
 
     pub(crate) async fn one<T>(&self, text: &'static str) -> T

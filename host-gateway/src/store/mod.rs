@@ -1,8 +1,10 @@
 //! The store: one database, SQLite in a file or PostgreSQL on a server, and one data folder owned by one process.
 //!
 //! Readers use [`Store::pool`]; whoever changes something waits for the one writer with [`Store::begin`]: of this
-//! process on SQLite, of all processes on the same database on PostgreSQL. A commit is on disk when it returns. Calls
-//! are batch-sized, never row at a time. Statements are written once for both databases: see [`db`].
+//! process on SQLite, of all processes on the same database on PostgreSQL. What changes rows that nobody else changes
+//! meanwhile, parts of a day's tokens and stages of its deduction, goes on beside others of its kind there
+//! ([`Store::begin_shard`]). A commit is on disk when it returns. Calls are batch-sized, never row at a time. Statements are
+//! written once for both databases: see [`db`].
 
 pub mod backup;
 pub mod db;
@@ -36,8 +38,10 @@ pub type WriteTx = Tx;
 
 /// Readers at a time. Queries are short, so a few keep two to eight cores busy.
 const READERS: u32 = 6;
-/// Shards' writers at a time: as many as keep the cores of a small server busy beside the gateway's own work.
+/// Parts' writers at a time: as many as keep the cores of a small server busy beside the gateway's own work.
 const LANES: usize = 3;
+/// Connections of those who write at the same time: a day may be deducted while the parts of another are written.
+const SHARD_WRITERS: usize = LANES + shards::STAGES;
 /// How long SQLite itself waits for a lock. Only a foreign process (a backup) can hold one.
 const BUSY: Duration = Duration::from_secs(15);
 /// How long a caller waits for its turn as writer: longer than the longest transaction, which closes a day.
@@ -163,10 +167,17 @@ impl Store {
     }
 
     /// Waits for the turn of one shard's writer, and begins a transaction that changes rows of that shard alone, or enters rows
-    /// that others may enter too. On PostgreSQL the writers of several shards work at the same time, [`LANES`] of a
-    /// process; on SQLite this is [`Self::begin`].
+    /// that others may enter too. A shard is a part of the tokens or a stage of deduction, see `store/shards.rs`. On
+    /// PostgreSQL the writers of several shards work at the same time, [`SHARD_WRITERS`] of a process; on SQLite this is
+    /// [`Self::begin`].
     pub async fn begin_shard(&self, shard: u8) -> Result<WriteTx, StoreError> {
-        Ok(self.inner.shard_writers.begin_shard(shard).await?)
+        self.begin_shards(&[shard]).await
+    }
+
+    /// The same for the rows of several shards, whose turns it waits for in this order. The first is a stage's: of those who
+    /// hold its turn there is one, so that no two wait for each other.
+    pub async fn begin_shards(&self, shards: &[u8]) -> Result<WriteTx, StoreError> {
+        Ok(self.inner.shard_writers.begin_shards(shards).await?)
     }
 
     /// Waits until nobody has the writer's turn ([`Self::begin`]), and begins a transaction beside others that began so, and beside shards'
@@ -176,7 +187,7 @@ impl Store {
         Ok(self.inner.beside.begin_beside().await?)
     }
 
-    /// How many shards' writers of this process can work at the same time, and how many beside them.
+    /// How many parts' writers of this process can work at the same time, and how many groups of intake beside them.
     pub fn lanes(&self) -> usize {
         if self.is_shared() { LANES } else { 1 }
     }
@@ -331,19 +342,15 @@ impl Break<'_> {
 
 /// Raises a break in the caller's transaction; true if it is new. The same break is raised once.
 pub async fn raise_break_in(conn: &mut Conn, found: &Break<'_>) -> Result<bool, StoreError> {
-    let raised = query(
-        "INSERT INTO breaks (id, kind, subject, service_day, detail, opened_ms) VALUES (?, ?, ?, ?, ?, ?) \
-         ON CONFLICT DO NOTHING",
-    )
-    .bind(found.id())
-    .bind(found.kind)
-    .bind(found.subject)
-    .bind(found.service_day)
-    .bind(found.detail)
-    .bind(sql::ms(found.at))
-    .execute(conn)
-    .await?;
-    Ok(raised > 0)
+    Ok(raise_breaks_in(conn, std::slice::from_ref(found)).await? > 0)
+}
+
+/// Raises breaks in the caller's transaction; how many are new.
+pub async fn raise_breaks_in(conn: &mut Conn, found: &[Break<'_>]) -> Result<u64, StoreError> {
+    let rows = found.iter().map(|b| (b.id(), b.kind, b.subject, b.service_day, b.detail, sql::ms(b.at)));
+    let text = "INSERT INTO breaks (id, kind, subject, service_day, detail, opened_ms) VALUES ?? \
+                ON CONFLICT DO NOTHING";
+    Ok(db::write_many(conn, text, rows).await?)
 }
 
 /// An identity derived from content: 32 hexadecimal digits of SHA-256 over the parts, each with its length.

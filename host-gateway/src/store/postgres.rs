@@ -3,7 +3,7 @@
 use super::db::Pool;
 use super::migrations::POSTGRES_MIGRATIONS;
 use super::tls::{Said, Tls};
-use super::{BUSY, LANES, Pools, READERS, StoreError, WRITER_TURN};
+use super::{BUSY, LANES, Pools, READERS, SHARD_WRITERS, StoreError, WRITER_TURN};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use std::time::Duration;
 
@@ -113,7 +113,7 @@ impl Remote {
                     .options([("default_transaction_read_only", "on")]),
             )
             .await?;
-        let shard_writers = writers(LANES).connect_lazy_with(writing.clone());
+        let shard_writers = writers(SHARD_WRITERS).connect_lazy_with(writing.clone());
         let beside = writers(LANES).connect_lazy_with(writing);
         Ok(Pools {
             readers: Pool::Postgres(readers),

@@ -1,7 +1,23 @@
-//! Ranges of tokens, by which large work is shared among writers and gateways.
+//! What is written at the same time, where the database allows it: ranges of tokens, by which large work is shared among
+//! writers and gateways, and the stages of deduction. Each has a number, by which `Store::begin_shard` knows it.
+
+use std::collections::BTreeSet;
+
+use crate::keys::TokenKey;
 
 /// Into how many ranges work is divided on a database that many may write to.
 const PARTS: u8 = 8;
+
+/// Attempts are numbered: rows of `attempts` are entered, and charges that may be asked for become sent.
+pub(crate) const NUMBERING: u8 = 8;
+/// The embedded bank works in its own books.
+pub(crate) const BANK: u8 = 9;
+/// The bank's answers are booked: charges and attempts that wait for one change, and what hangs on them.
+pub(crate) const BOOKING: u8 = 10;
+/// How many of them there are.
+pub(super) const STAGES: usize = 3;
+
+const _: () = assert!(PARTS <= NUMBERING);
 
 /// What lies after the key of every token.
 pub(crate) const AFTER_ALL: [u8; 17] = [0xFF; 17];
@@ -26,5 +42,29 @@ impl Part {
             n => vec![(usize::from(n) * 256 / usize::from(parts)) as u8],
         };
         (0..parts).map(|shard| Self { shard, cursor: edge(shard), until: edge(shard + 1) }).collect()
+    }
+
+    /// The numbers of the parts that these tokens lie in, where there are several.
+    pub(crate) fn numbers_of<'t>(tokens: impl IntoIterator<Item = &'t TokenKey>) -> BTreeSet<u8> {
+        let number = |token: &TokenKey| (usize::from(token.0[0]) * usize::from(PARTS) / 256) as u8;
+        tokens.into_iter().map(number).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_lies_in_the_part_whose_range_holds_its_key() {
+        let parts = Part::of_all(true);
+        for (first, rest) in (0..=u8::MAX).flat_map(|first| [(first, 0), (first, u8::MAX)]) {
+            let mut key = [rest; 16];
+            key[0] = first;
+            let holds = |part: &&Part| part.cursor.as_slice() < &key[..] && part.until.as_slice() >= &key[..];
+            let within: BTreeSet<u8> = parts.iter().filter(holds).map(|part| part.shard).collect();
+            assert_eq!(Part::numbers_of([&TokenKey(key)]), within, "{first} {rest}");
+            assert_eq!(within.len(), 1);
+        }
     }
 }

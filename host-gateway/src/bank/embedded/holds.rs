@@ -79,7 +79,7 @@ impl EmbeddedBank {
     }
 
     async fn hold_once(&self, requests: &[HoldRequest]) -> Result<Vec<Answer>, Unanswered> {
-        let mut tx = self.store.begin().await?;
+        let mut tx = self.begin().await?;
         let mut answered = answered_in(&mut tx, requests).await?;
         let names: Vec<&str> = requests.iter().map(|request| request.account_id.as_str()).collect();
         let mut book = Book::load(&mut tx, &names).await?;
@@ -130,7 +130,7 @@ impl EmbeddedBank {
     }
 
     async fn let_go_once(&self, releases: &[Release]) -> Result<(), Unanswered> {
-        let mut tx = self.store.begin().await?;
+        let mut tx = self.begin().await?;
         let holds = releases.iter().map(|release| (release.account_id.as_str(), release.hold));
         end_in(&mut tx, "released", holds).await?;
         Ok(tx.commit().await.map_err(StoreError::from)?)

@@ -21,7 +21,8 @@ use super::{
     Answer, AttemptId, BankConnector, BankError, Completion, Decline, DeductionRequest, HoldId, HoldRequest,
     Release, Reply, StatementLine,
 };
-use crate::store::{Store, StoreError, again_if_met};
+use crate::store::shards::BANK;
+use crate::store::{Store, StoreError, WriteTx, again_if_met};
 use book::{Book, answers_in};
 use decide::{calendar, decide};
 
@@ -77,6 +78,12 @@ impl EmbeddedBank {
         Ok(again_if_met(|| self.answer_once(requests)).await?)
     }
 
+    /// Waits for the bank's turn and begins a transaction. Deductions and holds touch the bank's own tables alone, and whoever
+    /// else writes to them has the writers' turn: the gateway's work goes on beside the bank's.
+    async fn begin(&self) -> Result<WriteTx, StoreError> {
+        self.store.begin_shard(BANK).await
+    }
+
     async fn answer_once(
         &self,
         requests: &[(Option<HoldId>, &DeductionRequest)],
@@ -89,7 +96,7 @@ impl EmbeddedBank {
             .collect();
         let names: Vec<&str> = keys.iter().map(|key| key.0).collect();
 
-        let mut tx = self.store.begin().await?;
+        let mut tx = self.begin().await?;
         let mut answered = answers_in(&mut tx, &keys).await?;
         let mut book = Book::load(&mut tx, &names).await?;
         let mut answers = Vec::with_capacity(requests.len());

@@ -288,14 +288,18 @@ fn no_answer(error: &BankError, holds: usize) {
     tracing::warn!(%error, holds, "holds are in doubt");
 }
 
-/// The active holds of tokens.
-pub(in crate::clearing) async fn active_holds_in(
+/// The active holds of tokens, but for those that an attempt of a day has which is under way.
+pub(in crate::clearing) async fn free_holds_in(
     conn: &mut Conn,
+    day: ServiceDay,
     tokens: &BTreeSet<TokenKey>,
 ) -> Result<BTreeMap<TokenKey, HoldId>, ClearingError> {
-    let text = "SELECT token_key, number FROM holds WHERE state = 'active' AND token_key IN ??";
+    let text = "SELECT h.token_key, h.number FROM (VALUES ??) AS v CROSS JOIN holds AS h \
+                WHERE h.token_key = v.column1 AND h.state = 'active' AND NOT EXISTS (SELECT 1 FROM attempts AS a \
+                WHERE a.service_day = v.column2 AND a.token_key = h.token_key AND a.hold_number = h.number \
+                AND a.state = 'sent')";
     let mut holds = BTreeMap::new();
-    for row in read_many(conn, text, tokens.iter().map(|key| One(key.as_slice()))).await? {
+    for row in read_many(conn, text, tokens.iter().map(|key| (key.as_slice(), day.number()))).await? {
         let key = token_key(row.try_get(0)?)?;
         holds.insert(key, HoldId { token_key: key.0, number: row.try_get(1)? });
     }

@@ -118,8 +118,8 @@ pub enum Pool {
 const WRITER_LOCK: &str = "SELECT pg_advisory_xact_lock(6295711)";
 /// The same, shared by those who write to one shard each, or lock the rows that they change.
 const SHARED_LOCK: &str = "SELECT pg_advisory_xact_lock_shared(6295711)";
-/// The lock of one shard, under the shared one.
-const SHARD_LOCK: &str = "SELECT pg_advisory_xact_lock(6295712, $1)";
+/// The locks of shards, under the shared one, in the order given.
+const SHARD_LOCKS: &str = "SELECT pg_advisory_xact_lock(6295712, shard) FROM unnest($1) AS shards (shard)";
 
 // What waits for a connection is boxed: it may have to make one, and a TLS handshake makes every future around it large.
 impl Pool {
@@ -155,14 +155,15 @@ impl Pool {
         })))
     }
 
-    /// Waits for the turn of a shard's writer, while those of other shards write too, and begins to write. SQLite has one
+    /// Waits for the turns of shards' writers, while those of other shards write too, and begins to write. SQLite has one
     /// writer for all.
-    pub(in crate::store) async fn begin_shard(&self, shard: u8) -> Result<Tx, sqlx::Error> {
+    pub(in crate::store) async fn begin_shards(&self, shards: &[u8]) -> Result<Tx, sqlx::Error> {
         let Self::Postgres(pool) = self else { return self.begin_write().await };
         let mut tx = Box::pin(pool.begin()).await?;
-        // In this order always: whoever holds a shard's lock waits for no other.
+        // In this order always: whoever holds a shard's lock does not wait for the writers' own.
         sqlx::query(SHARED_LOCK).execute(&mut *tx).await?;
-        sqlx::query(SHARD_LOCK).bind(i32::from(shard)).execute(&mut *tx).await?;
+        let shards: Vec<i32> = shards.iter().map(|shard| i32::from(*shard)).collect();
+        sqlx::query(SHARD_LOCKS).bind(shards).execute(&mut *tx).await?;
         Ok(Tx(Conn(Handle::PostgresTx(tx))))
     }
 

@@ -1,0 +1,210 @@
+//! Deduction: asks the bank for a day's charges, at most once each.
+//!
+//! A day's charges go through three stages, page by page in the order of tokens: attempts are numbered ([`number`]), the bank
+//! answers them, and its answers are booked ([`book`]). Each stage has one page at a time, while the others have theirs: the
+//! bank is asked for the pages in their order, whatever is fast or slow. Beside other writers each has a turn of its own
+//! (`store/shards.rs`), so that gateways that deduct the same day number no charge twice.
+//!
+//! An attempt's number is durable before it is sent (rule 5). Attempts that a crash or a silent bank left without an answer
+//! are sent again under their own name first, and the bank replays what it answered; only a charge whose last attempt was
+//! finally declined gets a new one. A transaction that met another's is done again ([`again_if_met`]), and is a store's error
+//! beyond that, never a decline. The database itself refuses a second open or approved attempt of a charge. A decline
+//! makes a debt and puts the token on the deny list; a debt that is paid takes it off.
+
+mod book;
+mod number;
+#[cfg(test)]
+mod tests;
+
+use serde::Serialize;
+use tokio::sync::mpsc;
+use wavepass_fares::ServiceDay;
+
+use super::{Clearing, ClearingError};
+use crate::bank::{Answer, AttemptId, BankError, Completion, Decline, DeductionRequest, HoldId};
+use crate::keys::TokenKey;
+use crate::store::again_if_met;
+
+pub(super) use book::without_debts_in;
+use number::{Pages, State};
+
+/// Attempts in one call of the bank, and in one transaction here.
+pub(super) const PAGE: usize = 4_000;
+/// Pages that wait between two stages: one is ready when the page before it is done, and memory holds five at most.
+const WAITING: usize = 1;
+
+/// What to ask for.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct DeductOptions {
+    /// Make new attempts for what the bank declined before: the scheduled recovery of debts.
+    pub retry_declined: bool,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, utoipa::ToSchema)]
+pub struct DeductSummary {
+    /// Attempts answered with yes.
+    pub approved: u64,
+    /// Attempts answered with no.
+    pub declined: u64,
+    /// Attempts without an answer.
+    pub in_doubt: u64,
+}
+
+impl DeductSummary {
+    /// Counts another day's attempts too.
+    pub(crate) const fn add(&mut self, other: Self) {
+        self.approved += other.approved;
+        self.declined += other.declined;
+        self.in_doubt += other.in_doubt;
+    }
+}
+
+/// An attempt that was or will be sent.
+#[derive(Debug, Clone)]
+pub(super) struct Attempt {
+    pub(super) request: DeductionRequest,
+    /// True if the ledger has it in doubt.
+    pub(super) in_doubt: bool,
+    /// The hold that it completes.
+    pub(super) hold: Option<HoldId>,
+}
+
+impl Attempt {
+    pub(super) const fn new(request: DeductionRequest) -> Self {
+        Self { request, in_doubt: false, hold: None }
+    }
+}
+
+/// Attempts, each with what the bank answered.
+type Answered = Vec<(Attempt, Answer)>;
+
+impl Clearing {
+    /// Deducts what of a closed day is sealed and not deducted. May be called again at any time, by anybody.
+    pub async fn deduct_day(
+        &self,
+        day: ServiceDay,
+        options: DeductOptions,
+    ) -> Result<DeductSummary, ClearingError> {
+        let mut summary = DeductSummary::default();
+        self.ask_unanswered(day, None, &mut summary).await?;
+        let states: &[State] =
+            if options.retry_declined { &[State::Open, State::Declined] } else { &[State::Open] };
+        for &state in states {
+            self.in_stages(Pages::of(day, state), &mut summary).await?;
+        }
+        Ok(summary)
+    }
+
+    /// Sends the attempts of a day, or of one token in it, that wait for an answer again, under their own names.
+    pub(super) async fn ask_unanswered(
+        &self,
+        day: ServiceDay,
+        token: Option<TokenKey>,
+        summary: &mut DeductSummary,
+    ) -> Result<(), ClearingError> {
+        for state in [State::Sent, State::InDoubt] {
+            let pages = match token {
+                Some(token) => Pages::of_token(day, state, token),
+                None => Pages::of(day, state),
+            };
+            self.in_stages(pages, summary).await?;
+        }
+        Ok(())
+    }
+
+    /// Makes new attempts for charges of a day that the bank declined, each named by its last attempt. A charge that was
+    /// asked for again since, or waived, is left alone.
+    pub(super) async fn ask_again(
+        &self,
+        day: ServiceDay,
+        declined: &[AttemptId],
+        summary: &mut DeductSummary,
+    ) -> Result<(), ClearingError> {
+        for page in declined.chunks(self.deduct_page) {
+            let attempts = again_if_met(|| self.number_declined(day, page)).await?;
+            if !attempts.is_empty() {
+                self.ask(day, attempts, summary).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes pages through the stages. A stage that fails is the end of the others, too, each after what it has reached it
+    /// is done; what was numbered by then and has no answer is asked for by whoever comes next.
+    async fn in_stages(&self, mut pages: Pages, summary: &mut DeductSummary) -> Result<(), ClearingError> {
+        let day = pages.day;
+        let (numbered, mut to_ask) = mpsc::channel::<Vec<Attempt>>(WAITING);
+        let (answered, mut to_book) = mpsc::channel::<Answered>(WAITING);
+        // Each owns its ends of the channels: they close when it ends, however it does.
+        let number = async move {
+            while let Some(page) = self.next_page(&mut pages).await? {
+                if numbered.send(page).await.is_err() {
+                    break;
+                }
+            }
+            Ok(())
+        };
+        let ask = async move {
+            while let Some(page) = to_ask.recv().await {
+                if answered.send(self.answers_to(page).await?).await.is_err() {
+                    break;
+                }
+            }
+            Ok(())
+        };
+        let book = async move {
+            while let Some(page) = to_book.recv().await {
+                self.record(day, page, summary).await?;
+            }
+            Ok(())
+        };
+        let (numbered, asked, booked) = tokio::join!(Box::pin(number), Box::pin(ask), Box::pin(book));
+        numbered.and(asked).and(booked)
+    }
+
+    /// Sends attempts and records what came back.
+    pub(super) async fn ask(
+        &self,
+        day: ServiceDay,
+        attempts: Vec<Attempt>,
+        summary: &mut DeductSummary,
+    ) -> Result<(), ClearingError> {
+        let answered = self.answers_to(attempts).await?;
+        self.record(day, answered, summary).await
+    }
+
+    /// What the bank answers to attempts.
+    async fn answers_to(&self, attempts: Vec<Attempt>) -> Result<Answered, ClearingError> {
+        // A token that belongs to no e-account is nobody's to ask for.
+        let (known, unknown): (Vec<Attempt>, Vec<Attempt>) =
+            attempts.into_iter().partition(|a| !a.request.account_id.is_empty());
+        let mut answered: Answered =
+            unknown.into_iter().map(|a| (a, Answer::Declined(Decline::UnknownAccount))).collect();
+        let (held, free): (Vec<Attempt>, Vec<Attempt>) = known.into_iter().partition(|a| a.hold.is_some());
+        if !held.is_empty() {
+            let completion = |a: &Attempt| Some(Completion { hold: a.hold?, deduction: a.request.clone() });
+            let completions: Vec<Completion> = held.iter().filter_map(completion).collect();
+            let answers = answers(held.len(), self.bank.complete(&completions).await)?;
+            answered.extend(held.into_iter().zip(answers));
+        }
+        if !free.is_empty() {
+            let requests: Vec<DeductionRequest> = free.iter().map(|a| a.request.clone()).collect();
+            let answers = answers(free.len(), self.bank.deduct(&requests).await)?;
+            answered.extend(free.into_iter().zip(answers));
+        }
+        Ok(answered)
+    }
+}
+
+/// The bank's answers to so many attempts. No answer is in doubt, never a decline.
+fn answers(attempts: usize, reply: Result<Vec<Answer>, BankError>) -> Result<Vec<Answer>, ClearingError> {
+    match reply {
+        Ok(answers) if answers.len() == attempts => Ok(answers),
+        Ok(answers) => Err(ClearingError::Answers { answers: answers.len(), requests: attempts }),
+        Err(error) => {
+            tracing::warn!(%error, attempts, "attempts are in doubt");
+            Ok(vec![Answer::NoAnswer; attempts])
+        }
+    }
+}
