@@ -294,10 +294,11 @@ pub(in crate::clearing) async fn free_holds_in(
     day: ServiceDay,
     tokens: &BTreeSet<TokenKey>,
 ) -> Result<BTreeMap<TokenKey, HoldId>, ClearingError> {
+    // Counted, not joined: each is then found by its key, however little the planner knows of a day that has just begun.
     let text = "SELECT h.token_key, h.number FROM (VALUES ??) AS v CROSS JOIN holds AS h \
-                WHERE h.token_key = v.column1 AND h.state = 'active' AND NOT EXISTS (SELECT 1 FROM attempts AS a \
+                WHERE h.token_key = v.column1 AND h.state = 'active' AND (SELECT count(*) FROM attempts AS a \
                 WHERE a.service_day = v.column2 AND a.token_key = h.token_key AND a.hold_number = h.number \
-                AND a.state = 'sent')";
+                AND a.state = 'sent') = 0";
     let mut holds = BTreeMap::new();
     for row in read_many(conn, text, tokens.iter().map(|key| (key.as_slice(), day.number()))).await? {
         let key = token_key(row.try_get(0)?)?;
