@@ -61,9 +61,14 @@ struct Stretch {
     after: i64,
     /// The place of the next one.
     before: i64,
-    /// The last tap of the day.
-    last: i64,
 }
+
+/// Of a gate's passages that wait for their taps, those that came before what is deleted: right after the place of the tap, no
+/// entry is left before the first that is gone.
+const PASSAGES_WAITING: &str = "DELETE FROM passages_waiting WHERE key_id = ? AND EXISTS (SELECT 1 FROM forgotten_entries AS f \
+    WHERE f.key_id = passages_waiting.key_id AND f.upto_sequence > passages_waiting.of AND NOT EXISTS \
+    (SELECT 1 FROM entries AS e WHERE e.key_id = f.key_id AND e.sequence > passages_waiting.of \
+    AND e.sequence < f.from_sequence))";
 
 /// The entries of a stretch that go with a day: its taps, and what is no tap and came long ago.
 macro_rules! entries_of_day {
@@ -163,12 +168,7 @@ impl Keep {
                 .scalar(&mut *snapshot)
                 .await?;
             let key_id = key_id.try_into().map_err(|_| StoreError::Damaged { what: "key id" })?;
-            stretches.push(Stretch {
-                key_id,
-                after: before.unwrap_or(0),
-                before: next.unwrap_or(i64::MAX),
-                last,
-            });
+            stretches.push(Stretch { key_id, after: before.unwrap_or(0), before: next.unwrap_or(i64::MAX) });
         }
         Ok(stretches)
     }
@@ -210,21 +210,19 @@ impl Keep {
         let places = entries.iter().map(|entry| (&stretch.key_id, entry.sequence));
         let text = "DELETE FROM entries WHERE (key_id, sequence) IN (VALUES ??)";
         own.count("entries", write_many(&mut tx, text, places).await?);
+        let places = || taps.iter().map(|sequence| (&stretch.key_id, *sequence));
         let text = "DELETE FROM taps WHERE (key_id, sequence) IN (VALUES ??)";
-        let places = taps.iter().map(|sequence| (&stretch.key_id, *sequence));
-        own.count("taps", write_many(&mut tx, text, places).await?);
+        own.count("taps", write_many(&mut tx, text, places()).await?);
+        // A gate's other taps may be of days that stay.
+        let text = "DELETE FROM late_passages WHERE (key_id, of) IN (VALUES ??)";
+        write_many(&mut tx, text, places()).await?;
         let text =
             "DELETE FROM token_taps WHERE (utc_day, token_key, time_ms, key_id, sequence) IN (VALUES ??)";
         let rows_of = of_tokens.iter().map(|(utc_day, token, time_ms, sequence)| {
             (*utc_day, token.as_slice(), *time_ms, &stretch.key_id, *sequence)
         });
         write_many(&mut tx, text, rows_of).await?;
-        for text in [
-            "DELETE FROM passages_waiting WHERE key_id = ? AND of <= ?",
-            "DELETE FROM late_passages WHERE key_id = ? AND of <= ?",
-        ] {
-            query(text).bind(&stretch.key_id).bind(stretch.last).execute(&mut *tx).await?;
-        }
+        query(PASSAGES_WAITING).bind(&stretch.key_id).execute(&mut *tx).await?;
         tx.commit().await?;
         Ok(rows.len() as i64 == ROWS)
     }
