@@ -1,11 +1,12 @@
 //! The rows of a service day that is deleted: counted, or deleted in bounded transactions.
 
 use super::due::Keep;
-use super::retention::Retained;
+use super::retention::{Retained, Stays};
 use crate::clearing::ClearingError;
 use crate::cli::App;
 use crate::intake::forgotten::{Forgotten, forget_atcs_in, forget_in};
 use crate::keys::TokenKey;
+use crate::risk::is_in_pass;
 use crate::store::db::{Query, Row, query, query_made, write_many};
 use crate::store::sql::UTC_DAY_MS;
 use crate::store::{Audit, StoreError, audit_in};
@@ -63,6 +64,15 @@ struct Stretch {
     before: i64,
 }
 
+/// What was deleted of a stretch.
+enum Deleted {
+    Some,
+    /// All that there was.
+    Rest,
+    /// Nothing: a pass of risk is open.
+    Waits,
+}
+
 /// Of a gate's passages that wait for their taps, those that came before what is deleted: right after the place of the tap, no
 /// entry is left before the first that is gone.
 const PASSAGES_WAITING: &str = "DELETE FROM passages_waiting WHERE key_id = ? AND EXISTS (SELECT 1 FROM forgotten_entries AS f \
@@ -80,17 +90,27 @@ macro_rules! entries_of_day {
 }
 
 impl Keep {
-    /// Deletes the rows of a day that was begun.
+    /// Deletes the rows of a day that was begun. False: a pass of risk is open that may have read a tap of it, and would enter it
+    /// beside its token when it is gone; the next run goes on.
     pub(super) async fn delete_day(
         &self,
         app: &App,
         user: &str,
         day: ServiceDay,
         done: &mut Retained,
-    ) -> Result<(), ClearingError> {
+    ) -> Result<bool, ClearingError> {
         let mut own = Retained::default();
         for stretch in self.stretches(app, day).await? {
-            while self.delete_entries(app, day, &stretch, &mut own).await? {}
+            loop {
+                match self.delete_entries(app, day, &stretch, &mut own).await? {
+                    Deleted::Some => {}
+                    Deleted::Rest => break,
+                    Deleted::Waits => {
+                        done.stays = Some(Stays { service_day: day, why: "unchecked_taps" });
+                        return Ok(false);
+                    }
+                }
+            }
         }
         for rows in &BY_DAY {
             let ByDay { table, key, of_day, by } = rows;
@@ -132,7 +152,7 @@ impl Keep {
         for (table, rows) in own.rows {
             done.count(table, rows);
         }
-        Ok(())
+        Ok(true)
     }
 
     fn given(&self, by: By, day: ServiceDay) -> i64 {
@@ -173,15 +193,18 @@ impl Keep {
         Ok(stretches)
     }
 
-    /// Deletes some entries of a stretch with their taps, and remembers what rule 3 needs of them. False: there are no more.
+    /// Deletes some entries of a stretch with their taps, and remembers what rule 3 needs of them.
     async fn delete_entries(
         &self,
         app: &App,
         day: ServiceDay,
         stretch: &Stretch,
         own: &mut Retained,
-    ) -> Result<bool, ClearingError> {
+    ) -> Result<Deleted, ClearingError> {
         let mut tx = app.store.begin().await?;
+        if is_in_pass(&mut tx).await? {
+            return Ok(Deleted::Waits);
+        }
         let text = concat!(
             "SELECT e.sequence, e.counter, e.kind, t.token_key, t.atc, COALESCE(t.counted, 0), t.time_ms, t.opened ",
             entries_of_day!(),
@@ -224,7 +247,7 @@ impl Keep {
         write_many(&mut tx, text, rows_of).await?;
         query(PASSAGES_WAITING).bind(&stretch.key_id).execute(&mut *tx).await?;
         tx.commit().await?;
-        Ok(rows.len() as i64 == ROWS)
+        Ok(if rows.len() as i64 == ROWS { Deleted::Some } else { Deleted::Rest })
     }
 
     fn bind<'a>(&self, query: Query<'a>, day: ServiceDay, stretch: &'a Stretch) -> Query<'a> {

@@ -295,6 +295,28 @@ async fn a_day_whose_deletion_was_killed_is_gone_on_with_and_the_rounds_delete_o
 }
 
 #[tokio::test]
+async fn nothing_is_deleted_while_a_pass_of_risk_may_bring_it_back() {
+    let (city, _) = five_days().await;
+    let app = &city.house.app;
+    let pass = "INSERT INTO risk_pass (shard, number, cursor, until, open) VALUES (0, 9, x'', x'ff', 1)";
+    city.write(query(pass)).await;
+    let waits = Some(Stays { service_day: day(), why: "unchecked_taps" });
+    for begun in [false, true] {
+        if begun {
+            city.write(query("INSERT INTO deleted_days (service_day, state) VALUES (20780, 'deleting')"))
+                .await;
+        }
+        for found in [retention::plan(app).await.unwrap(), retention::run(app, "ops").await.unwrap()] {
+            assert_eq!((found.days, &found.stays), (days(0..0), &waits));
+        }
+        assert_eq!(city.house.count("SELECT count(*) FROM taps").await, 10);
+    }
+    city.write(query("UPDATE risk_pass SET open = 0")).await;
+    assert_eq!(retention::run(app, "ops").await.unwrap().days, days(0..2));
+    assert_eq!(city.house.count("SELECT count(*) FROM token_taps").await, 6);
+}
+
+#[tokio::test]
 async fn without_a_limit_everything_is_kept() {
     let mut city = City::new("").await;
     city.ride(0).await;
