@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use crate::store::db::{Conn, FromColumn, query, query_made, write_many};
 use wavepass_fares::{Fen, ServiceDay, Tariff};
@@ -32,6 +33,10 @@ pub(crate) enum Mood {
     Deaf = 1,
     /// It does what is asked, and its answer is lost.
     Mute = 2,
+    /// It does what is asked, and answers once it is well.
+    Late = 3,
+    /// It does what is asked, and its answer to the first of a batch of releases is lost.
+    Partial = 4,
 }
 
 /// Lines of a statement that go over the line at once, however many are asked for.
@@ -63,10 +68,18 @@ impl Line {
         match self.mood.load(Ordering::SeqCst) {
             0 => call.await,
             1 => Err(BankError("the line is down".into())),
-            _ => {
+            2 => {
                 call.await?;
                 Err(BankError("the line broke".into()))
             }
+            3 => {
+                let answer = call.await;
+                while self.mood.load(Ordering::SeqCst) != 0 {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+                answer
+            }
+            _ => call.await,
         }
     }
 }
@@ -84,8 +97,14 @@ impl BankConnector for Line {
         Box::pin(self.carry(self.bank.complete(completions)))
     }
 
-    fn release<'a>(&'a self, releases: &'a [Release]) -> Reply<'a, ()> {
-        Box::pin(self.carry(self.bank.release(releases)))
+    fn release<'a>(&'a self, releases: &'a [Release]) -> Reply<'a, Vec<bool>> {
+        Box::pin(async {
+            let mut ended = self.carry(self.bank.release(releases)).await?;
+            if self.mood.load(Ordering::SeqCst) == Mood::Partial as u8 {
+                ended[0] = false;
+            }
+            Ok(ended)
+        })
     }
 
     fn statement(

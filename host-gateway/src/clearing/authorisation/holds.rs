@@ -245,12 +245,20 @@ impl Clearing {
                 Ok(Release { hold, account_id: row.try_get(2)? })
             };
             let releases: Vec<Release> = rows.iter().map(release).collect::<Result<_, _>>()?;
-            if let Err(error) = self.bank.release(&releases).await {
-                // They are asked for again, or expire.
-                no_answer(&error, releases.len());
-                return Ok(());
-            }
-            let holds: Vec<HoldId> = releases.iter().map(|release| release.hold).collect();
+            let ended = match self.bank.release(&releases).await {
+                Ok(ended) if ended.len() == releases.len() => ended,
+                Ok(ended) => {
+                    let (answers, requests) = (ended.len(), releases.len());
+                    return Err(ClearingError::Answers { answers, requests });
+                }
+                Err(error) => {
+                    // They are asked for again, or expire.
+                    no_answer(&error, releases.len());
+                    return Ok(());
+                }
+            };
+            let ended = releases.iter().zip(ended).filter(|(_, ended)| *ended);
+            let holds: Vec<HoldId> = ended.map(|(release, _)| release.hold).collect();
             let mut tx = self.store.begin().await?;
             end_in(&mut tx, &holds, "released").await?;
             tx.commit().await?;

@@ -39,6 +39,26 @@ async fn a_silent_bank_is_asked_under_the_same_numbers_until_it_answers() {
     town.assert_clean().await;
 }
 
+#[tokio::test]
+async fn of_releases_those_that_are_answered_are_recorded_and_the_rest_is_asked_for_again() {
+    let mut town = Town::new(HOLD, 2, 1_000).await;
+    town.enter(0, 0).await;
+    town.enter(1, 0).await;
+    town.round(1).await;
+    town.tamper("UPDATE taps SET withheld = 1").await;
+    town.tamper("UPDATE token_taps SET withheld = 1").await;
+    town.close().await;
+    town.tamper("UPDATE holds SET state = 'active'").await;
+    let line = Line::over(&town.house.app.store, 0);
+    line.set(Mood::Partial);
+    round_over(&town, &line).await.unwrap();
+    let states = "SELECT state FROM holds ORDER BY token_key";
+    assert_eq!(town.house.texts(states).await, ["active", "released"]);
+    line.set(Mood::Well);
+    round_over(&town, &line).await.unwrap();
+    assert_eq!(town.house.texts(states).await, ["released", "released"]);
+}
+
 /// Every await of a round is a place where the process may die: here rounds are dropped after a while, at first at once and then
 /// later and later, over a bank whose answers get lost.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
