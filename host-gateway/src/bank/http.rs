@@ -1,9 +1,12 @@
 //! A bank outside the gateway, over HTTP/1.1: [`wire`](super::wire) on a socket.
 //!
 //! A batch is sent in pieces, several in the air at once. A piece that gets no answer is sent again under the same names, a few
-//! times; then each of its attempts has no answer, whatever the bank did. Only the bank's own signed word is an approval or a
-//! decline.
+//! times; then each of its attempts has no answer, whatever the bank did, and no further piece is sent. A piece that the bank
+//! refuses does not hold up the others, and is asked for again in halves, so that what is refused is one request alone. Only
+//! the bank's own signed word is an approval or a decline.
 
+use std::collections::VecDeque;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -27,6 +30,10 @@ use crate::store::Store;
 
 /// The first wait before a piece is sent again; each later one is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
+
+/// How many pieces of one call are asked for again in halves: a dozen requests that the bank refuses are found so. What stands
+/// beside more of them stays in doubt, and a bank that refuses everything is not asked for each by itself.
+const MOST_HALVED: usize = 128;
 
 /// Which bank stands behind the gateway.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
@@ -139,23 +146,37 @@ struct Caller {
 }
 
 /// Whether asking again may help.
+#[derive(Debug)]
 enum Failure {
     Passing(String),
+    /// Any request would fare so.
     Final(String),
     /// The bank has no such request.
     Unknown(String),
+    /// This request has no answer that can be used; another may have.
+    Refused(String),
+}
+
+impl From<Failure> for BankError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Passing(why) | Failure::Final(why) | Failure::Unknown(why) | Failure::Refused(why) => {
+                Self(why)
+            }
+        }
+    }
 }
 
 /// What a bank that was made before holds is told as.
-fn no_holds(told: &str) -> BankError {
-    BankError(format!(
+fn no_holds(told: &str) -> Failure {
+    Failure::Final(format!(
         "it knows no holds ({told}): have the bank brought up to docs/bank.md, or set [authorisation] pre_authorise = \"none\""
     ))
 }
 
 impl Caller {
     /// Asks until there is an answer, at most [`BankSection::tries`] times. Blocks.
-    fn call(&self, method: &'static str, target: &str, body: &[u8]) -> Result<Vec<u8>, BankError> {
+    fn call(&self, method: &'static str, target: &str, body: &[u8]) -> Result<Vec<u8>, Failure> {
         let mut pause = FIRST_PAUSE;
         let mut left = self.tries;
         loop {
@@ -170,9 +191,7 @@ impl Caller {
                 Err(Failure::Unknown(told)) if [wire::HOLDS, wire::RELEASES].contains(&target) => {
                     return Err(no_holds(&told));
                 }
-                Err(Failure::Passing(why) | Failure::Final(why) | Failure::Unknown(why)) => {
-                    return Err(BankError(why));
-                }
+                Err(failure) => return Err(failure),
             }
         }
     }
@@ -195,7 +214,7 @@ impl Caller {
         let proof = response.headers().get(wire::MAC).and_then(|v| v.to_str().ok()).map(str::to_owned);
         let body = answer::read(&mut response, wire::MAX_BODY as u64).map_err(|error| match error {
             // It would be as long again.
-            AnswerError::TooLong { .. } => Failure::Final(error.to_string()),
+            AnswerError::TooLong { .. } => Failure::Refused(error.to_string()),
             AnswerError::Broken(error) => passing(error),
         })?;
         if status.is_server_error() || status.as_u16() == 429 {
@@ -206,6 +225,9 @@ impl Caller {
             let why = format!("it refused the request with {status}: {told}");
             return Err(match status.as_u16() {
                 404 => Failure::Unknown(why),
+                // It says so of whatever this gateway sends.
+                401 | 403 => Failure::Final(why),
+                _ if status.is_client_error() => Failure::Refused(why),
                 _ => Failure::Final(why),
             });
         }
@@ -232,13 +254,16 @@ struct Question<T, A> {
     read: fn(&[String], &[u8]) -> Answered<A>,
 }
 
-/// A piece that came back, and its place.
-type Piece<A> = (usize, Answered<A>);
+/// A piece that came back: which of the requests it was, and what came.
+type Piece<A> = (Range<usize>, Result<Vec<A>, Failure>);
 
 /// Answers to all that was asked, as far as there are any, and why there are no more.
 struct Came<A> {
     answers: Vec<Option<A>>,
-    failed: Option<BankError>,
+    /// Why no further piece was sent.
+    stopped: Option<BankError>,
+    /// Why the last piece that was refused was.
+    refused: Option<BankError>,
 }
 
 /// What has no answer is in doubt.
@@ -329,37 +354,55 @@ impl HttpBank {
         requests: &[T],
     ) -> Result<Came<A>, BankError> {
         let Question { target, what, write, read } = question;
-        let mut answers = vec![None; requests.len()];
+        let mut came = Came { answers: vec![None; requests.len()], stopped: None, refused: None };
         let mut air: JoinSet<Piece<A>> = JoinSet::new();
-        let mut failed: Option<BankError> = None;
-        let mut pieces = requests.chunks(self.batch).enumerate();
+        let starts = (0..requests.len()).step_by(self.batch);
+        let mut pieces: VecDeque<Range<usize>> =
+            starts.map(|start| start..requests.len().min(start + self.batch)).collect();
+        let mut to_halve = MOST_HALVED;
         loop {
             // After a piece without an answer no further one is sent: a bank that is away is not asked a thousand times.
-            while failed.is_none() && air.len() < self.concurrency {
-                let Some((at, piece)) = pieces.next() else { break };
-                let (sent, body) = write(piece);
+            while came.stopped.is_none() && air.len() < self.concurrency {
+                let Some(piece) = pieces.pop_front() else { break };
+                let (sent, body) = write(&requests[piece.clone()]);
                 let body = body.map_err(|e| BankError(e.to_string()))?;
                 let caller = self.caller.clone();
                 air.spawn_blocking(move || {
-                    let came = caller.call("POST", target, &body);
-                    (at, came.and_then(|bytes| read(&sent, &bytes)))
+                    let answered = caller.call("POST", target, &body);
+                    let unusable = |error: BankError| Failure::Refused(error.0);
+                    (piece, answered.and_then(|bytes| read(&sent, &bytes).map_err(unusable)))
                 });
             }
-            let Some(came) = air.join_next().await else { break };
-            match came.map_err(|e| BankError(e.to_string()))? {
-                (at, Ok(piece)) => {
-                    let start = at * self.batch;
-                    for (place, answer) in answers[start..].iter_mut().zip(piece) {
+            let Some(back) = air.join_next().await else { break };
+            match back.map_err(|e| BankError(e.to_string()))? {
+                (piece, Ok(answers)) => {
+                    for (place, answer) in came.answers[piece].iter_mut().zip(answers) {
                         *place = Some(answer);
                     }
                 }
-                (_, Err(error)) => {
-                    tracing::warn!(%error, "a request for {what} has no answer");
-                    failed = Some(error);
+                (piece, Err(failure)) => {
+                    let refused = matches!(failure, Failure::Refused(_));
+                    let error = BankError::from(failure);
+                    if !refused {
+                        tracing::warn!(%error, "a request for {what} has no answer");
+                        came.stopped = Some(error);
+                        continue;
+                    }
+                    if piece.len() > 1 && to_halve > 0 {
+                        // After all others: whatever is refused holds up nothing else.
+                        to_halve -= 1;
+                        let middle = piece.start + piece.len() / 2;
+                        pieces.extend([piece.start..middle, middle..piece.end]);
+                    } else {
+                        let (names, _) = write(&requests[piece]);
+                        let (first, others) = (&names[0], names.len() - 1);
+                        tracing::warn!(%error, first, others, "a request for {what} is refused, and stays in doubt");
+                    }
+                    came.refused = Some(error);
                 }
             }
         }
-        Ok(Came { answers, failed })
+        Ok(came)
     }
 
     /// Asks for deductions; those without an answer are in doubt.
@@ -369,17 +412,19 @@ impl HttpBank {
 
     /// Asks for holds. Where none of them has an answer, the caller is told why.
     async fn hold_all(&self, requests: &[HoldRequest]) -> Result<Vec<Answer>, BankError> {
-        let Came { answers, failed } = self.ask(HOLD, requests).await?;
-        match failed {
+        let Came { answers, stopped, refused } = self.ask(HOLD, requests).await?;
+        match stopped.or(refused) {
             Some(error) if answers.iter().all(Option::is_none) => Err(error),
             _ => Ok(or_doubt(answers)),
         }
     }
 
-    async fn release_all(&self, releases: &[Release]) -> Result<(), BankError> {
-        match self.ask(RELEASE, releases).await?.failed {
-            Some(error) => Err(error),
-            None => Ok(()),
+    /// Asks for releases. Where the bank was not there for any, the caller is told why.
+    async fn release_all(&self, releases: &[Release]) -> Result<Vec<bool>, BankError> {
+        let Came { answers, stopped, .. } = self.ask(RELEASE, releases).await?;
+        match stopped {
+            Some(error) if answers.iter().all(Option::is_none) => Err(error),
+            _ => Ok(answers.iter().map(Option::is_some).collect()),
         }
     }
 
@@ -420,7 +465,7 @@ impl BankConnector for HttpBank {
         Box::pin(self.take(COMPLETE, completions))
     }
 
-    fn release<'a>(&'a self, releases: &'a [Release]) -> Reply<'a, ()> {
+    fn release<'a>(&'a self, releases: &'a [Release]) -> Reply<'a, Vec<bool>> {
         Box::pin(self.release_all(releases))
     }
 

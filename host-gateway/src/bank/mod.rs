@@ -241,8 +241,9 @@ pub trait BankConnector: Send + Sync {
     /// Deducts for a batch of holds; answers come like those of [`Self::deduct`], by the deductions' names.
     fn complete<'a>(&'a self, completions: &'a [Completion]) -> Reply<'a, Vec<Answer>>;
 
-    /// Ends a batch of holds. Once it is answered, none of them holds anything; ended again, nothing changes.
-    fn release<'a>(&'a self, releases: &'a [Release]) -> Reply<'a, ()>;
+    /// Ends a batch of holds. Says of each, in the order of the releases, whether the bank answered: then it holds nothing any
+    /// more. Ended again, nothing changes.
+    fn release<'a>(&'a self, releases: &'a [Release]) -> Reply<'a, Vec<bool>>;
 
     /// What the bank did for a service day, in the order of attempts, from after one attempt on, at most `limit` lines.
     fn statement(

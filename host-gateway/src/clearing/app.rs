@@ -165,7 +165,7 @@ pub async fn close(
 ) -> Result<Closed, ClearingError> {
     app.now()?;
     look(app).await?;
-    let clearing = Clearing::of(app).await?.with_shares_of(day).await?;
+    let clearing = Clearing::of(app).await?;
     let options = CloseOptions { now_ms: sql::ms(app.now()?), force, late };
     let close = looking(app, || clearing.close_day(day, options)).await?;
     let mut deduct = clearing.deduct_day(day, DeductOptions::default()).await?;

@@ -215,7 +215,9 @@ impl Clearing {
         let (rank, method) = match last {
             None => {
                 in_time()?;
-                let method = self.settlement.method;
+                // Fares that were asked for early have fixed it. Whoever asks for more waits for this transaction.
+                let early = shares::early_method_in(&mut tx, day).await?;
+                let method = early.unwrap_or(self.settlement.method);
                 // Refused before anything is begun.
                 self.sharing(method, day)?;
                 (0, method)

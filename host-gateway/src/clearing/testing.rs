@@ -35,8 +35,12 @@ pub(crate) enum Mood {
     Deaf = 1,
     /// It does what is asked, and its answer is lost.
     Mute = 2,
+    /// It does what is asked, and answers once it is well.
+    Late = 3,
+    /// It does what is asked, and its answer to the first of a batch of releases is lost.
+    Partial = 4,
     /// It does what is asked once it is told to [`go`](Line::go).
-    Slow = 3,
+    Slow = 5,
 }
 
 /// Lines of a statement that go over the line at once, however many are asked for.
@@ -75,14 +79,22 @@ impl Line {
         match next.map_or_else(|| self.mood.load(Ordering::SeqCst), |mood| mood as u8) {
             0 => call.await,
             1 => Err(BankError("the line is down".into())),
-            3 => {
-                self.go.notified().await;
-                call.await
-            }
-            _ => {
+            2 => {
                 call.await?;
                 Err(BankError("the line broke".into()))
             }
+            3 => {
+                let answer = call.await;
+                while self.mood.load(Ordering::SeqCst) != 0 {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+                answer
+            }
+            5 => {
+                self.go.notified().await;
+                call.await
+            }
+            _ => call.await,
         }
     }
 }
@@ -100,8 +112,14 @@ impl BankConnector for Line {
         Box::pin(self.carry(self.bank.complete(completions)))
     }
 
-    fn release<'a>(&'a self, releases: &'a [Release]) -> Reply<'a, ()> {
-        Box::pin(self.carry(self.bank.release(releases)))
+    fn release<'a>(&'a self, releases: &'a [Release]) -> Reply<'a, Vec<bool>> {
+        Box::pin(async {
+            let mut ended = self.carry(self.bank.release(releases)).await?;
+            if self.mood.load(Ordering::SeqCst) == Mood::Partial as u8 {
+                ended[0] = false;
+            }
+            Ok(ended)
+        })
     }
 
     fn statement(

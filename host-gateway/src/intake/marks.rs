@@ -1,6 +1,6 @@
 //! Marks: in which stretches of time a gate's taps came that nobody has held against what became of them.
 //!
-//! Reconciliation takes a mark away once it has looked; a tap that comes late makes it again.
+//! Reconciliation takes a mark away once it has looked; a tap that comes late, or a passage, makes it again.
 
 use std::collections::BTreeSet;
 
@@ -11,7 +11,7 @@ use crate::store::db::{Conn, write_many};
 pub(crate) const MARK_MS: i64 = 5 * 60_000;
 
 /// Marks what came, in the transaction that books it: gate's key id and time of each tap.
-pub(super) async fn mark_in(
+pub(crate) async fn mark_in(
     conn: &mut Conn,
     taps: impl Iterator<Item = ([u8; 8], i64)>,
 ) -> Result<(), StoreError> {

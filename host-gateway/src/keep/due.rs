@@ -5,6 +5,7 @@ use crate::clearing::deleted::first_needed;
 use crate::clearing::{ClearingError, tariffs};
 use crate::cli::App;
 use crate::ledger::{Account, balances_in};
+use crate::risk::is_in_pass;
 use crate::store::db::{Conn, query};
 use crate::store::sql;
 use std::sync::Arc;
@@ -135,7 +136,7 @@ impl Keep {
             .bind(start_ms)
             .scalar(&mut *conn)
             .await?;
-        if unchecked > 0 {
+        if unchecked > 0 || is_in_pass(conn).await? {
             return Ok(Some("unchecked_taps"));
         }
         let balances = balances_in(conn, Some(day.number())).await?;

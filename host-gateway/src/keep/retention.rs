@@ -9,6 +9,7 @@ use super::due::Keep;
 use crate::clearing::ClearingError;
 use crate::cli::App;
 use crate::config::ConfigError;
+use crate::risk::is_in_pass;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use wavepass_fares::ServiceDay;
@@ -63,6 +64,10 @@ pub async fn plan(app: &App) -> Result<Retained, ClearingError> {
     let mut counted = BTreeMap::new();
     let begun = keep.begun(app).await?;
     if let Some(begun) = begun {
+        if is_in_pass(&mut app.store.pool().acquire().await?).await? {
+            would.stays = Some(Stays { service_day: begun, why: "unchecked_taps" });
+            return Ok(would);
+        }
         keep.count(app, begun, &mut counted, &mut would).await?;
     }
     let mut from_ms = keep.after(begun);
@@ -116,8 +121,10 @@ async fn delete(
     let mut done = Retained::default();
     let Some(keep) = Keep::of(app, config).await? else { return Ok(Retained { off: true, ..done }) };
     let begun = keep.begun(app).await?;
-    if let Some(begun) = begun {
-        keep.delete_day(app, user, begun, &mut done).await?;
+    if let Some(begun) = begun
+        && !keep.delete_day(app, user, begun, &mut done).await?
+    {
+        return Ok(done);
     }
     let mut from_ms = keep.after(begun);
     while done.days.len() < most
@@ -127,7 +134,9 @@ async fn delete(
             done.stays = Some(Stays { service_day: day, why });
             break;
         }
-        keep.delete_day(app, user, day, &mut done).await?;
+        if !keep.delete_day(app, user, day, &mut done).await? {
+            break;
+        }
         from_ms = keep.clock().end_ms(day);
     }
     if !done.days.is_empty() {

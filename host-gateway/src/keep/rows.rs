@@ -1,11 +1,12 @@
 //! The rows of a service day that is deleted: counted, or deleted in bounded transactions.
 
 use super::due::Keep;
-use super::retention::Retained;
+use super::retention::{Retained, Stays};
 use crate::clearing::ClearingError;
 use crate::cli::App;
 use crate::intake::forgotten::{Forgotten, forget_atcs_in, forget_in};
 use crate::keys::TokenKey;
+use crate::risk::is_in_pass;
 use crate::store::db::{Query, Row, query, query_made, write_many};
 use crate::store::sql::UTC_DAY_MS;
 use crate::store::{Audit, StoreError, audit_in};
@@ -61,9 +62,23 @@ struct Stretch {
     after: i64,
     /// The place of the next one.
     before: i64,
-    /// The last tap of the day.
-    last: i64,
 }
+
+/// What was deleted of a stretch.
+enum Deleted {
+    Some,
+    /// All that there was.
+    Rest,
+    /// Nothing: a pass of risk is open.
+    Waits,
+}
+
+/// Of a gate's passages that wait for their taps, those that came before what is deleted: right after the place of the tap, no
+/// entry is left before the first that is gone.
+const PASSAGES_WAITING: &str = "DELETE FROM passages_waiting WHERE key_id = ? AND EXISTS (SELECT 1 FROM forgotten_entries AS f \
+    WHERE f.key_id = passages_waiting.key_id AND f.upto_sequence > passages_waiting.of AND NOT EXISTS \
+    (SELECT 1 FROM entries AS e WHERE e.key_id = f.key_id AND e.sequence > passages_waiting.of \
+    AND e.sequence < f.from_sequence))";
 
 /// The entries of a stretch that go with a day: its taps, and what is no tap and came long ago.
 macro_rules! entries_of_day {
@@ -75,17 +90,27 @@ macro_rules! entries_of_day {
 }
 
 impl Keep {
-    /// Deletes the rows of a day that was begun.
+    /// Deletes the rows of a day that was begun. False: a pass of risk is open that may have read a tap of it, and would enter it
+    /// beside its token when it is gone; the next run goes on.
     pub(super) async fn delete_day(
         &self,
         app: &App,
         user: &str,
         day: ServiceDay,
         done: &mut Retained,
-    ) -> Result<(), ClearingError> {
+    ) -> Result<bool, ClearingError> {
         let mut own = Retained::default();
         for stretch in self.stretches(app, day).await? {
-            while self.delete_entries(app, day, &stretch, &mut own).await? {}
+            loop {
+                match self.delete_entries(app, day, &stretch, &mut own).await? {
+                    Deleted::Some => {}
+                    Deleted::Rest => break,
+                    Deleted::Waits => {
+                        done.stays = Some(Stays { service_day: day, why: "unchecked_taps" });
+                        return Ok(false);
+                    }
+                }
+            }
         }
         for rows in &BY_DAY {
             let ByDay { table, key, of_day, by } = rows;
@@ -127,7 +152,7 @@ impl Keep {
         for (table, rows) in own.rows {
             done.count(table, rows);
         }
-        Ok(())
+        Ok(true)
     }
 
     fn given(&self, by: By, day: ServiceDay) -> i64 {
@@ -163,25 +188,23 @@ impl Keep {
                 .scalar(&mut *snapshot)
                 .await?;
             let key_id = key_id.try_into().map_err(|_| StoreError::Damaged { what: "key id" })?;
-            stretches.push(Stretch {
-                key_id,
-                after: before.unwrap_or(0),
-                before: next.unwrap_or(i64::MAX),
-                last,
-            });
+            stretches.push(Stretch { key_id, after: before.unwrap_or(0), before: next.unwrap_or(i64::MAX) });
         }
         Ok(stretches)
     }
 
-    /// Deletes some entries of a stretch with their taps, and remembers what rule 3 needs of them. False: there are no more.
+    /// Deletes some entries of a stretch with their taps, and remembers what rule 3 needs of them.
     async fn delete_entries(
         &self,
         app: &App,
         day: ServiceDay,
         stretch: &Stretch,
         own: &mut Retained,
-    ) -> Result<bool, ClearingError> {
+    ) -> Result<Deleted, ClearingError> {
         let mut tx = app.store.begin().await?;
+        if is_in_pass(&mut tx).await? {
+            return Ok(Deleted::Waits);
+        }
         let text = concat!(
             "SELECT e.sequence, e.counter, e.kind, t.token_key, t.atc, COALESCE(t.counted, 0), t.time_ms, t.opened ",
             entries_of_day!(),
@@ -210,23 +233,21 @@ impl Keep {
         let places = entries.iter().map(|entry| (&stretch.key_id, entry.sequence));
         let text = "DELETE FROM entries WHERE (key_id, sequence) IN (VALUES ??)";
         own.count("entries", write_many(&mut tx, text, places).await?);
+        let places = || taps.iter().map(|sequence| (&stretch.key_id, *sequence));
         let text = "DELETE FROM taps WHERE (key_id, sequence) IN (VALUES ??)";
-        let places = taps.iter().map(|sequence| (&stretch.key_id, *sequence));
-        own.count("taps", write_many(&mut tx, text, places).await?);
+        own.count("taps", write_many(&mut tx, text, places()).await?);
+        // A gate's other taps may be of days that stay.
+        let text = "DELETE FROM late_passages WHERE (key_id, of) IN (VALUES ??)";
+        write_many(&mut tx, text, places()).await?;
         let text =
             "DELETE FROM token_taps WHERE (utc_day, token_key, time_ms, key_id, sequence) IN (VALUES ??)";
         let rows_of = of_tokens.iter().map(|(utc_day, token, time_ms, sequence)| {
             (*utc_day, token.as_slice(), *time_ms, &stretch.key_id, *sequence)
         });
         write_many(&mut tx, text, rows_of).await?;
-        for text in [
-            "DELETE FROM passages_waiting WHERE key_id = ? AND of <= ?",
-            "DELETE FROM late_passages WHERE key_id = ? AND of <= ?",
-        ] {
-            query(text).bind(&stretch.key_id).bind(stretch.last).execute(&mut *tx).await?;
-        }
+        query(PASSAGES_WAITING).bind(&stretch.key_id).execute(&mut *tx).await?;
         tx.commit().await?;
-        Ok(rows.len() as i64 == ROWS)
+        Ok(if rows.len() as i64 == ROWS { Deleted::Some } else { Deleted::Rest })
     }
 
     fn bind<'a>(&self, query: Query<'a>, day: ServiceDay, stretch: &'a Stretch) -> Query<'a> {

@@ -99,6 +99,39 @@ pub(super) const BY_DAY: [(&str, &str); 13] = [
     ),
 ];
 
+/// Taps of a stretch of time as they came against those beside their tokens, which the close and this reconciliation price; by
+/// kind. `?1` is the first instant and `?2` the one after the last. What waits for risk is not told. None gives more than 5,000
+/// rows.
+pub(super) const BY_TIME: [(&str, &str); 3] = [
+    (
+        "tap_missing",
+        "SELECT lower(hex(t.key_id)) || '-' || t.sequence, 'an opened tap that is not beside its token' \
+         FROM taps AS t INDEXED BY taps_time WHERE t.time_ms >= ?1 AND t.time_ms < ?2 AND t.opened = 1 AND t.token_key IS NOT NULL \
+         AND NOT EXISTS (SELECT 1 FROM token_taps AS i WHERE i.utc_day = t.time_ms / 86400000 AND i.token_key = t.token_key \
+         AND i.time_ms = t.time_ms AND i.key_id = t.key_id AND i.sequence = t.sequence) \
+         AND NOT EXISTS (SELECT 1 FROM arrivals AS a WHERE a.from_ms <= t.time_ms AND a.upto_ms >= t.time_ms \
+         AND a.key_id = t.key_id AND t.sequence BETWEEN a.from_sequence AND a.upto_sequence) LIMIT 5000",
+    ),
+    (
+        "tap_extra",
+        "SELECT lower(hex(i.key_id)) || '-' || i.sequence, 'beside its token, and no opened tap' \
+         FROM token_taps AS i WHERE i.utc_day BETWEEN ?1 / 86400000 AND ?2 / 86400000 AND i.time_ms >= ?1 AND i.time_ms < ?2 \
+         AND NOT EXISTS (SELECT 1 FROM taps AS t WHERE t.key_id = i.key_id AND t.sequence = i.sequence AND t.opened = 1 \
+         AND t.token_key = i.token_key AND t.time_ms = i.time_ms) LIMIT 5000",
+    ),
+    (
+        "tap_differs",
+        "SELECT lower(hex(t.key_id)) || '-' || t.sequence, 'beside its token it is another than came' \
+         FROM taps AS t INDEXED BY taps_time CROSS JOIN token_taps AS i WHERE t.time_ms >= ?1 AND t.time_ms < ?2 AND t.opened = 1 \
+         AND i.utc_day = t.time_ms / 86400000 AND i.token_key = t.token_key AND i.time_ms = t.time_ms \
+         AND i.key_id = t.key_id AND i.sequence = t.sequence AND NOT (i.station = t.station AND i.direction = t.direction \
+         AND i.withheld = t.withheld AND i.clock = t.clock AND i.cryptogram = t.cryptogram \
+         AND i.service_day IS NOT DISTINCT FROM t.service_day AND i.atc IS NOT DISTINCT FROM t.atc \
+         AND i.card_digest IS NOT DISTINCT FROM t.card_digest AND (i.passage IS NOT DISTINCT FROM t.passage \
+         OR EXISTS (SELECT 1 FROM late_passages AS p WHERE p.key_id = t.key_id AND p.of = t.sequence))) LIMIT 5000",
+    ),
+];
+
 /// Charged, deducted, in doubt, owed and waived as the tables have them; the number, sum and fees of settlements.
 pub(super) const SUMS: &str = "SELECT \
     (SELECT CAST(COALESCE(SUM(amount_fen), 0) AS BIGINT) FROM charges WHERE service_day = ?1), \

@@ -1,8 +1,8 @@
 //! Reconciliation: taps against journeys, journeys against charges, charges against deductions, deductions against the
 //! ledger and the bank's statement, debts against the deny list. Every difference is a break.
 //!
-//! It prices the day again from its taps and reads everything else from the tables, so that a mistake of any one step shows
-//! against its neighbours. It changes nothing but breaks: what is found is opened, what is no longer there is closed.
+//! It holds the day's taps as they came against those beside their tokens, prices the day again from these, and reads
+//! everything else from the tables, so that a mistake of any one step shows against its neighbours. It changes nothing but breaks: what is found is opened, what is no longer there is closed.
 
 pub mod api;
 mod breaks;
@@ -48,7 +48,10 @@ pub struct Reconciliation {
 }
 
 /// Every kind of difference that a reconciliation opens and closes.
-const KINDS: [&str; 25] = [
+const KINDS: [&str; 28] = [
+    "tap_missing",
+    "tap_extra",
+    "tap_differs",
     "journey_missing",
     "journey_extra",
     "journey_differs",
@@ -90,6 +93,13 @@ pub async fn reconcile_day(
         return Err(ClearingError::NotClosed { day });
     }
     let mut found = Found::default();
+    let clock = clearing.tariffs.clock();
+    for (kind, text) in checks::BY_TIME {
+        let of_day = query(text).bind(clock.start_ms(day)).bind(clock.end_ms(day));
+        for row in &of_day.fetch_all(clearing.store.pool()).await? {
+            found.add(kind, row.try_get::<String>(0)?, row.try_get::<String>(1)?);
+        }
+    }
     taps_against_journeys(clearing, day, &mut found).await?;
     for (kind, text) in checks::BY_DAY {
         let rows = query(text).bind(day.number()).fetch_all(clearing.store.pool()).await?;

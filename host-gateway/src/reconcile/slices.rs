@@ -223,7 +223,7 @@ async fn hold(app: &App, span: Span, closed: bool, now_ms: i64) -> Result<Slice,
     };
     let mut differs = vec![("slice_entries", taps.try_get::<i64>(3)?), ("slice_unchecked", taps.try_get(4)?)];
     if closed && slice.counted > 0 {
-        differs.push(("slice_journeys", alone_in(&mut snapshot, span).await?));
+        differs.push(("slice_journeys", astray_in(&mut snapshot, span).await?));
         let [journeys, charges, postings] = carried_in(&mut snapshot, span).await?;
         differs.push(("slice_charges", journeys.count - charges.count));
         differs.push(("slice_postings", charges.count - postings.count));
@@ -233,19 +233,25 @@ async fn hold(app: &App, span: Span, closed: bool, now_ms: i64) -> Result<Slice,
     Ok(slice)
 }
 
-/// Taps of a slice that count and are in no journey, nor the same tap as one that is.
-async fn alone_in(conn: &mut Conn, span: Span) -> Result<i64, ClearingError> {
-    let alone = query(
+/// Taps of a slice that count and are in no journey, nor the same tap as one that is; and those behind which nobody passed, and
+/// that are in one: that became known after the close.
+async fn astray_in(conn: &mut Conn, span: Span) -> Result<i64, ClearingError> {
+    let astray = query(
         "SELECT count(*) FROM taps AS t INDEXED BY taps_time WHERE t.time_ms >= ? AND t.time_ms < ? AND t.counted = 1 \
-         AND COALESCE(t.passage, 2) <> 0 AND NOT EXISTS (SELECT 1 FROM journeys AS j WHERE j.service_day IN (?, ?) \
+         AND CASE COALESCE(t.passage, 2) WHEN 0 THEN EXISTS (SELECT 1 FROM journeys AS j WHERE j.service_day IN (?, ?) \
+         AND j.token_key = t.token_key AND j.superseded_by IS NULL AND ((j.first_key = t.key_id \
+         AND j.first_sequence = t.sequence) OR (j.second_key = t.key_id AND j.second_sequence = t.sequence))) \
+         ELSE NOT EXISTS (SELECT 1 FROM journeys AS j WHERE j.service_day IN (?, ?) \
          AND j.token_key = t.token_key AND j.superseded_by IS NULL AND ((j.first_key = t.key_id \
          AND j.first_sequence = t.sequence) OR (j.second_key = t.key_id AND j.second_sequence = t.sequence) \
          OR (j.from_station = t.station AND ABS(j.entered_ms - t.time_ms) <= ?) \
-         OR (j.to_station = t.station AND ABS(j.left_ms - t.time_ms) <= ?)))",
+         OR (j.to_station = t.station AND ABS(j.left_ms - t.time_ms) <= ?))) END",
     );
-    let alone = alone.bind(span.from_ms).bind(span.until_ms).bind(span.day.previous().number());
-    let alone = alone.bind(span.day.number()).bind(SAME_TAP_MS).bind(SAME_TAP_MS);
-    Ok(alone.scalar(conn).await?)
+    let mut astray = astray.bind(span.from_ms).bind(span.until_ms);
+    for _ in 0..2 {
+        astray = astray.bind(span.day.previous().number()).bind(span.day.number());
+    }
+    Ok(astray.bind(SAME_TAP_MS).bind(SAME_TAP_MS).scalar(conn).await?)
 }
 
 /// Journeys of a slice; those of them that charges carry; those of them that the ledger carries.
@@ -293,7 +299,9 @@ async fn record(
             "slice_unchecked" => {
                 format!("{count} of {} opened taps that risk has not looked at", slice.opened)
             }
-            "slice_journeys" => format!("{count} of {taps} counted taps are in no journey"),
+            "slice_journeys" => {
+                format!("{count} of {taps} counted taps are in no journey, or in one although nobody passed")
+            }
             "slice_charges" => format!("{count} of {journeys} journeys are not what their charges sum to"),
             _ => format!("{count} of {charges} charged journeys are not posted so"),
         };

@@ -53,9 +53,11 @@ async fn every_kind_of_difference_is_found() {
         })
         .join(";");
     // What is planted, and kinds that must be among those found.
-    let planted: [(&str, &[&str]); 25] = [
-        ("DELETE FROM token_taps WHERE sequence = 1", &["journey_extra", "journey_missing"]),
-        ("DELETE FROM token_taps WHERE sequence = 2", &["journey_differs"]),
+    let planted: [(&str, &[&str]); 27] = [
+        ("DELETE FROM token_taps WHERE sequence = 1", &["tap_missing", "journey_extra", "journey_missing"]),
+        ("DELETE FROM token_taps WHERE sequence = 2", &["tap_missing", "journey_differs"]),
+        ("DELETE FROM taps WHERE sequence = 1", &["tap_extra"]),
+        ("UPDATE taps SET station = 'UN' WHERE sequence = 1", &["tap_differs"]),
         ("DELETE FROM journeys WHERE first_sequence = 1", &["journey_missing", "charge_differs"]),
         (
             "UPDATE journeys SET charged_fen = 1 WHERE first_sequence = 1",
@@ -134,6 +136,43 @@ async fn every_kind_of_difference_is_found() {
         assert!(seen.contains(&kind), "nothing planted is {kind}");
     }
     assert!(seen.iter().all(|kind| KINDS.contains(kind)));
+}
+
+/// What went wrong on the way from the taps before the close: the close, and its repetition here, know nothing of it.
+#[tokio::test]
+async fn what_was_lost_between_taps_and_tokens_before_the_close_is_told() {
+    for (lost, kind) in [
+        ("DELETE FROM token_taps WHERE sequence = 1", "tap_missing"),
+        ("UPDATE token_taps SET withheld = 1 WHERE sequence = 1", "tap_differs"),
+        ("UPDATE taps SET passage = 0 WHERE sequence = 1", "tap_differs"),
+    ] {
+        let world = World::new(1, 10_000).await;
+        world.taps(1, &[(0, 8, 0, "HB", 0), (0, 8, 30, "UN", 1)]).await;
+        world.tamper(lost).await;
+        let options = CloseOptions { now_ms: i64::MAX, ..CloseOptions::default() };
+        world.clearing.close_day(day(), options).await.unwrap();
+        world.clearing.deduct_day(day(), DeductOptions::default()).await.unwrap();
+        assert_eq!(kinds(&world).await, [kind], "{lost}");
+        assert!(world.one::<String>("SELECT subject FROM breaks").await.ends_with("-1"));
+    }
+}
+
+#[tokio::test]
+async fn what_risk_has_not_looked_at_is_no_difference() {
+    let world = closed().await;
+    world.tamper("DELETE FROM token_taps WHERE sequence = 1").await;
+    let arrival = "INSERT INTO arrivals (key_id, from_sequence, upto_sequence, taps, from_ms, upto_ms) \
+                   SELECT key_id, 1, 1, 1, time_ms - 1, time_ms FROM taps WHERE sequence = 1";
+    world.tamper(arrival).await;
+    world.tamper("UPDATE taps SET passage = 2 WHERE sequence = 3").await;
+    world
+        .tamper("INSERT INTO late_passages (key_id, of) SELECT key_id, 3 FROM taps WHERE sequence = 3")
+        .await;
+    let found = kinds(&world).await;
+    assert!(!found.iter().any(|kind| kind.starts_with("tap_")), "{found:?}");
+    world.tamper("DELETE FROM arrivals; DELETE FROM late_passages").await;
+    let found = kinds(&world).await;
+    assert!(found.contains(&"tap_missing") && found.contains(&"tap_differs"), "{found:?}");
 }
 
 #[tokio::test]

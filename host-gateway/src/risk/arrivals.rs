@@ -3,6 +3,7 @@
 
 use super::RiskError;
 use super::rules::{Rest, Seen};
+use crate::intake::marks::mark_in;
 use crate::keys::TokenKey;
 use crate::store::StoreError;
 use crate::store::db::{Conn, Row, query, read_many, write_many};
@@ -174,8 +175,9 @@ pub(super) async fn enter_in(conn: &mut Conn, taps: &[Seen]) -> Result<(), Store
     Ok(())
 }
 
-/// Enters passages that came after their taps, up to so many; true where there may be more. In the writer's turn: beside intake,
-/// one that comes between reading the tap and forgetting the passage would be lost.
+/// Enters passages that came after their taps, up to so many, and marks when these taps were: what became of them may be
+/// otherwise now. True where there may be more. In the writer's turn: beside intake, one that comes between reading the tap and
+/// forgetting the passage would be lost.
 pub(super) async fn enter_passages_in(conn: &mut Conn, most: i64) -> Result<bool, RiskError> {
     // A tap that is not among its token's yet is entered with the passage that it has by then; a deleted one not at all.
     let rows = query(
@@ -187,6 +189,7 @@ pub(super) async fn enter_passages_in(conn: &mut Conn, most: i64) -> Result<bool
     .await?;
     let mut places = Vec::with_capacity(rows.len());
     let mut taps = Vec::with_capacity(rows.len());
+    let mut when = Vec::with_capacity(rows.len());
     for row in &rows {
         let (key_id, of): (&[u8], i64) = (row.try_get(0)?, row.try_get(1)?);
         places.push((key_id, of));
@@ -195,12 +198,14 @@ pub(super) async fn enter_passages_in(conn: &mut Conn, most: i64) -> Result<bool
         {
             let passage: Option<u8> = row.try_get(4)?;
             taps.push((time_ms.div_euclid(UTC_DAY_MS), token, time_ms, key_id, of, passage));
+            when.push((key_id.try_into().map_err(|_| StoreError::Damaged { what: "key id" })?, time_ms));
         }
     }
     taps.sort_unstable();
     let text = "UPDATE token_taps SET passage = v.column6 FROM (VALUES ??) AS v WHERE utc_day = v.column1 \
                 AND token_key = v.column2 AND time_ms = v.column3 AND token_taps.key_id = v.column4 AND sequence = v.column5";
     write_many(conn, text, taps).await?;
+    mark_in(conn, when.into_iter()).await?;
     let text = "DELETE FROM late_passages WHERE (key_id, of) IN (VALUES ??)";
     write_many(conn, text, places).await?;
     Ok(rows.len() as i64 == most)

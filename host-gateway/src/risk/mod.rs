@@ -42,6 +42,7 @@ use wavepass_protocol::tap::Entry;
 
 pub use authorisation::Authorisation;
 pub(crate) use near::{on_days, tapped_utc_days_in};
+pub(crate) use pass::is_in_pass;
 pub use rules::{Policy, Tolerance};
 pub use state::RiskState;
 

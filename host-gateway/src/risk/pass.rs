@@ -40,6 +40,12 @@ pub(super) async fn open_in(conn: &mut Conn) -> Result<Option<Pass>, StoreError>
     Ok(Some(Pass { number, parts: parts.filter(|part| part.cursor != part.until).collect() }))
 }
 
+/// Whether a pass is open: what it has read of the taps it enters beside their tokens, whatever becomes of them meanwhile.
+pub(crate) async fn is_in_pass(conn: &mut Conn) -> Result<bool, StoreError> {
+    let open: i64 = query("SELECT count(*) FROM risk_pass WHERE open = 1").scalar(conn).await?;
+    Ok(open > 0)
+}
+
 impl Pass {
     /// Moves a part's cursor; false where somebody else did.
     pub(super) async fn move_in(

@@ -246,8 +246,11 @@ impl BankConnector for EmbeddedBank {
         })
     }
 
-    fn release<'a>(&'a self, releases: &'a [Release]) -> Reply<'a, ()> {
-        Box::pin(self.let_go(releases))
+    fn release<'a>(&'a self, releases: &'a [Release]) -> Reply<'a, Vec<bool>> {
+        Box::pin(async move {
+            self.let_go(releases).await?;
+            Ok(vec![true; releases.len()])
+        })
     }
 
     fn statement(

@@ -4,7 +4,6 @@
 //! before it gave: whatever the terms, the parts of a day give each what the day would give at once.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use crate::store::db::{Conn, query, read_many};
 use wavepass_fares::{Fen, Journey, Priced, ServiceDay, Status};
@@ -91,19 +90,6 @@ impl Clearing {
         let method = shares::early_method_in(&mut tx, day).await?;
         tx.commit().await?;
         Ok(method)
-    }
-
-    /// The same, with the shares of a day as they were fixed by what was asked for early of it.
-    pub(in crate::clearing) async fn with_shares_of(
-        mut self,
-        day: ServiceDay,
-    ) -> Result<Self, ClearingError> {
-        let mut conn = self.store.pool().acquire().await?;
-        if let Some(method) = shares::early_method_in(&mut conn, day).await? {
-            Arc::make_mut(&mut self.settlement).method = method;
-        }
-        drop(conn);
-        Ok(self)
     }
 
     /// Asks again for early parts that have no answer, under their own names.

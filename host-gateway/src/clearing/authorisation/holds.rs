@@ -169,39 +169,39 @@ impl Clearing {
         self.record_holds(&answered, done).await
     }
 
-    /// Records answers, and what they change of the deny list, in one transaction.
+    /// Records answers, and what they change of the deny list, in one transaction. An answer to a hold that somebody else has
+    /// recorded meanwhile changes nothing: a later hold of the token may have been answered since.
     async fn record_holds(
         &self,
         answered: &[(HoldId, Answer)],
         done: &mut Authorised,
     ) -> Result<(), ClearingError> {
-        let (mut good, mut bad) = (Vec::new(), Vec::new());
-        let mut rows = Vec::with_capacity(answered.len());
-        for (id, answer) in answered {
-            let key = TokenKey(id.token_key);
+        let rows = answered.iter().map(|(id, answer)| {
             let (state, reason) = match answer {
-                Answer::Approved => {
-                    good.push(key);
-                    ("active", None)
-                }
-                Answer::Declined(decline) => {
-                    bad.push((key, decline.as_str()));
-                    ("declined", Some(decline.as_str()))
-                }
+                Answer::Approved => ("active", None),
+                Answer::Declined(decline) => ("declined", Some(decline.as_str())),
                 Answer::NoAnswer => ("in_doubt", None),
             };
-            rows.push((id.token_key.to_vec(), id.number, state, reason, self.now_ms));
-        }
-        done.holds.add(HoldSummary {
-            approved: good.len() as u64,
-            declined: bad.len() as u64,
-            in_doubt: (answered.len() - good.len() - bad.len()) as u64,
+            (id.token_key.to_vec(), id.number, state, reason, self.now_ms)
         });
         let mut tx = self.store.begin().await?;
         let text = "UPDATE holds SET state = v.column3, reason = v.column4, asked_ms = v.column5 FROM (VALUES ??) AS v \
                     WHERE holds.token_key = v.column1 AND holds.number = v.column2 \
-                    AND holds.state IN ('asked', 'in_doubt')";
-        write_many(&mut tx, text, rows).await?;
+                    AND holds.state IN ('asked', 'in_doubt') RETURNING token_key, number";
+        let mut recorded = BTreeSet::new();
+        for row in read_many(&mut tx, text, rows).await? {
+            recorded.insert((token_key(row.try_get(0)?)?, row.try_get::<u32>(1)?));
+        }
+        let (mut good, mut bad) = (Vec::new(), Vec::new());
+        for (id, answer) in answered {
+            let key = TokenKey(id.token_key);
+            match answer {
+                _ if !recorded.contains(&(key, id.number)) => {}
+                Answer::Approved => good.push(key),
+                Answer::Declined(decline) => bad.push((key, decline.as_str())),
+                Answer::NoAnswer => {}
+            }
+        }
         if !bad.is_empty() {
             self.debtors.distrust(&mut tx, &bad).await?;
         }
@@ -209,6 +209,11 @@ impl Clearing {
             self.debtors.trust(&mut tx, &good).await?;
         }
         tx.commit().await?;
+        done.holds.add(HoldSummary {
+            approved: good.len() as u64,
+            declined: bad.len() as u64,
+            in_doubt: (recorded.len() - good.len() - bad.len()) as u64,
+        });
         Ok(())
     }
 
@@ -245,12 +250,20 @@ impl Clearing {
                 Ok(Release { hold, account_id: row.try_get(2)? })
             };
             let releases: Vec<Release> = rows.iter().map(release).collect::<Result<_, _>>()?;
-            if let Err(error) = self.bank.release(&releases).await {
-                // They are asked for again, or expire.
-                no_answer(&error, releases.len());
-                return Ok(());
-            }
-            let holds: Vec<HoldId> = releases.iter().map(|release| release.hold).collect();
+            let ended = match self.bank.release(&releases).await {
+                Ok(ended) if ended.len() == releases.len() => ended,
+                Ok(ended) => {
+                    let (answers, requests) = (ended.len(), releases.len());
+                    return Err(ClearingError::Answers { answers, requests });
+                }
+                Err(error) => {
+                    // They are asked for again, or expire.
+                    no_answer(&error, releases.len());
+                    return Ok(());
+                }
+            };
+            let ended = releases.iter().zip(ended).filter(|(_, ended)| *ended);
+            let holds: Vec<HoldId> = ended.map(|(release, _)| release.hold).collect();
             let mut tx = self.store.begin().await?;
             end_in(&mut tx, &holds, "released").await?;
             tx.commit().await?;

@@ -86,6 +86,35 @@ async fn days_that_are_long_over_are_deleted_and_their_taps_never_count_again() 
 }
 
 #[tokio::test]
+async fn a_tap_of_today_with_a_clock_of_long_ago_takes_no_passage_of_today_with_it() {
+    let (mut city, _) = five_days().await;
+    let [anna, ben] = city.cards.clone();
+    let today = anna.tap(5 * DAY_MS, 91).seal(&mut city.gate);
+    // One that is damaged on its way, with its passage.
+    let mut damaged = ben.tap(5 * DAY_MS, 92).seal(&mut city.gate);
+    damaged[30] ^= 1;
+    let waits = passage(&mut city.gate, 22, Outcome::Passed);
+    let long_ago = ben.tap(60_000, 93).seal(&mut city.gate);
+    let sent = [today, damaged, waits, long_ago];
+    let words = city.house.ingest_over_link(&city.gate, &sent).await;
+    assert_eq!(words, ["accepted", "set_aside", "accepted", "accepted"]);
+    let app = &city.house.app;
+    crate::risk::run(app).await.unwrap();
+    let late = passage(&mut city.gate, 21, Outcome::NotPassed);
+    assert_eq!(city.house.ingest(&[late]).await, ["accepted"]);
+    // And two of the day that is deleted.
+    city.write(query("INSERT INTO late_passages (key_id, of) SELECT key_id, 1 FROM watermarks")).await;
+    let text = "INSERT INTO passages_waiting (key_id, of, outcome) SELECT key_id, 3, 1 FROM watermarks";
+    city.write(query(text)).await;
+
+    assert_eq!(retention::run(app, "ops").await.unwrap().days, days(0..2));
+    let left = "SELECT 'late ' || of FROM late_passages UNION SELECT 'waits ' || of FROM passages_waiting ORDER BY 1";
+    assert_eq!(city.house.texts(left).await, ["late 21", "waits 22"]);
+    crate::risk::run(app).await.unwrap();
+    assert_eq!(city.house.count("SELECT passage FROM token_taps WHERE sequence = 21").await, 0);
+}
+
+#[tokio::test]
 async fn what_would_price_a_day_that_is_gone_is_refused_by_name() {
     let (city, _) = five_days().await;
     let app = &city.house.app;
@@ -263,6 +292,28 @@ async fn a_day_whose_deletion_was_killed_is_gone_on_with_and_the_rounds_delete_o
     rounds.run(&city.house.app).await.unwrap();
     assert_eq!(city.house.count(gone).await, 2);
     assert_eq!(city.house.count("SELECT count(*) FROM forgotten_entries").await, 1);
+}
+
+#[tokio::test]
+async fn nothing_is_deleted_while_a_pass_of_risk_may_bring_it_back() {
+    let (city, _) = five_days().await;
+    let app = &city.house.app;
+    let pass = "INSERT INTO risk_pass (shard, number, cursor, until, open) VALUES (0, 9, x'', x'ff', 1)";
+    city.write(query(pass)).await;
+    let waits = Some(Stays { service_day: day(), why: "unchecked_taps" });
+    for begun in [false, true] {
+        if begun {
+            city.write(query("INSERT INTO deleted_days (service_day, state) VALUES (20780, 'deleting')"))
+                .await;
+        }
+        for found in [retention::plan(app).await.unwrap(), retention::run(app, "ops").await.unwrap()] {
+            assert_eq!((found.days, &found.stays), (days(0..0), &waits));
+        }
+        assert_eq!(city.house.count("SELECT count(*) FROM taps").await, 10);
+    }
+    city.write(query("UPDATE risk_pass SET open = 0")).await;
+    assert_eq!(retention::run(app, "ops").await.unwrap().days, days(0..2));
+    assert_eq!(city.house.count("SELECT count(*) FROM token_taps").await, 6);
 }
 
 #[tokio::test]

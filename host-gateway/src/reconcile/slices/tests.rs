@@ -5,7 +5,8 @@ use crate::clearing::app::close;
 use crate::clearing::rounds::Rounds;
 use crate::clearing::testing::{day, penniless};
 use crate::store::db::query_made;
-use crate::testing::{Card, House, MORNING};
+use crate::testing::{Card, House, MORNING, passage};
+use wavepass_protocol::tap::Outcome;
 use wavepass_protocol::time::UnixMs;
 
 const MINUTE: u64 = 60_000;
@@ -107,7 +108,8 @@ async fn a_tap_that_comes_after_the_close_is_in_no_journey_until_it_is_closed_la
     close(&house.app, "anna", day(), false, false).await.unwrap();
     house.ingest(&[Card::new(1).tap(4 * 60 * MINUTE, 2).seal(&mut gate)]).await;
     round(&house).await;
-    let told = "slice_journeys 2026-11-23T12:00:00+08:00 1 of 1 counted taps are in no journey";
+    let told = "slice_journeys 2026-11-23T12:00:00+08:00 1 of 1 counted taps are in no journey, \
+                or in one although nobody passed";
     assert_eq!(house.texts(OPEN).await, [told]);
     close(&house.app, "anna", day(), false, true).await.unwrap();
     round(&house).await;
@@ -116,4 +118,23 @@ async fn a_tap_that_comes_after_the_close_is_in_no_journey_until_it_is_closed_la
     assert!(house.texts(OPEN).await.is_empty());
     let ended = "SELECT end_reason || ' by ' || ended_by FROM breaks WHERE kind = 'slice_journeys'";
     assert_eq!(house.texts(ended).await, ["the stages of the slice agree now by reconciliation"]);
+}
+
+#[tokio::test]
+async fn that_nobody_passed_is_told_after_the_close_until_it_is_closed_late() {
+    let (house, ..) = penniless("").await;
+    let mut gate = house.gate(2).await;
+    house.ingest(&[Card::new(1).tap(4 * 60 * MINUTE, 2).seal(&mut gate)]).await;
+    set(&house, 24 * 60);
+    close(&house.app, "anna", day(), false, false).await.unwrap();
+    round(&house).await;
+    assert_eq!((house.count(MARKS).await, house.texts(OPEN).await.len()), (0, 0));
+    house.ingest(&[passage(&mut gate, 1, Outcome::NotPassed)]).await;
+    round(&house).await;
+    let told = "slice_journeys 2026-11-23T12:00:00+08:00 1 of 1 counted taps are in no journey, \
+                or in one although nobody passed";
+    assert_eq!(house.texts(OPEN).await, [told]);
+    close(&house.app, "anna", day(), false, true).await.unwrap();
+    round(&house).await;
+    assert_eq!((house.count(MARKS).await, house.texts(OPEN).await.len()), (0, 0));
 }

@@ -119,15 +119,19 @@ async fn an_answer_that_is_lost_is_asked_for_again_and_nothing_is_held_or_taken_
 async fn what_of_a_batch_came_back_counts_and_the_rest_is_in_doubt() {
     let mut house = House::new(Trouble::default()).await;
     house.fill(40).await;
-    let mut asked: Vec<HoldRequest> = (0..30).map(|n| hold(n, 600, later_ms())).collect();
-    // The bank refuses the second of three pieces, which are in the air together.
-    asked[15].amount = Fen(0);
+    let mut asked: Vec<HoldRequest> = (0..40).map(|n| hold(n, 600, later_ms())).collect();
+    // The bank refuses the first of four pieces, three of which are in the air together, for one of it, and all of the third.
+    asked[5].amount = Fen(0);
+    asked[20..30].iter_mut().for_each(|hold| hold.amount = Fen(0));
     let answers = house.connector(1).authorise(&asked).await.unwrap();
     for (n, answer) in answers.into_iter().enumerate() {
-        let expected = if (10..20).contains(&n) { Answer::NoAnswer } else { Answer::Approved };
-        assert_eq!(answer, expected, "hold {n}");
+        let refused = n == 5 || (20..30).contains(&n);
+        assert_eq!(answer, if refused { Answer::NoAnswer } else { Answer::Approved }, "hold {n}");
     }
-    assert_eq!(house.held().await, 20 * 600);
+    assert_eq!(house.held().await, 29 * 600);
+    // Of releases, too. Nothing is known of those that are refused.
+    let ended = house.connector(1).release(&[release(0), release(1)]).await.unwrap();
+    assert_eq!((ended, house.held().await), (vec![true; 2], 27 * 600));
     house.stop().await;
 }
 

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::clearing::testing::EVERYTHING;
-use crate::settlement::{SettlementConfig, settle_day};
+use crate::settlement::{Method, SettlementConfig, settle_day};
 
 /// Terms under which operators' shares go by a method; 1 and 2 are the tariff's east and west.
 fn shared(method: &str, terms: &str) -> String {
@@ -135,4 +135,17 @@ async fn a_day_keeps_the_method_of_its_first_early_fare_whatever_the_configurati
         town.settled().await;
         town.assert_clean().await;
     }
+}
+
+#[tokio::test]
+async fn a_close_that_was_about_to_begin_when_a_fare_was_asked_for_early_shares_by_its_method() {
+    let mut town = Town::under(&shared("nominal", SINGLE), &tariff(), 1, 2_000).await;
+    town.ride(0, 0).await;
+    let mut other = Clearing::of(&town.house.app).await.unwrap();
+    Arc::make_mut(&mut other.settlement).method = Method::Fixed;
+    assert_eq!(town.round(31).await, early(1, 0));
+    let options = CloseOptions { now_ms: i64::MAX, ..CloseOptions::default() };
+    other.close_day(day(), options).await.unwrap();
+    assert_eq!(town.house.texts("SELECT shares FROM day_close").await[0], "nominal");
+    town.assert_clean().await;
 }

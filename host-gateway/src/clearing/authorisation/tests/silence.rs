@@ -39,6 +39,52 @@ async fn a_silent_bank_is_asked_under_the_same_numbers_until_it_answers() {
     town.assert_clean().await;
 }
 
+#[tokio::test]
+async fn an_answer_that_comes_after_a_later_hold_was_approved_denies_nobody() {
+    let mut town = Town::new(HOLD, 1, 100).await;
+    town.enter(0, 0).await;
+    town.at(1);
+    let (slow, quick) = (Line::over(&town.house.app.store, 0), Line::over(&town.house.app.store, 0));
+    slow.set(Mood::Late);
+    let meanwhile = async {
+        while town.house.count("SELECT count(*) FROM holds").await == 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        // The second gateway asks for the first hold again, and for another once there is money.
+        assert_eq!(round_over(&town, &quick).await.unwrap(), holds(0, 1, 0));
+        assert_eq!(town.causes(0).await, [("authorisation", "no_funds".to_owned())]);
+        town.deposit(0, 5_000).await;
+        let recovered = recover(&town.house.app, "anna", town.tokens[0]).await.unwrap();
+        assert_eq!(recovered.holds.approved, 1);
+        slow.set(Mood::Well);
+    };
+    let (slowly, ()) = tokio::join!(round_over(&town, &slow), meanwhile);
+    assert_eq!(slowly.unwrap(), Authorised::default());
+    assert!(town.causes(0).await.is_empty());
+    let hold = town.risk(0).await.hold.unwrap();
+    assert_eq!((hold.number, hold.state.as_str()), (2, "active"));
+}
+
+#[tokio::test]
+async fn of_releases_those_that_are_answered_are_recorded_and_the_rest_is_asked_for_again() {
+    let mut town = Town::new(HOLD, 2, 1_000).await;
+    town.enter(0, 0).await;
+    town.enter(1, 0).await;
+    town.round(1).await;
+    town.tamper("UPDATE taps SET withheld = 1").await;
+    town.tamper("UPDATE token_taps SET withheld = 1").await;
+    town.close().await;
+    town.tamper("UPDATE holds SET state = 'active'").await;
+    let line = Line::over(&town.house.app.store, 0);
+    line.set(Mood::Partial);
+    round_over(&town, &line).await.unwrap();
+    let states = "SELECT state FROM holds ORDER BY token_key";
+    assert_eq!(town.house.texts(states).await, ["active", "released"]);
+    line.set(Mood::Well);
+    round_over(&town, &line).await.unwrap();
+    assert_eq!(town.house.texts(states).await, ["released", "released"]);
+}
+
 /// Every await of a round is a place where the process may die: here rounds are dropped after a while, at first at once and then
 /// later and later, over a bank whose answers get lost.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
