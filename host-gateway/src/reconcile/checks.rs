@@ -2,6 +2,19 @@
 //!
 //! A charge's amount is what the rider is charged; the bank is asked for the amount and the offset.
 
+/// Tables that grow within minutes, before a day is reconciled.
+pub(super) const TABLES: [&str; 9] = [
+    "attempts",
+    "bank_answers",
+    "bank_postings",
+    "charge_shares",
+    "charges",
+    "debts",
+    "journeys",
+    "ledger_postings",
+    "ledger_transactions",
+];
+
 /// By kind. `?1` is the service day. None gives more than 5,000 rows: beyond that, one cause is behind all.
 pub(super) const BY_DAY: [(&str, &str); 13] = [
     (

@@ -92,6 +92,7 @@ pub async fn reconcile_day(
     if sealed == 0 {
         return Err(ClearingError::NotClosed { day });
     }
+    clearing.store.take_stock(&checks::TABLES).await?;
     let mut found = Found::default();
     let clock = clearing.tariffs.clock();
     for (kind, text) in checks::BY_TIME {

@@ -192,6 +192,16 @@ impl Store {
         if self.is_shared() { LANES } else { 1 }
     }
 
+    /// Has PostgreSQL take stock of tables, which it does by itself only once a minute: of one that has just grown it knows nothing, and
+    /// where a statement leaves it a choice of indexes it reads the table once for each row. SQLite goes by the statement alone.
+    pub async fn take_stock(&self, tables: &[&'static str]) -> Result<(), StoreError> {
+        if let Pool::Postgres(writers) = &self.inner.shard_writers {
+            let text = format!("ANALYZE {}", tables.join(", "));
+            sqlx::query(sqlx::AssertSqlSafe(text)).execute(writers).await?;
+        }
+        Ok(())
+    }
+
     /// Makes what was deleted or overwritten so in the database's files, too: on SQLite the write-ahead log, which may hold it
     /// as it was, is folded into the database and emptied, unless a reader holds on to it. PostgreSQL has its own ways.
     pub async fn fold(&self) -> Result<(), StoreError> {
