@@ -1,9 +1,9 @@
 //! Reads a day's taps token by token: in the order of token keys, a bounded number of rows at a time.
 
-use std::ops::{Range, RangeInclusive};
+use std::ops::Range;
 
 use crate::store::db::{Pool, Row, query};
-use crate::store::sql::UTC_DAY_MS;
+use crate::store::sql::{UTC_DAY_MS, utc_day_ms};
 use wavepass_fares::{Kind, Passage, ServiceDay, Tap, TapId, Tariffs};
 
 use super::{ClearingError, token_key};
@@ -59,17 +59,31 @@ pub(crate) async fn read_chunk(
         // One token alone has more taps than were read.
         limit *= 2;
         if limit > 4 * MAX_TAPS {
-            let mut first: Option<Vec<u8>> = None;
-            for bucket in buckets(tariffs, day) {
-                let least =
-                    query("SELECT min(token_key) FROM token_taps WHERE utc_day = ? AND token_key > ?");
-                let least: Option<Vec<u8>> = least.bind(bucket).bind(cursor).scalar(pool).await?;
-                first = [first, least].into_iter().flatten().min();
-            }
+            let first = first_after(pool, tariffs, day, cursor).await?;
             let first = first.ok_or_else(|| ClearingError::damaged("the taps of a token"))?;
             return Err(ClearingError::TooManyTaps { token_key: token_key(&first)?, day, limit: MAX_TAPS });
         }
     }
+}
+
+/// The first token after `cursor` with taps that bear on a day.
+async fn first_after(
+    pool: &Pool,
+    tariffs: &Tariffs,
+    day: ServiceDay,
+    cursor: &[u8],
+) -> Result<Option<Vec<u8>>, ClearingError> {
+    let mut first: Option<Vec<u8>> = None;
+    for (bucket, from_ms, upto_ms) in buckets(tariffs, day) {
+        let least = query(
+            "SELECT token_key FROM token_taps WHERE utc_day = ? AND token_key > ? AND time_ms BETWEEN ? AND ? \
+             ORDER BY token_key LIMIT 1",
+        );
+        let least: Option<Vec<u8>> =
+            least.bind(bucket).bind(cursor).bind(from_ms).bind(upto_ms).optional(pool).await?;
+        first = [first, least].into_iter().flatten().min();
+    }
+    Ok(first)
 }
 
 /// Reads one token alone.
@@ -109,14 +123,16 @@ async fn read(
     // The last token of every bucket that was not read to its end: its taps, and those of what follows, may be missing.
     let mut broken_off: Option<TokenKey> = None;
     let mut snapshot = pool.begin().await?;
-    for bucket in buckets(tariffs, day) {
+    for (bucket, from_ms, upto_ms) in buckets(tariffs, day) {
         let read = query(
             "SELECT token_key, key_id, sequence, time_ms, station, direction, passage, withheld FROM token_taps \
-             WHERE utc_day = ? AND token_key > ? AND token_key <= ? ORDER BY token_key LIMIT ?",
+             WHERE utc_day = ? AND token_key > ? AND token_key <= ? AND time_ms BETWEEN ? AND ? ORDER BY token_key LIMIT ?",
         )
         .bind(bucket)
         .bind(cursor)
         .bind(end)
+        .bind(from_ms)
+        .bind(upto_ms)
         .bind(limit as i64)
         .fetch_all(&mut *snapshot)
         .await?;
@@ -138,9 +154,6 @@ async fn read(
         }
         chunk.up_to = chunk.up_to.max(Some(key));
         let time_ms: i64 = row.try_get(3)?;
-        if !span.contains(&time_ms) {
-            continue;
-        }
         if row.try_get::<i64>(7)? != 0 {
             continue;
         }
@@ -213,18 +226,17 @@ pub(crate) async fn read_tokens(
     day: ServiceDay,
     tokens: &[TokenKey],
 ) -> Result<Vec<TokenTaps>, ClearingError> {
-    let span = span(tariffs, day);
     let mut found: Vec<(TokenKey, Tap)> = Vec::new();
     let mut snapshot = pool.begin().await?;
-    for bucket in buckets(tariffs, day) {
+    for (bucket, from_ms, upto_ms) in buckets(tariffs, day) {
         let rows = query(
             "SELECT token_key, key_id, sequence, time_ms, station, direction, passage FROM token_taps \
-             WHERE utc_day = ? AND token_key IN ?? AND time_ms >= ? AND time_ms < ? AND withheld = 0",
+             WHERE utc_day = ? AND token_key IN ?? AND time_ms BETWEEN ? AND ? AND withheld = 0",
         )
         .bind(bucket)
         .bind_list(tokens.iter().map(|key| key.as_slice()))
-        .bind(span.start)
-        .bind(span.end)
+        .bind(from_ms)
+        .bind(upto_ms)
         .fetch_all(&mut *snapshot)
         .await?;
         for row in &rows {
@@ -246,8 +258,32 @@ fn span(tariffs: &Tariffs, day: ServiceDay) -> Range<i64> {
     from_ms..clock.end_ms(day) + tariffs.reach_ms()
 }
 
-/// The UTC days of those taps.
-fn buckets(tariffs: &Tariffs, day: ServiceDay) -> RangeInclusive<i64> {
+/// Those times by UTC days: each day, and the first and the last of its milliseconds that are among them.
+fn buckets(tariffs: &Tariffs, day: ServiceDay) -> impl Iterator<Item = (i64, i64, i64)> {
     let span = span(tariffs, day);
-    span.start.div_euclid(UTC_DAY_MS)..=(span.end - 1).div_euclid(UTC_DAY_MS)
+    let days = span.start.div_euclid(UTC_DAY_MS)..=(span.end - 1).div_euclid(UTC_DAY_MS);
+    days.map(move |day| {
+        let (first, last) = utc_day_ms(day);
+        (day, first.max(span.start), last.min(span.end - 1))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clearing::testing::{World, day, key};
+
+    #[tokio::test]
+    async fn a_token_with_too_many_taps_is_the_first_that_is_left() {
+        let world = World::new(3, 0).await;
+        world.taps(1, &[(0, 8, 0, "HB", 0), (1, 8, 1, "HB", 0), (2, 9, 0, "HB", 0)]).await;
+        let mut keys = [key(0), key(1), key(2)];
+        keys.sort_unstable();
+        let first = async |cursor: &[u8]| {
+            first_after(world.scratch.pool(), &world.clearing.tariffs, day(), cursor).await.unwrap()
+        };
+        assert_eq!(first(&[]).await.as_deref(), Some(keys[0].as_slice()));
+        assert_eq!(first(keys[0].as_slice()).await.as_deref(), Some(keys[1].as_slice()));
+        assert_eq!(first(keys[2].as_slice()).await, None);
+    }
 }

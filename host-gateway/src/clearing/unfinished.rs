@@ -99,7 +99,7 @@ const CHECKS: [Check; 6] = [
 /// The first day with taps of the tokens that is not closed, of those taps that risk has looked at.
 const DAY_OPEN: &str = day_open!(
     "(VALUES ??) AS v CROSS JOIN token_taps AS i CROSS JOIN taps AS t WHERE i.utc_day = v.column1 \
-     AND i.token_key = v.column2 AND t.key_id = i.key_id AND t.sequence = i.sequence"
+     AND i.token_key = v.column2 AND i.time_ms BETWEEN v.column3 AND v.column4 AND t.key_id = i.key_id AND t.sequence = i.sequence"
 );
 /// The same of those that it has not.
 const DAY_OPEN_ARRIVED: &str = day_open!(

@@ -8,6 +8,7 @@ use crate::lists::{self, ListsError, Published};
 use crate::store::{Audit, Store, StoreError, audit_in};
 use std::sync::Arc;
 use tokio::sync::watch;
+use wavepass_fares::ServiceDay;
 use wavepass_protocol::lists::{Kind, Version};
 use wavepass_protocol::time::UnixMs;
 
@@ -58,8 +59,8 @@ pub struct App {
     pub directory: Arc<Directory>,
     /// Where sealed entries go in.
     pub intake: Intake,
-    /// Held while risk looks at what came.
-    pub(crate) risk_turn: Arc<tokio::sync::Mutex<()>>,
+    /// Held while risk looks at what came: the day for which its table was made ready.
+    pub(crate) risk_turn: Arc<tokio::sync::Mutex<Option<ServiceDay>>>,
     news: Arc<watch::Sender<u64>>,
 }
 

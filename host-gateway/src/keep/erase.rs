@@ -213,7 +213,7 @@ async fn refuse_in(
 /// Entries of tokens' opened taps that still open, so many at most of each `VALUES`.
 const FORGET_OPENED: &str = "UPDATE entries SET sealed = x'' WHERE (key_id, sequence) IN (SELECT i.key_id, i.sequence \
     FROM (VALUES ??) AS v CROSS JOIN token_taps AS i CROSS JOIN entries AS e WHERE i.utc_day = v.column1 \
-    AND i.token_key = v.column2 AND e.key_id = i.key_id AND e.sequence = i.sequence AND length(e.sealed) > 0 LIMIT ?)";
+    AND i.token_key = v.column2 AND i.time_ms BETWEEN v.column3 AND v.column4 AND e.key_id = i.key_id AND e.sequence = i.sequence AND length(e.sealed) > 0 LIMIT ?)";
 /// The same of their refused taps.
 const FORGET_REFUSED: &str = "UPDATE entries SET sealed = x'' WHERE (key_id, sequence) IN (SELECT t.key_id, t.sequence \
     FROM taps AS t INDEXED BY taps_refused CROSS JOIN entries AS e WHERE t.opened = 0 AND t.token_key IN ?? \
@@ -222,8 +222,8 @@ const FORGET_REFUSED: &str = "UPDATE entries SET sealed = x'' WHERE (key_id, seq
 /// Makes some entries unreadable; how many. None: there are no more.
 async fn forget_entries_in(conn: &mut Conn, tokens: &[TokenKey]) -> Result<u64, EraseError> {
     let days = tapped_utc_days_in(conn).await?;
-    let places: Vec<(i64, &[u8])> = on_days(&days, tokens).collect();
-    for places in places.chunks(chunk(2)) {
+    let places: Vec<(i64, &[u8], i64, i64)> = on_days(&days, tokens).collect();
+    for places in places.chunks(chunk(4)) {
         let forget = query(FORGET_OPENED).bind_rows(Rows::of(places.iter().copied())).bind(ENTRIES as i64);
         let forgotten = forget.execute(&mut *conn).await?;
         if forgotten > 0 {

@@ -17,8 +17,8 @@ pub async fn preview(app: &App, account: &str) -> Result<Erased, EraseError> {
     let mut would = Erased { dry_run: true, tokens: tokens.len() as u64, left_fen, ..Erased::default() };
     let days = tapped_utc_days_in(&mut snapshot).await?;
     let opened = "SELECT count(*) FROM (VALUES ??) AS v CROSS JOIN token_taps AS i CROSS JOIN entries AS e \
-                  WHERE i.utc_day = v.column1 AND i.token_key = v.column2 AND e.key_id = i.key_id \
-                  AND e.sequence = i.sequence AND length(e.sealed) > 0";
+                  WHERE i.utc_day = v.column1 AND i.token_key = v.column2 AND i.time_ms BETWEEN v.column3 AND v.column4 \
+                  AND e.key_id = i.key_id AND e.sequence = i.sequence AND length(e.sealed) > 0";
     for row in read_many(&mut snapshot, opened, on_days(&days, &tokens)).await? {
         would.entries += row.try_get::<i64>(0)?.unsigned_abs();
     }

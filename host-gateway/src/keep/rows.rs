@@ -6,7 +6,7 @@ use crate::clearing::ClearingError;
 use crate::cli::App;
 use crate::intake::forgotten::{Forgotten, forget_atcs_in, forget_in};
 use crate::keys::TokenKey;
-use crate::risk::is_in_pass;
+use crate::risk::{drop_day, is_in_pass};
 use crate::store::db::{Query, Row, query, query_made, write_many};
 use crate::store::sql::UTC_DAY_MS;
 use crate::store::{Audit, StoreError, audit_in};
@@ -100,6 +100,8 @@ impl Keep {
         done: &mut Retained,
     ) -> Result<bool, ClearingError> {
         let mut own = Retained::default();
+        // The rows of tokens that are left are deleted with their taps.
+        drop_day(&app.store, self.clock(), day).await?;
         for stretch in self.stretches(app, day).await? {
             loop {
                 match self.delete_entries(app, day, &stretch, &mut own).await? {

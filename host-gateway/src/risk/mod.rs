@@ -16,6 +16,7 @@
 mod arrivals;
 mod atcs;
 pub mod authorisation;
+mod days;
 mod near;
 mod pass;
 mod rules;
@@ -41,7 +42,7 @@ use wavepass_protocol::seal::SealError;
 use wavepass_protocol::tap::Entry;
 
 pub use authorisation::Authorisation;
-pub(crate) use near::{on_days, tapped_utc_days_in};
+pub(crate) use days::{drop_day, on_days, tapped_utc_days_in};
 pub(crate) use pass::is_in_pass;
 pub use rules::{Policy, Tolerance};
 pub use state::RiskState;
@@ -123,7 +124,8 @@ pub async fn run(app: &App) -> Result<Summary, RiskError> {
 
 async fn run_within(app: &App, limits: Limits) -> Result<Summary, RiskError> {
     // What another run of this process is at is in memory once.
-    let _turn = app.risk_turn.lock().await;
+    let mut turn = app.risk_turn.lock().await;
+    days::make_ready(app, &mut turn).await?;
     let risk = &app.config.file.risk;
     let policy = Policy {
         tolerance: Tolerance { synchronised_ms: risk.synchronised_ms, free_ms: risk.free_ms },

@@ -3,11 +3,11 @@
 use super::RiskError;
 use super::arrivals::seen;
 use super::atcs::Atcs;
+use super::days::tapped_utc_days_in;
 use super::rules::Seen;
 use crate::keys::TokenKey;
-use crate::store::StoreError;
-use crate::store::db::{Conn, query, read_many};
-use crate::store::sql::UTC_DAY_MS;
+use crate::store::db::{Conn, read_many};
+use crate::store::sql::{UTC_DAY_MS, utc_day_ms};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Tokens whose taps are in memory at once: of some of them, all that they ever made.
@@ -29,22 +29,6 @@ pub(super) struct Around {
     pub(super) taps: Vec<Seen>,
     /// The ATCs of all the token's taps before, if all were read.
     pub(super) atcs: Option<Atcs>,
-}
-
-/// The UTC days on which any token has opened taps that risk has looked at.
-pub(crate) async fn tapped_utc_days_in(conn: &mut Conn) -> Result<Vec<i64>, StoreError> {
-    let text = "WITH RECURSIVE days (day) AS (SELECT min(utc_day) FROM token_taps UNION ALL \
-                SELECT (SELECT min(t.utc_day) FROM token_taps AS t WHERE t.utc_day > days.day) FROM days \
-                WHERE days.day IS NOT NULL) SELECT day FROM days WHERE day IS NOT NULL";
-    Ok(query(text).column(conn).await?)
-}
-
-/// Every token on every one of these UTC days: how a token's opened taps are found.
-pub(crate) fn on_days<'a>(
-    days: &'a [i64],
-    tokens: &'a [TokenKey],
-) -> impl Iterator<Item = (i64, &'a [u8])> + Clone {
-    days.iter().flat_map(move |day| tokens.iter().map(move |token| (*day, token.as_slice())))
 }
 
 /// Reads what is judged of some tokens: their taps within so many milliseconds of what came, and those with the same ATC
@@ -103,7 +87,10 @@ async fn read(
     let rows = spans.iter().flat_map(|(token, lo, hi)| {
         let range = lo.div_euclid(UTC_DAY_MS)..=hi.div_euclid(UTC_DAY_MS);
         let days = days.iter().filter(move |day| range.contains(day));
-        days.map(move |day| (*day, token.as_slice(), *lo, *hi))
+        days.map(move |day| {
+            let (first, last) = utc_day_ms(*day);
+            (*day, token.as_slice(), first.max(*lo), last.min(*hi))
+        })
     });
     let text = "SELECT t.key_id, t.sequence, t.token_key, t.time_ms, t.clock, t.service_day, t.atc, t.cryptogram, \
                 t.card_digest, t.withheld FROM (VALUES ??) AS v CROSS JOIN token_taps AS t WHERE t.utc_day = v.column1 \

@@ -163,7 +163,7 @@ pub(crate) async fn note_paid_in(
                 WHEN last_tap_ms <= v.column2 OR first_tap_ms IS NULL THEN NULL \
                 ELSE COALESCE((SELECT min(t.time_ms) FROM token_taps AS t WHERE t.token_key = v.column1 \
                 AND t.utc_day IN (v.column2 / 86400000, v.column2 / 86400000 + 1, v.column2 / 86400000 + 2) \
-                AND t.time_ms > v.column2), last_tap_ms) END \
+                AND t.time_ms > v.column2 AND t.time_ms < (v.column2 / 86400000 + 3) * 86400000), last_tap_ms) END \
                 FROM (VALUES ??) AS v WHERE risk_states.token_key = v.column1";
     write_many(conn, text, paid.iter().map(|(key, upto)| (key.as_slice(), *upto, now_ms))).await?;
     Ok(())

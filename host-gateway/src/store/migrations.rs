@@ -53,6 +53,7 @@ const SQLITE: &[Step] = steps!("sqlite":
     "0021" "pay_out",
     "0022" "tap_beside_token",
     "0023" "days",
+    "0024" "apart_by_day",
 );
 
 const POSTGRES: &[Step] = steps!("postgres":
@@ -70,6 +71,7 @@ const POSTGRES: &[Step] = steps!("postgres":
     "0021" "pay_out",
     "0022" "tap_beside_token",
     "0023" "days",
+    "0024" "apart_by_day",
 );
 
 pub(super) static SQLITE_MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| migrator(SQLITE));
@@ -170,5 +172,34 @@ mod tests {
         assert_eq!(found, [(6, "fixed".to_owned()), (9, "fixed".to_owned())]);
         let last: Vec<i64> = query("SELECT last_day FROM taken_files").column(store.pool()).await.unwrap();
         assert_eq!(last, [5]);
+    }
+
+    /// Two days of a store in which something was last done on day 5, and a tap by a clock that is decades ahead.
+    const APART: &str = "INSERT INTO entries (key_id, sequence, counter, kind, received_ms, sealed) \
+        VALUES ('gate-001', 1, 1, 1, 432000000, 'sealed'); \
+        INSERT INTO token_taps (utc_day, token_key, time_ms, key_id, sequence, clock, service_day, station, direction, \
+        cryptogram, withheld) VALUES (4, '0123456789abcdef', 345600000, 'gate-001', 1, 2, 4, 'A', 0, 1, 0), \
+        (5, '0123456789abcdef', 432000000, 'gate-001', 2, 2, 5, 'B', 1, 1, 0), \
+        (5, 'fedcba9876543210', 432000001, 'gate-001', 3, 2, 5, 'B', 1, 1, 0), \
+        (8, '0123456789abcdef', 691200000, 'gate-001', 4, 2, 8, 'A', 0, 1, 0), \
+        (47482, '0123456789abcdef', 4102444800000, 'gate-001', 5, 2, 47482, 'A', 0, 1, 0);";
+
+    #[tokio::test]
+    async fn taps_of_an_older_store_stay_in_one_partition_but_for_those_of_clocks_that_are_ahead() {
+        let words = ["'gate-001'", "'0123456789abcdef'", "'fedcba9876543210'", "'sealed'"];
+        let store = migrated(24, with_bytes(APART, &words)).await;
+        let all = "SELECT utc_day, time_ms, sequence FROM token_taps ORDER BY sequence";
+        let found: Vec<(i64, i64, i64)> = query(all).rows(store.pool()).await.unwrap();
+        let ahead = [(8, 691_200_000, 4), (47_482, 4_102_444_800_000, 5)];
+        let before = [(4, 345_600_000, 1), (5, 432_000_000, 2), (5, 432_000_001, 3)];
+        assert_eq!(found, [&before[..], &ahead].concat());
+        let mut conn = store.pool().acquire().await.unwrap();
+        let days = crate::risk::tapped_utc_days_in(&mut conn).await.unwrap();
+        assert_eq!(days, [4, 5, 8, 47_482]);
+        if store.is_shared() {
+            let places = "SELECT CAST(CAST(tableoid AS regclass) AS TEXT), count(*) FROM token_taps GROUP BY 1 ORDER BY 1";
+            let found: Vec<(String, i64)> = query(places).rows(&mut conn).await.unwrap();
+            assert_eq!(found, [("token_taps_before".to_owned(), 3), ("token_taps_rest".to_owned(), 2)]);
+        }
     }
 }

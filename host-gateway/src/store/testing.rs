@@ -199,6 +199,7 @@ impl InTheWay {
 }
 
 /// Every row of every table as text, bytes as hexadecimal digits, but for what the migrations keep for themselves.
+/// What is in partitions is in their table.
 pub async fn dump(store: &Store) -> Vec<String> {
     let columns = match store.is_shared() {
         false => {
@@ -208,6 +209,7 @@ pub async fn dump(store: &Store) -> Vec<String> {
         true => {
             "SELECT CAST(table_name AS TEXT), CAST(column_name AS TEXT), upper(CAST(data_type AS TEXT)) \
              FROM information_schema.columns WHERE table_schema = 'public' AND table_name NOT LIKE '\\_%' \
+             AND NOT EXISTS (SELECT 1 FROM pg_class WHERE relispartition AND relname = table_name) \
              ORDER BY table_name, ordinal_position"
         }
     };

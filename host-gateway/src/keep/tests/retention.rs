@@ -11,7 +11,7 @@ use crate::clearing::{ClearingError, report};
 use crate::keep::Retained;
 use crate::keep::retention::{self, Stays};
 use crate::reconcile::slices;
-use crate::store::db::query;
+use crate::store::db::{query, query_made};
 use serde_json::json;
 use wavepass_fares::ServiceDay;
 use wavepass_fares::price_file::Text;
@@ -83,6 +83,61 @@ async fn days_that_are_long_over_are_deleted_and_their_taps_never_count_again() 
     // A counter of a deleted entry seals no other.
     let repeat = ben.tap(5 * DAY_MS, 92).with_entry(|entry| city.gate.seal_as(24, 1, entry).unwrap());
     assert_eq!(city.house.ingest(&[repeat]).await, ["set_aside"]);
+}
+
+/// The partitions of the days of [`five_days`], by day of the month, each with its taps.
+async fn partitions(city: &City) -> Vec<(i64, i64)> {
+    let names = "SELECT CAST(CAST(inhrelid AS regclass) AS TEXT) FROM pg_inherits \
+                 WHERE inhparent = CAST('token_taps' AS regclass) ORDER BY 1";
+    let mut found = Vec::new();
+    for name in city.house.texts(names).await {
+        if let Some(day) = name.strip_prefix("token_taps_2026_11_") {
+            let taps = query_made(format!("SELECT count(*) FROM {name}"));
+            found.push((day.parse().unwrap(), taps.scalar(city.house.app.store.pool()).await.unwrap()));
+        }
+    }
+    found.retain(|(day, _)| (23..28).contains(day));
+    found
+}
+
+#[tokio::test]
+async fn the_taps_beside_tokens_of_a_deleted_day_go_with_their_partition_and_those_of_others_stay() {
+    let (city, _) = five_days().await;
+    let apart = city.house.app.store.is_shared();
+    let by_day = "SELECT count(*) FROM token_taps WHERE service_day = 20780";
+    assert_eq!(city.house.count(by_day).await, 2);
+    if apart {
+        assert_eq!(partitions(&city).await, [(23, 2), (24, 2), (25, 2), (26, 2), (27, 2)]);
+    }
+    retention::run(&city.house.app, "ops").await.unwrap();
+    assert_eq!(city.house.count(by_day).await, 0);
+    assert_eq!(city.house.count("SELECT count(*) FROM token_taps").await, 6);
+    if apart {
+        assert_eq!(partitions(&city).await, [(25, 2), (26, 2), (27, 2)]);
+        // Nor is one made again of a day that is deleted.
+        city.at(6);
+        crate::risk::run(&city.house.app).await.unwrap();
+        assert_eq!(partitions(&city).await, [(25, 2), (26, 2), (27, 2)]);
+    }
+}
+
+#[tokio::test]
+async fn a_partition_that_somebody_has_hold_of_is_emptied_by_rows_and_dropped_with_the_next_day() {
+    let (mut city, _) = five_days().await;
+    if !city.house.app.store.is_shared() {
+        assert_eq!(city.house.count("SELECT count(*) FROM token_taps").await, 10);
+        return;
+    }
+    let mut copy = city.house.app.store.pool().begin().await.unwrap();
+    query("SELECT count(*) FROM token_taps").scalar::<i64>(&mut *copy).await.unwrap();
+    assert_eq!(retention::run(&city.house.app, "ops").await.unwrap().days, days(0..2));
+    assert_eq!(partitions(&city).await, [(23, 0), (24, 0), (25, 2), (26, 2), (27, 2)]);
+    drop(copy);
+    city.ride(5).await;
+    city.at(6);
+    city.close(5).await;
+    assert_eq!(retention::run(&city.house.app, "ops").await.unwrap().days, days(2..3));
+    assert_eq!(partitions(&city).await, [(26, 2), (27, 2)]);
 }
 
 #[tokio::test]

@@ -28,6 +28,11 @@ pub(super) enum Side<'c> {
 }
 
 impl Conn {
+    /// Whether it is to PostgreSQL, where a table may be in partitions.
+    pub(crate) const fn is_postgres(&self) -> bool {
+        matches!(self.0, Handle::Postgres(_) | Handle::PostgresTx(_))
+    }
+
     pub(super) fn side(&mut self) -> Result<Side<'_>, sqlx::Error> {
         Ok(match &mut self.0 {
             Handle::Sqlite(conn) => Side::Sqlite(conn),

@@ -1,0 +1,1 @@
+-- On PostgreSQL, taps beside their tokens are apart by service day. SQLite has no tables in partitions: nothing changes.
