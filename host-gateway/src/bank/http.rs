@@ -266,6 +266,31 @@ struct Came<A> {
     refused: Option<BankError>,
 }
 
+/// What is still to be sent.
+struct Pieces {
+    left: VecDeque<Range<usize>>,
+    to_halve: usize,
+}
+
+impl Pieces {
+    fn of(requests: usize, batch: usize) -> Self {
+        let starts = (0..requests).step_by(batch);
+        let left = starts.map(|start| start..requests.min(start + batch)).collect();
+        Self { left, to_halve: MOST_HALVED }
+    }
+
+    /// Asks for a piece that was refused in halves, after all others; false where it is left at that.
+    fn halve(&mut self, piece: &Range<usize>) -> bool {
+        let halves = piece.len() > 1 && self.to_halve > 0;
+        if halves {
+            self.to_halve -= 1;
+            let middle = piece.start + piece.len() / 2;
+            self.left.extend([piece.start..middle, middle..piece.end]);
+        }
+        halves
+    }
+}
+
 /// What has no answer is in doubt.
 fn or_doubt(answers: Vec<Option<Answer>>) -> Vec<Answer> {
     answers.into_iter().map(|answer| answer.unwrap_or(Answer::NoAnswer)).collect()
@@ -356,14 +381,11 @@ impl HttpBank {
         let Question { target, what, write, read } = question;
         let mut came = Came { answers: vec![None; requests.len()], stopped: None, refused: None };
         let mut air: JoinSet<Piece<A>> = JoinSet::new();
-        let starts = (0..requests.len()).step_by(self.batch);
-        let mut pieces: VecDeque<Range<usize>> =
-            starts.map(|start| start..requests.len().min(start + self.batch)).collect();
-        let mut to_halve = MOST_HALVED;
+        let mut pieces = Pieces::of(requests.len(), self.batch);
         loop {
             // After a piece without an answer no further one is sent: a bank that is away is not asked a thousand times.
             while came.stopped.is_none() && air.len() < self.concurrency {
-                let Some(piece) = pieces.pop_front() else { break };
+                let Some(piece) = pieces.left.pop_front() else { break };
                 let (sent, body) = write(&requests[piece.clone()]);
                 let body = body.map_err(|e| BankError(e.to_string()))?;
                 let caller = self.caller.clone();
@@ -380,25 +402,23 @@ impl HttpBank {
                         *place = Some(answer);
                     }
                 }
-                (piece, Err(failure)) => {
-                    let refused = matches!(failure, Failure::Refused(_));
-                    let error = BankError::from(failure);
-                    if !refused {
-                        tracing::warn!(%error, "a request for {what} has no answer");
-                        came.stopped = Some(error);
-                        continue;
-                    }
-                    if piece.len() > 1 && to_halve > 0 {
-                        // After all others: whatever is refused holds up nothing else.
-                        to_halve -= 1;
-                        let middle = piece.start + piece.len() / 2;
-                        pieces.extend([piece.start..middle, middle..piece.end]);
-                    } else {
+                (piece, Err(Failure::Refused(why))) => {
+                    if !pieces.halve(&piece) {
                         let (names, _) = write(&requests[piece]);
                         let (first, others) = (&names[0], names.len() - 1);
-                        tracing::warn!(%error, first, others, "a request for {what} is refused, and stays in doubt");
+                        tracing::warn!(
+                            why,
+                            first,
+                            others,
+                            "a request for {what} is refused, and has no answer"
+                        );
                     }
-                    came.refused = Some(error);
+                    came.refused = Some(BankError(why));
+                }
+                (_, Err(failure)) => {
+                    let error = BankError::from(failure);
+                    tracing::warn!(%error, "a request for {what} has no answer");
+                    came.stopped = Some(error);
                 }
             }
         }
@@ -487,47 +507,4 @@ impl BankConnector for HttpBank {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::io::{BufRead, BufReader, Write};
-    use std::net::{SocketAddr, TcpListener};
-    use std::sync::atomic::{AtomicUsize, Ordering};
-
-    use super::*;
-
-    /// Answers every request with so many bytes, and counts them.
-    fn talkative(bytes: usize) -> (SocketAddr, Arc<AtomicUsize>) {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let (address, asked) = (listener.local_addr().unwrap(), Arc::new(AtomicUsize::new(0)));
-        let count = asked.clone();
-        std::thread::spawn(move || {
-            for stream in listener.incoming() {
-                let mut stream = stream.unwrap();
-                count.fetch_add(1, Ordering::SeqCst);
-                // A question without a body ends with an empty line.
-                let lines = BufReader::new(&stream).lines().map_while(Result::ok);
-                lines.take_while(|line| !line.is_empty()).for_each(drop);
-                let head = format!("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {bytes}\r\n\r\n");
-                // Whoever has read enough hangs up.
-                let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&vec![b' '; bytes]));
-            }
-        });
-        (address, asked)
-    }
-
-    #[tokio::test]
-    async fn an_answer_that_is_longer_than_any_may_be_is_named_and_not_asked_for_again() {
-        let folder = tempfile::tempdir().unwrap();
-        let key_file = folder.path().join("key");
-        std::fs::write(&key_file, "5a".repeat(32)).unwrap();
-        for (bytes, why) in [
-            (wire::MAX_BODY, "its answer is not signed with the shared key"),
-            (wire::MAX_BODY + 1, "the answer has more than 2097152 bytes, the most that is read of one"),
-        ] {
-            let (address, asked) = talkative(bytes);
-            let (url, key_file) = (format!("http://{address}"), key_file.clone());
-            let bank = HttpBank::new(BankSection { url, key_file, ..BankSection::default() }).unwrap();
-            assert_eq!(bank.statement(20_780, None, 10).await.unwrap_err().0, why);
-            assert_eq!(asked.load(Ordering::SeqCst), 1, "{why}");
-        }
-    }
-}
+mod tests;
