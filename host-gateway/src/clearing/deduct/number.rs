@@ -109,17 +109,9 @@ impl Clearing {
         .fetch_all(self.store.pool())
         .await?;
         let attempt = |row: &Row| -> Result<Attempt, ClearingError> {
-            let id = AttemptId {
-                service_day: day_number(day),
-                token_key: token_key(row.try_get(0)?)?.0,
-                part: row.try_get(1)?,
-                attempt: row.try_get(2)?,
-            };
-            let amount = Fen(row.try_get(4)?);
-            let request =
-                DeductionRequest { id, account_id: row.try_get(3)?, amount, value_ms: self.value_ms(day) };
+            let request = self.request(day, row)?;
             let hold = row.try_get::<Option<u32>>(5)?;
-            let hold = hold.map(|number| HoldId { token_key: id.token_key, number });
+            let hold = hold.map(|number| HoldId { token_key: request.id.token_key, number });
             Ok(Attempt { request, in_doubt: matches!(pages.state, State::InDoubt), hold })
         };
         rows.iter().map(attempt).collect()
@@ -169,6 +161,18 @@ impl Clearing {
         self.number_in(tx, day, &rows).await
     }
 
+    /// A row as a request: token, part, number, e-account, amount.
+    fn request(&self, day: ServiceDay, row: &Row) -> Result<DeductionRequest, ClearingError> {
+        let id = AttemptId {
+            service_day: day_number(day),
+            token_key: token_key(row.try_get(0)?)?.0,
+            part: row.try_get(1)?,
+            attempt: row.try_get(2)?,
+        };
+        let (account_id, amount) = (row.try_get(3)?, Fen(row.try_get(4)?));
+        Ok(DeductionRequest { id, account_id, amount, value_ms: self.value_ms(day) })
+    }
+
     /// Enters attempts under their numbers in the caller's transaction. Rows: token, part, number, e-account, amount.
     async fn number_in(
         &self,
@@ -178,16 +182,7 @@ impl Clearing {
     ) -> Result<Vec<Attempt>, ClearingError> {
         let mut attempts = Vec::with_capacity(rows.len());
         for row in rows {
-            let id = AttemptId {
-                service_day: day_number(day),
-                token_key: token_key(row.try_get(0)?)?.0,
-                part: row.try_get(1)?,
-                attempt: row.try_get(2)?,
-            };
-            let amount = Fen(row.try_get(4)?);
-            let request =
-                DeductionRequest { id, account_id: row.try_get(3)?, amount, value_ms: self.value_ms(day) };
-            attempts.push(Attempt::new(request));
+            attempts.push(Attempt::new(self.request(day, row)?));
         }
         give_holds_in(tx, day, &mut attempts).await?;
         let rows = attempts.iter().map(|Attempt { request: r, hold, .. }| {
