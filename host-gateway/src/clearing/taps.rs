@@ -108,6 +108,11 @@ pub(super) async fn read_token(
     Ok(chunk.ok_or(too_many)?.tokens.into_iter().next().map(|token| token.taps).unwrap_or_default())
 }
 
+/// Taps of a UTC day in the order of tokens, after one up to another, from one time to another.
+const PAGE: &str = "SELECT token_key, key_id, sequence, time_ms, station, direction, passage, withheld \
+    FROM token_taps WHERE utc_day = ? AND token_key > ? AND token_key <= ? AND time_ms BETWEEN ? AND ? \
+    ORDER BY token_key LIMIT ?";
+
 /// Reads the tokens after `cursor` up to `end`.
 async fn read(
     pool: &Pool,
@@ -124,18 +129,8 @@ async fn read(
     let mut broken_off: Option<TokenKey> = None;
     let mut snapshot = pool.begin().await?;
     for (bucket, from_ms, upto_ms) in buckets(tariffs, day) {
-        let read = query(
-            "SELECT token_key, key_id, sequence, time_ms, station, direction, passage, withheld FROM token_taps \
-             WHERE utc_day = ? AND token_key > ? AND token_key <= ? AND time_ms BETWEEN ? AND ? ORDER BY token_key LIMIT ?",
-        )
-        .bind(bucket)
-        .bind(cursor)
-        .bind(end)
-        .bind(from_ms)
-        .bind(upto_ms)
-        .bind(limit as i64)
-        .fetch_all(&mut *snapshot)
-        .await?;
+        let page = query(PAGE).bind(bucket).bind(cursor).bind(end).bind(from_ms).bind(upto_ms);
+        let read = page.bind(limit as i64).fetch_all(&mut *snapshot).await?;
         if read.len() == limit
             && let Some(last) = read.last()
         {
@@ -271,7 +266,11 @@ fn buckets(tariffs: &Tariffs, day: ServiceDay) -> impl Iterator<Item = (i64, i64
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clearing::testing::{World, day, key};
+    use crate::clearing::testing::{World, at, day, key};
+    use crate::store::db::query_made;
+    use crate::store::shards::AFTER_ALL;
+    use crate::store::testing::looked_into;
+    use crate::testing::{Card, House};
 
     #[tokio::test]
     async fn a_token_with_too_many_taps_is_the_first_that_is_left() {
@@ -285,5 +284,18 @@ mod tests {
         assert_eq!(first(&[]).await.as_deref(), Some(keys[0].as_slice()));
         assert_eq!(first(keys[0].as_slice()).await.as_deref(), Some(keys[1].as_slice()));
         assert_eq!(first(keys[2].as_slice()).await, None);
+    }
+
+    #[tokio::test]
+    async fn a_page_of_a_utc_day_is_read_from_the_partitions_of_its_times_alone() {
+        let house = House::on_postgres().await;
+        let mut gate = house.gate(1).await;
+        house.ingest(&[Card::new(1).tap(0, 5).seal(&mut gate)]).await;
+        crate::risk::run(&house.app).await.unwrap();
+        let page =
+            query_made(format!("EXPLAIN {PAGE}")).bind(day().number()).bind(&b""[..]).bind(&AFTER_ALL[..]);
+        let page = page.bind(at(8, 0)).bind(at(32, 0) - 1).bind(100_i64);
+        let both = ["token_taps_2026_11_23", "token_taps_2026_11_24"];
+        assert_eq!(looked_into(page, &house.app.store).await, both);
     }
 }

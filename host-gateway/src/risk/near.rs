@@ -78,6 +78,11 @@ fn span(doubtful: &Doubtful<'_>, window_ms: i64) -> (TokenKey, i64, i64) {
     (doubtful.token, first.saturating_sub(window_ms), last.saturating_add(window_ms))
 }
 
+/// The taps of tokens on UTC days, from one time of each to another.
+pub(super) const NEAR: &str = "SELECT t.key_id, t.sequence, t.token_key, t.time_ms, t.clock, t.service_day, t.atc, t.cryptogram, \
+    t.card_digest, t.withheld FROM (VALUES ??) AS v CROSS JOIN token_taps AS t WHERE t.utc_day = v.column1 \
+    AND t.token_key = v.column2 AND t.time_ms BETWEEN v.column3 AND v.column4";
+
 /// Reads tokens' taps from one time to another, both included.
 async fn read(
     conn: &mut Conn,
@@ -92,11 +97,8 @@ async fn read(
             (*day, token.as_slice(), first.max(*lo), last.min(*hi))
         })
     });
-    let text = "SELECT t.key_id, t.sequence, t.token_key, t.time_ms, t.clock, t.service_day, t.atc, t.cryptogram, \
-                t.card_digest, t.withheld FROM (VALUES ??) AS v CROSS JOIN token_taps AS t WHERE t.utc_day = v.column1 \
-                AND t.token_key = v.column2 AND t.time_ms BETWEEN v.column3 AND v.column4";
     let mut taps: BTreeMap<TokenKey, Vec<Seen>> = BTreeMap::new();
-    for row in read_many(conn, text, rows).await? {
+    for row in read_many(conn, NEAR, rows).await? {
         let seen = seen(&row)?;
         taps.entry(seen.token).or_default().push(seen);
     }

@@ -271,7 +271,7 @@ fn day() -> impl Strategy<Value = Vec<(u8, u8, u64, u16, u16)>> {
 }
 
 /// What is entered beside tokens is what the taps say.
-const APART: &str = "SELECT count(*) FROM taps AS t LEFT JOIN token_taps AS i ON i.utc_day = t.time_ms / 86400000 \
+pub(super) const APART: &str = "SELECT count(*) FROM taps AS t LEFT JOIN token_taps AS i ON i.utc_day = t.time_ms / 86400000 \
      AND i.token_key = t.token_key AND i.time_ms = t.time_ms AND i.key_id = t.key_id AND i.sequence = t.sequence \
      WHERE t.opened = 1 AND NOT (i.withheld = t.withheld AND COALESCE(i.passage, 9) = COALESCE(t.passage, 9) \
      AND i.station = t.station AND i.direction = t.direction AND i.atc = t.atc AND i.clock = t.clock \

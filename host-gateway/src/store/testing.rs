@@ -2,7 +2,7 @@
 //! in a database of its own on a server that the tests start.
 
 use super::Store;
-use super::db::{query, query_made};
+use super::db::{Query, query, query_made};
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::{Arc, LazyLock, OnceLock};
@@ -196,6 +196,18 @@ impl InTheWay {
             }
         }
     }
+}
+
+/// The tables that a statement looks into, as PostgreSQL explains it: each that it plans to scan by an index, and once it has
+/// run not those that it never came to.
+pub async fn looked_into(explain: Query<'_>, store: &Store) -> Vec<String> {
+    let lines: Vec<String> = explain.column(store.pool()).await.unwrap();
+    assert!(!lines.iter().any(|line| line.contains("Seq Scan")), "{lines:?}");
+    let scans = lines.iter().filter(|line| line.contains(" using ") && !line.contains("never executed"));
+    let mut tables: Vec<String> =
+        scans.filter_map(|line| Some(line.split_once(" on ")?.1.split(' ').next()?.to_owned())).collect();
+    tables.sort_unstable();
+    tables
 }
 
 /// Every row of every table as text, bytes as hexadecimal digits, but for what the migrations keep for themselves.

@@ -1,7 +1,11 @@
 //! Taps are in the partition of their day, and found wherever they are.
 
 use super::*;
+use crate::risk::near::NEAR;
+use crate::risk::tests::APART;
 use crate::risk::{LIMITS, Limits, run, run_within};
+use crate::store::db::Rows;
+use crate::store::testing::looked_into;
 use crate::testing::{Card, House, MORNING, TapAt};
 use wavepass_protocol::time::UnixMs;
 
@@ -12,11 +16,6 @@ const PLACES: &str =
     "SELECT CAST(CAST(tableoid AS regclass) AS TEXT) FROM token_taps ORDER BY key_id, sequence";
 const PARTITIONS: &str = "SELECT CAST(CAST(inhrelid AS regclass) AS TEXT) FROM pg_inherits \
                           WHERE inhparent = CAST('token_taps' AS regclass) ORDER BY 1";
-/// Taps that are not beside their token.
-const MISSING: &str = "SELECT count(*) FROM taps AS t WHERE t.opened = 1 AND NOT EXISTS (SELECT 1 FROM token_taps AS i \
-                       WHERE i.utc_day = t.time_ms / 86400000 AND i.token_key = t.token_key AND i.time_ms = t.time_ms \
-                       AND i.key_id = t.key_id AND i.sequence = t.sequence)";
-
 #[test]
 fn bounds_are_read_as_postgresql_tells_them() {
     let of = |bounds: &str| Partition::of((String::new(), bounds.into()));
@@ -51,7 +50,7 @@ async fn a_pass_over_midnight_enters_each_tap_into_its_service_day_and_one_of_a_
     let [first, second] = ["token_taps_2026_11_23", "token_taps_2026_11_24"];
     let of_a = [first, first, second, second, second, second, second, second];
     assert_eq!(house.texts(PLACES).await, [&of_a[..], &["token_taps_rest"]].concat());
-    assert_eq!(house.count(MISSING).await, 0);
+    assert_eq!(house.count(APART).await, 0);
     // What is in the rest is known: the same counter at another place, decades later, is a clone.
     let thief = TapAt { data: 999, ..cards[0].tap(DAY_MS + HOUR_MS, 9) };
     house.ingest(&[thief.seal(&mut b)]).await;
@@ -79,10 +78,7 @@ async fn partitions_follow_the_clock_and_not_the_taps_and_a_day_that_began_in_th
     let with_a_gap = days(16..=25).chain(days(27..=27)).chain(rest());
     assert_eq!(house.texts(PARTITIONS).await, with_a_gap.collect::<Vec<_>>());
     let places = ["token_taps_rest", "token_taps_rest", "token_taps_rest", "token_taps_2026_11_27"];
-    assert_eq!(
-        (house.texts(PLACES).await, house.count(MISSING).await),
-        (places.map(String::from).to_vec(), 0)
-    );
+    assert_eq!((house.texts(PLACES).await, house.count(APART).await), (places.map(String::from).to_vec(), 0));
 }
 
 #[tokio::test]
@@ -128,6 +124,44 @@ async fn there_are_only_so_many_partitions_and_none_is_made_beside_a_large_rest(
     assert_eq!(missing(0..6, Bounds { partitions: 12, ..BOUNDS }).await, ["2026-11-26"]);
     assert_eq!(missing(0..6, Bounds { partitions: 11, ..BOUNDS }).await, [""; 0]);
     assert_eq!(missing(0..6, Bounds { rest: 1, ..BOUNDS }).await, [""; 0]);
+}
+
+#[tokio::test]
+async fn a_copy_that_is_put_back_has_each_tap_where_it_was() {
+    let house = House::new().await;
+    let mut gate = house.gate(1).await;
+    let card = Card::new(1);
+    house.register(&card).await;
+    house.ingest(&[card.tap(0, 5).seal(&mut gate), card.tap(60 * DAY_MS, 6).seal(&mut gate)]).await;
+    run(&house.app).await.unwrap();
+    let copy = House::over(house.scratch.backup().await.restore(UnixMs(MORNING)).await).await;
+    assert_eq!((copy.count(APART).await, copy.count("SELECT count(*) FROM token_taps").await), (0, 2));
+    if copy.app.store.is_shared() {
+        assert_eq!(copy.texts(PLACES).await, ["token_taps_2026_11_23", "token_taps_rest"]);
+        assert_eq!(copy.texts(PARTITIONS).await, house.texts(PARTITIONS).await);
+        // And it goes on there.
+        copy.app.clock.driven().unwrap().set(UnixMs(MORNING + DAY_MS)).unwrap();
+        run(&copy.app).await.unwrap();
+        assert_eq!(copy.texts(PARTITIONS).await.len(), house.texts(PARTITIONS).await.len() + 1);
+    }
+}
+
+#[tokio::test]
+async fn who_looks_up_a_utc_day_looks_into_the_partitions_of_its_times_alone() {
+    let house = House::on_postgres().await;
+    let mut gate = house.gate(1).await;
+    let card = Card::new(1);
+    let token = house.register(&card).await;
+    house.ingest(&[card.tap(0, 5).seal(&mut gate), card.tap(DAY_MS, 6).seal(&mut gate)]).await;
+    run(&house.app).await.unwrap();
+    let utc_day = (MORNING / DAY_MS) as i64;
+    let (first, last) = utc_day_ms(utc_day);
+    let both = ["token_taps_2026_11_23", "token_taps_2026_11_24"];
+    for (upto, partitions) in [(first + HOUR_MS as i64, &both[..1]), (last, &both)] {
+        let look_up = query_made(format!("EXPLAIN ANALYZE {NEAR}"));
+        let look_up = look_up.bind_rows(Rows::of([(utc_day, token.as_slice(), first, upto)]));
+        assert_eq!(looked_into(look_up, &house.app.store).await, partitions);
+    }
 }
 
 fn rest() -> Vec<String> {
