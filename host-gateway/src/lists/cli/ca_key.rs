@@ -3,9 +3,10 @@
 use super::{bytes, publish};
 use crate::cli::{App, CommandError, Output};
 use crate::keys::OwnedCaKey;
+use crate::lists::gate_config::SuiteWord;
 use crate::lists::key_file::{Stated, date, parse};
 use crate::lists::{MAX_CA_KEYS, add_ca_keys_in, adopt_ca_keys_in, ca_keys_in, remove_ca_key_in, suite_word};
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
 use serde::Serialize;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -51,23 +52,6 @@ enum Command {
         #[arg(long, value_enum)]
         suite: Option<SuiteWord>,
     },
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum SuiteWord {
-    P256,
-    Rsa,
-    Sm2,
-}
-
-impl From<SuiteWord> for Suite {
-    fn from(word: SuiteWord) -> Self {
-        match word {
-            SuiteWord::P256 => Self::P256,
-            SuiteWord::Rsa => Self::Rsa,
-            SuiteWord::Sm2 => Self::Sm2,
-        }
-    }
 }
 
 impl CaKeyArgs {

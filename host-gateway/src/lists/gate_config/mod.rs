@@ -79,9 +79,10 @@ fn is_empty(formats: &Spanned<Vec<String>>) -> bool {
     formats.get_ref().is_empty()
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// A suite, as files and commands name it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
-enum SuiteWord {
+pub(crate) enum SuiteWord {
     P256,
     Rsa,
     Sm2,
