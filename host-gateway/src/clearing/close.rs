@@ -6,11 +6,9 @@
 //! parts, ranges of tokens, that several tasks and gateways share. Every chunk is one transaction that also moves its
 //! part's cursor, so that a crash loses at most the chunk that was not committed, and nothing is booked twice.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Mutex, PoisonError};
+use std::collections::BTreeMap;
 
 use crate::store::db::{Conn, Row, query, write_many};
-use futures_util::future::try_join_all;
 use serde::Serialize;
 use wavepass_fares::{Fen, Journey, Place, Priced, ServiceDay, Status, TapId, Tariffs};
 use wavepass_protocol::time::UnixMs;
@@ -22,7 +20,7 @@ use crate::keys::TokenKey;
 use crate::ledger::{Account, Entries, Event, Name};
 use crate::settlement::Method;
 use crate::settlement::shares::{self, Shares, Sharing};
-use crate::store::shards::Part;
+use crate::store::shards::{Part, on_each};
 use crate::store::{Break, StoreError, raise_break_in, sql};
 
 /// How to close.
@@ -133,19 +131,8 @@ impl Clearing {
 
     /// Closes what is not closed of a day's parts, several at a time; others may do the same.
     async fn close_parts(&self, of: &Of) -> Result<(), ClearingError> {
-        let mut parts = VecDeque::from(self.open_parts(of).await?);
-        // Several gateways begin at different parts.
-        let first = std::process::id() as usize % parts.len().max(1);
-        parts.rotate_left(first);
-        let parts = Mutex::new(parts);
-        let next = || parts.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
-        let lane = async || -> Result<(), ClearingError> {
-            while let Some(part) = next() {
-                Box::pin(self.close_part(of, part)).await?;
-            }
-            Ok(())
-        };
-        try_join_all((0..self.store.lanes()).map(|_| lane())).await.map(drop)
+        let parts = self.open_parts(of).await?;
+        on_each(parts, self.store.lanes(), |part| self.close_part(of, part)).await.map(drop)
     }
 
     /// Prices and books one part from where it stands, the next chunk being read while one is written.

@@ -5,15 +5,16 @@ use super::RiskError;
 use super::rules::{Rest, Seen};
 use crate::intake::marks::mark_in;
 use crate::keys::TokenKey;
-use crate::store::StoreError;
 use crate::store::db::{Conn, Row, query, read_many, write_many};
 use crate::store::sql::UTC_DAY_MS;
+use crate::store::{Store, StoreError};
+use futures_util::future::try_join_all;
 use std::collections::HashSet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use wavepass_protocol::dukpt::KeyId;
 
-/// Taps read at a time, unless one run of entries has more.
-const ROWS: i64 = 16_384;
+/// Over how many connections much is read.
+const CONNECTIONS: usize = 2;
 
 /// A run of one gate's entries.
 pub(super) struct Run {
@@ -86,40 +87,94 @@ pub(super) async fn looked_at_in(conn: &mut Conn, runs: &[Run]) -> Result<(), St
     Ok(())
 }
 
-/// Reads the opened taps of runs, in the order of tokens and each token's in the order of events.
-pub(super) async fn taps_of_in(conn: &mut Conn, runs: &[Run]) -> Result<Vec<Seen>, RiskError> {
+/// Reads the opened taps of runs, in the order of tokens and each token's in the order of events; with one statement up to so many,
+/// unless one run has more.
+pub(super) async fn taps_of_in(conn: &mut Conn, runs: &[Run], rows: i64) -> Result<Vec<Seen>, RiskError> {
+    let mut taps = Vec::with_capacity(taps_in(runs));
+    let mut stations = Stations::new();
+    for runs in read_at_once(runs, rows) {
+        read_in(conn, runs, &mut stations, &mut taps).await?;
+    }
+    taps.sort_unstable_by_key(|tap| (tap.token, tap.order()));
+    Ok(taps)
+}
+
+/// Reads the taps of many runs, as [`taps_of_in`] does, over several connections: the database gathers some while others are
+/// taken apart here.
+pub(super) async fn taps_of(store: &Store, runs: &[Run], rows: i64) -> Result<Vec<Seen>, RiskError> {
+    let taps = Mutex::new(Vec::with_capacity(taps_in(runs)));
+    let left = Mutex::new(read_at_once(runs, rows));
+    let next = || locked(&left).next();
+    let read = async || -> Result<(), RiskError> {
+        let mut conn = store.pool().acquire().await?;
+        let mut stations = Stations::new();
+        let mut some = Vec::new();
+        while let Some(runs) = next() {
+            read_in(&mut conn, runs, &mut stations, &mut some).await?;
+            locked(&taps).append(&mut some);
+        }
+        Ok(())
+    };
+    try_join_all((0..CONNECTIONS).map(|_| read())).await?;
+    let mut taps = taps.into_inner().unwrap_or_else(PoisonError::into_inner);
+    // Millions: not where taps are taken in.
+    let sorted = tokio::task::spawn_blocking(move || {
+        taps.sort_unstable_by_key(|tap| (tap.token, tap.order()));
+        taps
+    });
+    sorted.await.map_err(|_| RiskError::Worker)
+}
+
+fn locked<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn taps_in(runs: &[Run]) -> usize {
+    runs.iter().map(|run| run.taps.max(0) as usize).sum()
+}
+
+/// The runs that are read by each statement: of so many taps, unless one alone has more.
+fn read_at_once(runs: &[Run], rows: i64) -> impl Iterator<Item = &[Run]> {
+    let mut left = runs;
+    std::iter::from_fn(move || {
+        let mut room = rows;
+        let most = left.iter().take_while(|run| {
+            room -= run.taps;
+            room >= 0
+        });
+        let (now, later) = left.split_at_checked(most.count().max(1))?;
+        left = later;
+        Some(now)
+    })
+}
+
+/// Each station's name once: there are few and of taps many.
+type Stations = HashSet<Arc<str>>;
+
+async fn read_in(
+    conn: &mut Conn,
+    runs: &[Run],
+    stations: &mut Stations,
+    taps: &mut Vec<Seen>,
+) -> Result<(), RiskError> {
     let text = "SELECT t.key_id, t.sequence, t.token_key, t.time_ms, t.clock, t.service_day, t.atc, t.cryptogram, \
                 t.card_digest, t.withheld, t.station, t.direction, t.passage FROM (VALUES ??) AS v CROSS JOIN taps AS t \
                 WHERE t.key_id = v.column1 AND t.sequence BETWEEN v.column2 AND v.column3 AND t.opened = 1 \
                 AND t.token_key IS NOT NULL";
-    let mut taps = Vec::with_capacity(runs.iter().map(|run| run.taps.max(0) as usize).sum());
-    // There are few stations and many taps.
-    let mut stations: HashSet<Arc<str>> = HashSet::new();
-    let mut left = runs;
-    while !left.is_empty() {
-        let mut rows = ROWS;
-        let most = left.iter().take_while(|run| {
-            rows -= run.taps;
-            rows >= 0
-        });
-        let (now, later) = left.split_at(most.count().max(1));
-        left = later;
-        for row in read_many(conn, text, now.iter().map(|run| (&run.key_id, run.from, run.upto))).await? {
-            let station: &str = row.try_get(10)?;
-            let station = match stations.get(station) {
-                Some(known) => known.clone(),
-                None => {
-                    let new: Arc<str> = station.into();
-                    stations.insert(new.clone());
-                    new
-                }
-            };
-            let rest = Rest { station, direction: row.try_get(11)?, passage: row.try_get(12)? };
-            taps.push(Seen { rest: Some(rest), ..seen(&row)? });
-        }
+    for row in read_many(conn, text, runs.iter().map(|run| (&run.key_id, run.from, run.upto))).await? {
+        let station: &str = row.try_get(10)?;
+        let station = match stations.get(station) {
+            Some(known) => known.clone(),
+            None => {
+                let new: Arc<str> = station.into();
+                stations.insert(new.clone());
+                new
+            }
+        };
+        let rest = Rest { station, direction: row.try_get(11)?, passage: row.try_get(12)? };
+        taps.push(Seen { rest: Some(rest), ..seen(&row)? });
     }
-    taps.sort_unstable_by_key(|tap| (tap.token, tap.order()));
-    Ok(taps)
+    Ok(())
 }
 
 /// A tap of a row with key id, sequence, token, time, clock, service day, ATC, cryptogram, digest and withheld.

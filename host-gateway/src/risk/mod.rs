@@ -1,8 +1,8 @@
 //! Risk: what a token's taps say together that no single tap says.
 //!
-//! [`run`] looks at what has come since the last run. Taps that go on where their token was, later and with higher ATCs than
-//! all before, contradict nothing, and nothing else of the token is read. For others it works on all of the token's
-//! taps near them, so that its findings depend on what was tapped and not on the order of arrival. Alerts are named by
+//! [`run`] looks at what has come since the last run. Taps whose ATCs are new and lie among those of the token's other taps as
+//! their times do contradict nothing, however late they came, and nothing else of the token is read. For others it works on all
+//! of the token's taps near them, so that its findings depend on what was tapped and not on the order of arrival. Alerts are named by
 //! their content: found again, they are the same alerts.
 //!
 //! The rules:
@@ -29,15 +29,13 @@ use crate::config::ConfigError;
 use crate::keys::TokenKey;
 use crate::lists::deny::{self, Addition, Cause, DenyError};
 use crate::store::db::{Conn, One, read_many, write_many};
-use crate::store::shards::Part;
+use crate::store::shards::{Part, on_each};
 use crate::store::{StoreError, again_if_met, sql};
-use futures_util::future::join_all;
 use near::Doubtful;
 use pass::Pass;
 use rules::{Finding, Seen, Verdict, Withheld, by_token};
 use serde::Serialize;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::{Mutex, PoisonError};
+use std::collections::{BTreeMap, BTreeSet};
 use wavepass_protocol::seal::SealError;
 use wavepass_protocol::tap::Entry;
 
@@ -52,6 +50,8 @@ pub use state::RiskState;
 struct Limits {
     /// Taps in one transaction, unless one token or one run of entries has more.
     taps: usize,
+    /// Taps that are read by one statement, unless one run of entries has more.
+    rows: i64,
     /// Runs of entries that are looked at together.
     runs: i64,
     /// Taps that are.
@@ -63,9 +63,10 @@ struct Limits {
 const LIMITS: Limits = Limits {
     // Some tenths of a second where much has waited, so that intake never waits long.
     taps: 32_768,
+    rows: 16_384,
     runs: 65_536,
-    // About a hundred megabytes: the more, the fewer times each place of the tables by token is touched.
-    pass: 1 << 20,
+    // Some 280 MB: the more, the fewer times each place of the tables by token is touched.
+    pass: 3 << 20,
     passages: 32_768,
 };
 /// The same ATC is found at any distance in time; the order of ATCs is looked at within this. Clocks and phones are
@@ -84,6 +85,9 @@ pub enum RiskError {
     /// A stored entry no longer opens.
     #[error("a stored entry does not open: {0}")]
     Entry(SealError),
+    /// A worker thread ended early.
+    #[error("a worker thread ended early")]
+    Worker,
     /// `[authorisation]` cannot be.
     #[error(transparent)]
     Config(#[from] ConfigError),
@@ -168,7 +172,7 @@ impl Look<'_> {
                 self.at_pass(&begun, summary).await?;
             }
         } else {
-            let taps = arrivals::taps_of_in(&mut tx, &arrived.runs).await?;
+            let taps = arrivals::taps_of_in(&mut tx, &arrived.runs, self.limits.rows).await?;
             self.at_in(&mut tx, &taps, summary).await?;
             arrivals::looked_at_in(&mut tx, &arrived.runs).await?;
             tx.commit().await?;
@@ -179,39 +183,20 @@ impl Look<'_> {
 
     /// Goes through a pass from where it stands, several ranges of tokens at a time; others may do the same.
     async fn at_pass(&self, pass: &Pass, summary: &mut Summary) -> Result<(), RiskError> {
-        let taps = {
-            let mut snapshot = self.app.store.pool().begin().await?;
-            let runs = arrivals::in_pass(&mut snapshot).await?;
-            arrivals::taps_of_in(&mut snapshot, &runs).await?
-        };
-        let mut parts = VecDeque::from(pass.parts.clone());
-        // Several gateways begin at different parts.
-        let first = std::process::id() as usize % parts.len().max(1);
-        parts.rotate_left(first);
-        let parts = Mutex::new(parts);
-        let next = || parts.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
-        let lane = async || -> Result<Summary, RiskError> {
-            let mut own = Summary::default();
-            while let Some(part) = next() {
-                Box::pin(self.at_part(pass, part, &taps, &mut own)).await?;
-            }
-            Ok(own)
-        };
-        // A part that fails ends its lane: the others go on with what is left.
-        for own in join_all((0..self.app.store.lanes()).map(|_| lane())).await {
-            summary.add(own?);
+        let mut conn = self.app.store.pool().acquire().await?;
+        let runs = arrivals::in_pass(&mut conn).await?;
+        drop(conn);
+        let taps = arrivals::taps_of(&self.app.store, &runs, self.limits.rows).await?;
+        let (lanes, taps) = (self.app.store.lanes(), &taps);
+        for own in on_each(pass.parts.clone(), lanes, |part| self.at_part(pass, part, taps)).await? {
+            summary.add(own);
         }
         pass.end(&self.app.store).await
     }
 
     /// Looks at the taps of a range of tokens.
-    async fn at_part(
-        &self,
-        pass: &Pass,
-        mut part: Part,
-        taps: &[Seen],
-        summary: &mut Summary,
-    ) -> Result<(), RiskError> {
+    async fn at_part(&self, pass: &Pass, mut part: Part, taps: &[Seen]) -> Result<Summary, RiskError> {
+        let mut summary = Summary::default();
         let before = |edge: &[u8]| taps.partition_point(|tap| tap.token.as_slice() <= edge);
         let end = before(&part.until);
         while part.cursor != part.until {
@@ -241,11 +226,11 @@ impl Look<'_> {
                 // Somebody else works on it: from where they are.
                 None => match pass.part(&self.app.store, part.shard).await? {
                     Some(there) => part = there,
-                    None => return Ok(()),
+                    None => break,
                 },
             }
         }
-        Ok(())
+        Ok(summary)
     }
 
     /// Looks at taps that were not looked at, in the order of tokens and each token's in the order of events, and enters them
@@ -261,7 +246,7 @@ impl Look<'_> {
         let mut doubtful: Vec<Doubtful<'_>> = Vec::new();
         for (token, taps) in by_token(arrived) {
             let Some(memory) = memories.get(&token) else { continue };
-            if !memory.goes_on(taps) {
+            if !memory.agrees(taps) {
                 doubtful.push(Doubtful { token, taps, unsure: memory.has_seen_one_of(taps) });
             } else if taps.iter().any(Seen::is_refuted) {
                 verdicts.push((token, rules::judge(taps, self.policy.tolerance)));
@@ -294,7 +279,7 @@ impl Look<'_> {
         }
         state::remember_in(conn, arrived, memories).await?;
         if self.authorise {
-            let due = arrived.iter().filter_map(|tap| Some((tap.token, tap.service_day?))).collect();
+            let due = arrived.iter().filter_map(|tap| Some((tap.token, tap.service_day?.into()))).collect();
             state::make_due_in(conn, &due).await?;
         }
         Ok(())

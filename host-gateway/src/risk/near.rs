@@ -1,4 +1,4 @@
-//! The taps of tokens of which something came that does not simply go on: late, or with a counter that was used.
+//! The taps of tokens of which something came that may contradict them: a counter that was used, or one that runs against time.
 
 use super::RiskError;
 use super::arrivals::seen;
@@ -57,8 +57,8 @@ pub(super) async fn around_in(
             let is_through = through.iter().any(|(other, ..)| *other == token);
             let all = all.remove(&token).unwrap_or_default();
             let mut atcs = Atcs::default();
-            for atc in all.iter().filter_map(Seen::used) {
-                atcs.insert(atc);
+            for (atc, time_ms) in all.iter().filter_map(|tap| Some((tap.used()?, tap.time_ms))) {
+                atcs.insert(atc, time_ms);
             }
             taps.extend(d.taps.iter().cloned());
             let used: BTreeSet<u16> = taps.iter().filter_map(|tap| tap.atc).collect();

@@ -41,7 +41,7 @@ pub(super) struct Seen {
     pub(super) sequence: u32,
     pub(super) time_ms: i64,
     pub(super) clock: u8,
-    pub(super) service_day: Option<i64>,
+    pub(super) service_day: Option<i32>,
     pub(super) atc: Option<u16>,
     pub(super) cryptogram: u8,
     pub(super) digest: Option<[u8; 8]>,
@@ -153,7 +153,7 @@ impl Finding {
             event_ms: tap.time_ms,
             key_id: tap.key_id,
             sequence: tap.sequence,
-            service_day: tap.service_day,
+            service_day: tap.service_day.map(i64::from),
         }
     }
 

@@ -61,15 +61,14 @@ pub(super) struct Memory {
 }
 
 impl Memory {
-    /// Whether taps, in the order of events, go on where the token was: each later, with a higher ATC than all before.
-    pub(super) fn goes_on(&self, taps: &[Seen]) -> bool {
+    /// Whether taps, in the order of events, agree with all that the token did: among themselves and with the taps before them,
+    /// the higher ATC is the later, and none was used twice. They may have come late.
+    pub(super) fn agrees(&self, taps: &[Seen]) -> bool {
         let Some(atcs) = &self.atcs else { return false };
-        let mut last = atcs.last();
-        let rising =
-            taps.iter().filter_map(Seen::used).all(|atc| last.replace(atc).is_none_or(|last| atc > last));
-        let later =
-            taps.first().is_none_or(|tap| self.state.last_tap_ms.is_none_or(|last| tap.time_ms > last));
-        rising && later
+        let mut last = None;
+        taps.iter().filter_map(|tap| Some((tap.used()?, tap.time_ms))).all(|(atc, time_ms)| {
+            last.replace(atc).is_none_or(|last| atc > last) && atcs.agrees(atc, time_ms)
+        })
     }
 
     /// Whether one of their ATCs was used before, as far as is known.
@@ -79,8 +78,8 @@ impl Memory {
 
     fn note(&mut self, taps: &[Seen]) {
         if let Some(atcs) = &mut self.atcs {
-            for atc in taps.iter().filter_map(Seen::used) {
-                atcs.insert(atc);
+            for (atc, time_ms) in taps.iter().filter_map(|tap| Some((tap.used()?, tap.time_ms))) {
+                atcs.insert(atc, time_ms);
             }
         }
         let mut times = taps.iter().map(|tap| tap.time_ms);
@@ -95,17 +94,20 @@ pub(super) async fn memories_in(
     conn: &mut Conn,
     taps: &[Seen],
 ) -> Result<BTreeMap<TokenKey, Memory>, StoreError> {
+    // Of a token that was seen before and is somebody's, the registry has nothing to add.
     let text = "SELECT v.column1, r.last_paid_ms, r.paid_upto_ms, r.first_tap_ms, r.last_tap_ms, r.atcs, \
-                CASE WHEN r.token_key IS NULL THEN 1 ELSE 0 END, CASE WHEN k.account_id <> '' THEN 1 ELSE 0 END \
-                FROM (VALUES ??) AS v LEFT JOIN risk_states AS r ON r.token_key = v.column1 \
-                LEFT JOIN tokens AS k ON k.token_key = v.column1";
+                CASE WHEN r.token_key IS NULL THEN 1 ELSE 0 END, CASE WHEN r.is_somebodys = 1 THEN 1 \
+                WHEN (SELECT k.account_id FROM tokens AS k WHERE k.token_key = v.column1) <> '' THEN 1 ELSE 0 END \
+                FROM (VALUES ??) AS v LEFT JOIN risk_states AS r ON r.token_key = v.column1";
     let tokens = by_token(taps).map(|(_, taps)| One(taps[0].token.as_slice()));
     let mut memories = BTreeMap::new();
     for row in read_many(conn, text, tokens).await? {
         let (key, state) = state(&row)?;
         let is_new = row.try_get::<i64>(6)? == 1;
         let atcs: Option<&[u8]> = row.try_get(5)?;
-        let atcs = atcs.map(|bytes| Atcs::from_bytes(bytes).ok_or(StoreError::Damaged { what: "ATCs" }));
+        let atcs = atcs.map(|bytes| {
+            Atcs::from_bytes(bytes, state.last_tap_ms).ok_or(StoreError::Damaged { what: "ATCs" })
+        });
         // A token that never tapped has used none.
         let atcs = atcs.transpose()?.or_else(|| is_new.then(Atcs::default));
         let is_registered = row.try_get::<i64>(7)? == 1;
@@ -129,15 +131,24 @@ pub(super) async fn remember_in(
         memories.iter().filter(move |(_, memory)| memory.is_new == new).map(|(key, memory)| {
             let RiskState { last_paid_ms, paid_upto_ms, first_tap_ms, last_tap_ms } = memory.state;
             let atcs = memory.atcs.as_ref().map(Atcs::to_bytes);
-            (key.as_slice(), first_tap_ms, last_tap_ms, atcs, last_paid_ms, paid_upto_ms)
+            (
+                key.as_slice(),
+                first_tap_ms,
+                last_tap_ms,
+                atcs,
+                memory.is_registered,
+                last_paid_ms,
+                paid_upto_ms,
+            )
         })
     };
-    let text = "INSERT INTO risk_states (token_key, first_tap_ms, last_tap_ms, atcs, last_paid_ms, paid_upto_ms) VALUES ??";
+    let text = "INSERT INTO risk_states (token_key, first_tap_ms, last_tap_ms, atcs, is_somebodys, last_paid_ms, paid_upto_ms) \
+                VALUES ??";
     write_many(conn, text, rows(true)).await?;
-    let text = "UPDATE risk_states SET first_tap_ms = v.column2, last_tap_ms = v.column3, atcs = v.column4 \
-                FROM (VALUES ??) AS v WHERE risk_states.token_key = v.column1";
+    let text = "UPDATE risk_states SET first_tap_ms = v.column2, last_tap_ms = v.column3, atcs = v.column4, \
+                is_somebodys = v.column5 FROM (VALUES ??) AS v WHERE risk_states.token_key = v.column1";
     let known =
-        rows(false).map(|(key, first_tap_ms, last_tap_ms, atcs, ..)| (key, first_tap_ms, last_tap_ms, atcs));
+        rows(false).map(|(key, first, last, atcs, is_somebodys, ..)| (key, first, last, atcs, is_somebodys));
     write_many(conn, text, known).await?;
     Ok(())
 }

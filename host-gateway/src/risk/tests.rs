@@ -2,6 +2,8 @@
 
 use super::{LIMITS, Limits, Summary, run, run_within};
 use crate::intake::sealer::Sealer;
+use crate::keys::TokenKey;
+use crate::store::WriteTx;
 use crate::store::db::query;
 use crate::testing::{Card, House, TapAt, passage};
 use proptest::prelude::*;
@@ -89,6 +91,26 @@ async fn a_late_tap_of_an_earlier_time_is_no_clone() {
 }
 
 #[tokio::test]
+async fn of_a_token_whose_late_tap_agrees_with_all_before_no_other_tap_is_read() {
+    let house = House::new().await;
+    let (mut a, mut b) = two_gates(&house).await;
+    let card = Card::new(1);
+    house.register(&card).await;
+    house.ingest(&[card.tap(0, 10).seal(&mut a), card.tap(600_000, 13).seal(&mut b)]).await;
+    run(&house.app).await.unwrap();
+    // Whoever read it would raise an alarm.
+    let mut tx = house.app.store.begin().await.unwrap();
+    query("UPDATE token_taps SET atc = 12 WHERE atc = 13").execute(&mut *tx).await.unwrap();
+    tx.commit().await.unwrap();
+    house.ingest(&[card.tap(300_000, 12).seal(&mut a)]).await;
+    assert_eq!(run(&house.app).await.unwrap(), Summary { tokens: 1, ..Summary::default() });
+    // One that does not agree is held against what is there.
+    house.ingest(&[card.tap(400_000, 9).seal(&mut a)]).await;
+    assert_eq!(run(&house.app).await.unwrap().alerts, 2);
+    assert_eq!(house.texts(KINDS).await, ["clone", "clone_order"]);
+}
+
+#[tokio::test]
 async fn a_refuted_cryptogram_does_not_count() {
     let house = House::new().await;
     let (mut a, _) = two_gates(&house).await;
@@ -157,7 +179,9 @@ async fn a_copy_is_found_among_taps_of_a_store_that_did_not_keep_counters() {
     // It goes on, and what it used before is known from its taps.
     house.ingest(&[card.tap(days(40), 8).seal(&mut a)]).await;
     assert_eq!(run(&house.app).await.unwrap().alerts, 0);
-    assert_eq!(house.texts("SELECT hex(atcs) FROM risk_states").await, ["0005000600080008"]);
+    // Two runs, each with its times.
+    let runs = "SELECT substr(hex(atcs), 3, 8) || ' ' || substr(hex(atcs), 43, 8) FROM risk_states";
+    assert_eq!(house.texts(runs).await, ["00050006 00080008"]);
     let thief = TapAt { data: 999, ..card.tap(days(80), 5) };
     house.ingest(&[thief.seal(&mut b)]).await;
     run(&house.app).await.unwrap();
@@ -197,8 +221,8 @@ async fn crowd(house: &House) {
     house.ingest(&left).await;
 }
 
-/// One tap in a transaction, and all in one pass.
-const SMALL: Limits = Limits { taps: 1, ..LIMITS };
+/// One tap in a transaction, each run of entries read by itself, and all in one pass.
+const SMALL: Limits = Limits { taps: 1, rows: 1, ..LIMITS };
 
 async fn findings(house: &House) -> (Vec<String>, Vec<String>, i64, i64) {
     let left = house.count("SELECT count(*) FROM arrivals").await;
@@ -239,6 +263,111 @@ async fn two_gateways_in_one_pass_look_at_each_tap_once() {
     let (one, two) = (one.unwrap(), two.unwrap());
     assert_eq!((one.tokens + two.tokens, one.alerts + two.alerts), (20, 1));
     assert_eq!(findings(&house).await, findings(&whole).await);
+}
+
+#[tokio::test]
+async fn a_part_of_a_pass_that_fails_ends_no_other() {
+    let whole = House::new().await;
+    crowd(&whole).await;
+    run(&whole.app).await.unwrap();
+    let house = House::on_postgres().await;
+    crowd(&house).await;
+    let tamper = async |text: &'static str| {
+        let mut tx = house.app.store.begin().await.unwrap();
+        query(text).execute(&mut *tx).await.unwrap();
+        tx.commit().await.unwrap();
+    };
+    tamper("INSERT INTO risk_states (token_key, atcs) SELECT token_key, x'00' FROM tokens ORDER BY token_key LIMIT 1").await;
+    assert!(run_within(&house.app, SMALL).await.unwrap_err().to_string().contains("ATCs"));
+    // All that lies beyond the part of the damaged token, which is its first.
+    let left = "SELECT count(*) FROM taps AS t WHERE t.opened = 1 AND get_byte(t.token_key, 0) / 32 \
+                > (SELECT get_byte(token_key, 0) / 32 FROM risk_states WHERE atcs = x'00') \
+                AND NOT EXISTS (SELECT 1 FROM token_taps AS i WHERE i.token_key = t.token_key)";
+    assert_eq!(house.count(left).await, 0);
+    let entered = house.count("SELECT count(*) FROM token_taps").await;
+    assert!(entered > 0 && entered < 40, "{entered}");
+    tamper("DELETE FROM risk_states WHERE atcs = x'00'").await;
+    run_within(&house.app, SMALL).await.unwrap();
+    assert_eq!(findings(&house).await, findings(&whole).await);
+}
+
+/// Two cards, looked at together and copied at different gates: what changes of their taps is at `b` for the one whose key is
+/// the lower, and at `a` for the other. Gives the two gates.
+async fn copies(house: &House) -> (Sealer, Sealer) {
+    let (mut a, mut b) = two_gates(house).await;
+    let mut cards: [Vec<(TokenKey, Card)>; 8] = Default::default();
+    let [low, high] = loop {
+        let card = Card::new(1 + cards.iter().map(Vec::len).sum::<usize>() as u32);
+        let key = house.register(&card).await;
+        let of_part = &mut cards[usize::from(key.0[0] / 32)];
+        of_part.push((key, card));
+        of_part.sort_unstable_by_key(|(key, _)| *key);
+        if let [(_, low), (_, high)] = &of_part[..] {
+            break [low.clone(), high.clone()];
+        }
+    };
+    let copy = |card: &Card| TapAt { data: 999, ..card.tap(3_600_000, 5) };
+    house.ingest(&[high.tap(0, 5).seal(&mut b), copy(&low).seal(&mut b)]).await;
+    house.ingest(&[low.tap(0, 5).seal(&mut a), copy(&high).seal(&mut a)]).await;
+    (a, b)
+}
+
+/// All four taps of [`copies`] in one transaction of a pass.
+const PASS: Limits = Limits { taps: 3, ..LIMITS };
+
+/// Somebody at the database's own prompt, for whom no turn is waited.
+async fn stranger(house: &House) -> WriteTx {
+    let mut tx = house.app.store.pool().begin().await.unwrap();
+    query("SET TRANSACTION READ WRITE").execute(&mut *tx).await.unwrap();
+    // Of two that wait for each other, the gateway is refused.
+    query("SET LOCAL deadlock_timeout = '60s'").execute(&mut *tx).await.unwrap();
+    tx
+}
+
+/// Takes hold of the row of a gate's second entry.
+async fn hold_second_of(tx: &mut WriteTx, gate: &Sealer) {
+    let hold = query("SELECT sequence FROM taps WHERE key_id = ? AND sequence = 2 FOR UPDATE NOWAIT");
+    assert_eq!(hold.bind(&gate.key_id.0).scalar::<i64>(&mut **tx).await.unwrap(), 2);
+}
+
+/// Waits until somebody waits for a row that another has.
+async fn until_one_waits(house: &House) {
+    let waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
+    while house.count(waits).await == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn what_changes_of_taps_is_written_in_the_order_of_their_places() {
+    let house = House::on_postgres().await;
+    let (a, b) = copies(&house).await;
+    let mut first = stranger(&house).await;
+    hold_second_of(&mut first, &a).await;
+    let meanwhile = async {
+        until_one_waits(&house).await;
+        // It waits for the first, and has not touched the second.
+        hold_second_of(&mut stranger(&house).await, &b).await;
+        drop(first);
+    };
+    let (done, ()) = tokio::join!(run_within(&house.app, PASS), meanwhile);
+    assert_eq!(done.unwrap().changed, 2);
+}
+
+#[tokio::test]
+async fn a_part_of_a_pass_that_meets_another_s_work_is_done_again() {
+    let house = House::on_postgres().await;
+    let (a, _) = copies(&house).await;
+    let mut other = stranger(&house).await;
+    hold_second_of(&mut other, &a).await;
+    let meanwhile = async {
+        until_one_waits(&house).await;
+        query("UPDATE risk_pass SET number = number").execute(&mut *other).await.unwrap();
+        other.commit().await.unwrap();
+    };
+    let (done, ()) = tokio::join!(run_within(&house.app, PASS), meanwhile);
+    assert_eq!(done.unwrap().changed, 2);
+    assert_eq!((house.count(APART).await, house.texts(KINDS).await), (0, vec!["clone".into(); 2]));
 }
 
 #[tokio::test]

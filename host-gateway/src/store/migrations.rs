@@ -54,6 +54,7 @@ const SQLITE: &[Step] = steps!("sqlite":
     "0022" "tap_beside_token",
     "0023" "days",
     "0024" "apart_by_day",
+    "0025" "somebodys",
 );
 
 const POSTGRES: &[Step] = steps!("postgres":
@@ -72,6 +73,7 @@ const POSTGRES: &[Step] = steps!("postgres":
     "0022" "tap_beside_token",
     "0023" "days",
     "0024" "apart_by_day",
+    "0025" "somebodys",
 );
 
 pub(super) static SQLITE_MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| migrator(SQLITE));

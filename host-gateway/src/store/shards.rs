@@ -1,9 +1,10 @@
 //! What is written at the same time, where the database allows it: ranges of tokens, by which large work is shared among
 //! writers and gateways, and the stages of deduction. Each has a number, by which `Store::begin_shard` knows it.
 
-use std::collections::BTreeSet;
-
 use crate::keys::TokenKey;
+use futures_util::future::join_all;
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::{Mutex, PoisonError};
 
 /// Into how many ranges work is divided on a database that many may write to.
 const PARTS: u8 = 8;
@@ -49,6 +50,36 @@ impl Part {
         let number = |token: &TokenKey| (usize::from(token.0[0]) * usize::from(PARTS) / 256) as u8;
         tokens.into_iter().map(number).collect()
     }
+}
+
+/// Works on parts, so many at a time, and gives what came of each. A part that fails ends its lane: the others go on with what
+/// is left, and then the failure is told.
+pub(crate) async fn on_each<T, E, F>(
+    parts: Vec<Part>,
+    lanes: usize,
+    work: impl Fn(Part) -> F,
+) -> Result<Vec<T>, E>
+where
+    F: Future<Output = Result<T, E>>,
+{
+    let mut parts = VecDeque::from(parts);
+    // Several gateways begin at different parts.
+    let first = std::process::id() as usize % parts.len().max(1);
+    parts.rotate_left(first);
+    let parts = Mutex::new(parts);
+    let next = || parts.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+    let lane = async || {
+        let mut done = Vec::new();
+        while let Some(part) = next() {
+            done.push(Box::pin(work(part)).await?);
+        }
+        Ok(done)
+    };
+    let mut all = Vec::new();
+    for done in join_all((0..lanes).map(|_| lane())).await {
+        all.extend(done?);
+    }
+    Ok(all)
 }
 
 #[cfg(test)]
