@@ -30,6 +30,19 @@ async fn a_day_in_order_has_no_breaks() {
     assert_eq!(world.one::<i64>("SELECT count(*) FROM breaks").await, 0);
 }
 
+/// Without it, PostgreSQL looks through all of a table for each row of another.
+#[tokio::test]
+async fn before_a_day_is_reconciled_postgresql_has_taken_stock_of_what_grew() {
+    let world = closed().await;
+    if !on_postgres() {
+        return;
+    }
+    let known = "SELECT count(*) FROM pg_class WHERE relname IN ('attempts', 'charges', 'journeys') AND reltuples > 0";
+    assert_eq!(world.one::<i64>(known).await, 0);
+    kinds(&world).await;
+    assert_eq!(world.one::<i64>(known).await, 3);
+}
+
 #[tokio::test]
 async fn a_bank_that_gives_fewer_lines_than_it_is_asked_for_is_read_to_its_end() {
     let world = closed().await;

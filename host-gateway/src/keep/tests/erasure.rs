@@ -101,6 +101,22 @@ async fn nothing_opens_to_the_number_of_a_person_who_was_erased_and_the_books_st
     assert!(matches!(erase(app, "ops", "6222021200000001").await, Err(EraseError::Text(_))));
 }
 
+#[tokio::test]
+async fn a_tap_of_the_token_of_somebody_who_was_erased_is_told_as_nobodys() {
+    let mut city = City::new("").await;
+    city.ride(0).await;
+    city.at(1);
+    city.close(0).await;
+    let kinds = "SELECT kind FROM alerts ORDER BY kind";
+    assert_eq!(city.house.texts(kinds).await, Vec::<String>::new());
+    city.pay_anna_out().await;
+    erase(&city.house.app, "ops", ANNA).await.unwrap();
+    let tap = city.cards[0].tap(86_400_000, 90).seal(&mut city.gate);
+    city.house.ingest(&[tap]).await;
+    crate::risk::run(&city.house.app).await.unwrap();
+    assert_eq!(city.house.texts(kinds).await, ["unknown_token"]);
+}
+
 fn phone() -> IssueRequest {
     IssueRequest {
         account_id: String::new(),
