@@ -202,9 +202,24 @@ fn beside(ours: &ours::Figures, baseline: &baseline::Figures) -> Value {
     figures
 }
 
+/// How the server is set up, as docs/operating.md advises.
+fn settings() -> Vec<String> {
+    let memory = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let total = memory
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:")?.split_whitespace().next()?.parse().ok());
+    let quarter = total.unwrap_or(4 << 20_u64) / 4 / 1024;
+    vec![
+        format!("shared_buffers={}MB", quarter.clamp(128, 4096)),
+        "max_wal_size=16GB".into(),
+        "wal_compression=lz4".into(),
+        "checkpoint_timeout=15min".into(),
+    ]
+}
+
 async fn on_postgres(arguments: &Arguments) -> Result<Value, Failure> {
-    let settings = ["shared_buffers=1GB", "max_wal_size=4GB", "checkpoint_timeout=15min"];
-    let settings = settings.map(str::to_owned).to_vec();
+    let settings = settings();
+    eprintln!("PostgreSQL with {}", settings.join(", "));
     let server = Arc::new(Server::start(Options { durable: true, settings, ..Options::default() })?);
     if let Some(size) = arguments.backlog {
         return backlog::run("PostgreSQL", Some(server), size).await;
