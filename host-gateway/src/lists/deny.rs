@@ -5,7 +5,7 @@ use crate::keys::{ClearingKeys, TokenKey};
 use crate::store::db::{Conn, One, Row, query, read_many};
 use crate::store::{Audit, StoreError, audit_all_in, sql};
 use crate::tokens::{expiry_number, expiry_of, last_four};
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use wavepass_protocol::time::UnixMs;
 use wavepass_protocol::token::{Expiry, Token};
 
@@ -205,6 +205,15 @@ async fn audit<'a>(
     let lines: Vec<Audit<'_>> =
         texts.iter().map(|(subject, detail)| Audit { at, user: by, action, subject, detail }).collect();
     audit_all_in(conn, &lines).await
+}
+
+/// Those of some tokens that are in the registry with their numbers, by which they can be denied.
+pub(crate) async fn registered_in(
+    conn: &mut Conn,
+    keys: &BTreeSet<TokenKey>,
+) -> Result<HashSet<TokenKey>, DenyError> {
+    let keys: Vec<TokenKey> = keys.iter().copied().collect();
+    Ok(sealed_tokens_in(conn, &keys).await?.into_keys().collect())
 }
 
 async fn sealed_tokens_in(

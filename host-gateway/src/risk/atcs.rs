@@ -173,9 +173,9 @@ mod tests {
         let mut runs = Atcs::default();
         runs.insert(7, 1_000);
         let written = runs.to_bytes();
-        for short in 1..written.len() - 1 {
-            // Fours of bytes are what an older gateway could have written, but for their order.
-            assert_eq!(untimed(&written[..=short]).filter(|read| *read == runs), None, "{short}");
+        // Fours of bytes are what an older gateway may have written.
+        for short in (2..written.len()).filter(|length| length % 4 != 0) {
+            assert_eq!(untimed(&written[..short]), None, "{short}");
         }
         let mut backwards = written;
         backwards[5..13].fill(0x7F);

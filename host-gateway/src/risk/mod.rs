@@ -65,10 +65,11 @@ const LIMITS: Limits = Limits {
     taps: 32_768,
     rows: 16_384,
     runs: 65_536,
-    // Some 280 MB: the more, the fewer times each place of the tables by token is touched.
+    // Up to 264 MiB: the more, the fewer times each place of the tables by token is touched.
     pass: 3 << 20,
     passages: 32_768,
 };
+const _: () = assert!(size_of::<Seen>() * LIMITS.pass as usize <= 264 << 20);
 /// The same ATC is found at any distance in time; the order of ATCs is looked at within this. Clocks and phones are
 /// repaired and replaced over longer times.
 const ORDER_WINDOW_MS: i64 = 3 * 86_400_000;
@@ -275,7 +276,7 @@ impl Look<'_> {
         if self.policy.deny_clones {
             let clones: BTreeSet<TokenKey> =
                 findings.iter().filter(|(_, f)| f.kind.is_clone()).map(|(token, _)| *token).collect();
-            summary.denied += deny_clones(app, conn, &clones, arrived, is_registered).await?;
+            summary.denied += deny_clones(app, conn, &clones, arrived).await?;
         }
         state::remember_in(conn, arrived, memories).await?;
         if self.authorise {
@@ -348,11 +349,12 @@ async fn deny_clones(
     conn: &mut Conn,
     clones: &BTreeSet<TokenKey>,
     arrived: &[Seen],
-    is_registered: impl Fn(&TokenKey) -> bool,
 ) -> Result<usize, RiskError> {
+    // Of the few that there are the registry itself is asked, whatever was remembered.
+    let registered = deny::registered_in(conn, clones).await?;
     let mut additions = Vec::with_capacity(clones.len());
     for token in clones {
-        let number = match is_registered(token) {
+        let number = match registered.contains(token) {
             true => None,
             false => match number_in(app, conn, taps_of(arrived, token)).await? {
                 Some(number) => Some(number),

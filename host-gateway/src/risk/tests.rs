@@ -146,6 +146,22 @@ async fn a_clone_of_an_unregistered_card_is_denied_by_the_number_in_its_tap() {
     assert_eq!(run(&house.app).await.unwrap().denied, 1);
 }
 
+/// As a gateway that knows nothing of what is remembered here leaves it, which erases beside this one.
+#[tokio::test]
+async fn a_clone_of_a_token_whose_number_the_registry_has_no_more_is_denied_by_the_number_in_its_tap() {
+    let house = House::new().await;
+    let (mut a, mut b) = two_gates(&house).await;
+    let card = Card::new(1);
+    house.register(&card).await;
+    house.ingest(&[card.tap(0, 5).seal(&mut a)]).await;
+    run(&house.app).await.unwrap();
+    let mut tx = house.app.store.begin().await.unwrap();
+    query("UPDATE tokens SET account_id = '', sealed_token = x''").execute(&mut *tx).await.unwrap();
+    tx.commit().await.unwrap();
+    house.ingest(&[TapAt { data: 9, ..card.tap(60_000, 5) }.seal(&mut b)]).await;
+    assert_eq!(run(&house.app).await.unwrap().denied, 1);
+}
+
 #[tokio::test]
 async fn a_copy_is_found_however_far_apart_the_taps_are_that_came_together() {
     let house = House::new().await;
