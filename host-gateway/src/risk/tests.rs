@@ -334,7 +334,7 @@ const PASS: Limits = Limits { taps: 3, ..LIMITS };
 /// Somebody at the database's own prompt, for whom no turn is waited.
 async fn stranger(house: &House) -> WriteTx {
     let mut tx = house.app.store.pool().begin().await.unwrap();
-    query("SET TRANSACTION READ WRITE").execute(&mut *tx).await.unwrap();
+    query("SET TRANSACTION ISOLATION LEVEL READ COMMITTED, READ WRITE").execute(&mut *tx).await.unwrap();
     // Of two that wait for each other, the gateway is refused.
     query("SET LOCAL deadlock_timeout = '60s'").execute(&mut *tx).await.unwrap();
     tx
@@ -378,7 +378,9 @@ async fn a_part_of_a_pass_that_meets_another_s_work_is_done_again() {
     hold_second_of(&mut other, &a).await;
     let meanwhile = async {
         until_one_waits(&house).await;
-        query("UPDATE risk_pass SET number = number").execute(&mut *other).await.unwrap();
+        // The gateway waits for a row that this one has, and this one now for a row that the gateway has.
+        let parts = query("UPDATE risk_pass SET number = number").execute(&mut *other).await.unwrap();
+        assert_eq!(parts, 8);
         other.commit().await.unwrap();
     };
     let (done, ()) = tokio::join!(run_within(&house.app, PASS), meanwhile);
