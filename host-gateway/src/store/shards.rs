@@ -53,7 +53,7 @@ impl Part {
 }
 
 /// Works on parts, so many at a time, and gives what came of each. A part that fails ends its lane: the others go on with what
-/// is left, and then the failure is told.
+/// is left, and then the first failure is told; further ones are logged.
 pub(crate) async fn on_each<T, E, F>(
     parts: Vec<Part>,
     lanes: usize,
@@ -61,6 +61,7 @@ pub(crate) async fn on_each<T, E, F>(
 ) -> Result<Vec<T>, E>
 where
     F: Future<Output = Result<T, E>>,
+    E: std::fmt::Display,
 {
     let mut parts = VecDeque::from(parts);
     // Several gateways begin at different parts.
@@ -75,11 +76,15 @@ where
         }
         Ok(done)
     };
-    let mut all = Vec::new();
+    let (mut all, mut failed) = (Vec::new(), None);
     for done in join_all((0..lanes).map(|_| lane())).await {
-        all.extend(done?);
+        match done {
+            Ok(done) => all.extend(done),
+            Err(error) if failed.is_none() => failed = Some(error),
+            Err(error) => tracing::error!(%error, "another part failed"),
+        }
     }
-    Ok(all)
+    failed.map_or(Ok(all), Err)
 }
 
 #[cfg(test)]
