@@ -275,6 +275,12 @@ pub struct RiskSection {
     pub every_s: u64,
     /// A clone alert puts the token on the deny list.
     pub deny_clones: bool,
+    /// So does an alert of a token that let two through a station's gates at once.
+    pub deny_passback: bool,
+    /// And one of taps at stations too far apart for the time between.
+    pub deny_travel: bool,
+    /// The fastest that anybody gets from station to station, km/h over the tariff's distances; 0: no travel is impossible.
+    pub travel_kmh: u32,
     /// By how much a synchronised gate's clock may be off, ms.
     pub synchronised_ms: u64,
     /// By how much a free-running gate's clock may be off, ms.
@@ -283,7 +289,15 @@ pub struct RiskSection {
 
 impl Default for RiskSection {
     fn default() -> Self {
-        Self { every_s: 30, deny_clones: true, synchronised_ms: 5_000, free_ms: 120_000 }
+        Self {
+            every_s: 30,
+            deny_clones: true,
+            deny_passback: false,
+            deny_travel: false,
+            travel_kmh: 200,
+            synchronised_ms: 5_000,
+            free_ms: 120_000,
+        }
     }
 }
 

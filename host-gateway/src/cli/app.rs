@@ -5,10 +5,10 @@ use crate::config::Config;
 use crate::intake::{Board, Directory, Intake, IntakeError, Item, Parts, Receipt, Source};
 use crate::keys::{BankKeys, ClearingKeys};
 use crate::lists::{self, ListsError, Published};
+use crate::risk;
 use crate::store::{Audit, Store, StoreError, audit_in};
 use std::sync::Arc;
 use tokio::sync::watch;
-use wavepass_fares::ServiceDay;
 use wavepass_protocol::lists::{Kind, Version};
 use wavepass_protocol::time::UnixMs;
 
@@ -59,8 +59,8 @@ pub struct App {
     pub directory: Arc<Directory>,
     /// Where sealed entries go in.
     pub intake: Intake,
-    /// Held while risk looks at what came: the day for which its table was made ready.
-    pub(crate) risk_turn: Arc<tokio::sync::Mutex<Option<ServiceDay>>>,
+    /// Held while risk looks at what came.
+    pub(crate) risk_turn: Arc<tokio::sync::Mutex<risk::Turn>>,
     news: Arc<watch::Sender<u64>>,
 }
 

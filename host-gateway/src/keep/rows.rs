@@ -6,7 +6,7 @@ use crate::clearing::ClearingError;
 use crate::cli::App;
 use crate::intake::forgotten::{Forgotten, forget_atcs_in, forget_in};
 use crate::keys::TokenKey;
-use crate::risk::{drop_day, is_in_pass};
+use crate::risk::{drop_day, forget_recent_in, is_in_pass};
 use crate::store::db::{Query, Row, query, query_made, write_many};
 use crate::store::sql::UTC_DAY_MS;
 use crate::store::{Audit, StoreError, audit_in};
@@ -247,6 +247,8 @@ impl Keep {
             (*utc_day, token.as_slice(), *time_ms, &stretch.key_id, *sequence)
         });
         write_many(&mut tx, text, rows_of).await?;
+        let tokens = of_tokens.iter().map(|(_, token, ..)| *token).collect();
+        forget_recent_in(&mut tx, &tokens, self.clock().end_ms(day)).await?;
         query(PASSAGES_WAITING).bind(&stretch.key_id).execute(&mut *tx).await?;
         tx.commit().await?;
         Ok(if rows.len() as i64 == ROWS { Deleted::Some } else { Deleted::Rest })

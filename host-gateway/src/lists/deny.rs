@@ -50,12 +50,24 @@ pub enum Cause {
     Deleted,
     /// The bank does not vouch for it: it declined to hold an amount, or more is at risk than may be before it first paid.
     Authorisation,
+    /// It let two through a station's gates at once.
+    Passback,
+    /// It was tapped at stations too far apart for the time between.
+    Travel,
 }
 
 impl Cause {
     /// Every cause.
-    pub const ALL: [Self; 6] =
-        [Self::Debt, Self::Clone, Self::Lost, Self::Manual, Self::Deleted, Self::Authorisation];
+    pub const ALL: [Self; 8] = [
+        Self::Debt,
+        Self::Clone,
+        Self::Lost,
+        Self::Manual,
+        Self::Deleted,
+        Self::Authorisation,
+        Self::Passback,
+        Self::Travel,
+    ];
 
     /// The word for it, in the store and on screens.
     pub const fn word(self) -> &'static str {
@@ -66,6 +78,8 @@ impl Cause {
             Self::Manual => "manual",
             Self::Deleted => "deleted",
             Self::Authorisation => "authorisation",
+            Self::Passback => "passback",
+            Self::Travel => "travel",
         }
     }
 

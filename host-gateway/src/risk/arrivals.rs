@@ -91,7 +91,7 @@ pub(super) async fn looked_at_in(conn: &mut Conn, runs: &[Run]) -> Result<(), St
 /// unless one run has more.
 pub(super) async fn taps_of_in(conn: &mut Conn, runs: &[Run], rows: i64) -> Result<Vec<Seen>, RiskError> {
     let mut taps = Vec::with_capacity(taps_in(runs));
-    let mut stations = Stations::new();
+    let mut stations = Stations::default();
     for runs in read_at_once(runs, rows) {
         read_in(conn, runs, &mut stations, &mut taps).await?;
     }
@@ -107,7 +107,7 @@ pub(super) async fn taps_of(store: &Store, runs: &[Run], rows: i64) -> Result<Ve
     let next = || locked(&left).next();
     let read = async || -> Result<(), RiskError> {
         let mut conn = store.pool().acquire().await?;
-        let mut stations = Stations::new();
+        let mut stations = Stations::default();
         let mut some = Vec::new();
         while let Some(runs) = next() {
             read_in(&mut conn, runs, &mut stations, &mut some).await?;
@@ -149,7 +149,19 @@ fn read_at_once(runs: &[Run], rows: i64) -> impl Iterator<Item = &[Run]> {
 }
 
 /// Each station's name once: there are few and of taps many.
-type Stations = HashSet<Arc<str>>;
+#[derive(Default)]
+pub(super) struct Stations(HashSet<Arc<str>>);
+
+impl Stations {
+    fn shared(&mut self, station: &str) -> Arc<str> {
+        if let Some(known) = self.0.get(station) {
+            return known.clone();
+        }
+        let new: Arc<str> = station.into();
+        self.0.insert(new.clone());
+        new
+    }
+}
 
 async fn read_in(
     conn: &mut Conn,
@@ -162,23 +174,19 @@ async fn read_in(
                 WHERE t.key_id = v.column1 AND t.sequence BETWEEN v.column2 AND v.column3 AND t.opened = 1 \
                 AND t.token_key IS NOT NULL";
     for row in read_many(conn, text, runs.iter().map(|run| (&run.key_id, run.from, run.upto))).await? {
-        let station: &str = row.try_get(10)?;
-        let station = match stations.get(station) {
-            Some(known) => known.clone(),
-            None => {
-                let new: Arc<str> = station.into();
-                stations.insert(new.clone());
-                new
-            }
-        };
-        let rest = Rest { station, direction: row.try_get(11)?, passage: row.try_get(12)? };
-        taps.push(Seen { rest: Some(rest), ..seen(&row)? });
+        taps.push(seen(&row, stations)?);
     }
     Ok(())
 }
 
-/// A tap of a row with key id, sequence, token, time, clock, service day, ATC, cryptogram, digest and withheld.
-pub(super) fn seen(row: &Row) -> Result<Seen, RiskError> {
+/// A tap of a row with key id, sequence, token, time, clock, service day, ATC, cryptogram, digest, withheld, station, direction
+/// and passage.
+pub(super) fn seen(row: &Row, stations: &mut Stations) -> Result<Seen, RiskError> {
+    let rest = Rest {
+        station: stations.shared(row.try_get(10)?),
+        direction: row.try_get(11)?,
+        passage: row.try_get(12)?,
+    };
     let key_id: &[u8] = row.try_get(0)?;
     let digest: Option<&[u8]> = row.try_get(8)?;
     let digest = digest.map(|bytes| bytes.try_into()).transpose();
@@ -194,7 +202,7 @@ pub(super) fn seen(row: &Row) -> Result<Seen, RiskError> {
         digest: digest.map_err(|_| StoreError::Damaged { what: "card digest" })?,
         withheld: row.try_get(9)?,
         near: true,
-        rest: None,
+        rest: Some(rest),
     })
 }
 

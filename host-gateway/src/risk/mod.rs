@@ -10,6 +10,10 @@
 //!   under two KSNs, one tap was sealed twice (`resealed`). The earliest tap counts, the others do not;
 //! - ATCs rise with time. A tap with a lower ATC than an earlier one, by more than the clocks can be off, tells of
 //!   two cards (`clone_order`);
+//! - a station's gates let a token through once at a time. The same way in or out at another gate within the tariff's passback
+//!   window, and at neither did the barrier see nobody go: the phone was handed back (`passback`);
+//! - nobody is faster than the trains. Taps at two stations with less time between than their distance by the tariff takes
+//!   at the greatest speed, by more than the clocks can be off (`impossible_travel`);
 //! - a cryptogram that the bank's keys refute (`invalid_cryptogram`): the tap does not count;
 //! - a token that nobody issued (`unknown_token`): the tap is kept and waits.
 
@@ -19,10 +23,12 @@ pub mod authorisation;
 mod days;
 mod near;
 mod pass;
+mod recent;
 mod rules;
 pub(crate) mod state;
 #[cfg(test)]
 mod tests;
+mod ways;
 
 use crate::cli::App;
 use crate::config::ConfigError;
@@ -36,14 +42,18 @@ use pass::Pass;
 use rules::{Finding, Seen, Verdict, Withheld, by_token};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use wavepass_fares::ServiceDay;
 use wavepass_protocol::seal::SealError;
 use wavepass_protocol::tap::Entry;
+use ways::Ways;
 
 pub use authorisation::Authorisation;
 pub(crate) use days::{drop_day, on_days, tapped_utc_days_in};
 pub(crate) use pass::is_in_pass;
 pub use rules::{Policy, Tolerance};
 pub use state::RiskState;
+pub(crate) use state::forget_recent_in;
 
 /// How much is looked at together.
 #[derive(Debug, Clone, Copy)]
@@ -130,13 +140,24 @@ pub async fn run(app: &App) -> Result<Summary, RiskError> {
 async fn run_within(app: &App, limits: Limits) -> Result<Summary, RiskError> {
     // What another run of this process is at is in memory once.
     let mut turn = app.risk_turn.lock().await;
-    days::make_ready(app, &mut turn).await?;
+    days::make_ready(app, &mut turn.ready).await?;
     let risk = &app.config.file.risk;
     let policy = Policy {
         tolerance: Tolerance { synchronised_ms: risk.synchronised_ms, free_ms: risk.free_ms },
         deny_clones: risk.deny_clones,
+        deny_passback: risk.deny_passback,
+        deny_travel: risk.deny_travel,
     };
-    let look = Look { app, policy, authorise: Authorisation::of(&app.config)?.is_active(), limits };
+    // Of a clock that was never told the time, no tariff is in force.
+    let today = app.now().ok().and_then(|now| app.config.day_clock().day_of(sql::ms(now)).ok());
+    if let Some(today) = today {
+        let mut conn = app.store.pool().acquire().await?;
+        if let Some(ways) = turn.ways.in_force_in(&mut conn, today, risk.travel_kmh).await? {
+            turn.ways = Arc::new(ways);
+        }
+    }
+    let (ways, authorise) = (turn.ways.clone(), Authorisation::of(&app.config)?.is_active());
+    let look = Look { app, policy, ways, authorise, limits };
     let mut summary = Summary::default();
     while look.at_some(&mut summary).await? {}
     metrics::counter!("wavepass_risk_alerts_total").increment(summary.alerts as u64);
@@ -146,10 +167,19 @@ async fn run_within(app: &App, limits: Limits) -> Result<Summary, RiskError> {
     Ok(summary)
 }
 
+/// What a gateway's runs of risk have of each other.
+#[derive(Debug, Default)]
+pub(crate) struct Turn {
+    /// The day for which the table of taps was made ready.
+    ready: Option<ServiceDay>,
+    ways: Arc<Ways>,
+}
+
 /// How taps are looked at.
 struct Look<'a> {
     app: &'a App,
     policy: Policy,
+    ways: Arc<Ways>,
     authorise: bool,
     limits: Limits,
 }
@@ -247,15 +277,15 @@ impl Look<'_> {
         let mut doubtful: Vec<Doubtful<'_>> = Vec::new();
         for (token, taps) in by_token(arrived) {
             let Some(memory) = memories.get(&token) else { continue };
-            if !memory.agrees(taps) {
+            if !memory.agrees(taps) || memory.may_contradict(taps, &self.ways) {
                 doubtful.push(Doubtful { token, taps, unsure: memory.has_seen_one_of(taps) });
             } else if taps.iter().any(Seen::is_refuted) {
-                verdicts.push((token, rules::judge(taps, self.policy.tolerance)));
+                verdicts.push((token, rules::judge(taps, self.policy.tolerance, &self.ways)));
             }
         }
         for looked_up in near::around_in(conn, &doubtful, ORDER_WINDOW_MS).await? {
             let near::Around { token, taps, atcs } = looked_up;
-            verdicts.push((token, rules::judge(&taps, self.policy.tolerance)));
+            verdicts.push((token, rules::judge(&taps, self.policy.tolerance, &self.ways)));
             if let (Some(atcs), Some(memory)) = (atcs, memories.get_mut(&token)) {
                 memory.atcs.get_or_insert(atcs);
             }
@@ -273,11 +303,11 @@ impl Look<'_> {
         }
         summary.changed += write_withheld(conn, &withheld).await?;
         summary.alerts += write_alerts(conn, &findings, sql::ms(app.clock.now())).await?;
-        if self.policy.deny_clones {
-            let clones: BTreeSet<TokenKey> =
-                findings.iter().filter(|(_, f)| f.kind.is_clone()).map(|(token, _)| *token).collect();
-            summary.denied += deny_clones(app, conn, &clones, arrived).await?;
-        }
+        let denied: BTreeSet<(TokenKey, Cause)> = findings
+            .iter()
+            .filter_map(|(token, finding)| Some((*token, self.policy.cause(finding.kind)?)))
+            .collect();
+        summary.denied += deny_found(app, conn, &denied, arrived).await?;
         state::remember_in(conn, arrived, memories).await?;
         if self.authorise {
             let due = arrived.iter().filter_map(|tap| Some((tap.token, tap.service_day?.into()))).collect();
@@ -344,16 +374,17 @@ async fn write_alerts(
     Ok(alerts.len() - known)
 }
 
-async fn deny_clones(
+/// Denies tokens for what was found of them.
+async fn deny_found(
     app: &App,
     conn: &mut Conn,
-    clones: &BTreeSet<TokenKey>,
+    found: &BTreeSet<(TokenKey, Cause)>,
     arrived: &[Seen],
 ) -> Result<usize, RiskError> {
     // Of the few that there are the registry itself is asked, whatever was remembered.
-    let registered = deny::registered_in(conn, clones).await?;
-    let mut additions = Vec::with_capacity(clones.len());
-    for token in clones {
+    let registered = deny::registered_in(conn, &found.iter().map(|(token, _)| *token).collect()).await?;
+    let mut additions = Vec::with_capacity(found.len());
+    for (token, cause) in found {
         let number = match registered.contains(token) {
             true => None,
             false => match number_in(app, conn, taps_of(arrived, token)).await? {
@@ -362,12 +393,8 @@ async fn deny_clones(
                 None => continue,
             },
         };
-        additions.push(Addition {
-            token_key: *token,
-            number,
-            cause: Cause::Clone,
-            note: "risk: clone alert".into(),
-        });
+        let note = format!("risk: {} alert", cause.word());
+        additions.push(Addition { token_key: *token, number, cause: *cause, note });
     }
     Ok(deny::add_in(conn, &*app.clearing, &additions, "risk", app.clock.now()).await?)
 }

@@ -1,7 +1,7 @@
 //! The taps of tokens of which something came that may contradict them: a counter that was used, or one that runs against time.
 
 use super::RiskError;
-use super::arrivals::seen;
+use super::arrivals::{Stations, seen};
 use super::atcs::Atcs;
 use super::days::tapped_utc_days_in;
 use super::rules::Seen;
@@ -64,7 +64,7 @@ pub(super) async fn around_in(
             let used: BTreeSet<u16> = taps.iter().filter_map(|tap| tap.atc).collect();
             let far = all.into_iter().filter(|tap| tap.time_ms < lo || tap.time_ms > hi);
             let same = far.filter(|tap| tap.atc.is_some_and(|atc| used.contains(&atc)));
-            taps.extend(same.map(|tap| Seen { near: false, ..tap }));
+            taps.extend(same.map(|tap| Seen { near: false, rest: None, ..tap }));
             found.push(Around { token, taps, atcs: is_through.then_some(atcs) });
         }
     }
@@ -80,7 +80,7 @@ fn span(doubtful: &Doubtful<'_>, window_ms: i64) -> (TokenKey, i64, i64) {
 
 /// The taps of tokens on UTC days, from one time of each to another.
 pub(super) const NEAR: &str = "SELECT t.key_id, t.sequence, t.token_key, t.time_ms, t.clock, t.service_day, t.atc, t.cryptogram, \
-    t.card_digest, t.withheld FROM (VALUES ??) AS v CROSS JOIN token_taps AS t WHERE t.utc_day = v.column1 \
+    t.card_digest, t.withheld, t.station, t.direction, t.passage FROM (VALUES ??) AS v CROSS JOIN token_taps AS t WHERE t.utc_day = v.column1 \
     AND t.token_key = v.column2 AND t.time_ms BETWEEN v.column3 AND v.column4";
 
 /// Reads tokens' taps from one time to another, both included.
@@ -98,8 +98,9 @@ async fn read(
         })
     });
     let mut taps: BTreeMap<TokenKey, Vec<Seen>> = BTreeMap::new();
+    let mut stations = Stations::default();
     for row in read_many(conn, NEAR, rows).await? {
-        let seen = seen(&row)?;
+        let seen = seen(&row, &mut stations)?;
         taps.entry(seen.token).or_default().push(seen);
     }
     Ok(taps)

@@ -1,6 +1,8 @@
 //! The rules themselves: pure, over one token's taps.
 
+use super::ways::Ways;
 use crate::keys::TokenKey;
+use crate::lists::deny::Cause;
 use crate::store::content_id;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -31,6 +33,22 @@ pub struct Policy {
     pub tolerance: Tolerance,
     /// A clone alert puts the token on the deny list.
     pub deny_clones: bool,
+    /// So does one of a token that let two through.
+    pub deny_passback: bool,
+    /// And one of taps between which there was no ride.
+    pub deny_travel: bool,
+}
+
+impl Policy {
+    /// For which cause an alert denies its token, if it does.
+    pub(super) const fn cause(&self, kind: AlertKind) -> Option<Cause> {
+        match kind {
+            AlertKind::Clone | AlertKind::CloneOrder if self.deny_clones => Some(Cause::Clone),
+            AlertKind::Passback if self.deny_passback => Some(Cause::Passback),
+            AlertKind::ImpossibleTravel if self.deny_travel => Some(Cause::Travel),
+            _ => None,
+        }
+    }
 }
 
 /// An opened tap as the rules see it.
@@ -48,7 +66,7 @@ pub(super) struct Seen {
     pub(super) withheld: u8,
     /// Near enough in time for the order of ATCs; the others are here for having the same ATC as one that is.
     pub(super) near: bool,
-    /// None of a tap that is among its token's already.
+    /// Of a tap whose place in time says nothing, for it is here for its ATC, there is none.
     pub(super) rest: Option<Rest>,
 }
 
@@ -92,7 +110,7 @@ impl Seen {
     }
 
     /// By how much its time may be off; `None`: its time says nothing.
-    fn tolerance_ms(&self, tolerance: Tolerance) -> Option<i64> {
+    pub(super) fn tolerance_ms(&self, tolerance: Tolerance) -> Option<i64> {
         let ms = match self.clock {
             2 => tolerance.synchronised_ms,
             1 => tolerance.free_ms,
@@ -115,6 +133,8 @@ pub(super) enum AlertKind {
     CloneOrder,
     InvalidCryptogram,
     UnknownToken,
+    Passback,
+    ImpossibleTravel,
 }
 
 impl AlertKind {
@@ -125,12 +145,9 @@ impl AlertKind {
             Self::CloneOrder => "clone_order",
             Self::InvalidCryptogram => "invalid_cryptogram",
             Self::UnknownToken => "unknown_token",
+            Self::Passback => "passback",
+            Self::ImpossibleTravel => "impossible_travel",
         }
-    }
-
-    /// True where two cards answer for one token.
-    pub(super) const fn is_clone(self) -> bool {
-        matches!(self, Self::Clone | Self::CloneOrder)
     }
 }
 
@@ -146,7 +163,7 @@ pub(super) struct Finding {
 }
 
 impl Finding {
-    fn of(kind: AlertKind, tap: &Seen, detail: String) -> Self {
+    pub(super) fn of(kind: AlertKind, tap: &Seen, detail: String) -> Self {
         Self {
             kind,
             detail,
@@ -181,7 +198,7 @@ pub(super) struct Verdict {
 }
 
 /// Judges the taps of one token, in whatever order they are given.
-pub(super) fn judge(taps: &[Seen], tolerance: Tolerance) -> Verdict {
+pub(super) fn judge(taps: &[Seen], tolerance: Tolerance, ways: &Ways) -> Verdict {
     let mut taps: Vec<&Seen> = taps.iter().collect();
     taps.sort_unstable_by_key(|tap| tap.order());
     let mut verdict = Verdict::default();
@@ -193,6 +210,7 @@ pub(super) fn judge(taps: &[Seen], tolerance: Tolerance) -> Verdict {
     }
     same_atc(&taps, &mut bits, &mut verdict.findings);
     order(&taps, tolerance, &mut verdict.findings);
+    ways.judge(&taps, tolerance, &mut verdict.findings);
     for tap in taps {
         let own = bits.get(&(tap.key_id, tap.sequence)).copied().unwrap_or(0);
         let now = tap.withheld & !OWN | own;

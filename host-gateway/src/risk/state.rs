@@ -4,7 +4,9 @@
 //! authorisation, where any is configured.
 
 use super::atcs::Atcs;
+use super::recent::Recent;
 use super::rules::{Seen, by_token};
+use super::ways::Ways;
 use crate::keys::TokenKey;
 use crate::store::StoreError;
 use crate::store::db::{Conn, One, Row, read_many, write_many};
@@ -58,6 +60,7 @@ pub(super) struct Memory {
     state: RiskState,
     /// The ATCs that were used; `None`: known from the taps alone.
     pub(super) atcs: Option<Atcs>,
+    recent: Recent,
 }
 
 impl Memory {
@@ -76,7 +79,13 @@ impl Memory {
         self.atcs.as_ref().is_none_or(|atcs| taps.iter().filter_map(Seen::used).any(|atc| atcs.contains(atc)))
     }
 
+    /// Whether there may be taps, among these and the token's others, between which there was no ride.
+    pub(super) fn may_contradict(&self, taps: &[Seen], ways: &Ways) -> bool {
+        self.recent.may_contradict(taps, ways)
+    }
+
     fn note(&mut self, taps: &[Seen]) {
+        self.recent.note(taps);
         if let Some(atcs) = &mut self.atcs {
             for (atc, time_ms) in taps.iter().filter_map(|tap| Some((tap.used()?, tap.time_ms))) {
                 atcs.insert(atc, time_ms);
@@ -97,7 +106,7 @@ pub(super) async fn memories_in(
     // Of a token that was seen before and is somebody's, the registry has nothing to add.
     let text = "SELECT v.column1, r.last_paid_ms, r.paid_upto_ms, r.first_tap_ms, r.last_tap_ms, r.atcs, \
                 CASE WHEN r.token_key IS NULL THEN 1 ELSE 0 END, CASE WHEN r.is_somebodys = 1 THEN 1 \
-                WHEN (SELECT k.account_id FROM tokens AS k WHERE k.token_key = v.column1) <> '' THEN 1 ELSE 0 END \
+                WHEN (SELECT k.account_id FROM tokens AS k WHERE k.token_key = v.column1) <> '' THEN 1 ELSE 0 END, r.recent \
                 FROM (VALUES ??) AS v LEFT JOIN risk_states AS r ON r.token_key = v.column1";
     let tokens = by_token(taps).map(|(_, taps)| One(taps[0].token.as_slice()));
     let mut memories = BTreeMap::new();
@@ -111,7 +120,12 @@ pub(super) async fn memories_in(
         // A token that never tapped has used none.
         let atcs = atcs.transpose()?.or_else(|| is_new.then(Atcs::default));
         let is_registered = row.try_get::<i64>(7)? == 1;
-        memories.insert(key, Memory { is_registered, is_new, state, atcs });
+        let recent = match row.try_get::<Option<&[u8]>>(8)? {
+            Some(bytes) => Recent::from_bytes(bytes).ok_or(StoreError::Damaged { what: "newest taps" })?,
+            None if is_new => Recent::none(),
+            None => Recent::unknown(state.last_tap_ms),
+        };
+        memories.insert(key, Memory { is_registered, is_new, state, atcs, recent });
     }
     Ok(memories)
 }
@@ -137,18 +151,20 @@ pub(super) async fn remember_in(
                 last_tap_ms,
                 atcs,
                 memory.is_registered,
+                memory.recent.to_bytes(),
                 last_paid_ms,
                 paid_upto_ms,
             )
         })
     };
-    let text = "INSERT INTO risk_states (token_key, first_tap_ms, last_tap_ms, atcs, is_somebodys, last_paid_ms, paid_upto_ms) \
+    let text = "INSERT INTO risk_states (token_key, first_tap_ms, last_tap_ms, atcs, is_somebodys, recent, last_paid_ms, paid_upto_ms) \
                 VALUES ??";
     write_many(conn, text, rows(true)).await?;
     let text = "UPDATE risk_states SET first_tap_ms = v.column2, last_tap_ms = v.column3, atcs = v.column4, \
-                is_somebodys = v.column5 FROM (VALUES ??) AS v WHERE risk_states.token_key = v.column1";
-    let known =
-        rows(false).map(|(key, first, last, atcs, is_somebodys, ..)| (key, first, last, atcs, is_somebodys));
+                is_somebodys = v.column5, recent = v.column6 FROM (VALUES ??) AS v WHERE risk_states.token_key = v.column1";
+    let known = rows(false).map(|(key, first, last, atcs, is_somebodys, recent, ..)| {
+        (key, first, last, atcs, is_somebodys, recent)
+    });
     write_many(conn, text, known).await?;
     Ok(())
 }
@@ -177,5 +193,18 @@ pub(crate) async fn note_paid_in(
                 AND t.time_ms > v.column2 AND t.time_ms < (v.column2 / 86400000 + 3) * 86400000), last_tap_ms) END \
                 FROM (VALUES ??) AS v WHERE risk_states.token_key = v.column1";
     write_many(conn, text, paid.iter().map(|(key, upto)| (key.as_slice(), *upto, now_ms))).await?;
+    Ok(())
+}
+
+/// Forgets where tokens were tapped last, of those whose newest taps may be from before a time: their taps are deleted.
+pub(crate) async fn forget_recent_in(
+    conn: &mut Conn,
+    tokens: &BTreeSet<TokenKey>,
+    before_ms: i64,
+) -> Result<(), StoreError> {
+    let text = "UPDATE risk_states SET recent = NULL FROM (VALUES ??) AS v WHERE risk_states.token_key = v.column1 \
+                AND recent IS NOT NULL AND last_tap_ms < v.column2";
+    let before_ms = before_ms.saturating_add(super::recent::KEPT_MS);
+    write_many(conn, text, tokens.iter().map(|token| (token.as_slice(), before_ms))).await?;
     Ok(())
 }

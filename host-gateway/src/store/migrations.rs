@@ -55,6 +55,7 @@ const SQLITE: &[Step] = steps!("sqlite":
     "0023" "days",
     "0024" "apart_by_day",
     "0025" "somebodys",
+    "0027" "recent",
 );
 
 const POSTGRES: &[Step] = steps!("postgres":
@@ -74,6 +75,7 @@ const POSTGRES: &[Step] = steps!("postgres":
     "0023" "days",
     "0024" "apart_by_day",
     "0025" "somebodys",
+    "0027" "recent",
 );
 
 pub(super) static SQLITE_MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| migrator(SQLITE));

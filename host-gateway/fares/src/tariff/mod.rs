@@ -380,6 +380,13 @@ impl Tariff {
         (metres != u32::MAX).then_some(metres)
     }
 
+    /// Metres of the shortest ways from a station to each, by their indices in [`stations`](Self::stations); `u32::MAX` where
+    /// no way leads. Nothing for an index beyond them.
+    pub fn distances_m(&self, from: usize) -> &[u32] {
+        let n = self.stations.len();
+        self.distances_m.get(from * n..(from + 1) * n).unwrap_or_default()
+    }
+
     /// This tariff alone, compiled.
     pub fn compile(self) -> Result<Tariffs, TariffError> {
         Tariffs::new(vec![self])

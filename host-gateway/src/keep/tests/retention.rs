@@ -58,6 +58,8 @@ async fn days_that_are_long_over_are_deleted_and_their_taps_never_count_again() 
         assert_eq!(rows(&after), rows(&before), "{table}");
     }
     assert_eq!(city.house.count("SELECT count(*) FROM taps").await, 6);
+    // Where their riders were last is known from taps that stay, and nowhere else.
+    assert_eq!(city.house.count("SELECT count(*) FROM risk_states WHERE recent IS NOT NULL").await, 0);
     assert_eq!(city.house.count("SELECT count(*) FROM forgotten_entries").await, 1);
     assert!(verify_batches(app.store.pool(), day()).await.unwrap().is_empty());
     for days in 3..5 {

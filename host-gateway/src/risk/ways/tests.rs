@@ -1,0 +1,273 @@
+//! Phones that are handed back, and rides that nobody makes.
+
+use super::*;
+use crate::clearing::app::publish_tariff;
+use crate::clearing::testing::CITY;
+use crate::intake::sealer::Sealer;
+use crate::keys::TokenKey;
+use crate::risk::recent::Recent;
+use crate::risk::rules::Rest;
+use crate::risk::{LIMITS, Limits, Summary, run, run_within};
+use crate::store::db::query;
+use crate::testing::{Card, House, TapAt, passage};
+use proptest::prelude::*;
+use wavepass_protocol::dukpt::KeyId;
+use wavepass_protocol::tap::{ClockQuality, Direction};
+
+const KINDS: &str = "SELECT kind FROM alerts ORDER BY kind";
+const DETAILS: &str = "SELECT kind || ': ' || detail FROM alerts ORDER BY 1";
+
+/// A house in Wavepass City: at one station the same tap again within 20 s is the same, and the airport, `AP`, is 23.6 km from
+/// Harbour Bell, `HB`: 424.8 s at 200 km/h.
+async fn city(toml: &str) -> (House, Sealer, Sealer) {
+    let house = House::with(toml).await;
+    publish_tariff(&house.app, "anna", "city.toml", CITY).await.unwrap();
+    let (a, b) = (house.gate(1).await, house.gate(2).await);
+    (house, a, b)
+}
+
+fn at(card: &Card, s: u64, atc: u16, station: &'static str) -> TapAt {
+    TapAt { station, ..card.tap(s * 1_000, atc) }
+}
+
+#[tokio::test]
+async fn two_let_through_at_once_raise_an_alert_whenever_their_taps_come_and_by_policy_deny() {
+    for (deny, together) in [(false, true), (true, false)] {
+        let (house, mut a, mut b) = city(&format!("[risk]\ndeny_passback = {deny}\n")).await;
+        let card = Card::new(1);
+        house.register(&card).await;
+        let first = at(&card, 100, 5, "HB").seal(&mut a);
+        let second = at(&card, 120, 6, "HB").seal(&mut b);
+        if together {
+            house.ingest(&[first, second]).await;
+        } else {
+            // The later one first.
+            house.ingest(&[second]).await;
+            assert_eq!(run(&house.app).await.unwrap().alerts, 0);
+            house.ingest(&[first]).await;
+        }
+        let denied = usize::from(deny);
+        assert_eq!(run(&house.app).await.unwrap(), Summary { tokens: 1, alerts: 1, changed: 0, denied });
+        assert_eq!(
+            house.texts(DETAILS).await,
+            ["passback: let through twice the same way at HB on service day number 20780"]
+        );
+        let causes = house.texts("SELECT cause FROM deny_entries").await;
+        assert_eq!(causes, if deny { vec!["passback"] } else { vec![] });
+        // It may be let in again, and both taps count: what they cost is the tariff's business.
+        assert_eq!(house.count("SELECT count(*) FROM taps WHERE counted = 1").await, 2);
+    }
+}
+
+#[tokio::test]
+async fn one_rider_at_a_second_gate_or_two_ways_or_too_late_is_no_passback() {
+    let (house, mut a, mut b) = city("").await;
+    let cards: Vec<Card> = (1..=5).map(Card::new).collect();
+    for card in &cards {
+        house.register(card).await;
+    }
+    // Beyond the window.
+    house.ingest(&[at(&cards[0], 0, 5, "HB").seal(&mut a), at(&cards[0], 21, 6, "HB").seal(&mut b)]).await;
+    // In and out.
+    let out = TapAt { direction: Direction::Exit, ..at(&cards[1], 10, 6, "HB") };
+    house.ingest(&[at(&cards[1], 0, 5, "HB").seal(&mut a), out.seal(&mut b)]).await;
+    // At one gate, which knows its own.
+    house.ingest(&[at(&cards[2], 0, 5, "HB").seal(&mut a), at(&cards[2], 10, 6, "HB").seal(&mut a)]).await;
+    // At another station.
+    house.ingest(&[at(&cards[3], 100, 5, "HB").seal(&mut a), at(&cards[3], 140, 6, "QS").seal(&mut b)]).await;
+    // The first barrier closed before the rider went: told before the second tap is looked at.
+    house.ingest(&[at(&cards[4], 0, 5, "HB").seal(&mut a)]).await;
+    run(&house.app).await.unwrap();
+    house.ingest(&[passage(&mut a, 6, Outcome::NotPassed)]).await;
+    house.ingest(&[at(&cards[4], 10, 6, "HB").seal(&mut b)]).await;
+    run(&house.app).await.unwrap();
+    assert_eq!(house.texts(DETAILS).await, Vec::<String>::new());
+    assert_eq!(house.count("SELECT passage FROM taps WHERE sequence = 6").await, 0);
+}
+
+#[tokio::test]
+async fn stations_too_far_apart_for_the_time_between_raise_an_alert_and_by_policy_deny() {
+    for (toml, apart_s, found) in [
+        ("", 400, true),
+        ("", 425, false),
+        // Each of two clocks may be five seconds off.
+        ("", 416, false),
+        ("[risk]\nsynchronised_ms = 0\n", 416, true),
+        ("[risk]\ntravel_kmh = 0\n", 1, false),
+        ("[risk]\ntravel_kmh = 100\ndeny_travel = true\n", 800, true),
+    ] {
+        let (house, mut a, mut b) = city(toml).await;
+        let card = Card::new(1);
+        house.register(&card).await;
+        house.ingest(&[at(&card, 0, 5, "HB").seal(&mut a)]).await;
+        run(&house.app).await.unwrap();
+        // What comes later is held against what risk knows of before.
+        house.ingest(&[at(&card, apart_s, 6, "AP").seal(&mut b)]).await;
+        let denied = usize::from(found && toml.contains("deny"));
+        let alerts = usize::from(found);
+        let expected = Summary { tokens: 1, alerts, changed: 0, denied };
+        assert_eq!(run(&house.app).await.unwrap(), expected, "{toml} {apart_s}");
+        let kinds = if found { vec!["impossible_travel"] } else { vec![] };
+        assert_eq!(house.texts(KINDS).await, kinds, "{toml} {apart_s}");
+        let causes = if denied > 0 { vec!["travel"] } else { vec![] };
+        assert_eq!(house.texts("SELECT cause FROM deny_entries").await, causes);
+    }
+}
+
+#[tokio::test]
+async fn of_what_tells_no_place_or_time_nothing_is_said() {
+    let (house, mut a, mut b) = city("").await;
+    let cards: Vec<Card> = (1..=3).map(Card::new).collect();
+    for card in &cards {
+        house.register(card).await;
+    }
+    // A station that the tariff lacks.
+    house.ingest(&[at(&cards[0], 0, 5, "HB").seal(&mut a), at(&cards[0], 60, 6, "??").seal(&mut b)]).await;
+    // A clock that nobody set.
+    let unset = TapAt { clock: ClockQuality::Unset, ..at(&cards[1], 60, 6, "AP") };
+    house.ingest(&[at(&cards[1], 0, 5, "HB").seal(&mut a), unset.seal(&mut b)]).await;
+    // One answer of a card under two keys is one tap, and told as that.
+    let one = at(&cards[2], 0, 5, "HB");
+    house.ingest(&[one.seal(&mut a), TapAt { station: "AP", ..one }.seal(&mut b)]).await;
+    run(&house.app).await.unwrap();
+    assert_eq!(house.texts(KINDS).await, ["resealed"]);
+}
+
+#[tokio::test]
+async fn without_a_tariff_nothing_is_said_and_with_one_that_comes_into_force_something_is() {
+    let house = House::new().await;
+    let (mut a, mut b) = (house.gate(1).await, house.gate(2).await);
+    let card = Card::new(1);
+    house.register(&card).await;
+    house.ingest(&[at(&card, 0, 5, "HB").seal(&mut a), at(&card, 60, 6, "AP").seal(&mut b)]).await;
+    assert_eq!(run(&house.app).await.unwrap().alerts, 0);
+    publish_tariff(&house.app, "anna", "city.toml", CITY).await.unwrap();
+    house.ingest(&[at(&card, 120, 7, "HB").seal(&mut a)]).await;
+    assert_eq!(run(&house.app).await.unwrap().alerts, 1);
+    assert_eq!(house.texts(KINDS).await, ["impossible_travel"]);
+}
+
+/// As a version before this one leaves it.
+#[tokio::test]
+async fn of_a_token_whose_newest_taps_are_not_kept_they_are_read() {
+    let (house, mut a, mut b) = city("").await;
+    let card = Card::new(1);
+    house.register(&card).await;
+    house.ingest(&[at(&card, 0, 5, "HB").seal(&mut a)]).await;
+    run(&house.app).await.unwrap();
+    let mut tx = house.app.store.begin().await.unwrap();
+    query("UPDATE risk_states SET recent = NULL").execute(&mut *tx).await.unwrap();
+    tx.commit().await.unwrap();
+    house.ingest(&[at(&card, 60, 6, "AP").seal(&mut b)]).await;
+    assert_eq!(run(&house.app).await.unwrap().alerts, 1);
+    let mut tx = house.app.store.begin().await.unwrap();
+    query("UPDATE risk_states SET recent = x'01'").execute(&mut *tx).await.unwrap();
+    tx.commit().await.unwrap();
+    house.ingest(&[at(&card, 9_000, 7, "AP").seal(&mut b)]).await;
+    assert!(run(&house.app).await.unwrap_err().to_string().contains("newest taps"));
+}
+
+fn seen(time_ms: i64, station: &str, direction: u8) -> Seen {
+    Seen {
+        token: TokenKey([7; 16]),
+        key_id: KeyId([1; 8]),
+        sequence: 1,
+        time_ms,
+        clock: 2,
+        service_day: Some(1),
+        atc: None,
+        cryptogram: 0,
+        digest: None,
+        withheld: 0,
+        near: true,
+        rest: Some(Rest { station: station.into(), direction, passage: None }),
+    }
+}
+
+/// Stations of the city, and one of another's.
+fn station() -> impl Strategy<Value = &'static str> {
+    prop_oneof![Just("HB"), Just("QS"), Just("AP"), Just("PG"), Just("??")]
+}
+
+proptest! {
+    /// What is kept of a token never hides a tap that matters: where it says that nothing can contradict the new ones, nothing
+    /// does, however its taps were spread over runs.
+    #[test]
+    fn what_is_kept_hides_nothing(
+        taps in prop::collection::vec((0i64..4_000, station(), 0u8..2, 0usize..6), 1..14),
+    ) {
+        let tariff = Tariff::parse("city", CITY).unwrap();
+        let ways = Ways::of(&tariff, 200);
+        let mut recent = Recent::none();
+        let mut before: Vec<Seen> = Vec::new();
+        for run in 0..6 {
+            let mut now: Vec<Seen> = taps.iter().filter(|(.., r)| *r == run)
+                .map(|(s, station, direction, _)| seen(s * 1_000, station, *direction)).collect();
+            now.sort_by_key(|tap| tap.time_ms);
+            let pair = |a: &Seen, b: &Seen| {
+                let (a, b) = (At::of(a).unwrap(), At::of(b).unwrap());
+                let (earlier, later) = (a.min(b), a.max(b));
+                later.time_ms - earlier.time_ms <= ways.window_ms() && ways.may_rule_out(earlier, later)
+            };
+            let all: Vec<&Seen> = before.iter().chain(&now).collect();
+            let contradicts = (0..all.len()).any(|j| j >= before.len() && (0..j).any(|i| pair(all[i], all[j])));
+            prop_assert!(!contradicts || recent.may_contradict(&now, &ways));
+            recent.note(&now);
+            prop_assert_eq!(Recent::from_bytes(&recent.to_bytes()), Some(recent.clone()));
+            before.extend(now);
+        }
+    }
+}
+
+/// Two cards at three gates, each at a station of its own, but for the third, which is at the first's.
+async fn play(
+    taps: &[(usize, usize, u64)],
+    order: &[usize],
+    pause_after: usize,
+    limits: Limits,
+) -> Vec<String> {
+    let (house, a, b) = city("").await;
+    let mut gates = [a, b, house.gate(3).await];
+    let cards = [Card::new(1), Card::new(2)];
+    for card in &cards {
+        house.register(card).await;
+    }
+    let sealed: Vec<(usize, Vec<u8>)> = taps
+        .iter()
+        .map(|(gate, card, s)| {
+            // Counters that rise with time say nothing themselves.
+            let tap = at(&cards[*card], *s, 1 + *s as u16, ["HB", "AP", "HB"][*gate]);
+            (*gate, tap.seal(&mut gates[*gate]))
+        })
+        .collect();
+    for (n, &gate) in order.iter().enumerate() {
+        let entries: Vec<_> = sealed.iter().filter(|(g, _)| *g == gate).map(|(_, s)| s.clone()).collect();
+        house.ingest(&entries).await;
+        if n == pause_after {
+            run_within(&house.app, limits).await.unwrap();
+        }
+    }
+    run_within(&house.app, limits).await.unwrap();
+    house
+        .texts("SELECT kind || ' ' || detail || ' ' || event_ms || ' ' || sequence FROM alerts ORDER BY 1")
+        .await
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(16))]
+    #[test]
+    fn what_is_found_does_not_depend_on_the_order_of_arrival(
+        taps in prop::collection::btree_map((0usize..2, 0u64..1_200), 0usize..3, 1..10),
+        order in Just(vec![0usize, 1, 2]).prop_shuffle(),
+        pause_after in 0usize..4,
+        in_one in 1usize..4,
+    ) {
+        let taps: Vec<_> = taps.into_iter().map(|((card, s), gate)| (gate, card, s)).collect();
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let (expected, found) = runtime.block_on(async {
+            let limits = Limits { taps: in_one, ..LIMITS };
+            (play(&taps, &[0, 1, 2], 9, LIMITS).await, play(&taps, &order, pause_after, limits).await)
+        });
+        prop_assert_eq!(expected, found);
+    }
+}
