@@ -1,5 +1,5 @@
 //! `wavepass-gateway file …`: the files that a closed day hands out. The same batch gives the same bytes: every time in them is
-//! the service day's end. Formats: docs/files.md.
+//! the service day's end, and nothing is in them that changes after the batch is sealed. Formats: docs/files.md.
 
 use std::path::PathBuf;
 
@@ -35,7 +35,7 @@ enum Kind {
         #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
         submission: u32,
     },
-    /// The charges of a batch as they stand now, as CSV.
+    /// The charges of a batch, as CSV.
     Charges(Of),
     /// The journeys that a batch's charges are made of, as CSV.
     Journeys(Of),
@@ -251,7 +251,7 @@ pub async fn collection(
     Ok(writer.finish()?)
 }
 
-/// The charges of a batch as they stand.
+/// The charges of a batch, as it sealed them.
 pub async fn charges(clearing: &Clearing, day: ServiceDay, rank: u32) -> Result<Vec<u8>, FilesError> {
     let batch = sealed(clearing, day, rank).await?;
     let mut writer = table::Writer::new(Vec::new(), &head(clearing, day, rank, Some(batch.number))?)?;
@@ -259,7 +259,7 @@ pub async fn charges(clearing: &Clearing, day: ServiceDay, rank: u32) -> Result<
     let mut after: (Vec<u8>, i64) = (Vec::new(), 0);
     loop {
         let rows = query(
-            "SELECT token_key, part, amount_fen, state, attempts FROM charges WHERE service_day = ? AND rank = ? \
+            "SELECT token_key, part, amount_fen FROM charges WHERE service_day = ? AND rank = ? \
              AND (token_key, part) > (?, ?) ORDER BY token_key, part LIMIT ?",
         )
         .bind(day.number())
@@ -272,14 +272,10 @@ pub async fn charges(clearing: &Clearing, day: ServiceDay, rank: u32) -> Result<
         let Some(last) = rows.last() else { break };
         after = (last.try_get(0)?, last.try_get(1)?);
         for row in &rows {
-            let state = table::ChargeState::from_word(row.try_get(3)?)
-                .ok_or_else(|| ClearingError::damaged("a charge's state"))?;
             writer.push(&table::Charge {
                 token_key: token_key(row.try_get(0)?)?.0,
                 part: row.try_get(1)?,
                 amount: Fen(row.try_get(2)?),
-                state,
-                attempts: row.try_get(4)?,
             })?;
         }
     }
@@ -367,7 +363,7 @@ mod tests {
     use crate::clearing::testing::{World, day};
     use crate::clearing::{CloseOptions, DeductOptions};
     use crate::settlement::{SettlementConfig, settle_day};
-    use wavepass_files::table::{Charge, ChargeState, Head, Journey, Position, Reader};
+    use wavepass_files::table::{Charge, Head, Journey, Position, Reader};
 
     /// Four tokens with a journey each, of whom the last has no money, closed, deducted and settled.
     async fn closed() -> World {
@@ -405,9 +401,7 @@ mod tests {
         assert_eq!(charges(clearing, day(), 0).await.unwrap(), bytes);
         let (head, charged) = rows::<Charge>(&bytes);
         assert_eq!((head.service_day, head.rank, head.batch), (day(), 0, Some(1)));
-        let states: Vec<ChargeState> = charged.iter().map(|c| c.state).collect();
-        let paid = ChargeState::Deducted;
-        assert_eq!(states, [paid, paid, paid, ChargeState::Declined]);
+        assert_eq!(charged.len(), 4);
         let total: i64 = charged.iter().map(|c| c.amount.0).sum();
         assert_eq!(total, world.one::<i64>("SELECT total_fen FROM batches").await);
 

@@ -16,13 +16,11 @@ use sha2::Digest;
 use wavepass_fares::{Fen, ServiceDay};
 
 use cells::{Cells, Cutter, day, instant, number, optional};
-pub use rows::{Charge, ChargeState, Journey, Position, Row, TapName};
+pub use rows::{Charge, Journey, Position, Row, TapName};
 
 use crate::error::{Fault, FileError};
 use crate::lines::{Hashed, LineEnd, Lines, hex};
 
-/// The version of the format that is written, and the only one that is read.
-pub const VERSION: &str = "1";
 /// The longest line: about ten times the longest that is written.
 const MAX_LINE: usize = 8 << 10;
 
@@ -40,18 +38,18 @@ pub struct Head {
 }
 
 /// What the trailer says, as far as it has come; and the last key.
-struct Tally<K> {
-    count: u64,
-    total: Fen,
+pub(crate) struct Tally<K> {
+    pub(crate) count: u64,
+    pub(crate) total: Fen,
     last: Option<K>,
 }
 
 impl<K: Ord + Copy> Tally<K> {
-    const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self { count: 0, total: Fen::ZERO, last: None }
     }
 
-    fn add<T: Row<Key = K>>(&mut self, row: &T) -> Result<(), (&'static str, Fault)> {
+    pub(crate) fn add<T: Row<Key = K>>(&mut self, row: &T) -> Result<(), (&'static str, Fault)> {
         row.check()?;
         let key = row.key();
         if self.last.is_some_and(|last| last >= key) {
@@ -93,7 +91,7 @@ impl<T: Row, W: Write> Writer<T, W> {
         written(csv.write_record([
             MARK,
             T::KIND,
-            VERSION,
+            T::VERSION,
             &head.service_day.to_string(),
             &head.rank.to_string(),
             &optional(head.batch),
@@ -149,8 +147,8 @@ impl<T: Row, R: BufRead> Reader<T, R> {
         let mut lines = Lines::new(input, LineEnd::Lf, MAX_LINE);
         let mut cutter = Cutter::new();
         let cells = &mut line(&mut lines, &mut cutter, HEAD)?;
-        let format = || Fault::Format(format!("{MARK} {} {VERSION}", T::KIND));
-        for value in [MARK, T::KIND, VERSION] {
+        let format = || Fault::Format(format!("{MARK} {} {}", T::KIND, T::VERSION));
+        for value in [MARK, T::KIND, T::VERSION] {
             cells.take(|text| if text == value { Ok(()) } else { Err(format()) })?;
         }
         let head = Head {

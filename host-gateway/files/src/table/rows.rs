@@ -10,41 +10,7 @@ use crate::lines::hex;
 /// The longest station code, in characters.
 const MAX_STATION: usize = 64;
 
-/// Where a charge stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ChargeState {
-    /// Not asked for.
-    Open,
-    /// Asked for; the answer is not recorded.
-    Sent,
-    /// Asked for, and no answer.
-    InDoubt,
-    /// Paid.
-    Deducted,
-    /// Refused: a debt.
-    Declined,
-    /// Given up.
-    Waived,
-}
-
-impl ChargeState {
-    /// Reads the word for a state, as the file and the store have it.
-    pub fn from_word(word: &str) -> Option<Self> {
-        STATES.iter().find(|(_, known)| *known == word).map(|(state, _)| *state)
-    }
-}
-
-/// States and the words for them, everywhere the same.
-const STATES: [(ChargeState, &str); 6] = [
-    (ChargeState::Open, "open"),
-    (ChargeState::Sent, "sent"),
-    (ChargeState::InDoubt, "in_doubt"),
-    (ChargeState::Deducted, "deducted"),
-    (ChargeState::Declined, "declined"),
-    (ChargeState::Waived, "waived"),
-];
-
-/// A charge of the batch.
+/// A charge, as its batch sealed it: what became of it since is in no file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Charge {
     /// The token's key: a keyed hash, never the token's number.
@@ -53,10 +19,6 @@ pub struct Charge {
     pub part: u32,
     /// What is charged; below zero a refund.
     pub amount: Fen,
-    /// Where it stands.
-    pub state: ChargeState,
-    /// How often the bank was asked.
-    pub attempts: u32,
 }
 
 /// A tap's name: the key that sealed it, and its number.
@@ -118,6 +80,8 @@ pub trait Row: Sized {
     type Key: Ord + Copy;
     /// The word in the head.
     const KIND: &'static str;
+    /// The version of the format that is written, and the only one that is read.
+    const VERSION: &'static str = "1";
     /// The columns' names.
     const COLUMNS: &'static [&'static str];
     #[doc(hidden)]
@@ -163,7 +127,9 @@ impl std::fmt::Display for TapName {
 impl Row for Charge {
     type Key = ([u8; 16], u32);
     const KIND: &'static str = "charges";
-    const COLUMNS: &'static [&'static str] = &["token_key", "part", "amount_fen", "state", "attempts"];
+    // The first had columns that changed after the batch was sealed.
+    const VERSION: &'static str = "2";
+    const COLUMNS: &'static [&'static str] = &["token_key", "part", "amount_fen"];
 
     fn key(&self) -> Self::Key {
         (self.token_key, self.part)
@@ -174,24 +140,11 @@ impl Row for Charge {
     }
 
     fn cells(&self) -> Vec<String> {
-        let state = STATES.iter().find(|(state, _)| *state == self.state).map_or("", |(_, word)| word);
-        vec![
-            hex(&self.token_key),
-            self.part.to_string(),
-            self.amount.0.to_string(),
-            state.to_owned(),
-            self.attempts.to_string(),
-        ]
+        vec![hex(&self.token_key), self.part.to_string(), self.amount.0.to_string()]
     }
 
     fn read(cells: &mut Cells<'_>) -> Result<Self, FileError> {
-        Ok(Self {
-            token_key: cells.take(bytes)?,
-            part: cells.number()?,
-            amount: cells.fen()?,
-            state: cells.take(|text| ChargeState::from_word(text).ok_or(Fault::Code))?,
-            attempts: cells.number()?,
-        })
+        Ok(Self { token_key: cells.take(bytes)?, part: cells.number()?, amount: cells.fen()? })
     }
 
     fn check(&self) -> Result<(), (&'static str, Fault)> {

@@ -10,7 +10,7 @@ use wavepass_files::iso20022::{
     Agent, Answer, Balance, Collection, Creditor, DirectDebit, EntryDetail, Mandate, Reason, Statement,
     StatementEntry, Status, StatusCount, StatusReport, Summary,
 };
-use wavepass_files::table::{Charge, ChargeState, Head, Journey, Position, TapName};
+use wavepass_files::table::{Charge, Head, Journey, Position, TapName};
 use wavepass_files::{AttemptId, MessageId, Totals};
 
 pub fn at(text: &str) -> Timestamp {
@@ -117,18 +117,8 @@ pub fn head(batch: Option<u64>) -> Head {
 }
 
 pub fn charges() -> Vec<Charge> {
-    let charge = |key, part, fen, state, attempts| Charge {
-        token_key: [key; 16],
-        part,
-        amount: Fen(fen),
-        state,
-        attempts,
-    };
-    vec![
-        charge(0x0A, 1, 350, ChargeState::Deducted, 1),
-        charge(0x0A, 2, -50, ChargeState::Open, 0),
-        charge(0xB0, 1, 1_200, ChargeState::Declined, 1),
-    ]
+    let charge = |key, part, fen| Charge { token_key: [key; 16], part, amount: Fen(fen) };
+    vec![charge(0x0A, 1, 350), charge(0x0A, 2, -50), charge(0xB0, 1, 1_200)]
 }
 
 pub fn journeys() -> Vec<Journey> {

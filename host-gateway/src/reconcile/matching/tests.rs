@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha20Rng;
 use wavepass_files::iso20022::{self, Balance, EntryDetail, Statement, StatementEntry};
-use wavepass_files::table::{Charge, ChargeState, Head};
+use wavepass_files::table::{Charge, Head};
 use wavepass_files::{AttemptId, Currency, fixed, table};
 
 use super::super::standing::Lines;
@@ -189,13 +189,7 @@ async fn what_a_person_ended_is_cleared_and_stays_so_until_it_is_explained() {
 #[tokio::test]
 async fn the_networks_file_is_the_houses_csv_or_follows_a_layout() {
     let house = paid(2).await;
-    let charge = |n: u32, fen: i64| Charge {
-        token_key: key(n).0,
-        part: 1,
-        amount: Fen(fen),
-        state: ChargeState::Deducted,
-        attempts: 1,
-    };
+    let charge = |n: u32, fen: i64| Charge { token_key: key(n).0, part: 1, amount: Fen(fen) };
     let head = Head { service_day: day(), rank: 0, batch: Some(2), created: Timestamp::UNIX_EPOCH };
     let csv = table::write(Vec::new(), &head, [charge(0, 100), charge(1, 99)]).unwrap();
     let done = take_bytes(&house, day(), Form::Charges, &csv).await.unwrap();
