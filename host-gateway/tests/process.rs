@@ -6,6 +6,8 @@
 mod commands;
 #[path = "process/concentrators.rs"]
 mod concentrators;
+#[path = "process/files.rs"]
+mod files;
 #[path = "process/lists.rs"]
 mod lists;
 #[path = "process/money.rs"]

@@ -15,6 +15,9 @@ const DIGITS: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 /// The largest part and the largest attempt that a name has room for.
 pub const MAX_PART: u32 = 1_023;
 
+/// The characters of an attempt's name, each of one byte: `W` and 34 digits.
+pub const NAME_LEN: usize = 35;
+
 /// An attempt to collect a charge. A retry keeps its name; a new attempt has the next number.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct AttemptId {
@@ -128,7 +131,7 @@ mod tests {
         let names: Vec<String> = ids.iter().map(|id| id.end_to_end_id().unwrap()).collect();
         assert!(names.is_sorted() && ids.is_sorted());
         for (id, name) in ids.iter().zip(&names) {
-            assert_eq!(name.len(), 35);
+            assert_eq!(name.len(), NAME_LEN);
             assert_eq!(AttemptId::parse(name).as_ref(), Ok(id));
         }
         assert_eq!(names[1], "W0M9C09144GJ289144GJ289144GJ2890102");

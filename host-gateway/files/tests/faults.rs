@@ -350,11 +350,11 @@ fn a_record_that_does_not_fit_its_layout_is_not_written() {
     };
     let text = |value: &str| Some(Value::Text(value.into()));
     for (at, name, value, expected) in [
-        (0, "batch", Some(Value::Number(100_000_000)), "record 1, batch: is too large"),
+        (0, "batch", Some(Value::Number(100_000_000)), "record 1, batch: is longer than 8"),
         (0, "batch", text("42"), "record 1, batch: has a value of another kind than the field's"),
         (0, "operator", text("一二三四五六七八九十一"), "record 1, operator: is longer than 20"),
         (0, "operator", text("A "), "record 1, operator: has characters"),
-        (1, "amount", Some(Value::Amount(100_000_000_000)), "record 2, amount: is too large"),
+        (1, "amount", Some(Value::Amount(100_000_000_000)), "record 2, amount: is longer than 11"),
         (1, "amount", None, "record 2, amount: is missing"),
         (1, "fare", text("1"), "record 2, fare: is not known here"),
         (1, "number", Some(Value::Number(1)), "record 2, number: is not known here"),

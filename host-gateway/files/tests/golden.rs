@@ -5,7 +5,7 @@
 mod common;
 
 use common::*;
-use wavepass_files::fixed::{EXAMPLE, Layout};
+use wavepass_files::fixed::{CHARGES, EXAMPLE, Layout};
 use wavepass_files::iso20022::{self, Message};
 use wavepass_files::table::{self, Row};
 use wavepass_files::{Currency, fixed};
@@ -62,12 +62,15 @@ fn the_example_layout_has_these_bytes() {
     assert_eq!(read.unwrap(), records());
 }
 
+/// The lines without the spaces at their ends, as a page shows them.
+fn trimmed(text: &str) -> String {
+    text.lines().map(str::trim_end).collect::<Vec<_>>().join("\n")
+}
+
 #[test]
 fn the_examples_in_the_documentation_are_parts_of_these_files() {
     let docs = include_str!("../../../docs/files.md");
     let (fixed, _) = encoding_rs::GB18030.decode_without_bom_handling(include_bytes!("golden/fixed.txt"));
-    // What ends a line is not shown.
-    let fixed: Vec<&str> = fixed.lines().map(str::trim_end).collect();
     let golden = [
         include_str!("golden/collection.xml"),
         include_str!("golden/status.xml"),
@@ -75,8 +78,10 @@ fn the_examples_in_the_documentation_are_parts_of_these_files() {
         include_str!("golden/charges.csv"),
         include_str!("golden/journeys.csv"),
         include_str!("golden/settlement.csv"),
-        &fixed.join("\n"),
+        &trimmed(&fixed),
         EXAMPLE,
+        &trimmed(include_str!("golden/charges.txt")),
+        CHARGES,
     ];
     let mut shown = 0;
     for example in docs.split("```").skip(1).step_by(2) {

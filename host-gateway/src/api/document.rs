@@ -43,6 +43,7 @@ struct Doc;
 pub fn document() -> utoipa::openapi::OpenApi {
     let mut document = Doc::openapi();
     document.merge(crate::clearing::api::Doc::openapi());
+    document.merge(crate::clearing::files::api::Doc::openapi());
     document.merge(crate::clearing::debts::api::Doc::openapi());
     document.merge(crate::clearing::corrections::api::Doc::openapi());
     document.merge(crate::clearing::disputes::api::Doc::openapi());

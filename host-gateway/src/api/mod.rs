@@ -39,6 +39,7 @@ pub fn router(app: App, credentials: Credentials) -> Router {
     let driven = app.clock.driven().is_some();
     let admins = admin::routes(driven)
         .merge(crate::clearing::api::routes())
+        .merge(crate::clearing::files::api::routes())
         .merge(crate::clearing::debts::api::routes())
         .merge(crate::clearing::corrections::api::routes())
         .merge(crate::clearing::disputes::api::routes())

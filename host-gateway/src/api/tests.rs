@@ -324,6 +324,7 @@ async fn the_openapi_document_has_every_route_that_is_for_others_and_no_other() 
         include_str!("admin.rs"),
         include_str!("taps.rs"),
         include_str!("../clearing/api.rs"),
+        include_str!("../clearing/files/api.rs"),
         include_str!("../clearing/debts/api.rs"),
         include_str!("../clearing/corrections/api.rs"),
         include_str!("../clearing/disputes/api.rs"),

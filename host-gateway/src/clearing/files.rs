@@ -1,12 +1,16 @@
 //! `wavepass-gateway file …`: the files that a closed day hands out. The same batch gives the same bytes: every time in them is
 //! the service day's end, and nothing is in them that changes after the batch is sealed. Formats: docs/files.md.
 
+pub mod api;
+
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
 use serde::Deserialize;
 use wavepass_fares::{Fen, ServiceDay, Status};
+use wavepass_files::fixed::charges::{self as by_layout, ChargesError};
+use wavepass_files::fixed::{Layout, LayoutError};
 use wavepass_files::iso20022::{self, Agent, Collection, Creditor, DirectDebit};
 use wavepass_files::{AttemptId, Currency, FileError, MessageId, Totals, table};
 use zeroize::Zeroizing;
@@ -35,8 +39,14 @@ enum Kind {
         #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
         submission: u32,
     },
-    /// The charges of a batch, as CSV.
-    Charges(Of),
+    /// The charges of a batch, as CSV or by a layout.
+    Charges {
+        #[command(flatten)]
+        of: Of,
+        /// The layout of the network's file, for records of fixed width.
+        #[arg(long, value_name = "LAYOUT.toml")]
+        layout: Option<PathBuf>,
+    },
     /// The journeys that a batch's charges are made of, as CSV.
     Journeys(Of),
     /// The operators' positions of a settlement, as CSV.
@@ -58,7 +68,18 @@ struct Of {
 impl FileArgs {
     fn of(&self) -> &Of {
         match &self.kind {
-            Kind::Collection { of, .. } | Kind::Charges(of) | Kind::Journeys(of) | Kind::Settlement(of) => of,
+            Kind::Collection { of, .. }
+            | Kind::Charges { of, .. }
+            | Kind::Journeys(of)
+            | Kind::Settlement(of) => of,
+        }
+    }
+
+    /// The layout that the command reads.
+    pub fn layout(&self) -> Option<&std::path::Path> {
+        match &self.kind {
+            Kind::Charges { layout, .. } => layout.as_deref(),
+            _ => None,
         }
     }
 
@@ -85,6 +106,12 @@ pub struct CollectionConfig {
 }
 
 impl CollectionConfig {
+    /// The gateway's.
+    pub fn of(app: &App) -> Result<Self, ClearingError> {
+        let config = app.config.section("collection");
+        config.map_err(|e| ClearingError::Outside { what: "configuration", source: e.into() })
+    }
+
     fn creditor(&self) -> Result<Creditor, String> {
         let agent = match (&self.bic, &self.cnaps) {
             (Some(bic), None) => Agent::Bic(bic.clone()),
@@ -123,6 +150,21 @@ pub enum FilesError {
     /// The configuration lacks what a file needs.
     #[error("{0}")]
     Config(String),
+    /// The layout is none, or not one for charges.
+    #[error("the layout: {0}")]
+    Layout(#[from] LayoutError),
+    /// More than is put together in memory at once.
+    #[error(
+        "batch {number} has {charges} charges, more than {most}: stop the gateway and give the command `file`"
+    )]
+    TooLong {
+        /// The batch's number.
+        number: i64,
+        /// Its charges.
+        charges: i64,
+        /// The most.
+        most: i64,
+    },
     /// What is stored does not fit the format.
     #[error(transparent)]
     Format(#[from] FileError),
@@ -137,22 +179,37 @@ impl From<sqlx::Error> for FilesError {
     }
 }
 
-/// `file`.
-pub async fn file(args: FileArgs, app: &App, _user: &str) -> Result<Output, CommandError> {
+impl From<ChargesError> for FilesError {
+    fn from(error: ChargesError) -> Self {
+        match error {
+            ChargesError::Layout(error) => error.into(),
+            ChargesError::File(error) => error.into(),
+        }
+    }
+}
+
+/// `file`; `layout` is the text of the layout, where one is given.
+pub async fn file(args: FileArgs, app: &App, layout: Option<&str>) -> Result<Output, CommandError> {
     let clearing = Clearing::of(app).await?;
     let of = args.of();
     let path = of.out.clone();
     let bytes = match &args.kind {
         Kind::Collection { of, submission } => {
-            let config: CollectionConfig = app.config.section("collection")?;
-            collection(&clearing, &config, of.day, of.rank, *submission).await?
+            collection(&clearing, &CollectionConfig::of(app)?, of.day, of.rank, *submission).await?
         }
-        Kind::Charges(of) => charges(&clearing, of.day, of.rank).await?,
+        Kind::Charges { of, .. } => match layout {
+            None => charges(&clearing, of.day, of.rank).await?,
+            Some(text) => charges_by_layout(&clearing, &parse(text)?, of.day, of.rank).await?,
+        },
         Kind::Journeys(of) => journeys(&clearing, of.day, of.rank).await?,
         Kind::Settlement(of) => settlement(&clearing, of.day, of.rank).await?,
     };
     let text = format!("{}: {} bytes", path.display(), bytes.len());
     Ok(Output { files: vec![OutFile { path, bytes: Zeroizing::new(bytes) }], ..Output::text(text) })
+}
+
+fn parse(layout: &str) -> Result<Layout, FilesError> {
+    Ok(Layout::parse(layout)?)
 }
 
 async fn sealed(clearing: &Clearing, day: ServiceDay, rank: u32) -> Result<Batch, FilesError> {
@@ -251,10 +308,36 @@ pub async fn collection(
     Ok(writer.finish()?)
 }
 
-/// The charges of a batch, as it sealed them.
+/// The charges of a batch, as CSV.
 pub async fn charges(clearing: &Clearing, day: ServiceDay, rank: u32) -> Result<Vec<u8>, FilesError> {
     let batch = sealed(clearing, day, rank).await?;
     let mut writer = table::Writer::new(Vec::new(), &head(clearing, day, rank, Some(batch.number))?)?;
+    each_charge(clearing, day, rank, |charge| Ok(writer.push(charge)?)).await?;
+    Ok(writer.finish()?)
+}
+
+/// The charges of a batch, as records of fixed width.
+pub async fn charges_by_layout(
+    clearing: &Clearing,
+    layout: &Layout,
+    day: ServiceDay,
+    rank: u32,
+) -> Result<Vec<u8>, FilesError> {
+    let batch = sealed(clearing, day, rank).await?;
+    let totals = Totals { count: batch.charges.unsigned_abs(), sum_minor: batch.total_fen.0 };
+    let head = head(clearing, day, rank, Some(batch.number))?;
+    let mut writer = by_layout::Writer::new(Vec::new(), layout, &head, totals)?;
+    each_charge(clearing, day, rank, |charge| Ok(writer.push(charge)?)).await?;
+    Ok(writer.finish()?)
+}
+
+/// Gives the charges of a batch one by one, in the order of token key and part: what of them the batch sealed.
+async fn each_charge(
+    clearing: &Clearing,
+    day: ServiceDay,
+    rank: u32,
+    mut take: impl FnMut(&table::Charge) -> Result<(), FilesError>,
+) -> Result<(), FilesError> {
     let mut snapshot = clearing.store.pool().begin().await?;
     let mut after: (Vec<u8>, i64) = (Vec::new(), 0);
     loop {
@@ -269,17 +352,16 @@ pub async fn charges(clearing: &Clearing, day: ServiceDay, rank: u32) -> Result<
         .bind(PAGE)
         .fetch_all(&mut *snapshot)
         .await?;
-        let Some(last) = rows.last() else { break };
+        let Some(last) = rows.last() else { return Ok(()) };
         after = (last.try_get(0)?, last.try_get(1)?);
         for row in &rows {
-            writer.push(&table::Charge {
+            take(&table::Charge {
                 token_key: token_key(row.try_get(0)?)?.0,
                 part: row.try_get(1)?,
                 amount: Fen(row.try_get(2)?),
             })?;
         }
     }
-    Ok(writer.finish()?)
 }
 
 /// The journeys that the charges of a batch are made of.
@@ -358,98 +440,4 @@ pub async fn settlement(clearing: &Clearing, day: ServiceDay, rank: u32) -> Resu
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::clearing::testing::{World, day};
-    use crate::clearing::{CloseOptions, DeductOptions};
-    use crate::settlement::{SettlementConfig, settle_day};
-    use wavepass_files::table::{Charge, Head, Journey, Position, Reader};
-
-    /// Four tokens with a journey each, of whom the last has no money, closed, deducted and settled.
-    async fn closed() -> World {
-        let world = World::new(4, 10_000).await;
-        let taps: Vec<_> = (0..4).flat_map(|n| [(n, 8, 0, "HB", 0), (n, 8, 30, "UN", 1)]).collect();
-        world.taps(1, &taps).await;
-        world.tamper("UPDATE bank_accounts SET balance_fen = 0 WHERE account_id = 'a3'").await;
-        let options = CloseOptions { now_ms: i64::MAX, ..CloseOptions::default() };
-        world.clearing.close_day(day(), options).await.unwrap();
-        world.clearing.deduct_day(day(), DeductOptions::default()).await.unwrap();
-        settle_day(&world.clearing, day(), &SettlementConfig::default()).await.unwrap();
-        world
-    }
-
-    fn house() -> CollectionConfig {
-        CollectionConfig {
-            name: "Wavepass City Transit".into(),
-            account: "6222000000000017".into(),
-            cnaps: Some("102331000017".into()),
-            ..CollectionConfig::default()
-        }
-    }
-
-    fn rows<T: table::Row>(bytes: &[u8]) -> (Head, Vec<T>) {
-        let reader = Reader::new(bytes).unwrap();
-        let head = *reader.head();
-        (head, reader.collect::<Result<_, _>>().unwrap())
-    }
-
-    #[tokio::test]
-    async fn a_batchs_files_say_what_the_books_say_and_are_the_same_each_time() {
-        let world = closed().await;
-        let clearing = &world.clearing;
-        let bytes = charges(clearing, day(), 0).await.unwrap();
-        assert_eq!(charges(clearing, day(), 0).await.unwrap(), bytes);
-        let (head, charged) = rows::<Charge>(&bytes);
-        assert_eq!((head.service_day, head.rank, head.batch), (day(), 0, Some(1)));
-        assert_eq!(charged.len(), 4);
-        let total: i64 = charged.iter().map(|c| c.amount.0).sum();
-        assert_eq!(total, world.one::<i64>("SELECT total_fen FROM batches").await);
-
-        let (_, travelled) = rows::<Journey>(&journeys(clearing, day(), 0).await.unwrap());
-        assert_eq!(travelled.iter().map(|j| j.charged.0).sum::<i64>(), total);
-        assert_eq!((travelled[0].from.as_deref(), travelled[0].to.as_deref()), (Some("HB"), Some("UN")));
-
-        let (_, positions) = rows::<Position>(&settlement(clearing, day(), 0).await.unwrap());
-        let settled = world.one::<i64>("SELECT settled_fen FROM settlements").await;
-        assert_eq!(positions.iter().map(|p| p.settled.0).collect::<Vec<_>>(), [settled]);
-    }
-
-    #[tokio::test]
-    async fn the_collection_has_every_attempt_of_its_number_under_its_name() {
-        let world = closed().await;
-        let house = house();
-        let ask = |submission| collection(&world.clearing, &house, day(), 0, submission);
-        let first = ask(1).await.unwrap();
-        assert_eq!(ask(1).await.unwrap(), first);
-        let reader: iso20022::Reader<Collection, _> =
-            iso20022::Reader::new(&first[..], Currency::CNY).unwrap();
-        assert_eq!(reader.message().id.to_string(), "WP-B1-1");
-        let debits: Vec<DirectDebit> = reader.collect::<Result<_, _>>().unwrap();
-        let accounts: Vec<&str> = debits.iter().map(|d| d.account.as_str()).collect();
-        assert_eq!(accounts, ["a0", "a1", "a2", "a3"]);
-        assert!(debits.iter().all(|d| d.id.attempt == 1 && d.id.service_day == day()));
-
-        // The bank declined one: it alone is asked for again, in a message of its own.
-        assert!(matches!(ask(2).await, Err(FilesError::Nothing { .. })));
-        world.clearing.deduct_day(day(), DeductOptions { retry_declined: true }).await.unwrap();
-        let second = ask(2).await.unwrap();
-        let reader: iso20022::Reader<Collection, _> =
-            iso20022::Reader::new(&second[..], Currency::CNY).unwrap();
-        assert_eq!(reader.map(|debit| debit.unwrap().account).collect::<Vec<_>>(), ["a3"]);
-    }
-
-    #[tokio::test]
-    async fn what_is_not_there_or_not_configured_is_named() {
-        let world = closed().await;
-        let refused = charges(&world.clearing, day(), 7).await.unwrap_err().to_string();
-        assert_eq!(refused, "service day 2026-11-23 has no batch 7");
-        assert!(matches!(settlement(&world.clearing, day(), 7).await, Err(FilesError::Nothing { .. })));
-        let nobody = CollectionConfig::default();
-        let refused = collection(&world.clearing, &nobody, day(), 0, 1).await.unwrap_err().to_string();
-        assert!(refused.contains("either bic or cnaps"), "{refused}");
-        let both = CollectionConfig { bic: Some("ICBKCNBJ".into()), ..house() };
-        assert!(matches!(both.creditor(), Err(why) if why.contains("either bic or cnaps")));
-        let unnamed = CollectionConfig { name: String::new(), ..house() };
-        assert!(matches!(unnamed.creditor(), Err(why) if why.contains("name and account")));
-    }
-}
+mod tests;

@@ -208,6 +208,7 @@ impl StoreCommand {
             Self::GateConfig(args) => args.input(),
             Self::CaKey(args) => args.input(),
             Self::Reconcile(args) => args.layout(),
+            Self::File(args) => args.layout(),
             Self::Tariff(args) => args.input(),
             _ => None,
         }
@@ -404,7 +405,7 @@ pub(crate) async fn run_store_command(
         StoreCommand::Break(args) => desk::cli::run_break(args, app, user).await?,
         StoreCommand::Alert(args) => desk::cli::run_alert(args, app, user).await?,
         StoreCommand::Report(args) => clearing::cli::report(args, app, user).await?,
-        StoreCommand::File(args) => clearing::files::file(args, app, user).await?,
+        StoreCommand::File(args) => clearing::files::file(args, app, text).await?,
     };
     // A gate may have been added or retired.
     app.directory.refresh(&app.store).await?;

@@ -111,10 +111,7 @@ impl From<MatchError> for ApiError {
 
 /// The form of the bank's statement: of the account that collects, where one is configured.
 pub fn statement(app: &App) -> Result<Form, MatchError> {
-    let config: CollectionConfig = app
-        .config
-        .section("collection")
-        .map_err(|e| ClearingError::Outside { what: "configuration", source: e.into() })?;
+    let config = CollectionConfig::of(app)?;
     Ok(Form::Statement { account: Some(config.account).filter(|account| !account.is_empty()) })
 }
 

@@ -7,17 +7,13 @@ use std::io::BufReader;
 use jiff::civil::Date;
 use sha2::{Digest, Sha256};
 use wavepass_fares::{Fen, ServiceDay};
+use wavepass_files::fixed::charges::{self, AMOUNT, DAY, NAME};
 use wavepass_files::fixed::{self, Layout, LayoutError, Value};
 use wavepass_files::iso20022::{Reader, Statement};
 use wavepass_files::{AttemptId, Currency, table};
 
 use super::days::Days;
 use crate::taken::{Content, Kind, Take, TakenError};
-
-/// The fields of a layout that a line is made of: the name of an attempt, what is cleared, and where there is one the day.
-const NAME: &str = "charge";
-const AMOUNT: &str = "amount";
-const DAY: &str = "service_day";
 
 /// Whose file it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,10 +66,7 @@ impl Form {
     pub fn fixed(text: &str) -> Result<Self, TakenError> {
         let elsewhere = |why: LayoutError| TakenError::Elsewhere(format!("the layout: {why}"));
         let layout = Layout::parse(text).map_err(elsewhere)?;
-        if !layout.has_detail(NAME, AMOUNT) {
-            let why = format!("the layout has no detail with a text `{NAME}` and an amount `{AMOUNT}`");
-            return Err(TakenError::Elsewhere(why));
-        }
+        charges::check(&layout).map_err(elsewhere)?;
         Ok(Self::Fixed(Box::new(layout)))
     }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use encoding_rs::Encoding;
 use serde::Deserialize;
 
+use super::Value;
 use super::stamp::Stamp;
 use crate::lines::LineEnd;
 
@@ -131,6 +132,17 @@ impl Kind {
     pub(super) const fn is_given(&self) -> bool {
         matches!(self, Self::Number | Self::Text | Self::Date(_) | Self::Amount { .. })
     }
+
+    /// Whether a given value is of this kind.
+    pub(super) const fn holds(&self, value: &Value) -> bool {
+        matches!(
+            (self, value),
+            (Self::Number, Value::Number(_))
+                | (Self::Text, Value::Text(_))
+                | (Self::Date(_), Value::Date(_))
+                | (Self::Amount { .. }, Value::Amount(_))
+        )
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -192,18 +204,6 @@ impl Layout {
                 RawLineEnd::Crlf => LineEnd::CrLf,
             },
             records,
-        })
-    }
-
-    /// Whether a detail has a text and an amount of these names.
-    pub fn has_detail(&self, text: &str, amount: &str) -> bool {
-        let has = |record: &RecordLayout, name: &str, kind: fn(&Kind) -> bool| {
-            record.fields.iter().any(|field| field.name == name && kind(&field.kind))
-        };
-        self.records.iter().any(|record| {
-            record.role == Role::Detail
-                && has(record, text, |kind| matches!(kind, Kind::Text))
-                && has(record, amount, |kind| matches!(kind, Kind::Amount { .. }))
         })
     }
 

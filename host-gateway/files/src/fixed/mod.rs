@@ -3,8 +3,10 @@
 //! A layout has at most one header, details, and at most one trailer. Fields lie side by side without gaps; widths are bytes. Those
 //! who write give numbers, texts, dates and amounts; constants, running numbers, counts, totals and hashes follow from the layout and
 //! the records, and reading checks them. A hash is SHA-256 over every byte before it, line ends and all, in hexadecimal, cut to
-//! the field's width. What is read can be written again, and gives the same bytes. The form of the file: docs/files.md.
+//! the field's width. What is read can be written again, and gives the same bytes. [`charges`] writes a batch so. The form of the
+//! file: docs/files.md.
 
+pub mod charges;
 mod layout;
 mod stamp;
 
@@ -23,6 +25,8 @@ use crate::lines::{Hashed, Lines, hex};
 
 /// A layout that shows every kind of field. It is made up: no network has such files.
 pub const EXAMPLE: &str = include_str!("../../layouts/example.toml");
+/// A layout by which the charges of a batch are written and read. It is made up, too.
+pub const CHARGES: &str = include_str!("../../layouts/charges.toml");
 
 /// A record: its name in the layout, and the fields that somebody gave.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -123,7 +127,7 @@ impl Tally {
 
 fn digits(number: u64, width: usize) -> Result<String, Fault> {
     let text = format!("{number:0width$}");
-    if text.len() > width { Err(Fault::TooLarge) } else { Ok(text) }
+    if text.len() > width { Err(Fault::TooLong { max: width }) } else { Ok(text) }
 }
 
 fn amount(minor: i64, width: usize, signed: bool) -> Result<String, Fault> {
