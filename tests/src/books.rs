@@ -278,25 +278,53 @@ pub async fn write(store: &Store, folder: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The lines of a file, one at a time.
+/// The lines of a file of text, one at a time; one that is no text or cannot be read ends the test.
 pub fn lines(file: &Path) -> Result<impl Iterator<Item = String> + use<>, Failure> {
-    let file = File::open(file).map_err(|error| format!("{}: {error}", file.display()))?;
-    Ok(BufReader::new(file).lines().map_while(Result::ok))
+    let name = file.display().to_string();
+    let lines = opened(file)?.lines();
+    Ok(lines.map(move |line| line.unwrap_or_else(|error| panic!("{name}: {error}"))))
+}
+
+fn opened(file: &Path) -> Result<BufReader<File>, Failure> {
+    Ok(BufReader::new(File::open(file).map_err(|error| format!("{}: {error}", file.display()))?))
+}
+
+/// The bytes of a file, a line with its end at a time.
+fn pieces(file: &Path) -> Result<impl Iterator<Item = Result<Vec<u8>, Failure>> + use<>, Failure> {
+    let mut input = opened(file)?;
+    Ok(std::iter::from_fn(move || {
+        let mut piece = Vec::new();
+        match input.read_until(b'\n', &mut piece) {
+            Ok(0) => None,
+            Ok(_) => Some(Ok(piece)),
+            Err(error) => Some(Err(error.into())),
+        }
+    }))
 }
 
 /// Holds two runs of lines against each other; an error shows the first that differ.
 pub fn compare(
     what: &str,
-    mut ours: impl Iterator<Item = String>,
-    mut theirs: impl Iterator<Item = String>,
+    ours: impl Iterator<Item = String>,
+    theirs: impl Iterator<Item = String>,
+) -> Result<(), Failure> {
+    hold(what, ours.map(Ok), theirs.map(Ok), |line: &String| line.clone())
+}
+
+/// The same of lines of any kind, which may fail to come.
+fn hold<T: PartialEq>(
+    what: &str,
+    mut ours: impl Iterator<Item = Result<T, Failure>>,
+    mut theirs: impl Iterator<Item = Result<T, Failure>>,
+    shown: impl Fn(&T) -> String,
 ) -> Result<(), Failure> {
     let mut found = Vec::new();
     for number in 1.. {
-        match (ours.next(), theirs.next()) {
+        match (ours.next().transpose()?, theirs.next().transpose()?) {
             (None, None) => break,
             (ours, theirs) if ours == theirs => {}
             (ours, theirs) => {
-                let side = |line: Option<String>| line.unwrap_or_else(|| "(no line)".into());
+                let side = |line: Option<T>| line.as_ref().map_or_else(|| "(no line)".into(), &shown);
                 found.push(format!("line {number}:\n  {}\n  {}", side(ours), side(theirs)));
                 if found.len() == SHOWN {
                     break;
@@ -310,7 +338,7 @@ pub fn compare(
     }
 }
 
-/// Holds the files of two folders against each other.
+/// Holds the files of two folders against each other, byte for byte.
 pub fn compare_folders(ours: &Path, theirs: &Path) -> Result<(), Failure> {
     let names = |folder: &Path| -> Result<Vec<String>, Failure> {
         let files = fs::read_dir(folder)?.map(|file| Ok(file?.file_name().to_string_lossy().into_owned()));
@@ -320,7 +348,8 @@ pub fn compare_folders(ours: &Path, theirs: &Path) -> Result<(), Failure> {
     };
     let all = names(ours)?;
     compare("the list of files", all.iter().cloned(), names(theirs)?.into_iter())?;
-    let one = |name: &String| compare(name, lines(&ours.join(name))?, lines(&theirs.join(name))?);
+    let shown = |piece: &Vec<u8>| piece.escape_ascii().to_string();
+    let one = |name: &String| hold(name, pieces(&ours.join(name))?, pieces(&theirs.join(name))?, shown);
     let found: Vec<String> = all.iter().filter_map(|name| one(name).err()).map(|e| e.to_string()).collect();
     if found.is_empty() { Ok(()) } else { Err(found.join("\n\n").into()) }
 }
@@ -346,5 +375,48 @@ pub fn settled(report: &Value) -> Result<(), Failure> {
     match fen("settled_fen")? == due {
         true => Ok(()),
         false => Err(format!("what is settled is not what is due: {report}").into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What comparing two folders, each of one file with these bytes, finds.
+    fn found(ours: &[u8], theirs: &[u8]) -> Option<String> {
+        let folders = [ours, theirs].map(|bytes| {
+            let folder = tempfile::tempdir().unwrap();
+            fs::write(folder.path().join("file"), bytes).unwrap();
+            folder
+        });
+        let [ours, theirs] = &folders;
+        compare_folders(ours.path(), theirs.path()).err().map(|error| error.to_string())
+    }
+
+    #[test]
+    fn folders_are_the_same_where_every_byte_is() {
+        for same in [&b""[..], b"a\nb\n", b"a\r\n\xFF\nb"] {
+            assert_eq!(found(same, same), None);
+        }
+        for (ours, theirs, first) in [
+            // A line end, no text, and what comes after it, an end that is missing, and one line more.
+            (&b"a\nb\n"[..], &b"a\r\nb\n"[..], "line 1:\n  a\\n\n  a\\r\\n"),
+            (b"a\n\xFF\nb\n", b"a\n\xFE\nb\n", "line 2:\n  \\xff\\n\n  \\xfe\\n"),
+            (b"\xFF\nb\n", b"\xFF\nc\n", "line 2:\n  b\\n\n  c\\n"),
+            (b"a\n", b"a", "line 1:\n  a\\n\n  a"),
+            (b"a\n", b"a\nb\n", "line 2:\n  (no line)\n  b\\n"),
+        ] {
+            let expected = format!("file differs; the first lines that do:\n{first}");
+            assert_eq!(found(ours, theirs), Some(expected));
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "stream did not contain valid UTF-8")]
+    fn a_line_that_is_no_text_does_not_end_a_file_unseen() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("table.txt");
+        fs::write(&file, b"a\n\xFF\nb\n").unwrap();
+        assert_eq!(lines(&file).unwrap().count(), 3);
     }
 }
