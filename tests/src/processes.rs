@@ -308,12 +308,15 @@ impl House {
         let at = locked(&self.gateways[n]).http;
         let request = self.agent.post(format!("http://{at}{path}"));
         let request = request.header("authorization", format!("Bearer {}", token.trim()));
-        let mut answer = request.header("content-type", "application/json").send(body)?;
-        let text = answer.body_mut().with_config().limit(MAX_ANSWER).read_to_string()?;
-        match answer.status().is_success() {
-            true => Ok(serde_json::from_str(&text)?),
-            false => Err(text.into()),
-        }
+        answered(request.header("content-type", "application/json").send(body)?)
+    }
+
+    /// Reads something of one gateway once.
+    pub fn get_once(&self, n: usize, path: &str) -> Result<Value, Failure> {
+        let token = fs::read_to_string(self.data(n).join("admin-token"))?;
+        let at = locked(&self.gateways[n]).http;
+        let request = self.agent.get(format!("http://{at}{path}"));
+        answered(request.header("authorization", format!("Bearer {}", token.trim())).call()?)
     }
 
     /// A command, given until it is done; gives what it prints.
@@ -365,6 +368,15 @@ impl House {
                 }
             }
         }
+    }
+}
+
+/// What a gateway answers; what it refuses is the error's text.
+fn answered(mut answer: ureq::http::Response<ureq::Body>) -> Result<Value, Failure> {
+    let text = answer.body_mut().with_config().limit(MAX_ANSWER).read_to_string()?;
+    match answer.status().is_success() {
+        true => Ok(serde_json::from_str(&text)?),
+        false => Err(text.into()),
     }
 }
 

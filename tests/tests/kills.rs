@@ -1,17 +1,23 @@
 //! Days that are played while one process after another is killed: gateways, PostgreSQL, the bank.
 //!
-//! Each round is a day, with one kill (SIGKILL) at a random moment in it: intake, close or deduction. After it, what was acknowledged is
-//! there, the bank's books and ours agree, and the ledger balances; at the end everything is as in a run without kills.
-//! `WAVEPASS_LONG=1` kills 120 times in all; `WAVEPASS_KILLS_SEED` gives the seed that a failure printed.
+//! Each round is a day, with one kill (SIGKILL) in one of its phases: while taps come in, in the close, in the deduction or in the
+//! settlement. The moment is random, within as long as that phase took on the same day without a kill; whether the phase was
+//! still under way is printed and counted. After it, what was acknowledged is there, the bank's books and ours agree, and the
+//! ledger balances; at the end everything is as in a run without kills. `WAVEPASS_LONG=1` kills 120 times in all, and each test
+//! must then have found each phase under way; `WAVEPASS_KILLS_SEED` gives the seed that a failure printed.
 
 #![allow(clippy::unwrap_used, reason = "a test fails where it unwraps")]
 
 #[path = "kills/holds.rs"]
 mod holds;
+#[path = "kills/phases.rs"]
+mod phases;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use phases::{OfEach, PHASES, Phase, Stage, Strike};
+use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha20Rng;
 use serde_json::{Value, json};
@@ -21,7 +27,7 @@ use wavepass_protocol::tap::{ClockQuality, Decision, Direction, Entry, OdaMethod
 use wavepass_protocol::time::UnixMs;
 use wavepass_protocol::token::{Expiry, Token};
 use wavepass_test_postgres::{Options, Server};
-use wavepass_tests::books::balanced;
+use wavepass_tests::books::{balanced, settled};
 use wavepass_tests::processes::{House, Plan, Programs, Victim};
 
 const TARIFF: &str = include_str!("../../host-gateway/tariffs/wavepass-city.toml");
@@ -35,6 +41,7 @@ const CARDS: u32 = 24;
 const POOR: u32 = 4;
 const PLENTY: i64 = 1_000_000;
 const LITTLE: i64 = 1_500;
+const OPERATORS: u32 = 200;
 
 fn digits(card: u32) -> String {
     format!("62220212{card:08}")
@@ -46,11 +53,18 @@ fn filling(card: u32) -> i64 {
 
 /// A card's tap of a day, sealed.
 fn tap(gate: &mut Sealer, card: u32, day: u32) -> String {
-    let [a, b, c, d] = (day * CARDS + card).to_be_bytes();
+    let time = UnixMs(MORNING + u64::from(day) * DAY_MS + u64::from(card) * 60_000);
+    let sealed = seal(gate, card, time, u16::try_from(day + 1).unwrap(), day * CARDS + card);
+    sealed.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// A card's tap, sealed; `number` tells what the card answered from any other answer.
+fn seal(gate: &mut Sealer, card: u32, time: UnixMs, atc: u16, number: u32) -> Vec<u8> {
+    let [a, b, c, d] = number.to_be_bytes();
     let mut values = [0; 33];
     values[29..].copy_from_slice(&[a, b, c, d]);
     let sealed = gate.seal(&Entry::Tap(Tap {
-        time: UnixMs(MORNING + u64::from(day) * DAY_MS + u64::from(card) * 60_000),
+        time,
         clock: ClockQuality::Synchronised,
         station: "A1",
         direction: Direction::Entry,
@@ -60,7 +74,7 @@ fn tap(gate: &mut Sealer, card: u32, day: u32) -> String {
         expiry: Some(Expiry::new(31, 5).unwrap()),
         expiry_signed: true,
         psn: Some(0),
-        atc: Some(u16::try_from(day + 1).unwrap()),
+        atc: Some(atc),
         cid: Some(0x80),
         cryptogram: Some([a, b, c, d, 0, 0, 0, 1]),
         iad: &[6, 1, 0x12, 3, 0xA0, 0, 0],
@@ -72,7 +86,14 @@ fn tap(gate: &mut Sealer, card: u32, day: u32) -> String {
         oda_result: OdaResult::Passed,
         timings: Timings { exchange_us: 200_000, gate_us: 900 },
     }));
-    sealed.unwrap().iter().map(|b| format!("{b:02x}")).collect()
+    sealed.unwrap()
+}
+
+/// So many operators that a settlement is more than a moment.
+fn operators() -> String {
+    let operator = |n| format!("{{ operator = {n}, share = {n} }}");
+    let all: Vec<String> = (1..=OPERATORS).map(operator).collect();
+    format!("[settlement]\noperators = [{}]\n", all.join(", "))
 }
 
 fn date(day: u32) -> String {
@@ -96,6 +117,21 @@ fn hand_in(house: &House, through: usize, entries: Vec<String>) -> Vec<String> {
     entries
 }
 
+fn programs() -> Programs {
+    Programs { town: env!("CARGO_BIN_EXE_town-gateway").into(), bank: env!("CARGO_BIN_EXE_town-bank").into() }
+}
+
+/// The city's tariff with the gates' station in it.
+fn tariff() -> String {
+    TARIFF.replace("\"HB\"", "\"A1\"")
+}
+
+/// A server whose commits are on disk.
+fn server() -> Arc<Server> {
+    let options = Options { durable: true, tcp: true, ..Options::default() };
+    Arc::new(Server::start(options).unwrap())
+}
+
 struct Play {
     house: House,
     gate: Sealer,
@@ -103,25 +139,13 @@ struct Play {
 }
 
 impl Play {
-    fn new(gateways: usize, postgres: bool, like: Option<&Play>) -> Self {
-        Self::under("", gateways, postgres, like)
-    }
-
-    /// The same under further settings.
+    /// With gateways under further settings.
     fn under(settings: &str, gateways: usize, postgres: bool, like: Option<&Play>) -> Self {
-        let programs = Programs {
-            town: env!("CARGO_BIN_EXE_town-gateway").into(),
-            bank: env!("CARGO_BIN_EXE_town-bank").into(),
-        };
         let keys = like.map(|play| play.house.keys());
-        let tariff = TARIFF.replace("\"HB\"", "\"A1\"");
-        let server = postgres.then(|| {
-            let options = Options { durable: true, tcp: true, ..Options::default() };
-            Arc::new(Server::start(options).unwrap())
-        });
+        let (tariff, server) = (tariff(), postgres.then(server));
         let plan =
             Plan { postgres: server, sandbox_bank: true, tariff: &tariff, settings, keys: keys.as_deref() };
-        let mut house = House::lay(programs, &plan).unwrap();
+        let mut house = House::lay(programs(), &plan).unwrap();
         house.open(gateways).unwrap();
         let add = ["gate", "add", "--id", "1", "--station", "A1", "--direction", "entry", "--out", "g.wpg"];
         let gate = Sealer::new(&house.file(&add).unwrap()).unwrap();
@@ -141,21 +165,39 @@ impl Play {
         Self { house, gate, acknowledged: Vec::new() }
     }
 
-    /// Hands in the day's taps, closes it and deducts it until nothing is in doubt, while `trouble` goes on beside it.
-    fn day(&mut self, day: u32, through: usize, trouble: impl FnOnce(&House) + Send) {
+    /// Hands in the day's taps, closes it, deducts it until nothing is in doubt, and settles it, while one is killed where that
+    /// is asked for. Gives how long each phase took, and whether the kill found its phase under way.
+    fn day(&mut self, day: u32, through: usize, strike: Option<Strike>) -> (OfEach<Duration>, bool) {
         let Self { house, gate, acknowledged } = self;
-        let house: &House = house;
+        let (house, date): (&House, String) = (house, date(day));
         let entries: Vec<String> = (0..CARDS).map(|card| tap(gate, card, day)).collect();
-        std::thread::scope(|threads| {
-            threads.spawn(|| trouble(house));
+        let stage = &Stage::default();
+        let found = std::thread::scope(|threads| {
+            let phase = strike.map(|strike| strike.phase);
+            let mut blow = strike.map(|strike| threads.spawn(move || strike.land(house, stage)));
+            stage.enter(Phase::Taps);
             acknowledged.extend(hand_in(house, through, entries));
-            house.command(through, &["close-day", &date(day), "--force"]).unwrap();
+            house.post(through, "/v1/risk/run", &json!({})).unwrap();
+
+            stage.enter(Phase::Close);
+            threads.spawn(|| stage.watch_close(house, &date));
+            house.command(through, &["close-day", &date, "--force"]).unwrap();
+            stage.enter(Phase::Doubt);
+            let over = phase.is_none_or(|phase| phase < Phase::Settlement);
+            let mut found = over.then(|| blow.take()).flatten().is_some_and(|blow| blow.join().unwrap());
+            // The trouble is over, or yet to come: each attempt gets its answer now.
+            house.command(through, &["deduct", &date]).unwrap();
+            let left: Value =
+                serde_json::from_str(&house.command(through, &["deduct", &date]).unwrap()).unwrap();
+            assert_eq!(left, json!({ "approved": 0, "declined": 0, "in_doubt": 0 }));
+
+            stage.enter(Phase::Settlement);
+            house.command(through, &["settle", &date]).unwrap();
+            stage.enter(Phase::Over);
+            found |= blow.is_some_and(|blow| blow.join().unwrap());
+            found
         });
-        // The trouble is over: each attempt gets its answer now.
-        house.command(through, &["deduct", &date(day)]).unwrap();
-        let left: Value =
-            serde_json::from_str(&house.command(through, &["deduct", &date(day)]).unwrap()).unwrap();
-        assert_eq!(left, json!({ "approved": 0, "declined": 0, "in_doubt": 0 }));
+        (stage.lengths(), found)
     }
 
     fn report(&self, date: &str) -> Value {
@@ -192,7 +234,7 @@ impl Play {
         for day in 0..days {
             let date = date(day);
             all.push(self.report(&date)["batches"].to_string());
-            for kind in ["charges", "journeys", "collection"] {
+            for kind in ["charges", "journeys", "collection", "settlement"] {
                 let file = self.house.file(&["file", kind, &date, "--out", "f"]).unwrap();
                 all.push(String::from_utf8(file).unwrap());
             }
@@ -209,24 +251,31 @@ fn days_with_kills(gateways: usize, postgres: bool, plain: u32) {
     let long = std::env::var_os("WAVEPASS_LONG").is_some_and(|v| v == "1");
     let kills = if long { 40 } else { plain };
     let mut random = ChaCha20Rng::seed_from_u64(seed);
-    let mut play = Play::new(gateways, postgres, None);
-    let mut calm = Play::new(gateways, postgres, Some(&play));
+    let mut play = Play::under(&operators(), gateways, postgres, None);
+    let mut calm = Play::under(&operators(), gateways, postgres, Some(&play));
     let victims = play.house.victims();
-    let mut longest = Duration::ZERO;
+    let (mut phases, mut hits) = (PHASES, OfEach::<u32>::default());
     for day in 0..kills {
-        let began = Instant::now();
-        calm.day(day, 0, |_| ());
-        longest = longest.max(began.elapsed());
-        // Each of them in turn; the moment is anywhere in a day, as long as the one without a kill took.
-        let victim = victims[day as usize % victims.len()];
-        let wait = longest.mul_f64(random.random_range(0.0..1.0));
+        let (lengths, _) = calm.day(day, 0, None);
+        // Each of both in turn, the phases in another order each time.
+        let turn = day as usize % phases.len();
+        if turn == 0 {
+            phases.shuffle(&mut random);
+        }
+        let (phase, victim) = (phases[turn], victims[day as usize % victims.len()]);
+        let length = lengths[phase as usize];
+        let wait = length.mul_f64(random.random_range(0.0..1.0));
         let through = random.random_range(0..gateways);
-        println!("day {day}: {victim:?} after {wait:?}");
-        play.day(day, through, |house| {
-            std::thread::sleep(wait);
-            house.kill(victim).unwrap();
-        });
+        let (_, found) = play.day(day, through, Some(Strike { victim, phase, wait }));
+        let how = if found { "under way" } else { "over" };
+        println!("day {day}: {victim:?} after {wait:?} of {phase:?}, calm {length:?}: found it {how}");
+        hits[phase as usize] += u32::from(found);
         play.check(day);
+        settled(&play.report(&date(day))).unwrap();
+    }
+    for phase in PHASES {
+        println!("{phase:?}: {} kills found it under way", hits[phase as usize]);
+        assert!(!long || hits[phase as usize] > 0, "no kill fell into {phase:?}");
     }
     calm.check(kills - 1);
     assert_eq!(play.result(kills), calm.result(kills));
