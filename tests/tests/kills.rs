@@ -10,6 +10,8 @@
 
 #[path = "kills/holds.rs"]
 mod holds;
+#[path = "kills/links.rs"]
+mod links;
 #[path = "kills/phases.rs"]
 mod phases;
 
