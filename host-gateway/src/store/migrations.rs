@@ -98,10 +98,15 @@ pub(super) fn older(postgres: bool, before: i64) -> Migrator {
 }
 
 #[cfg(test)]
+mod first_version_tests;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::store::db::query;
+    use crate::store::sql;
     use crate::store::testing::migrated;
+    use sha2::{Digest, Sha256};
     use std::path::Path;
 
     #[test]
@@ -119,15 +124,27 @@ mod tests {
         }
     }
 
+    /// A store remembers of each migration what it was, and is not opened by a program that has another under that number.
+    #[test]
+    fn a_migration_that_has_landed_is_never_changed() {
+        let landed = include_str!("../../migrations/SHA256SUMS");
+        let name = |store: &str, step: &Step| format!("{store}/{:04}_{}.sql", step.0, step.1);
+        let line =
+            |store, step: &Step| format!("{}  {}", sql::hex(&Sha256::digest(step.2)), name(store, step));
+        let ours = POSTGRES.iter().map(|step| line("postgres", step));
+        let ours: Vec<String> = ours.chain(SQLITE.iter().map(|step| line("sqlite", step))).collect();
+        let landed: Vec<&str> = landed.lines().collect();
+        assert_eq!(landed, ours, "a new migration gets its line; those that are there stay as they are");
+    }
+
     /// Statements in which these words are bytes: SQLite does not take text for them.
-    fn with_bytes(text: &str, words: &[&str]) -> &'static str {
-        let text = match crate::store::testing::on_postgres() {
+    fn with_bytes(text: &str, words: &[&str]) -> String {
+        match crate::store::testing::on_postgres() {
             true => text.to_owned(),
             false => words
                 .iter()
                 .fold(text.to_owned(), |text, word| text.replace(word, &format!("CAST({word} AS BLOB)"))),
-        };
-        text.leak()
+        }
     }
 
     /// Two tokens: of the first, risk has looked at two taps of three; of the other at none of its opened one.
@@ -145,7 +162,7 @@ mod tests {
     #[tokio::test]
     async fn taps_of_an_older_store_are_found_by_token_and_those_not_looked_at_are_still_to_be() {
         let words = ["'gate-001'", "'gate-002'", "'0123456789abcdef'", "'fedcba9876543210'"];
-        let store = migrated(19, with_bytes(TAPS, &words)).await;
+        let store = migrated(&[(19, with_bytes(TAPS, &words))]).await;
         let token_taps = "SELECT utc_day, time_ms, sequence FROM token_taps ORDER BY 1, 2";
         let found: Vec<(i64, i64, i64)> = query(token_taps).rows(store.pool()).await.unwrap();
         assert_eq!(found, [(1, 86_400_000, 1), (1, 86_500_000, 2)]);
@@ -170,7 +187,7 @@ mod tests {
     #[tokio::test]
     async fn of_an_older_store_early_fares_go_by_fixed_shares_and_each_file_is_of_its_one_day() {
         let words = ["'0123456789abcdef0123456789abcdef'", "'0123456789abcdef'", "'~'"];
-        let store = migrated(23, with_bytes(EARLY, &words)).await;
+        let store = migrated(&[(23, with_bytes(EARLY, &words))]).await;
         let days = "SELECT service_day, shares FROM early_days ORDER BY 1";
         let found: Vec<(i64, String)> = query(days).rows(store.pool()).await.unwrap();
         assert_eq!(found, [(6, "fixed".to_owned()), (9, "fixed".to_owned())]);
@@ -191,7 +208,7 @@ mod tests {
     #[tokio::test]
     async fn taps_of_an_older_store_stay_in_one_partition_but_for_those_of_clocks_that_are_ahead() {
         let words = ["'gate-001'", "'0123456789abcdef'", "'fedcba9876543210'", "'sealed'"];
-        let store = migrated(24, with_bytes(APART, &words)).await;
+        let store = migrated(&[(24, with_bytes(APART, &words))]).await;
         let all = "SELECT utc_day, time_ms, sequence FROM token_taps ORDER BY sequence";
         let found: Vec<(i64, i64, i64)> = query(all).rows(store.pool()).await.unwrap();
         let ahead = [(8, 691_200_000, 4), (47_482, 4_102_444_800_000, 5)];

@@ -125,25 +125,29 @@ pub async fn scratch_on_postgres() -> Scratch {
     Scratch::open(url, tempfile::tempdir().unwrap(), Some(Arc::new(Database(name)))).await
 }
 
-/// A store that an older version made: with the schema as it was before a migration, and what these statements put into
-/// it.
-pub async fn migrated(before: i64, statements: &'static str) -> Scratch {
+/// A store that older versions made, one after the other: with the schema as it was before a migration, and what these
+/// statements put into it then. The migrations after the last of them are left to the gateway's opening it.
+pub async fn migrated(fillings: &[(i64, String)]) -> Scratch {
     use super::migrations::older;
-    use sqlx::{Connection, PgConnection, SqliteConnection};
+    use sqlx::{AssertSqlSafe, Connection, PgConnection, SqliteConnection, raw_sql};
     let dir = tempfile::tempdir().unwrap();
     if on_postgres() {
         let name = server().new_database().unwrap();
         let url = server().url(&name);
         let mut conn = PgConnection::connect(&url).await.unwrap();
-        older(true, before).run(&mut conn).await.unwrap();
-        sqlx::raw_sql(statements).execute(&mut conn).await.unwrap();
+        for (before, statements) in fillings {
+            older(true, *before).run(&mut conn).await.unwrap();
+            raw_sql(AssertSqlSafe(statements.clone())).execute(&mut conn).await.unwrap();
+        }
         conn.close().await.unwrap();
         return Scratch::open(url, dir, Some(Arc::new(Database(name)))).await;
     }
     let url = dir.path().join("wavepass.db").to_str().unwrap().to_owned();
     let mut conn = SqliteConnection::connect(&format!("sqlite:{url}?mode=rwc")).await.unwrap();
-    older(false, before).run(&mut conn).await.unwrap();
-    sqlx::raw_sql(statements).execute(&mut conn).await.unwrap();
+    for (before, statements) in fillings {
+        older(false, *before).run(&mut conn).await.unwrap();
+        raw_sql(AssertSqlSafe(statements.clone())).execute(&mut conn).await.unwrap();
+    }
     conn.close().await.unwrap();
     Scratch::open(url, dir, None).await
 }
