@@ -5,4 +5,4 @@ ALTER TABLE risk_states ADD COLUMN recent BYTEA;
 -- Two more causes for which a token is refused: `passback` and `travel`.
 ALTER TABLE deny_entries DROP CONSTRAINT deny_entries_cause_check;
 ALTER TABLE deny_entries ADD CONSTRAINT deny_entries_cause_check
-    CHECK (cause IN ('debt', 'clone', 'lost', 'manual', 'deleted', 'authorisation', 'passback', 'travel'));
+    CHECK (cause IN ('debt', 'clone', 'lost', 'manual', 'deleted', 'authorisation', 'written_off', 'passback', 'travel'));

@@ -6,7 +6,7 @@ ALTER TABLE risk_states ADD COLUMN recent BLOB;
 CREATE TABLE deny_entries_new (
     token_key    BLOB    NOT NULL CHECK (length(token_key) = 16),
     cause        TEXT    NOT NULL
-        CHECK (cause IN ('debt', 'clone', 'lost', 'manual', 'deleted', 'authorisation', 'passback', 'travel')),
+        CHECK (cause IN ('debt', 'clone', 'lost', 'manual', 'deleted', 'authorisation', 'written_off', 'passback', 'travel')),
     sealed_token BLOB    NOT NULL,
     last_four    TEXT    NOT NULL,
     expiry_yymm  INTEGER NOT NULL,

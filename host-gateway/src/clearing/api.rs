@@ -34,6 +34,7 @@ impl From<ClearingError> for ApiError {
             ClearingError::ClockUnset(_) => "clock_unset",
             ClearingError::DebtUnanswered { .. } => "debt_unanswered",
             ClearingError::DebtPaid { .. } => "debt_paid",
+            ClearingError::DebtGivenUp { .. } => "debt_given_up",
             ClearingError::NoDebt { .. } => return Self::not_found("no_debt", error.to_string()),
             ClearingError::Sharing(_) => "settlement_configuration",
             ClearingError::Text(_) => return Self::bad_request("text", error.to_string()),
@@ -119,7 +120,7 @@ pub struct ChargeRow {
     /// What is set off against another part: the bank is asked for the amount and this.
     #[schema(value_type = i64)]
     pub offset_fen: Fen,
-    /// `open`, `sent`, `in_doubt`, `deducted`, `declined` or `waived`.
+    /// `open`, `sent`, `in_doubt`, `deducted`, `declined`, `waived` or `written_off`.
     pub state: String,
     /// Attempts to deduct it.
     pub attempts: i64,

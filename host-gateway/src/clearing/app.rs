@@ -1,5 +1,6 @@
 //! Clearing inside the running gateway: with its clock, its deny list, its configuration and its audit log.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::store::db::{Conn, query};
@@ -14,7 +15,7 @@ use super::{
 };
 use crate::cli::App;
 use crate::keys::{ClearingKeys, TokenKey};
-use crate::lists::deny::{Addition, Cause, add_in, remove_in};
+use crate::lists::deny::{Addition, Cause, add_in, registered_in, remove_in};
 use crate::reconcile::{Reconciliation, reconcile_day};
 use crate::settlement::{Settlement, SettlementConfig, SettlementError, settle_day};
 use crate::store::{Audit, audit_in, sql};
@@ -54,6 +55,32 @@ impl Debtors for DenyList {
         Box::pin(async move {
             let entries: Vec<(TokenKey, Cause)> = tokens.iter().map(|&key| (key, Cause::Debt)).collect();
             remove_in(conn, &entries, BY, why, self.now).await.map_err(|e| DebtorsError(e.into()))?;
+            Ok(())
+        })
+    }
+
+    fn deny_written_off<'a>(
+        &'a self,
+        conn: &'a mut Conn,
+        token: TokenKey,
+        by: &'a str,
+        why: &'a str,
+    ) -> Change<'a> {
+        Box::pin(async move {
+            let registered = registered_in(conn, &BTreeSet::from([token])).await;
+            let registered = registered.map_err(|e| DebtorsError(e.into()))?;
+            let (cause, note) = (Cause::WrittenOff, why.to_owned());
+            let addition = |token_key| Addition { token_key, number: None, cause, note: note.clone() };
+            let additions: Vec<Addition> = registered.into_iter().map(addition).collect();
+            add_in(conn, &*self.keys, &additions, by, self.now).await.map_err(|e| DebtorsError(e.into()))?;
+            Ok(())
+        })
+    }
+
+    fn readmit<'a>(&'a self, conn: &'a mut Conn, token: TokenKey, by: &'a str, why: &'a str) -> Change<'a> {
+        Box::pin(async move {
+            let entry = [(token, Cause::WrittenOff)];
+            remove_in(conn, &entry, by, why, self.now).await.map_err(|e| DebtorsError(e.into()))?;
             Ok(())
         })
     }

@@ -23,6 +23,18 @@ pub trait Debtors: Send + Sync {
     /// Takes tokens off that owe nothing any more, and says why. Entries for other causes stay.
     fn release<'a>(&'a self, conn: &'a mut Conn, tokens: &'a [TokenKey], why: &'static str) -> Change<'a>;
 
+    /// Puts a token on the list whose debt is written off, by whose word and why; one that nobody registered cannot be.
+    fn deny_written_off<'a>(
+        &'a self,
+        conn: &'a mut Conn,
+        token: TokenKey,
+        by: &'a str,
+        why: &'a str,
+    ) -> Change<'a>;
+
+    /// Takes a token off that was denied for what was written off.
+    fn readmit<'a>(&'a self, conn: &'a mut Conn, token: TokenKey, by: &'a str, why: &'a str) -> Change<'a>;
+
     /// Puts tokens on the list that the bank does not vouch for, each with the word that says why.
     fn distrust<'a>(&'a self, conn: &'a mut Conn, tokens: &'a [(TokenKey, &'static str)]) -> Change<'a>;
 

@@ -178,12 +178,22 @@ pub enum ClearingError {
         part: u32,
     },
     /// The debt is paid.
-    #[error("what token {token_key} owed of service day {day} is paid, and not to be waived")]
+    #[error("what token {token_key} owed of service day {day} is paid: there is nothing to give up")]
     DebtPaid {
         /// The token's key.
         token_key: TokenKey,
         /// The day.
         day: ServiceDay,
+    },
+    /// The debt was given up otherwise.
+    #[error("what token {token_key} owed of service day {day} is {state} already, and stays so")]
+    DebtGivenUp {
+        /// The token's key.
+        token_key: TokenKey,
+        /// The day.
+        day: ServiceDay,
+        /// `waived` or `written_off`.
+        state: &'static str,
     },
     /// A reason or note that is not taken.
     #[error(transparent)]

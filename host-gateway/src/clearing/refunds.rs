@@ -72,6 +72,7 @@ impl Clearing {
             "deducted" => true,
             "open" | "declined" => false,
             "waived" => return Err(DisputeError::Waived { id: *id }),
+            "written_off" => return Err(DisputeError::WrittenOff { id: *id }),
             _ => return Err(DisputeError::Unanswered { id: *id }),
         };
         let new = parts.iter().map(|part| part.part).max().unwrap_or(0) + 1;

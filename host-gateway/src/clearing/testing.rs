@@ -184,6 +184,20 @@ impl Debtors for PlainDebtors {
         })
     }
 
+    fn deny_written_off<'a>(
+        &'a self,
+        conn: &'a mut Conn,
+        token: TokenKey,
+        _by: &'a str,
+        why: &'a str,
+    ) -> Change<'a> {
+        Box::pin(async move { Self::add(conn, &token, "written_off", why).await })
+    }
+
+    fn readmit<'a>(&'a self, conn: &'a mut Conn, token: TokenKey, _by: &'a str, _why: &'a str) -> Change<'a> {
+        Box::pin(async move { Self::remove(conn, &token, "written_off").await })
+    }
+
     fn distrust<'a>(&'a self, conn: &'a mut Conn, tokens: &'a [(TokenKey, &'static str)]) -> Change<'a> {
         Box::pin(async move {
             for (key, word) in tokens {

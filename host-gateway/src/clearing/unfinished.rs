@@ -13,7 +13,7 @@ const TOKENS: usize = 200;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Unfinished {
     /// Something is owed.
-    #[error("{0} debts of the person's tokens are open: recover or waive them first")]
+    #[error("{0} debts of the person's tokens are open: recover, waive or write them off first")]
     Debts(i64),
     /// The bank has not answered.
     #[error(

@@ -164,7 +164,7 @@ pub(crate) enum StoreCommand {
     CloseDay(clearing::cli::CloseDayArgs),
     /// Deduct the charges of a closed day from the e-accounts.
     Deduct(clearing::cli::DeductArgs),
-    /// List, recover and waive debts.
+    /// List, recover, waive and write off debts.
     Debt(clearing::debts::cli::DebtArgs),
     /// Take and list what riders tell of missing taps.
     Correction(clearing::corrections::cli::CorrectionArgs),

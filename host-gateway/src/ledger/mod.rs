@@ -22,9 +22,11 @@ pub enum Account {
     Deducted,
     /// Paid by a campaign.
     Sponsored,
-    /// Given up.
+    /// Given up for the rider's sake.
     Waived,
-    /// The part of owed or waived that the bank bears.
+    /// Given up as lost.
+    WrittenOff,
+    /// The part of owed, waived or written off that the bank bears.
     Covered,
     /// What the operators' settlements were drawn from (debit).
     Settlement,
@@ -36,13 +38,14 @@ pub enum Account {
 
 impl Account {
     /// Every account.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Fares,
         Self::Owed,
         Self::InDoubt,
         Self::Deducted,
         Self::Sponsored,
         Self::Waived,
+        Self::WrittenOff,
         Self::Covered,
         Self::Settlement,
         Self::Settled,
@@ -58,6 +61,7 @@ impl Account {
             Self::Deducted => "deducted",
             Self::Sponsored => "sponsored",
             Self::Waived => "waived",
+            Self::WrittenOff => "written_off",
             Self::Covered => "covered",
             Self::Settlement => "settlement",
             Self::Settled => "settled",
@@ -85,8 +89,10 @@ pub enum Event {
     Declined(u32),
     /// The approved attempt of this number was reversed.
     Reversed(u32),
-    /// The charge was given up.
+    /// The charge was given up for the rider's sake.
     Waived,
+    /// The charge was given up as lost.
+    WrittenOff,
     /// An operator was settled.
     Settled,
 }
@@ -97,6 +103,7 @@ impl Event {
         match self {
             Self::Charged | Self::Refunded | Self::Settled => 0,
             Self::Waived => 1,
+            Self::WrittenOff => 2,
             Self::InDoubt(attempt) => attempt as i64 * 4,
             Self::Deducted(attempt) => attempt as i64 * 4 + 1,
             Self::Declined(attempt) => attempt as i64 * 4 + 2,
@@ -114,6 +121,7 @@ impl Event {
             Self::Declined(_) => "declined",
             Self::Reversed(_) => "reversed",
             Self::Waived => "waived",
+            Self::WrittenOff => "written_off",
             Self::Settled => "settled",
         }
     }
@@ -248,10 +256,10 @@ impl Balances {
         Fen::sum(self.0)
     }
 
-    /// Rule 6, first half: charged less deducted, sponsored, owed, in doubt and waived. Zero where it holds.
+    /// Rule 6, first half: charged less deducted, sponsored, owed, in doubt, waived and written off. Zero where it holds.
     pub fn charged_gap(&self) -> Result<Fen, Overflow> {
-        use Account::{Deducted, InDoubt, Owed, Sponsored, Waived};
-        let parts = Fen::sum([Deducted, Sponsored, Owed, InDoubt, Waived].map(|a| self.of(a)))?;
+        use Account::{Deducted, InDoubt, Owed, Sponsored, Waived, WrittenOff};
+        let parts = Fen::sum([Deducted, Sponsored, Owed, InDoubt, Waived, WrittenOff].map(|a| self.of(a)))?;
         self.charged()?.minus(parts)
     }
 }

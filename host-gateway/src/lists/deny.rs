@@ -54,11 +54,14 @@ pub enum Cause {
     Passback,
     /// It was tapped at stations too far apart for the time between.
     Travel,
+    /// What it owed was written off.
+    #[value(name = "written_off")]
+    WrittenOff,
 }
 
 impl Cause {
     /// Every cause.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Debt,
         Self::Clone,
         Self::Lost,
@@ -67,6 +70,7 @@ impl Cause {
         Self::Authorisation,
         Self::Passback,
         Self::Travel,
+        Self::WrittenOff,
     ];
 
     /// The word for it, in the store and on screens.
@@ -80,6 +84,7 @@ impl Cause {
             Self::Authorisation => "authorisation",
             Self::Passback => "passback",
             Self::Travel => "travel",
+            Self::WrittenOff => "written_off",
         }
     }
 

@@ -50,10 +50,10 @@ pub(super) const BY_DAY: [(&str, &str); 13] = [
          ', the ledger has it otherwise' FROM charges AS c WHERE c.service_day = ?1 AND ( \
          c.amount_fen <> -(SELECT COALESCE(SUM(p.amount_fen), 0) FROM ledger_postings AS p WHERE p.service_day = c.service_day \
          AND p.shard = c.token_key AND p.part = c.part AND p.account = 'fares') \
-         OR c.amount_fen + CASE WHEN c.state IN ('deducted', 'in_doubt', 'waived') THEN c.offset_fen ELSE 0 END \
+         OR c.amount_fen + CASE WHEN c.state IN ('deducted', 'in_doubt', 'waived', 'written_off') THEN c.offset_fen ELSE 0 END \
          <> (SELECT COALESCE(SUM(p.amount_fen), 0) FROM ledger_postings AS p WHERE p.service_day = c.service_day \
          AND p.shard = c.token_key AND p.part = c.part AND p.account = CASE c.state WHEN 'deducted' THEN 'deducted' \
-         WHEN 'in_doubt' THEN 'in_doubt' WHEN 'waived' THEN 'waived' ELSE 'owed' END)) LIMIT 5000",
+         WHEN 'in_doubt' THEN 'in_doubt' WHEN 'waived' THEN 'waived' WHEN 'written_off' THEN 'written_off' ELSE 'owed' END)) LIMIT 5000",
     ),
     (
         "ledger_extra",
@@ -145,7 +145,7 @@ pub(super) const BY_TIME: [(&str, &str); 3] = [
     ),
 ];
 
-/// Charged, deducted, in doubt, owed and waived as the tables have them; the number, sum and fees of settlements.
+/// Charged, deducted, in doubt, owed, waived and written off as the tables have them; the number, sum and fees of settlements.
 pub(super) const SUMS: &str = "SELECT \
     (SELECT CAST(COALESCE(SUM(amount_fen), 0) AS BIGINT) FROM charges WHERE service_day = ?1), \
     (SELECT CAST(COALESCE(SUM(amount_fen), 0) AS BIGINT) FROM attempts WHERE service_day = ?1 AND state = 'approved'), \
@@ -153,6 +153,7 @@ pub(super) const SUMS: &str = "SELECT \
     (SELECT CAST(COALESCE(SUM(CASE WHEN state IN ('open', 'sent', 'declined') THEN amount_fen ELSE -offset_fen END), 0) AS BIGINT) \
      FROM charges WHERE service_day = ?1), \
     (SELECT CAST(COALESCE(SUM(amount_fen + offset_fen), 0) AS BIGINT) FROM charges WHERE service_day = ?1 AND state = 'waived'), \
+    (SELECT CAST(COALESCE(SUM(amount_fen + offset_fen), 0) AS BIGINT) FROM charges WHERE service_day = ?1 AND state = 'written_off'), \
     (SELECT count(*) FROM settlements WHERE service_day = ?1), \
     (SELECT CAST(COALESCE(SUM(settled_fen), 0) AS BIGINT) FROM settlements WHERE service_day = ?1), \
     (SELECT CAST(COALESCE(SUM(fees_fen), 0) AS BIGINT) FROM settlements WHERE service_day = ?1)";

@@ -310,7 +310,7 @@ async fn sums(clearing: &Clearing, day: ServiceDay, found: &mut Found) -> Result
     drop(snapshot);
     let column = |i: usize| -> Result<Fen, ClearingError> { Ok(Fen(row.try_get(i)?)) };
     let (charged, deducted, in_doubt, owed) = (column(0)?, column(1)?, column(2)?, column(3)?);
-    let waived = column(4)?;
+    let (waived, written_off) = (column(4)?, column(5)?);
     let subject = day.to_string();
     let mut compare = |kind, what: &str, tables: Fen, ledger: Fen| {
         if tables != ledger {
@@ -322,20 +322,21 @@ async fn sums(clearing: &Clearing, day: ServiceDay, found: &mut Found) -> Result
     compare("rule_6", "in doubt", in_doubt, balances.of(Account::InDoubt));
     compare("rule_6", "owed", owed, balances.of(Account::Owed));
     compare("rule_6", "waived", waived, balances.of(Account::Waived));
+    compare("rule_6", "written off", written_off, balances.of(Account::WrittenOff));
     compare("rule_6", "charged less its parts", Fen::ZERO, balances.charged_gap()?);
     compare("rule_6", "sum of all accounts", Fen::ZERO, balances.sum()?);
-    let settlements: i64 = row.try_get(5)?;
+    let settlements: i64 = row.try_get(6)?;
     if settlements > 0 {
         let due =
             Fen::sum([Account::Deducted, Account::Sponsored, Account::Covered].map(|a| balances.of(a)))?;
         compare(
             "settlement_differs",
             "settled and fees against what is due",
-            column(6)?.plus(column(7)?)?,
+            column(7)?.plus(column(8)?)?,
             due,
         );
-        compare("settlement_differs", "settled", column(6)?, balances.of(Account::Settled).negated()?);
-        compare("settlement_differs", "fees", column(7)?, balances.of(Account::Fees).negated()?);
+        compare("settlement_differs", "settled", column(7)?, balances.of(Account::Settled).negated()?);
+        compare("settlement_differs", "fees", column(8)?, balances.of(Account::Fees).negated()?);
     }
     Ok(())
 }

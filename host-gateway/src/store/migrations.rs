@@ -55,6 +55,7 @@ const SQLITE: &[Step] = steps!("sqlite":
     "0023" "days",
     "0024" "apart_by_day",
     "0025" "somebodys",
+    "0026" "write_offs",
     "0027" "recent",
 );
 
@@ -75,6 +76,7 @@ const POSTGRES: &[Step] = steps!("postgres":
     "0023" "days",
     "0024" "apart_by_day",
     "0025" "somebodys",
+    "0026" "write_offs",
     "0027" "recent",
 );
 
@@ -193,6 +195,51 @@ mod tests {
         assert_eq!(found, [(6, "fixed".to_owned()), (9, "fixed".to_owned())]);
         let last: Vec<i64> = query("SELECT last_day FROM taken_files").column(store.pool()).await.unwrap();
         assert_eq!(last, [5]);
+    }
+
+    /// A charge that was refunded in part and waived, one that is owed, and a token that is denied.
+    const OWED: &str = "INSERT INTO charges (service_day, token_key, part, rank, amount_fen, state, attempts, kind, of_part, \
+        offset_fen) VALUES (5, '0123456789abcdef', 1, 0, 200, 'waived', 2, 'fare', NULL, -50), \
+        (5, '0123456789abcdef', 2, 1, -50, 'deducted', 0, 'refund', 1, 50), \
+        (6, '0123456789abcdef', 1, 0, 300, 'declined', 1, 'fare', NULL, 0); \
+        INSERT INTO debts (token_key, service_day, part, amount_fen, reason, state, asked_ms) VALUES \
+        ('0123456789abcdef', 5, 1, 150, 'no_funds', 'waived', 7), ('0123456789abcdef', 6, 1, 300, 'closed', 'open', NULL); \
+        INSERT INTO deny_entries (token_key, cause, sealed_token, last_four, expiry_yymm, since_ms, note, by) \
+        VALUES ('0123456789abcdef', 'debt', 'sealed', '0000', 3012, 8, 'a note', 'clearing');";
+
+    #[tokio::test]
+    async fn debts_of_an_older_store_stand_and_may_be_written_off() {
+        let words = ["'0123456789abcdef'", "'sealed'"];
+        let store = migrated(26, with_bytes(OWED, &words)).await;
+        let rows = "SELECT concat_ws(' ', service_day, part, rank, amount_fen, state, attempts, kind, of_part, offset_fen) \
+                    FROM charges ORDER BY service_day, part";
+        let found: Vec<String> = query(rows).column(store.pool()).await.unwrap();
+        let before = [
+            "5 1 0 200 waived 2 fare -50",
+            "5 2 1 -50 deducted 0 refund 1 50",
+            "6 1 0 300 declined 1 fare 0",
+        ];
+        assert_eq!(found, before);
+        let rows = "SELECT concat_ws(' ', service_day, part, amount_fen, reason, state, asked_ms) FROM debts ORDER BY service_day";
+        let found: Vec<String> = query(rows).column(store.pool()).await.unwrap();
+        assert_eq!(found, ["5 1 150 no_funds waived 7", "6 1 300 closed open"]);
+        let mut tx = store.begin().await.unwrap();
+        for text in [
+            "UPDATE charges SET state = 'written_off' WHERE state = 'declined'",
+            "UPDATE debts SET state = 'written_off' WHERE state = 'open'",
+            "UPDATE deny_entries SET cause = 'written_off' WHERE cause = 'debt' AND note = 'a note'",
+        ] {
+            assert_eq!(query(text).execute(&mut *tx).await.unwrap(), 1, "{text}");
+        }
+        tx.commit().await.unwrap();
+        // What is to be asked for is still found by its index.
+        let unfinished = "SELECT count(*) FROM charges AS c INDEXED BY charges_unfinished \
+                          WHERE c.state IN ('open', 'sent', 'in_doubt', 'declined')";
+        assert_eq!(query(unfinished).scalar::<i64>(store.pool()).await.unwrap(), 0);
+        let open = "SELECT count(*) FROM debts AS d INDEXED BY debts_open WHERE d.state = 'open'";
+        assert_eq!(query(open).scalar::<i64>(store.pool()).await.unwrap(), 0);
+        let mut tx = store.begin().await.unwrap();
+        assert!(query("UPDATE charges SET state = 'lost'").execute(&mut *tx).await.is_err());
     }
 
     /// Two days of a store in which something was last done on day 5, and a tap by a clock that is decades ahead.

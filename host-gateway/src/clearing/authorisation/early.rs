@@ -147,14 +147,15 @@ pub(super) async fn booked_in(
     Ok(booked)
 }
 
-/// What of an open day the bank has paid for, by token; those it has not are left out.
+/// What of an open day is at risk no more, by token: the bank has paid for it, or it was given up. Tokens without such are
+/// left out.
 pub(super) async fn paid_in(
     conn: &mut Conn,
     day: ServiceDay,
     tokens: &[TokenKey],
 ) -> Result<BTreeMap<TokenKey, Fen>, ClearingError> {
     let text = "SELECT c.token_key, CAST(SUM(c.amount_fen) AS BIGINT) FROM (VALUES ??) AS v CROSS JOIN charges AS c \
-                WHERE c.service_day = v.column1 AND c.token_key = v.column2 AND c.state IN ('deducted', 'waived') \
+                WHERE c.service_day = v.column1 AND c.token_key = v.column2 AND c.state IN ('deducted', 'waived', 'written_off') \
                 GROUP BY c.token_key";
     let mut paid = BTreeMap::new();
     for row in read_many(conn, text, tokens.iter().map(|key| (day.number(), key.as_slice()))).await? {

@@ -6,7 +6,7 @@ use axum::routing::{get, post};
 use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
 
-use super::{DebtState, Debts, Recovered, Waived, Wanted};
+use super::{DebtState, Debts, Recovered, Waived, Wanted, WrittenOff};
 use crate::api::{ApiError, ErrorBody, Json, Path, Query, User};
 use crate::clearing::api::{parse_day, parse_limit, parse_token};
 use crate::cli::App;
@@ -18,11 +18,12 @@ pub fn routes() -> Router<App> {
         .route("/v1/debts", get(debts))
         .route("/v1/debts/{token}/recover", post(recover))
         .route("/v1/debts/{token}/waive", post(waive))
+        .route("/v1/debts/{token}/write-off", post(write_off))
 }
 
 /// This module's part of the OpenAPI document.
 #[derive(utoipa::OpenApi)]
-#[openapi(paths(debts, recover, waive))]
+#[openapi(paths(debts, recover, waive, write_off))]
 pub struct Doc;
 
 /// Which debts.
@@ -53,6 +54,22 @@ pub struct WaiveBody {
     pub reason: String,
 }
 
+/// What to write off.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WriteOffBody {
+    /// The day, YYYY-MM-DD.
+    pub day: String,
+    /// Only this part of the day; by default all that are open.
+    #[serde(default)]
+    pub part: Option<u32>,
+    /// Why, for the audit log and the deny list; no numbers of cards, no names.
+    pub reason: String,
+    /// True takes the token off the deny list, as far as write-offs keep it there.
+    #[serde(default)]
+    pub readmit: bool,
+}
+
 /// Debts, by token, day and part.
 #[utoipa::path(get, path = "/v1/debts", params(DebtsQuery), responses(
     (status = 200, body = Debts), (status = 400, body = ErrorBody)))]
@@ -77,7 +94,7 @@ async fn recover(
     Ok(Json(super::recover(&app, &user, parse_token(&token)?).await?))
 }
 
-/// Give a token's debt of a day up. Waived again, it stays as it is.
+/// Give a token's debt of a day up for the rider's sake. Waived again, it stays as it is.
 #[utoipa::path(post, path = "/v1/debts/{token}/waive", params(("token" = String, Path)), request_body = WaiveBody,
     responses((status = 200, body = Waived), (status = 400, body = ErrorBody), (status = 404, body = ErrorBody),
     (status = 409, body = ErrorBody)))]
@@ -89,4 +106,19 @@ async fn waive(
 ) -> Result<Json<Waived>, ApiError> {
     let which = (parse_token(&token)?, parse_day(&body.day)?, body.part);
     Ok(Json(super::waive(&app, &user, which, &body.reason).await?))
+}
+
+/// Give a token's debt of a day up as lost. Written off again, it stays as it is. The token stays on the deny list, for
+/// `written_off`, unless it is readmitted.
+#[utoipa::path(post, path = "/v1/debts/{token}/write-off", params(("token" = String, Path)),
+    request_body = WriteOffBody, responses((status = 200, body = WrittenOff), (status = 400, body = ErrorBody),
+    (status = 404, body = ErrorBody), (status = 409, body = ErrorBody)))]
+async fn write_off(
+    State(app): State<App>,
+    User(user): User,
+    Path(token): Path<String>,
+    Json(body): Json<WriteOffBody>,
+) -> Result<Json<WrittenOff>, ApiError> {
+    let which = (parse_token(&token)?, parse_day(&body.day)?, body.part);
+    Ok(Json(super::write_off(&app, &user, which, &body.reason, body.readmit).await?))
 }

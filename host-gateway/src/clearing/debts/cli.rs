@@ -1,4 +1,4 @@
-//! `wavepass-gateway debt`: list, recover and waive debts.
+//! `wavepass-gateway debt`: list, recover, waive and write off debts.
 
 use std::fmt::Write;
 
@@ -11,7 +11,7 @@ use crate::cursor;
 use crate::keys::TokenKey;
 use crate::tokens::cli::parse_key;
 
-/// List, recover and waive debts.
+/// List, recover, waive and write off debts.
 #[derive(Debug, Args)]
 pub struct DebtArgs {
     #[command(subcommand)]
@@ -44,21 +44,32 @@ enum Command {
         #[arg(long, value_parser = parse_key, value_name = "KEY")]
         token: TokenKey,
     },
-    /// Give a debt up. The token leaves the deny list once it owes nothing.
-    Waive {
-        /// The token's key, as `debt list` shows it.
-        #[arg(long, value_parser = parse_key, value_name = "KEY")]
-        token: TokenKey,
-        /// The service day, YYYY-MM-DD.
+    /// Give a debt up for the rider's sake. The token leaves the deny list once it owes nothing.
+    Waive(Ending),
+    /// Give a debt up as lost. The token stays on the deny list, for `written_off`, until it is readmitted.
+    WriteOff {
+        #[command(flatten)]
+        ending: Ending,
+        /// Take the token off the deny list, as far as write-offs keep it there.
         #[arg(long)]
-        day: ServiceDay,
-        /// Only this part of the day; by default all that are open.
-        #[arg(long, value_name = "N")]
-        part: Option<u32>,
-        /// Why, for the audit log; no numbers of cards, no names.
-        #[arg(long, value_name = "TEXT")]
-        reason: String,
+        readmit: bool,
     },
+}
+
+#[derive(Debug, Args)]
+struct Ending {
+    /// The token's key, as `debt list` shows it.
+    #[arg(long, value_parser = parse_key, value_name = "KEY")]
+    token: TokenKey,
+    /// The service day, YYYY-MM-DD.
+    #[arg(long)]
+    day: ServiceDay,
+    /// Only this part of the day; by default all that are open.
+    #[arg(long, value_name = "N")]
+    part: Option<u32>,
+    /// Why, for the audit log; no numbers of cards, no names.
+    #[arg(long, value_name = "TEXT")]
+    reason: String,
 }
 
 /// Runs a `debt` command as `user`. A change of the deny list is published at once.
@@ -69,8 +80,12 @@ pub async fn run(args: DebtArgs, app: &App, user: &str) -> Result<Output, Comman
             if json { serde_json::to_string_pretty(&debts)? } else { table(&debts) }
         }
         Command::Recover { token } => serde_json::to_string_pretty(&super::recover(app, user, token).await?)?,
-        Command::Waive { token, day, part, reason } => {
+        Command::Waive(Ending { token, day, part, reason }) => {
             serde_json::to_string_pretty(&super::waive(app, user, (token, day, part), &reason).await?)?
+        }
+        Command::WriteOff { ending: Ending { token, day, part, reason }, readmit } => {
+            let done = super::write_off(app, user, (token, day, part), &reason, readmit).await?;
+            serde_json::to_string_pretty(&done)?
         }
     };
     Ok(Output::text(text))
@@ -78,14 +93,14 @@ pub async fn run(args: DebtArgs, app: &App, user: &str) -> Result<Output, Comman
 
 fn table(debts: &Debts) -> String {
     let mut out = format!(
-        "{:<32} {:<4} {:<10} {:>4} {:>10} {:<9} {:<15} asked",
+        "{:<32} {:<4} {:<10} {:>4} {:>10} {:<11} {:<15} asked",
         "token", "last", "day", "part", "fen", "state", "reason"
     );
     for debt in &debts.debts {
         // Writing to a string cannot fail.
         let _ = write!(
             out,
-            "\n{} {:<4} {} {:>4} {:>10} {:<9} {:<15} {}",
+            "\n{} {:<4} {} {:>4} {:>10} {:<11} {:<15} {}",
             debt.token_key,
             debt.last_four.as_deref().unwrap_or("-"),
             debt.service_day,

@@ -27,12 +27,15 @@ pub enum DebtState {
     Open,
     /// The bank took it after all.
     Recovered,
-    /// It was given up.
+    /// It was given up for the rider's sake.
     Waived,
+    /// It was given up as lost.
+    #[value(name = "written_off")]
+    WrittenOff,
 }
 
 impl DebtState {
-    const ALL: [Self; 3] = [Self::Open, Self::Recovered, Self::Waived];
+    const ALL: [Self; 4] = [Self::Open, Self::Recovered, Self::Waived, Self::WrittenOff];
 
     /// The word that stores and screens use.
     pub const fn as_str(self) -> &'static str {
@@ -40,7 +43,14 @@ impl DebtState {
             Self::Open => "open",
             Self::Recovered => "recovered",
             Self::Waived => "waived",
+            Self::WrittenOff => "written_off",
         }
+    }
+
+    /// Reads the word that the store has.
+    pub(super) fn stored(word: &str) -> Result<Self, ClearingError> {
+        let state = Self::ALL.into_iter().find(|state| state.as_str() == word);
+        state.ok_or_else(|| ClearingError::damaged("a debt's state"))
     }
 }
 
@@ -169,8 +179,6 @@ fn debt(row: &Row) -> Result<Debt, ClearingError> {
         day: debt_day(row.try_get(1)?)?,
         part: row.try_get(2)?,
     };
-    let word: &str = row.try_get(4)?;
-    let state = DebtState::ALL.into_iter().find(|state| state.as_str() == word);
     Ok(Debt {
         id: id.to_string(),
         token_key: id.token_key.to_hex(),
@@ -178,7 +186,7 @@ fn debt(row: &Row) -> Result<Debt, ClearingError> {
         service_day: id.day,
         part: id.part,
         amount_fen: Fen(row.try_get(3)?),
-        state: state.ok_or_else(|| ClearingError::damaged("a debt's state"))?,
+        state: DebtState::stored(row.try_get(4)?)?,
         reason: row.try_get(5)?,
         attempts: row.try_get(7)?,
         asked_ms: row.try_get(6)?,

@@ -1,5 +1,7 @@
 //! What becomes of a debt.
 
+mod write_off;
+
 use super::*;
 use crate::clearing::app;
 use crate::clearing::testing::{Mood, World, day, deposit, key, penniless};
@@ -8,6 +10,7 @@ use crate::clearing::{DeductOptions, DeductSummary};
 use crate::input::TextError;
 use crate::settlement::{SettlementConfig, settle_day};
 use crate::testing::MORNING;
+use wavepass_protocol::time::UnixMs;
 
 /// Tokens that owe 400 fen each for the day, and have 399.
 async fn in_debt(tokens: u32) -> World {
@@ -18,14 +21,14 @@ async fn in_debt(tokens: u32) -> World {
     world
 }
 
-fn waiver(n: u32) -> Waiver<'static> {
+fn ending(n: u32) -> Ending<'static> {
     let (token_key, day) = (key(n), day());
-    Waiver { token_key, day, part: None, reason: "goodwill", by: "anna", at: UnixMs(9) }
+    Ending { token_key, day, part: None, reason: "goodwill", by: "anna", at: UnixMs(9) }
 }
 
-async fn waive(world: &World, waiver: Waiver<'_>) -> Result<Waived, ClearingError> {
+async fn waive(world: &World, ending: Ending<'_>) -> Result<Waived, ClearingError> {
     let mut tx = world.scratch.begin().await.unwrap();
-    let waived = world.clearing.waive_in(&mut tx, waiver).await?;
+    let waived = world.clearing.waive_in(&mut tx, ending).await?;
     tx.commit().await.unwrap();
     Ok(waived)
 }
@@ -58,7 +61,7 @@ async fn a_silent_bank_is_asked_under_the_same_number_until_it_answers() {
     world.line.set(Mood::Deaf);
     assert_eq!(world.clearing.recover_token(key(0)).await.unwrap().in_doubt, 1);
     // It may still turn out to be paid.
-    assert!(matches!(waive(&world, waiver(0)).await, Err(ClearingError::DebtUnanswered { part: 1, .. })));
+    assert!(matches!(waive(&world, ending(0)).await, Err(ClearingError::DebtUnanswered { part: 1, .. })));
     world.line.set(Mood::Well);
     let answered = world.clearing.recover_token(key(0)).await.unwrap();
     assert_eq!(answered, DeductSummary { declined: 1, ..DeductSummary::default() });
@@ -70,7 +73,7 @@ async fn a_silent_bank_is_asked_under_the_same_number_until_it_answers() {
 #[tokio::test]
 async fn a_waived_debt_is_booked_once_leaves_the_deny_list_and_is_not_asked_for() {
     let world = in_debt(2).await;
-    let waived = waive(&world, waiver(0)).await.unwrap();
+    let waived = waive(&world, ending(0)).await.unwrap();
     assert_eq!((waived.parts, waived.waived_fen), (vec![1], Fen(400)));
     let r = day_report(&world).await;
     assert_eq!((r.charged_fen, r.waived_fen, r.owed_fen), (Fen(800), Fen(400), Fen(400)));
@@ -79,7 +82,7 @@ async fn a_waived_debt_is_booked_once_leaves_the_deny_list_and_is_not_asked_for(
     assert_clean(&world).await;
 
     let before = world.books().await;
-    assert_eq!(waive(&world, waiver(0)).await.unwrap().parts, Vec::<u32>::new());
+    assert_eq!(waive(&world, ending(0)).await.unwrap().parts, Vec::<u32>::new());
     deposit(&world.scratch.store, "a0", 1_000).await;
     assert_eq!(world.clearing.recover_token(key(0)).await.unwrap(), DeductSummary::default());
     let retry = DeductOptions { retry_declined: true };
@@ -102,7 +105,7 @@ async fn a_waiver_that_is_not_committed_leaves_nothing() {
     let world = in_debt(1).await;
     let before = world.books().await;
     let mut tx = world.scratch.begin().await.unwrap();
-    world.clearing.waive_in(&mut tx, waiver(0)).await.unwrap();
+    world.clearing.waive_in(&mut tx, ending(0)).await.unwrap();
     drop(tx);
     assert_eq!(world.books().await, before);
     assert_eq!(world.one::<i64>("SELECT count(*) FROM audit_log").await, 0);
@@ -114,14 +117,14 @@ async fn what_is_paid_or_not_owed_or_without_a_reason_is_not_waived() {
     let world = in_debt(2).await;
     deposit(&world.scratch.store, "a0", 1).await;
     world.clearing.recover_token(key(0)).await.unwrap();
-    assert!(matches!(waive(&world, waiver(0)).await, Err(ClearingError::DebtPaid { .. })));
-    let other = Waiver { part: Some(2), ..waiver(1) };
+    assert!(matches!(waive(&world, ending(0)).await, Err(ClearingError::DebtPaid { .. })));
+    let other = Ending { part: Some(2), ..ending(1) };
     assert!(matches!(waive(&world, other).await, Err(ClearingError::NoDebt { part: Some(2), .. })));
-    assert!(matches!(waive(&world, waiver(7)).await, Err(ClearingError::NoDebt { .. })));
+    assert!(matches!(waive(&world, ending(7)).await, Err(ClearingError::NoDebt { .. })));
     for (reason, why) in
         [("", TextError::Sentence("a reason")), ("6217000012345678901", TextError::Number("a reason"))]
     {
-        let refused = waive(&world, Waiver { reason, ..waiver(1) }).await;
+        let refused = waive(&world, Ending { reason, ..ending(1) }).await;
         assert!(matches!(refused, Err(ClearingError::Text(text)) if text == why), "{reason}: {refused:?}");
     }
     assert_eq!(day_report(&world).await.waived_fen, Fen(0));
@@ -143,10 +146,10 @@ async fn a_token_stays_denied_until_its_last_debt_is_waived() {
         [(1, Fen(400)), (2, Fen(200))]
     );
 
-    let part = Waiver { part: Some(2), ..waiver(0) };
+    let part = Ending { part: Some(2), ..ending(0) };
     assert_eq!(waive(&world, part).await.unwrap().waived_fen, Fen(200));
     assert_eq!(day_report(&world).await.deny_list, 1);
-    assert_eq!(waive(&world, waiver(0)).await.unwrap().parts, [1]);
+    assert_eq!(waive(&world, ending(0)).await.unwrap().parts, [1]);
     assert_eq!(day_report(&world).await.deny_list, 0);
     assert_clean(&world).await;
 }

@@ -27,6 +27,7 @@ impl From<DisputeError> for ApiError {
             DisputeError::TooMuch { .. } => "too_much",
             DisputeError::Unanswered { .. } => "unanswered",
             DisputeError::Waived { .. } => "waived",
+            DisputeError::WrittenOff { .. } => "written_off",
         };
         Self::conflict(code, error.to_string())
     }

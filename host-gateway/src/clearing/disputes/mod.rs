@@ -85,6 +85,12 @@ pub enum DisputeError {
         /// Its name.
         id: DisputeId,
     },
+    /// Nothing was taken, nor will be.
+    #[error("the charge of dispute {id} was written off: there is nothing to give back")]
+    WrittenOff {
+        /// Its name.
+        id: DisputeId,
+    },
     /// A reason that is not taken.
     #[error(transparent)]
     Text(#[from] TextError),

@@ -102,19 +102,29 @@ async fn a_debt_that_is_refunded_whole_leaves_the_deny_list_and_is_not_asked_for
 }
 
 #[tokio::test]
-async fn what_is_left_of_an_offset_debt_is_waived() {
-    let world = charged(399).await;
-    refund(&world, first(), 150).await.unwrap();
-    let mut tx = world.scratch.begin().await.unwrap();
-    let (reason, by, at) = ("goodwill", "anna", wavepass_protocol::time::UnixMs(9));
-    let waiver = crate::clearing::debts::Waiver { token_key: key(0), day: day(), part: None, reason, by, at };
-    assert_eq!(world.clearing.waive_in(&mut tx, waiver).await.unwrap().waived_fen, Fen(250));
-    tx.commit().await.unwrap();
-    let report = day_report(&world).await;
-    assert_eq!((report.waived_fen, report.owed_fen), (Fen(250), Fen(0)));
-    assert_clean(&world).await;
-    let refused = refund(&world, DisputeId { number: 2, ..first() }, 1).await;
-    assert!(matches!(refused, Err(DisputeError::Waived { .. })), "{refused:?}");
+async fn what_is_left_of_an_offset_debt_is_waived_or_written_off() {
+    for lost in [false, true] {
+        let world = charged(399).await;
+        refund(&world, first(), 150).await.unwrap();
+        let mut tx = world.scratch.begin().await.unwrap();
+        let (reason, by, at) = ("goodwill", "anna", wavepass_protocol::time::UnixMs(9));
+        let ending =
+            crate::clearing::debts::Ending { token_key: key(0), day: day(), part: None, reason, by, at };
+        let given_up = match lost {
+            false => world.clearing.waive_in(&mut tx, ending).await.unwrap().waived_fen,
+            true => world.clearing.write_off_in(&mut tx, ending, false).await.unwrap().written_off_fen,
+        };
+        tx.commit().await.unwrap();
+        let report = day_report(&world).await;
+        let booked = if lost { report.written_off_fen } else { report.waived_fen };
+        assert_eq!((given_up, booked, report.owed_fen), (Fen(250), Fen(250), Fen(0)));
+        assert_clean(&world).await;
+        match refund(&world, DisputeId { number: 2, ..first() }, 1).await {
+            Err(DisputeError::Waived { .. }) if !lost => {}
+            Err(DisputeError::WrittenOff { .. }) if lost => {}
+            refused => panic!("{refused:?}"),
+        }
+    }
 }
 
 #[tokio::test]

@@ -35,7 +35,7 @@ enum Command {
     Remove {
         #[command(flatten)]
         which: Which,
-        /// Which cause. A debt is lifted by its recovery or waiver, not here.
+        /// Which cause. A debt is lifted by its recovery, waiver or write-off, not here.
         #[arg(long, value_enum, default_value_t = Cause::Manual)]
         cause: Cause,
         /// Why.
