@@ -163,7 +163,7 @@ pub enum Decline {
     Closed,
     /// There is no such account.
     UnknownAccount,
-    /// The token is suspended or deleted: nothing is held for it.
+    /// The token is suspended: the bank is not asked. Neither is it for a hold of a deleted one.
     TokenSuspended,
     /// The attempt's name came before with another amount.
     Mismatch,

@@ -310,7 +310,9 @@ impl Booking<'_> {
                         value_ms: self.clearing.value_ms(day),
                     };
                     let in_doubt = state == "in_doubt";
-                    news.entry(day).or_default().push((Attempt { request, in_doubt, hold: None }, answer));
+                    news.entry(day)
+                        .or_default()
+                        .push((Attempt { in_doubt, ..Attempt::new(request) }, answer));
                     // A later answer of the same page is held against this one.
                     attempt.state = match answer {
                         Answer::Approved => "approved",
@@ -424,7 +426,7 @@ impl Booking<'_> {
                     amount: Fen(row.try_get(5)?),
                     value_ms: self.clearing.value_ms(asked.day),
                 };
-                waiting.push((Attempt { request, in_doubt, hold: None }, answer));
+                waiting.push((Attempt { in_doubt, ..Attempt::new(request) }, answer));
             }
             self.record(BTreeMap::from([(asked.day, waiting)]), done).await?;
         }

@@ -231,14 +231,14 @@ fn head(
     Ok(table::Head { service_day: day, rank, batch, created: instant(clearing.value_ms(day))? })
 }
 
-/// A batch's attempts of one number that take something from an e-account; what comes before `FROM`, and what after.
+/// A batch's attempts of one number that the bank is asked for and that take something; what comes before `FROM`, and what after.
 macro_rules! of_batch {
     ($before:literal, $after:literal) => {
         concat!(
             $before,
             "FROM charges AS c JOIN attempts AS a ON a.service_day = c.service_day AND a.token_key = c.token_key \
              AND a.part = c.part WHERE c.service_day = ? AND c.rank = ? AND a.attempt_no = ? AND a.amount_fen > 0 \
-             AND a.account_id <> ''",
+             AND a.account_id <> '' AND a.unasked IS NULL",
             $after
         )
     };

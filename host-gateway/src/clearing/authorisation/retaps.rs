@@ -53,14 +53,17 @@ impl Authoriser<'_> {
         }
     }
 
-    /// The declined charges of tokens that may be asked for now, by day, each named by its last attempt.
+    /// The declined charges of tokens that may be asked for now, by day, each named by its last attempt. While a token is suspended
+    /// none may.
     async fn debts_due(
         &self,
         tokens: &[TokenKey],
     ) -> Result<BTreeMap<ServiceDay, Vec<AttemptId>>, ClearingError> {
         let text = "SELECT d.token_key, d.service_day, d.part, c.attempts, d.asked_ms FROM debts AS d JOIN charges AS c \
                     ON c.service_day = d.service_day AND c.token_key = d.token_key AND c.part = d.part \
+                    LEFT JOIN tokens AS t ON t.token_key = d.token_key \
                     WHERE d.token_key IN ?? AND d.state = 'open' AND c.state = 'declined' \
+                    AND (t.state IS NULL OR t.state <> 'suspended') \
                     ORDER BY d.service_day, d.token_key, d.part";
         let mut conn = self.clearing.store.pool().acquire().await?;
         let mut due: BTreeMap<ServiceDay, Vec<AttemptId>> = BTreeMap::new();

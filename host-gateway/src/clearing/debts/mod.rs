@@ -51,6 +51,8 @@ struct Declined {
     last: AttemptId,
     /// When the bank declined it, where that is known.
     asked_ms: Option<i64>,
+    /// Whether its token is suspended.
+    suspended: bool,
 }
 
 impl Clearing {
@@ -85,8 +87,9 @@ async fn declined(
     up_to: &[u8],
 ) -> Result<Vec<Declined>, ClearingError> {
     let rows = query(
-        "SELECT d.token_key, d.part, c.attempts, d.asked_ms FROM debts AS d JOIN charges AS c \
+        "SELECT d.token_key, d.part, c.attempts, d.asked_ms, t.state FROM debts AS d JOIN charges AS c \
          ON c.service_day = d.service_day AND c.token_key = d.token_key AND c.part = d.part \
+         LEFT JOIN tokens AS t ON t.token_key = d.token_key \
          WHERE d.service_day = ? AND d.state = 'open' AND c.state = 'declined' \
          AND (d.token_key, d.part) > (?, ?) AND d.token_key <= ? ORDER BY d.token_key, d.part LIMIT ?",
     )
@@ -104,7 +107,8 @@ async fn declined(
             part: row.try_get(1)?,
             attempt: row.try_get(2)?,
         };
-        Ok(Declined { last, asked_ms: row.try_get(3)? })
+        let suspended = row.try_get::<Option<&str>>(4)? == Some("suspended");
+        Ok(Declined { last, asked_ms: row.try_get(3)?, suspended })
     };
     rows.iter().map(declined).collect()
 }

@@ -66,7 +66,8 @@ impl Recovery {
         tries < self.tries && now_ms < day_end_ms + i64::from(self.within_days) * DAY_MS
     }
 
-    /// The declined charges whose next try is due, by day, the oldest first; each is named by its last attempt.
+    /// The declined charges whose next try is due, by day, the oldest first; each is named by its last attempt. While a token is
+    /// suspended no try is made, and none is used up.
     pub(in crate::clearing) async fn due(
         &self,
         store: &Store,
@@ -85,8 +86,9 @@ impl Recovery {
             if end_ms + i64::from(self.within_days) * DAY_MS <= now_ms {
                 continue;
             }
-            let is_due =
-                |charge: &Declined| self.is_due(charge.last.attempt, charge.asked_ms, end_ms, now_ms);
+            let is_due = |charge: &Declined| {
+                !charge.suspended && self.is_due(charge.last.attempt, charge.asked_ms, end_ms, now_ms)
+            };
             let (mut after, up_to) = ((Vec::new(), 0), vec![0xFF; 17]);
             let mut of_day = Vec::new();
             while of_day.len() < MOST {

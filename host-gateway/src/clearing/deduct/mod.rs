@@ -7,7 +7,8 @@
 //!
 //! An attempt's number is durable before it is sent (rule 5). Attempts that a crash or a silent bank left without an answer
 //! are sent again under their own name first, and the bank replays what it answered; only a charge whose last attempt was
-//! finally declined gets a new one. A transaction that met another's is done again ([`again_if_met`]), and is a store's error
+//! finally declined gets a new one. What of a suspended token is owed is declined here, and the bank is not asked: that is
+//! decided with the attempt's number, so that neither a crash nor a change of the token's state makes it otherwise. A transaction that met another's is done again ([`again_if_met`]), and is a store's error
 //! beyond that, never a decline. The database itself refuses a second open or approved attempt of a charge. A decline
 //! makes a debt and puts the token on the deny list; a debt that is paid takes it off.
 
@@ -68,11 +69,13 @@ pub(super) struct Attempt {
     pub(super) in_doubt: bool,
     /// The hold that it completes.
     pub(super) hold: Option<HoldId>,
+    /// Why it is declined without the bank being asked.
+    pub(super) unasked: Option<Decline>,
 }
 
 impl Attempt {
     pub(super) const fn new(request: DeductionRequest) -> Self {
-        Self { request, in_doubt: false, hold: None }
+        Self { request, in_doubt: false, hold: None, unasked: None }
     }
 }
 
@@ -176,12 +179,19 @@ impl Clearing {
 
     /// What the bank answers to attempts.
     async fn answers_to(&self, attempts: Vec<Attempt>) -> Result<Answered, ClearingError> {
-        // A token that belongs to no e-account is nobody's to ask for.
-        let (known, unknown): (Vec<Attempt>, Vec<Attempt>) =
-            attempts.into_iter().partition(|a| !a.request.account_id.is_empty());
-        let mut answered: Answered =
-            unknown.into_iter().map(|a| (a, Answer::Declined(Decline::UnknownAccount))).collect();
-        let (held, free): (Vec<Attempt>, Vec<Attempt>) = known.into_iter().partition(|a| a.hold.is_some());
+        let mut answered = Answered::new();
+        let (mut held, mut free) = (Vec::new(), Vec::new());
+        for attempt in attempts {
+            match attempt.unasked {
+                // A token that belongs to no e-account is nobody's to ask for.
+                _ if attempt.request.account_id.is_empty() => {
+                    answered.push((attempt, Answer::Declined(Decline::UnknownAccount)));
+                }
+                Some(decline) => answered.push((attempt, Answer::Declined(decline))),
+                None if attempt.hold.is_some() => held.push(attempt),
+                None => free.push(attempt),
+            }
+        }
         if !held.is_empty() {
             let completion = |a: &Attempt| Some(Completion { hold: a.hold?, deduction: a.request.clone() });
             let completions: Vec<Completion> = held.iter().filter_map(completion).collect();

@@ -6,7 +6,7 @@ use wavepass_fares::{Fen, ServiceDay};
 
 use super::book::set_charges_in;
 use super::{Attempt, Clearing, ClearingError};
-use crate::bank::{AttemptId, DeductionRequest, HoldId};
+use crate::bank::{AttemptId, Decline, DeductionRequest, HoldId};
 use crate::clearing::authorisation::holds::free_holds_in;
 use crate::clearing::{day_number, token_key};
 use crate::keys::TokenKey;
@@ -78,7 +78,7 @@ impl Clearing {
         day: ServiceDay,
         declined: &[AttemptId],
     ) -> Result<Vec<Attempt>, ClearingError> {
-        let text = "SELECT c.token_key, c.part, c.attempts + 1, COALESCE(t.account_id, ''), c.amount_fen + c.offset_fen \
+        let text = "SELECT c.token_key, c.part, c.attempts + 1, COALESCE(t.account_id, ''), c.amount_fen + c.offset_fen, t.state \
                     FROM (VALUES ??) AS v CROSS JOIN charges AS c LEFT JOIN tokens AS t ON t.token_key = c.token_key \
                     WHERE c.service_day = v.column1 AND c.token_key = v.column2 AND c.part = v.column3 \
                     AND c.attempts = v.column4 AND c.state = 'declined'";
@@ -94,7 +94,7 @@ impl Clearing {
     async fn unanswered(&self, pages: &Pages) -> Result<Vec<Attempt>, ClearingError> {
         let day = pages.day;
         let rows = query(
-            "SELECT c.token_key, c.part, a.attempt_no, a.account_id, a.amount_fen, a.hold_number \
+            "SELECT c.token_key, c.part, a.attempt_no, a.account_id, a.amount_fen, a.hold_number, a.unasked \
              FROM charges AS c INDEXED BY charges_unfinished JOIN attempts AS a ON a.service_day = c.service_day \
              AND a.token_key = c.token_key AND a.part = c.part AND a.attempt_no = c.attempts \
              WHERE c.service_day = ? AND c.state = ? AND c.state IN ('open', 'sent', 'in_doubt', 'declined') \
@@ -112,7 +112,10 @@ impl Clearing {
             let request = self.request(day, row)?;
             let hold = row.try_get::<Option<u32>>(5)?;
             let hold = hold.map(|number| HoldId { token_key: request.id.token_key, number });
-            Ok(Attempt { request, in_doubt: matches!(pages.state, State::InDoubt), hold })
+            let word = row.try_get::<Option<&str>>(6)?;
+            let unasked = word.map(|word| Decline::parse(word).ok_or(())).transpose();
+            let unasked = unasked.map_err(|()| ClearingError::damaged("why the bank is not asked"))?;
+            Ok(Attempt { request, in_doubt: matches!(pages.state, State::InDoubt), hold, unasked })
         };
         rows.iter().map(attempt).collect()
     }
@@ -127,7 +130,7 @@ impl Clearing {
         let mut tx = self.store.begin_shard(NUMBERING).await?;
         // Read inside the transaction, so that two callers never number the same charge.
         let rows = query(
-            "SELECT c.token_key, c.part, c.attempts + 1, COALESCE(t.account_id, ''), c.amount_fen + c.offset_fen \
+            "SELECT c.token_key, c.part, c.attempts + 1, COALESCE(t.account_id, ''), c.amount_fen + c.offset_fen, t.state \
              FROM charges AS c INDEXED BY charges_unfinished LEFT JOIN tokens AS t ON t.token_key = c.token_key \
              WHERE c.service_day = ? AND c.state = ? AND c.state IN ('open', 'sent', 'in_doubt', 'declined') \
              AND (c.token_key, c.part) > (?, ?) \
@@ -153,7 +156,7 @@ impl Clearing {
         day: ServiceDay,
         charges: &[(TokenKey, i64)],
     ) -> Result<Vec<Attempt>, ClearingError> {
-        let text = "SELECT c.token_key, c.part, c.attempts + 1, COALESCE(t.account_id, ''), c.amount_fen \
+        let text = "SELECT c.token_key, c.part, c.attempts + 1, COALESCE(t.account_id, ''), c.amount_fen, t.state \
                     FROM (VALUES ??) AS v CROSS JOIN charges AS c LEFT JOIN tokens AS t ON t.token_key = c.token_key \
                     WHERE c.service_day = v.column1 AND c.token_key = v.column2 AND c.part = v.column3 AND c.state = 'open'";
         let names = charges.iter().map(|(key, part)| (day.number(), key.as_slice(), *part));
@@ -173,7 +176,8 @@ impl Clearing {
         Ok(DeductionRequest { id, account_id, amount, value_ms: self.value_ms(day) })
     }
 
-    /// Enters attempts under their numbers in the caller's transaction. Rows: token, part, number, e-account, amount.
+    /// Enters attempts under their numbers in the caller's transaction. Rows: token, part, number, e-account, amount, and the
+    /// token's state, none where nobody registered it.
     async fn number_in(
         &self,
         tx: &mut Conn,
@@ -182,16 +186,22 @@ impl Clearing {
     ) -> Result<Vec<Attempt>, ClearingError> {
         let mut attempts = Vec::with_capacity(rows.len());
         for row in rows {
-            attempts.push(Attempt::new(self.request(day, row)?));
+            let request = self.request(day, row)?;
+            // What a deleted token owes is asked for: it would never be again. So is what a suspended one gets back.
+            let suspended =
+                row.try_get::<Option<&str>>(5)? == Some("suspended") && request.amount > Fen::ZERO;
+            let unasked = suspended.then_some(Decline::TokenSuspended);
+            attempts.push(Attempt { unasked, ..Attempt::new(request) });
         }
         give_holds_in(tx, day, &mut attempts).await?;
-        let rows = attempts.iter().map(|Attempt { request: r, hold, .. }| {
+        let rows = attempts.iter().map(|Attempt { request: r, hold, unasked, .. }| {
             let AttemptId { token_key, part, attempt, .. } = &r.id;
             let hold = hold.map(|hold| hold.number);
-            (day.number(), token_key, *part, *attempt, &r.account_id, r.amount.0, "sent", hold)
+            let unasked = unasked.map(Decline::as_str);
+            (day.number(), token_key, *part, *attempt, &r.account_id, r.amount.0, "sent", hold, unasked)
         });
         let text = "INSERT INTO attempts (service_day, token_key, part, attempt_no, account_id, amount_fen, state, \
-                    hold_number) VALUES ??";
+                    hold_number, unasked) VALUES ??";
         write_many(tx, text, rows).await?;
         let changed: Vec<_> = attempts.iter().map(|a| (a.request.id, "sent")).collect();
         set_charges_in(tx, &changed).await?;
@@ -199,7 +209,7 @@ impl Clearing {
     }
 }
 
-/// Gives the first debit of each token that has a hold that hold.
+/// Gives the first debit of each token that has a hold, and that the bank is asked for, that hold.
 async fn give_holds_in(
     conn: &mut Conn,
     day: ServiceDay,
@@ -207,7 +217,8 @@ async fn give_holds_in(
 ) -> Result<(), ClearingError> {
     let tokens: BTreeSet<TokenKey> = attempts.iter().map(|a| TokenKey(a.request.id.token_key)).collect();
     let mut holds = free_holds_in(conn, day, &tokens).await?;
-    for attempt in attempts.iter_mut().filter(|attempt| attempt.request.amount > Fen::ZERO) {
+    let debit = |attempt: &&mut Attempt| attempt.request.amount > Fen::ZERO && attempt.unasked.is_none();
+    for attempt in attempts.iter_mut().filter(debit) {
         attempt.hold = holds.remove(&TokenKey(attempt.request.id.token_key));
     }
     Ok(())

@@ -1,5 +1,7 @@
 //! Pages of a day that go through the stages at the same time, and gateways that deduct side by side.
 
+mod suspended;
+
 use std::sync::atomic::Ordering;
 
 use crate::clearing::testing::{Line, Mood, World, at, day};

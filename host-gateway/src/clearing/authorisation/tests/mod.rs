@@ -1,5 +1,6 @@
 //! Authorisation, told from sealed taps on.
 
+mod debts;
 mod early;
 mod holds;
 mod limits;
