@@ -354,11 +354,11 @@ pub fn compare_folders(ours: &Path, theirs: &Path) -> Result<(), Failure> {
     if found.is_empty() { Ok(()) } else { Err(found.join("\n\n").into()) }
 }
 
-/// Rule 6 by a report: the ledger sums to zero, and charged is deducted, sponsored, owed, in doubt, waived and written off.
+/// Rule 6 by a report: the ledger sums to zero, and charged is deducted, sponsored, owed, in doubt and waived.
 pub fn balanced(report: &Value) -> Result<(), Failure> {
     let fen = |name: &str| report[name].as_i64().ok_or_else(|| format!("no {name} in {report}"));
     let mut parts = 0;
-    for name in ["deducted_fen", "sponsored_fen", "owed_fen", "in_doubt_fen", "waived_fen", "written_off_fen"] {
+    for name in ["deducted_fen", "sponsored_fen", "owed_fen", "in_doubt_fen", "waived_fen"] {
         parts += fen(name)?;
     }
     match fen("ledger_sum_fen")? == 0 && fen("charged_fen")? == parts {

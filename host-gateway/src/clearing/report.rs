@@ -45,13 +45,13 @@ pub struct Report {
     /// Asked and not answered.
     #[schema(value_type = i64)]
     pub in_doubt_fen: Fen,
-    /// Given up for riders' sake.
+    /// Given up: for riders' sake, and as lost.
     #[schema(value_type = i64)]
     pub waived_fen: Fen,
-    /// Given up as lost.
+    /// What of it was given up as lost.
     #[schema(value_type = i64)]
     pub written_off_fen: Fen,
-    /// What of owed, waived or written off the bank bears.
+    /// What of owed or waived the bank bears.
     #[schema(value_type = i64)]
     pub covered_fen: Fen,
     /// The net amount due to operators.
@@ -74,7 +74,7 @@ pub struct Report {
 }
 
 impl Report {
-    /// Rule 6: charged = deducted + sponsored + owed + in doubt + waived + written off, and once settled, settled =
+    /// Rule 6: charged = deducted + sponsored + owed + in doubt + waived, and once settled, settled =
     /// deducted + sponsored + covered − fees.
     pub fn balances(&self) -> Result<bool, Overflow> {
         let parts = Fen::sum([
@@ -83,7 +83,6 @@ impl Report {
             self.owed_fen,
             self.in_doubt_fen,
             self.waived_fen,
-            self.written_off_fen,
         ])?;
         let due =
             Fen::sum([self.deducted_fen, self.sponsored_fen, self.covered_fen])?.minus(self.fees_fen)?;
@@ -157,7 +156,7 @@ pub async fn report(store: &Store, day: Option<ServiceDay>) -> Result<Report, Cl
         sponsored_fen: balances.of(Account::Sponsored),
         owed_fen: balances.of(Account::Owed),
         in_doubt_fen: balances.of(Account::InDoubt),
-        waived_fen: balances.of(Account::Waived),
+        waived_fen: balances.of(Account::Waived).plus(balances.of(Account::WrittenOff))?,
         written_off_fen: balances.of(Account::WrittenOff),
         covered_fen: balances.of(Account::Covered),
         settled_fen: balances.of(Account::Settled).negated()?,

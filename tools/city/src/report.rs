@@ -54,12 +54,12 @@ pub struct Books {
     pub owed_fen: i64,
     /// Asked for, without an answer.
     pub in_doubt_fen: i64,
-    /// Given up for riders' sake.
+    /// Given up: for riders' sake, and as lost.
     pub waived_fen: i64,
-    /// Given up as lost; absent from a report of before there was such.
+    /// What of it was given up as lost; absent from a report of before there was such.
     #[serde(default)]
     pub written_off_fen: i64,
-    /// The part of owed, waived or written off that the bank bears.
+    /// The part of owed or waived that the bank bears.
     pub covered_fen: i64,
     /// Due to operators.
     pub settled_fen: i64,
@@ -175,8 +175,7 @@ impl Report {
             + self.books.sponsored_fen
             + self.books.owed_fen
             + self.books.in_doubt_fen
-            + self.books.waived_fen
-            + self.books.written_off_fen;
+            + self.books.waived_fen;
         if self.books.charged_fen != accounted {
             faults.push(format!(
                 "charged {} fen, but {accounted} fen are accounted for",
@@ -229,7 +228,6 @@ impl Report {
             ("owed", self.books.owed_fen),
             ("in doubt", self.books.in_doubt_fen),
             ("waived", self.books.waived_fen),
-            ("written off", self.books.written_off_fen),
             ("settled", self.books.settled_fen),
             ("fees", self.books.fees_fen),
             ("ledger sum", self.books.ledger_sum_fen),
