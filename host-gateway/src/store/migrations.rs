@@ -210,7 +210,7 @@ mod tests {
     #[tokio::test]
     async fn debts_of_an_older_store_stand_and_may_be_written_off() {
         let words = ["'0123456789abcdef'", "'sealed'"];
-        let store = migrated(26, with_bytes(OWED, &words)).await;
+        let store = migrated(&[(26, with_bytes(OWED, &words))]).await;
         let rows = "SELECT concat_ws(' ', service_day, part, rank, amount_fen, state, attempts, kind, of_part, offset_fen) \
                     FROM charges ORDER BY service_day, part";
         let found: Vec<String> = query(rows).column(store.pool()).await.unwrap();

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::api::testing::over;
-use crate::clearing::debts::Waiver;
+use crate::clearing::debts::Ending;
 use crate::clearing::disputes::DisputeId;
 use crate::clearing::journey_id::JourneyId;
 use crate::clearing::testing::{World, day, key, penniless};
@@ -136,9 +136,9 @@ async fn refund(world: &World, token: u32, fen: i64) {
 
 async fn waive(world: &World, token: u32) {
     let (reason, by, at) = ("goodwill", "anna", UnixMs(9));
-    let waiver = Waiver { token_key: key(token), day: day(), part: None, reason, by, at };
+    let ending = Ending { token_key: key(token), day: day(), part: None, reason, by, at };
     let mut tx = world.scratch.begin().await.unwrap();
-    let waived = world.clearing.waive_in(&mut tx, waiver).await.unwrap();
+    let waived = world.clearing.waive_in(&mut tx, ending).await.unwrap();
     tx.commit().await.unwrap();
     assert_eq!(waived.parts, [1]);
 }
