@@ -224,6 +224,29 @@ fn a_single_tap_pays_the_flat_fare_and_ends_no_journey() {
 }
 
 #[test]
+fn a_weekly_cap_counts_from_the_day_that_the_tariff_says() {
+    // From Saturday 2026-11-21 to Sunday 2026-11-29, a ride of 400 fen on each of these days.
+    let rides = [-2, -1, 0, 5, 6];
+    for (starts, charges) in [
+        ("week_starts = \"sunday\"\n", [400, 400, 200, 0, 400]),
+        ("week_starts = \"monday\"\n", [400, 200, 400, 200, 0]),
+        // Where it is not said, from Monday.
+        ("", [400, 200, 400, 200, 0]),
+    ] {
+        let cap = format!("\n[[cap]]\nname = \"week\"\nperiod = \"week\"\n{starts}limit_fen = 600\n");
+        let t = Tariff::parse("t", &format!("{CITY}{cap}")).unwrap().compile().unwrap();
+        let ride = |(n, day): (u32, i64)| {
+            let hours = 24 * day + 8;
+            let entry = tap(&t, 2 * n, at(hours, 0, 0), "HB", Kind::Entry);
+            [entry, tap(&t, 2 * n + 1, at(hours, 30, 0), "CH", Kind::Exit)]
+        };
+        let taps: Vec<Tap> = (0..).zip(rides).flat_map(ride).collect();
+        let charged: Vec<i64> = priced(&t, &taps).days.iter().map(|day| day.charge.0).collect();
+        assert_eq!(charged, charges, "{starts}");
+    }
+}
+
+#[test]
 fn each_day_is_priced_by_the_tariff_in_force() {
     let later = CITY
         .replace("effective_from = \"2026-01-01\"", "effective_from = \"2026-11-24\"")

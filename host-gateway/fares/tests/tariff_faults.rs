@@ -116,6 +116,11 @@ fn every_fault_of_the_further_rules_has_its_name() {
     assert!(matches!(fault_of_all("to = \"D\"", "to = \"X\"").0, Fault::TwoNetworks(..)));
     let (f, line) = fault_of_all("period = \"week\"", "period = \"week\"\ndays = 3");
     assert_eq!((f, line.as_str()), (Fault::Period, "period = \"week\""));
+    let (f, line) = fault_of_all("period = \"week\"", "period = \"week\"\nweek_starts = \"someday\"");
+    assert!(matches!(f, Fault::Syntax(ref m) if m.contains("someday") && m.contains("sunday")), "{f}");
+    assert_eq!(line, "week_starts = \"someday\"");
+    let (f, _) = fault_of_all("days = 3\n", "week_starts = \"sunday\"\ndays = 3\n");
+    assert_eq!(f, Fault::Period);
     assert_eq!(fault_of_all("days = 3\n", "").0, Fault::Period);
     assert!(out(&fault_of_all("days = 3\n", "days = 32\n").0, "days"));
     assert_eq!(fault_of_all("take_off_fen = 100", "").0, Fault::TransferOff);
