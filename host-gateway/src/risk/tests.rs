@@ -475,3 +475,19 @@ proptest! {
         prop_assert_eq!(expected, found);
     }
 }
+
+#[tokio::test]
+async fn by_configuration_a_clone_is_an_alert_and_stays_off_the_deny_list() {
+    let house = House::with("[risk]\ndeny_clones = false\n").await;
+    let (mut a, mut b) = two_gates(&house).await;
+    let card = Card::new(1);
+    house.register(&card).await;
+    let thief = TapAt { data: 999, ..card.tap(3_600_000, 5) };
+    house.ingest(&[card.tap(0, 5).seal(&mut a), thief.seal(&mut b)]).await;
+    let summary = run(&house.app).await.unwrap();
+    assert_eq!(summary, Summary { tokens: 1, alerts: 1, changed: 1, denied: 0 });
+    assert_eq!((house.texts(KINDS).await, house.count(COUNTED).await), (vec!["clone".into()], 1));
+    assert_eq!(house.count("SELECT count(*) FROM deny_entries").await, 0);
+    house.app.publish_lists().await.unwrap();
+    assert!(!house.app.lists.denies(&card.token, Some(card.expiry)));
+}
