@@ -185,20 +185,25 @@ async fn on_sqlite(arguments: &Arguments) -> Result<Value, Failure> {
         let file = |folder: &Path| Ok(format!("sqlite:{}", folder.join("bench.sqlite").display()));
         return grow("SQLite", &arguments.growth, file).await;
     }
-    let (small, own, row) = (folder()?, folder()?, folder()?);
+    let (small, own, row, wide) = (folder()?, folder()?, folder()?, folder()?);
     let same = run("SQLite", &url(&small), small.path(), Size::of(arguments.baseline_taps)).await?;
     let figures = run("SQLite", &url(&own), own.path(), Size::of(arguments.taps)).await?;
     let baseline = run_baseline("SQLite", &url(&row), row.path(), arguments.baseline_taps, 1).await?;
     compare(&same, &baseline)?;
-    Ok(beside(&figures, &baseline))
+    // Its writers take turns.
+    let wider = run_baseline("SQLite", &url(&wide), wide.path(), arguments.baseline_taps, WIDE).await?;
+    compare(&same, &wider)?;
+    Ok(beside(&figures, &baseline, &wider))
 }
 
-/// The figures of one database: ours, and beside them the baseline's.
-fn beside(ours: &ours::Figures, baseline: &baseline::Figures) -> Value {
+/// The figures of one database: ours, and beside them the baseline's over one connection and over [`WIDE`].
+fn beside(ours: &ours::Figures, baseline: &baseline::Figures, wider: &baseline::Figures) -> Value {
     let mut figures = ours.json();
     figures["baseline_taps_per_second"] = json!(baseline.rate.round());
     figures["ratio"] = json!(ours.rate / baseline.rate);
     figures["baseline"] = baseline.json();
+    figures["baseline_over_8"] = wider.json();
+    figures["ratio_over_8"] = json!(ours.rate / wider.rate);
     figures
 }
 
@@ -240,9 +245,7 @@ async fn on_postgres(arguments: &Arguments) -> Result<Value, Failure> {
     let tpc_b = server.new_database()?;
     pgbench(&server, &tpc_b, &["-i", "-q", "-s", "10"])?;
     let tps = |clients: &str| pgbench(&server, &tpc_b, &["-c", clients, "-j", "2", "-T", "10"]);
-    let mut told = beside(&figures, &baseline);
-    told["baseline_over_8"] = wider.json();
-    told["ratio_over_8"] = json!(figures.rate / wider.rate);
+    let mut told = beside(&figures, &baseline, &wider);
     told["pgbench_tps"] = json!(tps("1")?);
     told["pgbench_tps_over_8"] = json!(tps("8")?);
     Ok(told)
