@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use wavepass_fares::{Fen, ServiceDay};
 
 use super::{Clearing, ClearingError};
-use crate::store::sql;
+use crate::store::{again_if_met, sql};
 
 /// Charges read at a time.
 const PAGE: i64 = 20_000;
@@ -52,6 +52,15 @@ pub(super) async fn seal(
     let mut reader = clearing.store.pool().acquire().await?;
     let content = content(&mut reader, day, rank).await?;
     drop(reader);
+    again_if_met(|| seal_once(clearing, day, rank, &content)).await
+}
+
+async fn seal_once(
+    clearing: &Clearing,
+    day: ServiceDay,
+    rank: i64,
+    content: &Content,
+) -> Result<Option<Batch>, ClearingError> {
     let mut tx = clearing.store.begin().await?;
     if let Some(sealed) = find_in(&mut tx, day, rank).await? {
         return Ok(Some(sealed));
@@ -65,7 +74,7 @@ pub(super) async fn seal(
         tx.commit().await?;
         return Ok(None);
     }
-    write_in(&mut tx, day, rank, &content).await?;
+    write_in(&mut tx, day, rank, content).await?;
     query("UPDATE day_close SET state = 'sealed' WHERE service_day = ? AND rank = ?")
         .bind(day.number())
         .bind(rank)

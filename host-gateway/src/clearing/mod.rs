@@ -11,6 +11,7 @@ pub mod api;
 pub mod app;
 pub mod authorisation;
 pub mod batch;
+pub(crate) mod changes;
 pub mod cli;
 pub mod close;
 pub mod corrections;

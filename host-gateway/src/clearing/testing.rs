@@ -268,6 +268,12 @@ pub(crate) async fn penniless(toml: &str) -> (House, Card, String) {
 /// The same under another tariff.
 pub(crate) async fn penniless_under(toml: &str, tariff: &str) -> (House, Card, String) {
     let house = House::with(toml).await;
+    let (card, account_id) = rides_penniless(&house, tariff).await;
+    (house, card, account_id)
+}
+
+/// The same in a house that there is: the card and the account.
+pub(crate) async fn rides_penniless(house: &House, tariff: &str) -> (Card, String) {
     super::app::publish_tariff(&house.app, "anna", "t.toml", tariff).await.unwrap();
     let card = Card::new(1);
     house.register(&card).await;
@@ -277,7 +283,7 @@ pub(crate) async fn penniless_under(toml: &str, tariff: &str) -> (House, Card, S
     tx.commit().await.unwrap();
     let mut gate = house.gate(1).await;
     house.ingest(&[card.tap(0, 1).seal(&mut gate)]).await;
-    (house, card, account_id)
+    (card, account_id)
 }
 
 /// A tap: token, hour, minute, station, direction (0 entry, 1 exit, 2 single).

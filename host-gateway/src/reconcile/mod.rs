@@ -21,7 +21,7 @@ use serde::Serialize;
 use wavepass_fares::{Fen, ServiceDay};
 
 use crate::bank::{AttemptId, StatementLine};
-use crate::clearing::close::{JourneyRow, journey_rows};
+use crate::clearing::changes::{JourneyRow, journey_rows};
 use crate::clearing::pricing::PricedToken;
 use crate::clearing::{Clearing, ClearingError, day_number, verify_batches};
 use crate::keys::TokenKey;

@@ -15,7 +15,7 @@ use wavepass_fares::{Fen, Overflow, ServiceDay, split};
 
 use crate::clearing::{Clearing, ClearingError};
 use crate::ledger::{Account, Entries, Event, LedgerError, Name, balances_in, operator_shard};
-use crate::store::StoreError;
+use crate::store::{StoreError, again_if_met};
 use shares::Shares;
 
 pub use shares::Method;
@@ -170,6 +170,14 @@ pub async fn settle_day(
     config: &SettlementConfig,
 ) -> Result<Vec<Settlement>, SettlementError> {
     config.check()?;
+    again_if_met(|| settle_once(clearing, day, config)).await
+}
+
+async fn settle_once(
+    clearing: &Clearing,
+    day: ServiceDay,
+    config: &SettlementConfig,
+) -> Result<Vec<Settlement>, SettlementError> {
     let mut tx = clearing.store.begin().await?;
     let sealed: i64 = query("SELECT count(*) FROM batches WHERE service_day = ?")
         .bind(day.number())

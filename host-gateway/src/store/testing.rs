@@ -202,6 +202,33 @@ impl InTheWay {
     }
 }
 
+/// Has PostgreSQL say at the next write to a table that two transactions met, and let whoever comes again pass.
+pub async fn meets_once(store: &Store, table: &'static str) {
+    let mut tx = store.begin().await.unwrap();
+    for text in [
+        // It counts on where a transaction is rolled back.
+        format!("CREATE SEQUENCE IF NOT EXISTS meetings_{table}"),
+        format!("ALTER SEQUENCE meetings_{table} RESTART"),
+        format!(
+            "CREATE OR REPLACE FUNCTION met_{table}() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+             IF nextval('meetings_{table}') = 1 THEN RAISE EXCEPTION 'deadlock detected' USING ERRCODE = '40P01'; \
+             END IF; RETURN NULL; END $$"
+        ),
+        format!(
+            "CREATE OR REPLACE TRIGGER met_{table} BEFORE INSERT OR UPDATE ON {table} FOR EACH STATEMENT \
+             EXECUTE FUNCTION met_{table}()"
+        ),
+    ] {
+        query_made(text).execute(&mut *tx).await.unwrap();
+    }
+    tx.commit().await.unwrap();
+}
+
+/// The writes to a table that were tried since [`meets_once`]; the first of them met another's.
+pub async fn tried(store: &Store, table: &'static str) -> i64 {
+    query_made(format!("SELECT last_value FROM meetings_{table}")).scalar(store.pool()).await.unwrap()
+}
+
 /// The tables that a statement looks into, as PostgreSQL explains it: each that it plans to scan by an index, and once it has
 /// run not those that it never came to.
 pub async fn looked_into(explain: Query<'_>, store: &Store) -> Vec<String> {

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use crate::store::db::{Conn, query, read_many};
 use wavepass_fares::{Fen, Journey, Priced, ServiceDay, Status};
 
-use super::super::close::{Booked, Change, changes, standing_journey};
+use super::super::changes::{Booked, Change, changes, standing_journey};
 use super::super::{Clearing, ClearingError, DeductSummary, token_key};
 use crate::keys::TokenKey;
 use crate::settlement::shares::{self, Method};

@@ -7,7 +7,7 @@ use crate::store::db::{One, Row, query, read_many, write_many};
 use wavepass_fares::{Fen, Journey, Priced, ServiceDay};
 use wavepass_protocol::dukpt::KeyId;
 
-use super::super::close::Booked;
+use super::super::changes::Booked;
 use super::super::debts::Recovery;
 use super::super::pricing::PricedToken;
 use super::super::taps::read_tokens;

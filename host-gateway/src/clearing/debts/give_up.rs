@@ -18,7 +18,7 @@ use crate::input;
 use crate::keys::TokenKey;
 use crate::ledger::{Account, Entries, Event, Name};
 use crate::store::db::{Conn, query, write_many};
-use crate::store::{Audit, audit_all_in};
+use crate::store::{Audit, again_if_met, audit_all_in};
 
 /// Which debt ends, by whose word and why.
 #[derive(Debug, Clone, Copy)]
@@ -243,9 +243,14 @@ fn ending<'a>(
 /// Waives a debt, and publishes what that changed of the deny list.
 pub async fn waive(app: &App, user: &str, which: Which, reason: &str) -> Result<Waived, ClearingError> {
     let clearing = Clearing::of(app).await?;
-    let mut tx = app.store.begin().await?;
-    let waived = clearing.waive_in(&mut tx, ending(app, user, which, reason)?).await?;
-    tx.commit().await?;
+    let ending = ending(app, user, which, reason)?;
+    let waive = || async {
+        let mut tx = app.store.begin().await?;
+        let waived = clearing.waive_in(&mut tx, ending).await?;
+        tx.commit().await?;
+        Ok::<_, ClearingError>(waived)
+    };
+    let waived = again_if_met(waive).await?;
     app.publish_lists().await?;
     Ok(waived)
 }
@@ -259,9 +264,14 @@ pub async fn write_off(
     readmit: bool,
 ) -> Result<WrittenOff, ClearingError> {
     let clearing = Clearing::of(app).await?;
-    let mut tx = app.store.begin().await?;
-    let written_off = clearing.write_off_in(&mut tx, ending(app, user, which, reason)?, readmit).await?;
-    tx.commit().await?;
+    let ending = ending(app, user, which, reason)?;
+    let write_off = || async {
+        let mut tx = app.store.begin().await?;
+        let written_off = clearing.write_off_in(&mut tx, ending, readmit).await?;
+        tx.commit().await?;
+        Ok::<_, ClearingError>(written_off)
+    };
+    let written_off = again_if_met(write_off).await?;
     app.publish_lists().await?;
     Ok(written_off)
 }

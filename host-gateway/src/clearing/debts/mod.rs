@@ -22,7 +22,7 @@ use super::{Clearing, ClearingError, DeductSummary, day_number, token_key};
 use crate::bank::AttemptId;
 use crate::cli::App;
 use crate::keys::TokenKey;
-use crate::store::{Audit, Store, audit_in};
+use crate::store::{Audit, Store, again_if_met, audit_in};
 
 pub use give_up::{Ending, Waived, Which, WrittenOff, waive, write_off};
 pub use list::{Debt, DebtId, DebtIdError, DebtState, Debts, Wanted, list};
@@ -123,6 +123,17 @@ pub async fn recover(app: &App, user: &str, token: TokenKey) -> Result<Recovered
     let deduct = clearing.recover_token(token).await?;
     let holds = clearing.hold_again(token).await?;
     app.publish_lists().await?;
+    again_if_met(|| recovered(app, user, token, deduct, holds)).await
+}
+
+/// Tells what asking the bank came to, and writes it into the audit log.
+async fn recovered(
+    app: &App,
+    user: &str,
+    token: TokenKey,
+    deduct: DeductSummary,
+    holds: HoldSummary,
+) -> Result<Recovered, ClearingError> {
     let mut tx = app.store.begin().await?;
     let owed_fen = query(
         "SELECT CAST(COALESCE(SUM(amount_fen), 0) AS BIGINT) FROM debts WHERE token_key = ? AND state = 'open'",

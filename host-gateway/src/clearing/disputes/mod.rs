@@ -27,7 +27,7 @@ use crate::cli::{App, AppError};
 use crate::input::{self, TextError};
 use crate::keys::TokenKey;
 use crate::store::db::{Conn, Query, query};
-use crate::store::{Audit, StoreError, audit_in, sql};
+use crate::store::{Audit, StoreError, again_if_met, audit_in, sql};
 
 pub use evidence::{Evidence, evidence};
 pub use list::{Dispute, DisputeState, Disputes, Wanted, list};
@@ -192,6 +192,15 @@ pub async fn open(
 ) -> Result<Dispute, DisputeError> {
     input::sentence("a reason", reason)?;
     let at = app.now()?;
+    again_if_met(|| open_once(app, (at, user), (token_key, day, journey), reason)).await
+}
+
+async fn open_once(
+    app: &App,
+    (at, user): (UnixMs, &str),
+    (token_key, day, journey): (TokenKey, ServiceDay, JourneyId),
+    reason: &str,
+) -> Result<Dispute, DisputeError> {
     let mut tx = app.store.begin().await?;
     has_journeys_in(&mut tx, day).await?;
     let mut id = DisputeId { token_key, day, journey, number: 1 };
@@ -232,28 +241,7 @@ pub async fn accept(
     input::sentence("a reason", reason)?;
     let at = app.now()?;
     let clearing = Clearing::of(app).await?;
-    let credit = {
-        let mut tx = app.store.begin().await?;
-        let before = list::one_in(&mut tx, id).await?;
-        match before.state {
-            DisputeState::Open => {
-                let refunded = clearing.refund_in(&mut tx, id, amount).await?;
-                decide_in(&mut tx, id, DisputeState::Accepted, (at, user), reason).await?;
-                let detail = format!(
-                    "{} fen of part {} as part {}, {}: {reason}",
-                    amount.0,
-                    refunded.of_part,
-                    refunded.part,
-                    if refunded.credit { "credited" } else { "offset" }
-                );
-                audit_dispute_in(&mut tx, id, (at, user, "dispute.accept"), &detail).await?;
-                tx.commit().await?;
-                refunded.credit
-            }
-            DisputeState::Accepted if before.refund_fen == Some(amount) => false,
-            state => return Err(DisputeError::Decided { id: *id, state }),
-        }
-    };
+    let credit = again_if_met(|| accept_once(&clearing, id, amount, (at, user), reason)).await?;
     let deduct = match credit {
         true => clearing.deduct_day(id.day, DeductOptions::default()).await?,
         false => DeductSummary::default(),
@@ -264,10 +252,49 @@ pub async fn accept(
     Ok(Decision { dispute: list::one_in(&mut conn, id).await?, deduct })
 }
 
+/// True where the bank has to be asked to credit what was given back now.
+async fn accept_once(
+    clearing: &Clearing,
+    id: &DisputeId,
+    amount: Fen,
+    (at, user): (UnixMs, &str),
+    reason: &str,
+) -> Result<bool, DisputeError> {
+    let mut tx = clearing.store.begin().await?;
+    let before = list::one_in(&mut tx, id).await?;
+    match before.state {
+        DisputeState::Open => {
+            let refunded = clearing.refund_in(&mut tx, id, amount).await?;
+            decide_in(&mut tx, id, DisputeState::Accepted, (at, user), reason).await?;
+            let detail = format!(
+                "{} fen of part {} as part {}, {}: {reason}",
+                amount.0,
+                refunded.of_part,
+                refunded.part,
+                if refunded.credit { "credited" } else { "offset" }
+            );
+            audit_dispute_in(&mut tx, id, (at, user, "dispute.accept"), &detail).await?;
+            tx.commit().await?;
+            Ok(refunded.credit)
+        }
+        DisputeState::Accepted if before.refund_fen == Some(amount) => Ok(false),
+        state => Err(DisputeError::Decided { id: *id, state }),
+    }
+}
+
 /// Rejects a dispute. Rejected again, it stays as it is.
 pub async fn reject(app: &App, user: &str, id: &DisputeId, reason: &str) -> Result<Dispute, DisputeError> {
     input::sentence("a reason", reason)?;
     let at = app.now()?;
+    again_if_met(|| reject_once(app, id, (at, user), reason)).await
+}
+
+async fn reject_once(
+    app: &App,
+    id: &DisputeId,
+    (at, user): (UnixMs, &str),
+    reason: &str,
+) -> Result<Dispute, DisputeError> {
     let mut tx = app.store.begin().await?;
     let before = list::one_in(&mut tx, id).await?;
     match before.state {

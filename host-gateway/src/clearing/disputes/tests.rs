@@ -3,10 +3,12 @@
 use wavepass_fares::TapId;
 
 use super::*;
+use crate::clearing::debts;
 use crate::clearing::refunds::Refunded;
-use crate::clearing::testing::{Mood, World, day, deposit, key, penniless};
+use crate::clearing::testing::{Mood, World, day, deposit, house_tariff, key, penniless, rides_penniless};
 use crate::clearing::tests::{assert_clean, close, day_report, deduct, rides};
 use crate::settlement::{Method, settle_day};
+use crate::store::testing::{meets_once, tried};
 use crate::testing::{House, MORNING};
 
 /// The first dispute of the first journey of token 0.
@@ -186,15 +188,60 @@ async fn a_refund_without_its_dispute_is_a_break() {
 /// A house whose one rider was charged 900 for half a journey, out of what the account has: the house and the journey.
 async fn house(fen: i64) -> (House, (TokenKey, ServiceDay, JourneyId)) {
     let (house, _, account) = penniless("").await;
+    let of = closed_day(&house, &account, fen).await;
+    (house, of)
+}
+
+/// The same in a house whose one rider has tapped: the journey.
+async fn closed_day(house: &House, account: &str, fen: i64) -> (TokenKey, ServiceDay, JourneyId) {
     if fen > 0 {
-        deposit(&house.app.store, &account, fen).await;
+        deposit(&house.app.store, account, fen).await;
     }
     house.app.clock.driven().unwrap().set(UnixMs(MORNING + 24 * 3_600_000)).unwrap();
     crate::clearing::app::close(&house.app, "anna", day(), false, false).await.unwrap();
     let token = house.texts("SELECT lower(hex(token_key)) FROM tokens").await.remove(0);
     let journey = house.texts("SELECT lower(hex(key_id)) || '-' || sequence FROM taps").await.remove(0);
-    let of = (TokenKey::from_hex(&token).unwrap(), day(), journey.parse().unwrap());
-    (house, of)
+    (TokenKey::from_hex(&token).unwrap(), day(), journey.parse().unwrap())
+}
+
+#[tokio::test]
+async fn disputes_refunds_and_waivers_that_meet_another_s_work_are_done_again() {
+    let house = House::on_postgres().await;
+    let (_, account) = rides_penniless(&house, &house_tariff()).await;
+    let of = closed_day(&house, &account, 0).await;
+    let app = &house.app;
+    let arm = async |table| meets_once(&app.store, table).await;
+    let was_met = async |table| assert!(tried(&app.store, table).await > 1, "{table}");
+
+    arm("disputes").await;
+    let id: DisputeId = open(app, "anna", of, "out of order").await.unwrap().id.parse().unwrap();
+    was_met("disputes").await;
+    arm("refunds").await;
+    arm("debts").await;
+    let accepted = accept(app, "bert", &id, Fen(300), "so it was").await.unwrap();
+    was_met("refunds").await;
+    was_met("debts").await;
+    assert_eq!(accepted.dispute.refund_fen, Some(Fen(300)));
+    assert_eq!(house.count("SELECT count(*) FROM refunds").await, 1);
+
+    let id: DisputeId = open(app, "anna", of, "all of it").await.unwrap().id.parse().unwrap();
+    arm("disputes").await;
+    assert_eq!(reject(app, "bert", &id, "no").await.unwrap().state, DisputeState::Rejected);
+    was_met("disputes").await;
+    arm("debts").await;
+    let waived = debts::waive(app, "anna", (of.0, of.1, None), "goodwill").await.unwrap();
+    was_met("debts").await;
+    assert_eq!(waived.waived_fen, Fen(600));
+    arm("audit_log").await;
+    assert_eq!(debts::recover(app, "anna", of.0).await.unwrap().owed_fen, Fen::ZERO);
+    was_met("audit_log").await;
+
+    let lines = house.texts("SELECT action FROM audit_log WHERE action LIKE 'dispute.%' OR action LIKE 'debt.%' ORDER BY action").await;
+    let expected =
+        ["debt.recover", "debt.waive", "dispute.accept", "dispute.open", "dispute.open", "dispute.reject"];
+    assert_eq!(lines, expected);
+    let report = crate::clearing::report(&app.store, None).await.unwrap();
+    assert!(report.balances().unwrap(), "{report:?}");
 }
 
 #[tokio::test]
