@@ -1,4 +1,7 @@
 //! What a close changes: what a day's books say of tokens, what they must become, and the rows that make them so.
+//!
+//! The fares of a token's day are never lowered below what of them was given back: what was refunded and turns out cheaper
+//! later is not paid back a second time.
 
 use std::collections::BTreeMap;
 
@@ -21,8 +24,19 @@ pub(crate) struct Booked {
     pub(crate) amount: Fen,
     pub(super) parts: i64,
     pub(crate) journeys: Vec<JourneyRow>,
+    /// What was given back of its fares.
+    refunded: Fen,
     /// What of its fares each operator was given, where the day's shares are frozen.
     shares: Shares,
+    /// What of it refunds took back.
+    taken: Shares,
+}
+
+impl Booked {
+    /// What its fares must be, by what its journeys come to.
+    pub(crate) fn fares(&self, journeys: Fen) -> Fen {
+        journeys.max(self.refunded)
+    }
 }
 
 /// One row of `journeys`, without day, token, part and supersession.
@@ -113,7 +127,8 @@ impl Clearing {
         let mut booked: BTreeMap<TokenKey, Booked> = BTreeMap::new();
         let mut snapshot = self.store.pool().begin().await?;
         let charges = query(
-            "SELECT token_key, CAST(SUM(CASE WHEN kind = 'fare' THEN amount_fen ELSE 0 END) AS BIGINT), MAX(part) FROM charges \
+            "SELECT token_key, CAST(SUM(CASE WHEN kind = 'fare' THEN amount_fen ELSE 0 END) AS BIGINT), MAX(part), \
+             CAST(SUM(CASE WHEN kind = 'refund' THEN -amount_fen ELSE 0 END) AS BIGINT) FROM charges \
              WHERE service_day = ? AND token_key > ? AND token_key <= ? GROUP BY token_key",
         )
         .bind(day.number())
@@ -124,12 +139,14 @@ impl Clearing {
         for row in &charges {
             let entry = booked.entry(token_key(row.try_get(0)?)?).or_default();
             (entry.amount, entry.parts) = (Fen(row.try_get(1)?), row.try_get(2)?);
+            entry.refunded = Fen(row.try_get(3)?);
         }
         for (key, journey) in standing_journeys_in(&mut snapshot, day, cursor, last).await? {
             booked.entry(key).or_default().journeys.push(journey);
         }
-        for (key, given) in shares::given_in(&mut snapshot, day, cursor, last).await? {
-            booked.entry(key).or_default().shares = given;
+        for (key, (given, taken)) in shares::given_in(&mut snapshot, day, cursor, last).await? {
+            let entry = booked.entry(key).or_default();
+            (entry.shares, entry.taken) = (given, taken);
         }
         Ok(booked)
     }
@@ -195,17 +212,20 @@ pub(super) fn changes(
     let mut compare = |token: &PricedToken, booked: Booked| -> Result<(), ClearingError> {
         let PricedToken { key, priced, .. } = token;
         let total = Fen::sum(priced.days.iter().map(|d| d.charge))?;
+        let fares = booked.fares(total);
+        // What stands only because it was given back is nobody's: each keeps what was taken of them.
+        let whose = if fares > total { &booked.taken } else { &token.shares };
         let journeys = journey_rows(tariffs, priced);
         let mut before = booked.journeys;
         before.sort_unstable();
-        let amount = total.minus(booked.amount)?;
+        let amount = fares.minus(booked.amount)?;
         if journeys == before && amount.is_zero() {
             return Ok(());
         }
         let superseded =
             before.iter().filter(|row| journeys.binary_search(row).is_err()).map(|row| row.first).collect();
         let journeys = journeys.into_iter().filter(|row| before.binary_search(row).is_err()).collect();
-        let shares = shares::difference(&token.shares, &booked.shares)?;
+        let shares = shares::difference(whose, &booked.shares)?;
         changes.push(Change { key: *key, part: booked.parts + 1, amount, journeys, superseded, shares });
         Ok(())
     };

@@ -4,6 +4,9 @@
 //! debt shrinks by as much. Where it has, the part is a credit of its own that the bank is asked for. Either is a batch of
 //! its own of the day, and takes back of each operator what it was given, in proportion.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeSet;
 
 use wavepass_fares::Fen;

@@ -21,7 +21,7 @@ use serde::Serialize;
 use wavepass_fares::{Fen, ServiceDay};
 
 use crate::bank::{AttemptId, StatementLine};
-use crate::clearing::changes::{JourneyRow, journey_rows};
+use crate::clearing::changes::{Booked, JourneyRow, journey_rows};
 use crate::clearing::pricing::PricedToken;
 use crate::clearing::{Clearing, ClearingError, day_number, verify_batches};
 use crate::keys::TokenKey;
@@ -142,11 +142,11 @@ async fn taps_against_journeys(
             let booked = booked.remove(key).unwrap_or_default();
             let charged = Fen::sum(priced.days.iter().map(|d| d.charge))?;
             compare_journeys(found, *key, journey_rows(&clearing.tariffs, priced), &booked.journeys);
-            compare_charge(found, *key, &booked.journeys, charged, booked.amount)?;
+            compare_charge(found, *key, &booked, charged)?;
         }
         for (key, booked) in booked {
             compare_journeys(found, key, Vec::new(), &booked.journeys);
-            compare_charge(found, key, &booked.journeys, Fen::ZERO, booked.amount)?;
+            compare_charge(found, key, &booked, Fen::ZERO)?;
         }
         match up_to {
             Some(key) => cursor = key.as_slice().to_vec(),
@@ -172,13 +172,14 @@ fn compare_journeys(found: &mut Found, key: TokenKey, expected: Vec<JourneyRow>,
 fn compare_charge(
     found: &mut Found,
     key: TokenKey,
-    standing: &[JourneyRow],
+    booked: &Booked,
     from_taps: Fen,
-    charged: Fen,
 ) -> Result<(), ClearingError> {
-    let from_journeys = Fen::sum(standing.iter().map(JourneyRow::charged))?;
+    let from_journeys = Fen::sum(booked.journeys.iter().map(JourneyRow::charged))?;
+    let charged = booked.amount;
     // Where the journeys themselves differ from the taps, that is the break; here it is journeys against charges.
-    if from_journeys != charged {
+    // What of the charges was given back stays in them.
+    if booked.fares(from_journeys) != charged {
         let detail =
             format!("journeys {} fen, charges {} fen, taps {} fen", from_journeys.0, charged.0, from_taps.0);
         found.add("charge_differs", key.to_hex(), detail);

@@ -163,25 +163,32 @@ pub(crate) async fn write_in<'a>(
     Ok(())
 }
 
-/// What a day's fares gave each operator so far, of tokens after `cursor` up to `last`. What was given back is not in it.
+/// What a day's fares gave each operator so far, and what of it refunds took back, of tokens after `cursor` up to `last`.
 pub(crate) async fn given_in(
     conn: &mut Conn,
     day: ServiceDay,
     cursor: &[u8],
     last: &[u8],
-) -> Result<BTreeMap<TokenKey, Shares>, ClearingError> {
+) -> Result<BTreeMap<TokenKey, (Shares, Shares)>, ClearingError> {
     let rows = query(
-        "SELECT s.token_key, s.operator, CAST(SUM(s.amount_fen) AS BIGINT) FROM charge_shares AS s \
+        "SELECT s.token_key, s.operator, CAST(SUM(CASE c.kind WHEN 'fare' THEN s.amount_fen ELSE 0 END) AS BIGINT), \
+         CAST(SUM(CASE c.kind WHEN 'refund' THEN -s.amount_fen ELSE 0 END) AS BIGINT) FROM charge_shares AS s \
          JOIN charges AS c ON c.service_day = s.service_day AND c.token_key = s.token_key AND c.part = s.part \
-         WHERE s.service_day = ? AND s.token_key > ? AND s.token_key <= ? AND c.kind = 'fare' \
-         GROUP BY s.token_key, s.operator",
+         WHERE s.service_day = ? AND s.token_key > ? AND s.token_key <= ? GROUP BY s.token_key, s.operator",
     )
     .bind(day.number())
     .bind(cursor)
     .bind(last)
     .fetch_all(conn)
     .await?;
-    by_token(&rows)
+    let mut of_tokens: BTreeMap<TokenKey, (Shares, Shares)> = BTreeMap::new();
+    for row in &rows {
+        let (given, taken) = of_tokens.entry(token_key(row.try_get(0)?)?).or_default();
+        let operator = row.try_get(1)?;
+        add(given, operator, Fen(row.try_get(2)?))?;
+        add(taken, operator, Fen(row.try_get(3)?))?;
+    }
+    Ok(of_tokens)
 }
 
 /// What all parts of some tokens' charges for a day gave each operator so far, and left it.

@@ -255,7 +255,7 @@ pub async fn add(app: &App, user: &str, told: Told<'_>) -> Result<Corrected, Cor
 
 impl Clearing {
     /// Judges what a rider tells and enters it.
-    async fn correct(
+    pub(super) async fn correct(
         &self,
         config: CorrectionsConfig,
         told: Told<'_>,

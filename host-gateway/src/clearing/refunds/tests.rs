@@ -1,0 +1,377 @@
+//! Whatever happens to a day and in whatever order, no more is given back of a charge than was charged, nor than the bank
+//! took.
+
+use std::cell::RefCell;
+
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestCaseError, TestRunner};
+use wavepass_fares::{ServiceDay, TapId};
+use wavepass_protocol::time::UnixMs;
+
+use super::*;
+use crate::bank::embedded::{Deposit, Limits, deposit_in};
+use crate::clearing::corrections::{CorrectionError, CorrectionId, CorrectionsConfig, Told};
+use crate::clearing::debts::Waiver;
+use crate::clearing::journey_id::JourneyId;
+use crate::clearing::testing::{Mood, World, at, day, key};
+use crate::clearing::tests::{assert_clean, close, day_report, deduct, rides};
+use crate::clearing::{DeductOptions, report};
+use crate::reconcile::reconcile_day;
+use crate::settlement::settle_day;
+
+const TOKENS: u32 = 2;
+
+/// What may happen. A day is 0 or 1, a journey or a tap the how manieth of those that there are.
+#[derive(Debug, Clone)]
+enum Step {
+    /// Before the day's close or after it.
+    Tap {
+        token: u32,
+        hour: i64,
+        minute: i64,
+        station: &'static str,
+        direction: i64,
+    },
+    /// A tap turns out not to count.
+    Withhold {
+        tap: usize,
+    },
+    /// For the first time, or late; then what it bears on.
+    Close {
+        day: usize,
+    },
+    Deduct {
+        day: usize,
+        retry: bool,
+        mood: Mood,
+    },
+    Deposit {
+        token: u32,
+        fen: i64,
+    },
+    /// Gives so much of a hundred of what a journey is charged back, or more than there is.
+    Refund {
+        journey: usize,
+        percent: i64,
+    },
+    Correct {
+        journey: usize,
+        station: &'static str,
+    },
+    Waive {
+        token: u32,
+        day: usize,
+    },
+    Recover {
+        token: u32,
+    },
+    Settle {
+        day: usize,
+    },
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let station = || prop::sample::select(vec!["A", "B", "C", "D"]);
+    let mood = prop::sample::select(vec![Mood::Well, Mood::Well, Mood::Well, Mood::Deaf, Mood::Mute]);
+    let day = || 0..2_usize;
+    // Around noon of two days, so that later taps change what journeys there are.
+    let hour = prop_oneof![8..13_i64, 32..37_i64];
+    let percent = prop_oneof![Just(100_i64), Just(100), 1..100_i64, Just(130)];
+    prop_oneof![
+        8 => (0..TOKENS, hour, 0..6_i64, station(), 0..2_i64).prop_map(|(token, hour, ten, station, direction)| {
+            Step::Tap { token, hour, minute: ten * 10, station, direction }
+        }),
+        1 => (0..40_usize).prop_map(|tap| Step::Withhold { tap }),
+        4 => day().prop_map(|day| Step::Close { day }),
+        4 => (day(), any::<bool>(), mood).prop_map(|(day, retry, mood)| Step::Deduct { day, retry, mood }),
+        1 => (0..TOKENS, 1..1_500_i64).prop_map(|(token, fen)| Step::Deposit { token, fen }),
+        7 => (0..8_usize, percent).prop_map(|(journey, percent)| Step::Refund { journey, percent }),
+        1 => (0..8_usize, station()).prop_map(|(journey, station)| Step::Correct { journey, station }),
+        1 => (0..TOKENS, day()).prop_map(|(token, day)| Step::Waive { token, day }),
+        1 => (0..TOKENS).prop_map(|token| Step::Recover { token }),
+        2 => day().prop_map(|day| Step::Settle { day }),
+    ]
+}
+
+/// What was met, so that the rule does not hold for want of cases.
+#[derive(Debug, Default)]
+struct Met {
+    credits: u32,
+    offsets: u32,
+    refused: u32,
+    late: u32,
+    waived: u32,
+    settled_again: u32,
+}
+
+struct Play<'a> {
+    world: World,
+    taps: i64,
+    deposits: u32,
+    days: [ServiceDay; 2],
+    met: &'a RefCell<Met>,
+}
+
+/// What must never be: a count of rows.
+const NEVER: [(&str, &str); 7] = [
+    (
+        "less than nothing is charged for a token's day",
+        "SELECT count(*) FROM (SELECT 1 FROM charges GROUP BY service_day, token_key HAVING SUM(amount_fen) < 0) AS x",
+    ),
+    (
+        "more of a fare is offset than it is",
+        "SELECT count(*) FROM charges WHERE kind = 'fare' AND offset_fen <> 0 AND amount_fen + offset_fen < 0",
+    ),
+    (
+        "more of a fare is credited than the bank took of it",
+        "SELECT count(*) FROM charges AS c WHERE c.kind = 'fare' AND c.amount_fen > 0 AND (SELECT COALESCE(SUM(-r.amount_fen), 0) FROM charges AS r \
+         WHERE r.service_day = c.service_day AND r.token_key = c.token_key AND r.of_part = c.part AND r.offset_fen = 0) \
+         > (SELECT COALESCE(SUM(a.amount_fen), 0) FROM attempts AS a WHERE a.service_day = c.service_day \
+         AND a.token_key = c.token_key AND a.part = c.part AND a.state = 'approved')",
+    ),
+    (
+        "the bank was asked for something else than a charge and its offset",
+        "SELECT count(*) FROM charges AS c JOIN attempts AS a ON a.service_day = c.service_day AND a.token_key = c.token_key \
+         AND a.part = c.part WHERE a.state = 'approved' AND a.amount_fen <> c.amount_fen + c.offset_fen",
+    ),
+    (
+        "a transaction of the ledger does not sum to zero",
+        "SELECT count(*) FROM (SELECT 1 FROM ledger_postings GROUP BY service_day, shard, part, event \
+         HAVING SUM(amount_fen) <> 0) AS x",
+    ),
+    (
+        "the operators' shares of a charge do not add up to it",
+        "SELECT count(*) FROM charges AS c WHERE c.amount_fen <> (SELECT COALESCE(SUM(s.amount_fen), 0) FROM charge_shares AS s \
+         WHERE s.service_day = c.service_day AND s.token_key = c.token_key AND s.part = c.part)",
+    ),
+    (
+        "a debt is not what is left of its charge",
+        "SELECT count(*) FROM debts AS d JOIN charges AS c ON c.service_day = d.service_day AND c.token_key = d.token_key \
+         AND c.part = d.part WHERE d.state = 'open' AND d.amount_fen <> c.amount_fen + c.offset_fen",
+    ),
+];
+
+impl<'a> Play<'a> {
+    async fn new(method: Method, met: &'a RefCell<Met>) -> Self {
+        let world = World::new(TOKENS, 900).await.shared(method);
+        Self { world, taps: 0, deposits: 0, days: [day(), day().next()], met }
+    }
+
+    /// A journey that stands: token, day, name, what it is charged and what of it was given back.
+    async fn journey(&self, n: usize) -> Option<(DisputeId, Fen, Fen)> {
+        let text = "SELECT j.token_key, j.service_day, j.first_sequence, j.charged_fen, \
+                    CAST(COALESCE(SUM(r.amount_fen), 0) AS BIGINT), count(r.number) + 1 FROM journeys AS j LEFT JOIN refunds AS r \
+                    ON r.token_key = j.token_key AND r.service_day = j.service_day AND r.first_key = j.first_key \
+                    AND r.first_sequence = j.first_sequence WHERE j.superseded_by IS NULL \
+                    GROUP BY j.token_key, j.service_day, j.first_sequence, j.charged_fen ORDER BY j.first_sequence";
+        let rows = query(text).fetch_all(self.world.scratch.pool()).await.unwrap();
+        let row = rows.get(n.checked_rem(rows.len())?)?;
+        let tap = TapId { key: [1, 2, 3, 4, 5, 6, 7, 8], sequence: row.try_get(2).unwrap() };
+        let id = DisputeId {
+            token_key: crate::clearing::token_key(row.try_get(0).unwrap()).unwrap(),
+            day: ServiceDay::from_number(row.try_get(1).unwrap()).unwrap(),
+            journey: JourneyId(tap),
+            number: row.try_get(5).unwrap(),
+        };
+        Some((id, Fen(row.try_get(3).unwrap()), Fen(row.try_get(4).unwrap())))
+    }
+
+    async fn close(&self, day: ServiceDay) {
+        let closed = self.world.clearing.close_day(day, World::options(false)).await.unwrap();
+        if closed.already_closed {
+            let late = self.world.clearing.close_day(day, World::options(true)).await.unwrap();
+            self.met.borrow_mut().late += u32::from(late.batch.is_some());
+        }
+        self.world.clearing.close_again_after(day, false).await.unwrap();
+    }
+
+    /// Gives something back; more than was charged is refused.
+    async fn refund(&self, journey: usize, percent: i64) -> Result<(), TestCaseError> {
+        let Some((id, charged, given)) = self.journey(journey).await else { return Ok(()) };
+        let amount = Fen(charged.0 * percent / 100);
+        let mut tx = self.world.scratch.begin().await.unwrap();
+        match self.world.clearing.refund_in(&mut tx, &id, amount).await {
+            Ok(refunded) => {
+                tx.commit().await.unwrap();
+                prop_assert!(given.0 + amount.0 <= charged.0, "{given:?} and {amount:?} of {charged:?}");
+                let mut met = self.met.borrow_mut();
+                let kind = if refunded.credit { &mut met.credits } else { &mut met.offsets };
+                *kind += 1;
+            }
+            Err(DisputeError::TooMuch { .. }) => self.met.borrow_mut().refused += 1,
+            Err(DisputeError::Unanswered { .. } | DisputeError::Waived { .. }) => {}
+            Err(error) => return Err(TestCaseError::fail(error.to_string())),
+        }
+        Ok(())
+    }
+
+    async fn correct(&self, journey: usize, station: &str) {
+        let Some((id, ..)) = self.journey(journey).await else { return };
+        let of = CorrectionId { token_key: id.token_key, day: id.day, journey: id.journey };
+        let told = Told { of, station, told_ms: None };
+        let asked = UnixMs(u64::try_from(at(60, 0)).unwrap());
+        match self.world.clearing.correct(CorrectionsConfig::default(), told, asked, "anna").await {
+            Err(error @ CorrectionError::Clearing(_)) => panic!("{error}"),
+            // Refusals have tests of their own.
+            Ok(_) | Err(_) => {}
+        }
+    }
+
+    async fn waive(&self, token: u32, day: ServiceDay) {
+        let mut tx = self.world.scratch.begin().await.unwrap();
+        let (reason, by, at) = ("goodwill", "anna", UnixMs(9));
+        let waiver = Waiver { token_key: key(token), day, part: None, reason, by, at };
+        match self.world.clearing.waive_in(&mut tx, waiver).await {
+            Ok(waived) => {
+                tx.commit().await.unwrap();
+                self.met.borrow_mut().waived += u32::from(waived.waived_fen > Fen::ZERO);
+            }
+            Err(
+                ClearingError::NoDebt { .. }
+                | ClearingError::DebtUnanswered { .. }
+                | ClearingError::DebtPaid { .. },
+            ) => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    async fn settle(&self, day: ServiceDay) {
+        let clearing = &self.world.clearing;
+        match settle_day(clearing, day, &clearing.settlement).await {
+            Ok(settled) => {
+                let again = settled.iter().any(|settlement| settlement.rank > 0);
+                self.met.borrow_mut().settled_again += u32::from(again);
+            }
+            Err(error) => assert!(error.to_string().contains("not closed"), "{error}"),
+        }
+    }
+
+    async fn deposit(&mut self, token: u32, fen: i64) {
+        self.deposits += 1;
+        let (account_id, name) = (format!("a{token}"), format!("more {}", self.deposits));
+        let more = Deposit { account_id, name, amount: Fen(fen), at_ms: 0 };
+        let mut tx = self.world.scratch.begin().await.unwrap();
+        deposit_in(&mut tx, &Limits::default(), &[more]).await.unwrap();
+        tx.commit().await.unwrap();
+    }
+
+    async fn take(&mut self, step: &Step) -> Result<(), TestCaseError> {
+        match *step {
+            Step::Tap { token, hour, minute, station, direction } => {
+                self.taps += 1;
+                self.world.taps(self.taps, &[(token, hour, minute, station, direction)]).await;
+            }
+            Step::Withhold { tap } => {
+                let tap = 1 + tap as i64;
+                self.world
+                    .tamper(&format!(
+                        "UPDATE taps SET withheld = 1 WHERE sequence = {tap}; \
+                         UPDATE token_taps SET withheld = 1 WHERE sequence = {tap}"
+                    ))
+                    .await;
+            }
+            Step::Close { day } => self.close(self.days[day]).await,
+            Step::Deduct { day, retry, mood } => {
+                self.world.line.set(mood);
+                let options = DeductOptions { retry_declined: retry };
+                self.world.clearing.deduct_day(self.days[day], options).await.unwrap();
+                self.world.line.set(Mood::Well);
+            }
+            Step::Deposit { token, fen } => self.deposit(token, fen).await,
+            Step::Refund { journey, percent } => self.refund(journey, percent).await?,
+            Step::Correct { journey, station } => self.correct(journey, station).await,
+            Step::Waive { token, day } => self.waive(token, self.days[day]).await,
+            Step::Recover { token } => {
+                self.world.clearing.recover_token(key(token)).await.unwrap();
+            }
+            Step::Settle { day } => self.settle(self.days[day]).await,
+        }
+        self.holds().await
+    }
+
+    async fn holds(&self) -> Result<(), TestCaseError> {
+        for (what, text) in NEVER {
+            let rows: i64 = query(text).scalar(self.world.scratch.pool()).await.unwrap();
+            prop_assert!(rows == 0, "{what}");
+        }
+        Ok(())
+    }
+
+    /// Both days are ended, and everything agrees with everything.
+    async fn end(&self) -> Result<(), TestCaseError> {
+        for day in self.days {
+            self.close(day).await;
+        }
+        for day in self.days {
+            let deducted = self.world.clearing.deduct_day(day, DeductOptions::default()).await.unwrap();
+            prop_assert_eq!(deducted.in_doubt, 0);
+            self.settle(day).await;
+            self.holds().await?;
+            let found = reconcile_day(&self.world.clearing, day, 0).await.unwrap();
+            prop_assert!(found.differences.is_empty(), "{day}: {found:?}");
+        }
+        let everything = report(&self.world.scratch.store, None).await.unwrap();
+        prop_assert!(everything.balances().unwrap(), "{everything:?}");
+        Ok(())
+    }
+}
+
+#[test]
+fn no_more_is_given_back_than_was_charged_nor_than_the_bank_took_whatever_happens() {
+    let long = std::env::var_os("WAVEPASS_LONG").is_some_and(|long| long == "1");
+    let config = Config {
+        cases: if long { 500 } else { 8 },
+        max_shrink_iters: 150,
+        failure_persistence: None,
+        ..Config::default()
+    };
+    let met = RefCell::new(Met::default());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let method = prop::sample::select(vec![Method::Nominal, Method::PassengerKm]);
+    let plays = (method, prop::collection::vec(step(), 20..50));
+    let played = TestRunner::new(config).run(&plays, |(method, steps)| {
+        runtime.block_on(async {
+            let mut play = Play::new(method, &met).await;
+            for step in &steps {
+                play.take(step).await?;
+            }
+            play.end().await
+        })
+    });
+    let met = met.into_inner();
+    played.unwrap_or_else(|error| panic!("{error}\n{met:?}"));
+    let every = [met.credits, met.offsets, met.refused, met.late, met.settled_again];
+    assert!(every.iter().all(|times| *times > 0), "{met:?}");
+    eprintln!("{met:?}");
+}
+
+#[tokio::test]
+async fn what_was_given_back_and_turns_out_cheaper_is_not_given_back_again() {
+    let world = World::new(1, 10_000).await;
+    world.taps(1, &[(0, 8, 0, "HB", 0)]).await;
+    close(&world, false).await;
+    deduct(&world).await;
+    // Half a journey is 900 fen, and a dispute gives all of it back.
+    let tap = TapId { key: [1, 2, 3, 4, 5, 6, 7, 8], sequence: 1 };
+    let id = DisputeId { token_key: key(0), day: day(), journey: JourneyId(tap), number: 1 };
+    let mut tx = world.scratch.begin().await.unwrap();
+    assert!(world.clearing.refund_in(&mut tx, &id, Fen(900)).await.unwrap().credit);
+    tx.commit().await.unwrap();
+    deduct(&world).await;
+    assert_eq!(world.balance(0).await, 10_000);
+    // The exit comes late: the ride was 400, and costs nothing any more.
+    world.taps(2, &[(0, 8, 30, "CH", 1)]).await;
+    let batch = close(&world, true).await.batch.unwrap();
+    assert_eq!((batch.charges, batch.total_fen), (1, Fen(0)));
+    deduct(&world).await;
+    assert_eq!((world.balance(0).await, day_report(&world).await.charged_fen), (10_000, Fen(0)));
+    assert_clean(&world).await;
+    assert_eq!(close(&world, true).await.batch, None);
+    // Of what the day comes to, 900 are given back, whatever else it turns out to have.
+    world.taps(3, &rides(0..1).iter().map(|&(n, h, m, s, d)| (n, h + 4, m, s, d)).collect::<Vec<_>>()).await;
+    world.taps(5, &[(0, 18, 0, "UN", 2)]).await;
+    assert_eq!(close(&world, true).await.batch.unwrap().total_fen, Fen(100));
+    deduct(&world).await;
+    assert_eq!(world.balance(0).await, 9_900);
+    assert_clean(&world).await;
+}
