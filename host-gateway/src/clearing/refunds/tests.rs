@@ -11,7 +11,7 @@ use wavepass_protocol::time::UnixMs;
 use super::*;
 use crate::bank::embedded::{Deposit, Limits, deposit_in};
 use crate::clearing::corrections::{CorrectionError, CorrectionId, CorrectionsConfig, Told};
-use crate::clearing::debts::Waiver;
+use crate::clearing::debts::Ending;
 use crate::clearing::journey_id::JourneyId;
 use crate::clearing::testing::{Mood, World, at, day, key};
 use crate::clearing::tests::{assert_clean, close, day_report, deduct, rides};
@@ -210,18 +210,19 @@ impl<'a> Play<'a> {
         let of = CorrectionId { token_key: id.token_key, day: id.day, journey: id.journey };
         let told = Told { of, station, told_ms: None };
         let asked = UnixMs(u64::try_from(at(60, 0)).unwrap());
-        match self.world.clearing.correct(CorrectionsConfig::default(), told, asked, "anna").await {
-            Err(error @ CorrectionError::Clearing(_)) => panic!("{error}"),
-            // Refusals have tests of their own.
-            Ok(_) | Err(_) => {}
+        // Refusals have tests of their own.
+        if let Err(error @ CorrectionError::Clearing(_)) =
+            self.world.clearing.correct(CorrectionsConfig::default(), told, asked, "anna").await
+        {
+            panic!("{error}");
         }
     }
 
     async fn waive(&self, token: u32, day: ServiceDay) {
         let mut tx = self.world.scratch.begin().await.unwrap();
         let (reason, by, at) = ("goodwill", "anna", UnixMs(9));
-        let waiver = Waiver { token_key: key(token), day, part: None, reason, by, at };
-        match self.world.clearing.waive_in(&mut tx, waiver).await {
+        let ending = Ending { token_key: key(token), day, part: None, reason, by, at };
+        match self.world.clearing.waive_in(&mut tx, ending).await {
             Ok(waived) => {
                 tx.commit().await.unwrap();
                 self.met.borrow_mut().waived += u32::from(waived.waived_fen > Fen::ZERO);
