@@ -119,8 +119,9 @@ pub(crate) async fn found(store: &Store, keys: &KeySet, size: Size) -> Result<Sp
             file.write_all(&sealed)?;
         }
     }
-    for mut file in lanes {
-        file.flush()?;
+    // On disk before anything is measured, or the system writes it out in the middle of that.
+    for file in lanes {
+        file.into_inner()?.sync_all()?;
     }
     if made != size.taps {
         return Err(format!("{} tokens make {made} taps, not {}", size.tokens, size.taps).into());
