@@ -142,7 +142,7 @@ pub(crate) async fn run(
 
 /// The statements for one database; both take `$1`.
 macro_rules! desk_on {
-    ($module:ident, $database:ty, $options:expr) => {
+    ($module:ident, $database:ty, $begin:literal, $options:expr) => {
         mod $module {
             use super::*;
             use sqlx::pool::PoolOptions;
@@ -208,7 +208,7 @@ macro_rules! desk_on {
             }
 
             async fn intake(conn: &mut Connection, tap: &TapRow<'_>) -> Result<(), Failure> {
-                let mut tx = sqlx::Connection::begin(conn).await?;
+                let mut tx = sqlx::Connection::begin_with(conn, $begin).await?;
                 let acked: Option<i64> = sqlx::query_scalar("SELECT acked FROM watermarks WHERE key_id = $1")
                     .bind(&tap.key_id[..])
                     .fetch_optional(&mut *tx)
@@ -291,7 +291,7 @@ macro_rules! desk_on {
                     .fetch_one(&mut *conn)
                     .await?;
                 book(conn, desk, token, &priced).await?;
-                let mut tx = sqlx::Connection::begin(conn).await?;
+                let mut tx = sqlx::Connection::begin_with(conn, $begin).await?;
                 sqlx::query(
                     "INSERT INTO attempts (service_day, token_key, part, attempt_no, account_id, amount_fen, state) \
                      VALUES ($1, $2, 1, 1, $3, $4, 'sent')",
@@ -305,7 +305,7 @@ macro_rules! desk_on {
                 set_charge(&mut tx, desk, token, "sent").await?;
                 tx.commit().await?;
                 debit(conn, desk, token, &account, priced.fen).await?;
-                let mut tx = sqlx::Connection::begin(conn).await?;
+                let mut tx = sqlx::Connection::begin_with(conn, $begin).await?;
                 sqlx::query(
                     "UPDATE attempts SET state = 'approved' WHERE service_day = $1 AND token_key = $2 AND part = 1",
                 )
@@ -326,7 +326,7 @@ macro_rules! desk_on {
                 token: &TokenKey,
                 priced: &Priced,
             ) -> Result<(), Failure> {
-                let mut tx = sqlx::Connection::begin(conn).await?;
+                let mut tx = sqlx::Connection::begin_with(conn, $begin).await?;
                 for journey in &priced.journeys {
                     sqlx::query(
                         "INSERT INTO journeys (service_day, token_key, first_key, first_sequence, part, nominal_fen, \
@@ -417,7 +417,7 @@ macro_rules! desk_on {
                 account: &str,
                 fen: i64,
             ) -> Result<(), Failure> {
-                let mut tx = sqlx::Connection::begin(conn).await?;
+                let mut tx = sqlx::Connection::begin_with(conn, $begin).await?;
                 let balance: i64 =
                     sqlx::query_scalar("SELECT balance_fen FROM bank_accounts WHERE account_id = $1")
                         .bind(account)
@@ -467,8 +467,12 @@ macro_rules! desk_on {
     };
 }
 
-desk_on!(postgres, sqlx::Postgres, str::parse::<sqlx::postgres::PgConnectOptions>);
-desk_on!(sqlite, sqlx::Sqlite, durable);
+desk_on!(postgres, sqlx::Postgres, "BEGIN", str::parse::<sqlx::postgres::PgConnectOptions>);
+// A writer's turn is waited for before anything is read: one that has read is refused it once another has written.
+desk_on!(sqlite, sqlx::Sqlite, "BEGIN IMMEDIATE", durable);
+
+/// How long a writer waits for its turn: SQLite gives it to whoever asks at the right moment.
+const TURN: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// The pragmas of the gateway's own writer.
 fn durable(url: &str) -> Result<sqlx::sqlite::SqliteConnectOptions, sqlx::Error> {
@@ -477,6 +481,7 @@ fn durable(url: &str) -> Result<sqlx::sqlite::SqliteConnectOptions, sqlx::Error>
         .parse::<SqliteConnectOptions>()?
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full)
+        .busy_timeout(TURN)
         .pragma("cache_size", "-131072")
         .pragma("wal_autocheckpoint", "4000"))
 }
