@@ -321,7 +321,7 @@ async fn finish(app: &App, user: &str, account: &str, erased: &mut Erased) -> Re
         let denied = query("DELETE FROM deny_entries WHERE token_key IN ??");
         erased.deny_entries += of(denied, tokens).execute(&mut *tx).await?;
         for text in [
-            "UPDATE risk_states SET is_somebodys = 0 WHERE token_key IN ??",
+            "UPDATE risk_states SET is_somebodys = 0, recent = NULL WHERE token_key IN ??",
             "DELETE FROM retaps WHERE token_key IN ??",
             "DELETE FROM authorisation_due WHERE token_key IN ??",
         ] {

@@ -18,7 +18,8 @@ use wavepass_protocol::token::{Expiry, Token};
 pub struct Standing {
     /// The token's key.
     pub token: String,
-    /// Why it is denied: `debt`, `clone`, `lost`, `manual`, `deleted`, `authorisation`, `written_off`; empty if it is not.
+    /// Why it is denied: `debt`, `clone`, `lost`, `manual`, `deleted`, `authorisation`, `written_off`, `passback`, `travel`; empty if it is
+    /// not.
     pub causes: Vec<&'static str>,
     /// Whether a gate with the newest list refuses it, by the gate's own look-up; absent for a token that is neither
     /// registered nor denied.

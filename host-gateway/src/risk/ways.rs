@@ -17,8 +17,7 @@ const LOOK_BACK: usize = 256;
 /// No ride takes longer, whatever distances a tariff has.
 const LONGEST_MS: i64 = 6 * 3_600_000;
 
-/// A station as it is remembered: a hash of its code. Two stations of a city hardly ever share one, and were it so, they would pass
-/// for one in what is read, never in what is found.
+/// A station as it is remembered and compared: a hash of its code. Of the stations of a city, hardly ever do two share one.
 pub(super) fn place(station: &str) -> u64 {
     // FNV-1a.
     station

@@ -110,7 +110,10 @@ async fn a_tap_of_the_token_of_somebody_who_was_erased_is_told_as_nobodys() {
     let kinds = "SELECT kind FROM alerts ORDER BY kind";
     assert_eq!(city.house.texts(kinds).await, Vec::<String>::new());
     city.pay_anna_out().await;
+    let kept = "SELECT count(*) FROM risk_states WHERE recent IS NOT NULL";
+    let before = city.house.count(kept).await;
     erase(&city.house.app, "ops", ANNA).await.unwrap();
+    assert_eq!(city.house.count(kept).await, before - 1);
     let tap = city.cards[0].tap(86_400_000, 90).seal(&mut city.gate);
     city.house.ingest(&[tap]).await;
     crate::risk::run(&city.house.app).await.unwrap();
