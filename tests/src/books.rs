@@ -132,6 +132,8 @@ const TABLES: &[Table] = &[
         ],
     ),
     table("charge_shares", 4, &[DAY, TOKEN, PART, ("operator", Number), AMOUNT]),
+    table("set_offs", 4, &[DAY, TOKEN, PART, ("of_part", Number), AMOUNT]),
+    table("set_off_shares", 5, &[DAY, TOKEN, PART, ("of_part", Number), ("operator", Number), AMOUNT]),
     table(
         "batches",
         2,

@@ -1,11 +1,11 @@
 //! What a close changes: what a day's books say of tokens, what they must become, and the rows that make them so.
 //!
-//! The fares of a token's day are never lowered below what of them was given back: what was refunded and turns out cheaper
-//! later is not paid back a second time.
+//! A journey of which something was given back is charged at least that: what was refunded and turns out cheaper later is not
+//! paid back a second time.
 
 use std::collections::BTreeMap;
 
-use wavepass_fares::{Fen, Journey, Place, Priced, ServiceDay, Status, TapId, Tariffs};
+use wavepass_fares::{Fen, Journey, Overflow, Place, Priced, ServiceDay, Status, TapId, Tariffs};
 use wavepass_protocol::time::UnixMs;
 
 use super::pricing::PricedToken;
@@ -14,7 +14,7 @@ use super::{Clearing, ClearingError, token_key};
 use crate::keys::TokenKey;
 use crate::ledger::{Account, Entries, Event, Name};
 use crate::settlement::shares::{self, Shares};
-use crate::store::db::{Conn, Row, query, write_many};
+use crate::store::db::{Conn, Row, query, read_many, write_many};
 use crate::store::{Break, StoreError, raise_break_in, sql};
 
 /// What a day's books say of one token before a chunk is written.
@@ -24,8 +24,8 @@ pub(crate) struct Booked {
     pub(crate) amount: Fen,
     pub(super) parts: i64,
     pub(crate) journeys: Vec<JourneyRow>,
-    /// What was given back of its fares.
-    refunded: Fen,
+    /// What was given back of its journeys, by the taps that named them.
+    given: BTreeMap<([u8; 8], i64), Fen>,
     /// What of its fares each operator was given, where the day's shares are frozen.
     shares: Shares,
     /// What of it refunds took back.
@@ -33,9 +33,29 @@ pub(crate) struct Booked {
 }
 
 impl Booked {
-    /// What its fares must be, by what its journeys come to.
-    pub(crate) fn fares(&self, journeys: Fen) -> Fen {
-        journeys.max(self.refunded)
+    /// What was given back of its journeys beyond what they come to, and stays in its fares.
+    pub(crate) fn given_beyond(&self, journeys: &[JourneyRow]) -> Result<Fen, Overflow> {
+        // A journey that was named by its exit, which is its second tap since its entry came, is the same.
+        let mut given: BTreeMap<usize, Fen> = BTreeMap::new();
+        let mut beyond = Fen::ZERO;
+        for (tap, fen) in &self.given {
+            let of = |second: bool| {
+                journeys
+                    .iter()
+                    .position(|row| if second { row.second.as_ref() } else { Some(&row.first) } == Some(tap))
+            };
+            match of(false).or_else(|| of(true)) {
+                Some(at) => {
+                    let sum = given.entry(at).or_default();
+                    *sum = sum.plus(*fen)?;
+                }
+                None => beyond = beyond.plus(*fen)?,
+            }
+        }
+        for (at, fen) in given {
+            beyond = beyond.plus(fen.minus(journeys[at].charged)?.max(Fen::ZERO))?;
+        }
+        Ok(beyond)
     }
 }
 
@@ -128,18 +148,24 @@ impl Clearing {
         let mut snapshot = self.store.pool().begin().await?;
         let charges = query(
             "SELECT token_key, CAST(SUM(CASE WHEN kind = 'fare' THEN amount_fen ELSE 0 END) AS BIGINT), MAX(part), \
-             CAST(SUM(CASE WHEN kind = 'refund' THEN -amount_fen ELSE 0 END) AS BIGINT) FROM charges \
-             WHERE service_day = ? AND token_key > ? AND token_key <= ? GROUP BY token_key",
+             MAX(CASE WHEN kind = 'refund' THEN 1 ELSE 0 END) FROM charges WHERE service_day = ? AND token_key > ? AND token_key <= ? GROUP BY token_key",
         )
         .bind(day.number())
         .bind(cursor)
         .bind(last)
         .fetch_all(&mut *snapshot)
         .await?;
+        let mut refunded = Vec::new();
         for row in &charges {
-            let entry = booked.entry(token_key(row.try_get(0)?)?).or_default();
+            let key = token_key(row.try_get(0)?)?;
+            let entry = booked.entry(key).or_default();
             (entry.amount, entry.parts) = (Fen(row.try_get(1)?), row.try_get(2)?);
-            entry.refunded = Fen(row.try_get(3)?);
+            if row.try_get::<i64>(3)? > 0 {
+                refunded.push(key);
+            }
+        }
+        for (key, tap, fen) in given_back_in(&mut snapshot, day, &refunded).await? {
+            booked.entry(key).or_default().given.insert(tap, fen);
         }
         for (key, journey) in standing_journeys_in(&mut snapshot, day, cursor, last).await? {
             booked.entry(key).or_default().journeys.push(journey);
@@ -150,6 +176,27 @@ impl Clearing {
         }
         Ok(booked)
     }
+}
+
+/// What was given back of journeys of some tokens' days, by the taps that named them.
+async fn given_back_in(
+    conn: &mut Conn,
+    day: ServiceDay,
+    tokens: &[TokenKey],
+) -> Result<Vec<(TokenKey, ([u8; 8], i64), Fen)>, ClearingError> {
+    let text = "SELECT r.token_key, r.first_key, r.first_sequence, CAST(SUM(r.amount_fen) AS BIGINT) \
+                FROM (VALUES ??) AS v CROSS JOIN refunds AS r WHERE r.token_key = v.column1 AND r.service_day = v.column2 \
+                GROUP BY r.token_key, r.first_key, r.first_sequence";
+    let rows = read_many(conn, text, tokens.iter().map(|key| (key.as_slice(), day.number()))).await?;
+    let given = |row: &Row| {
+        let tap = (tap_key(row.try_get(1)?)?, row.try_get(2)?);
+        Ok((token_key(row.try_get(0)?)?, tap, Fen(row.try_get(3)?)))
+    };
+    rows.iter().map(given).collect()
+}
+
+fn tap_key(bytes: &[u8]) -> Result<[u8; 8], ClearingError> {
+    bytes.try_into().map_err(|_| ClearingError::damaged("a journey's tap"))
 }
 
 /// The journeys of a day that stand, for tokens after `cursor` up to `last`.
@@ -174,15 +221,12 @@ pub(crate) async fn standing_journeys_in(
 
 /// A journey that stands, of a row with the columns of [`standing_journeys_in`].
 pub(super) fn standing_journey(row: &Row) -> Result<(TokenKey, JourneyRow), ClearingError> {
-    let key_id = |bytes: &[u8]| -> Result<[u8; 8], ClearingError> {
-        bytes.try_into().map_err(|_| ClearingError::damaged("a journey's tap"))
-    };
     let second = match (row.try_get::<Option<&[u8]>>(3)?, row.try_get::<Option<i64>>(4)?) {
-        (Some(key), Some(sequence)) => Some((key_id(key)?, sequence)),
+        (Some(key), Some(sequence)) => Some((tap_key(key)?, sequence)),
         _ => None,
     };
     let journey = JourneyRow {
-        first: (key_id(row.try_get(1)?)?, row.try_get(2)?),
+        first: (tap_key(row.try_get(1)?)?, row.try_get(2)?),
         second,
         from: row.try_get(5)?,
         entered_ms: row.try_get(6)?,
@@ -212,10 +256,11 @@ pub(super) fn changes(
     let mut compare = |token: &PricedToken, booked: Booked| -> Result<(), ClearingError> {
         let PricedToken { key, priced, .. } = token;
         let total = Fen::sum(priced.days.iter().map(|d| d.charge))?;
-        let fares = booked.fares(total);
-        // What stands only because it was given back is nobody's: each keeps what was taken of them.
-        let whose = if fares > total { &booked.taken } else { &token.shares };
         let journeys = journey_rows(tariffs, priced);
+        let beyond = booked.given_beyond(&journeys)?;
+        let fares = total.plus(beyond)?;
+        // What stands only because it was given back is whose it was taken from.
+        let whose = shares::together(&token.shares, &shares::portion(&booked.taken, beyond)?)?;
         let mut before = booked.journeys;
         before.sort_unstable();
         let amount = fares.minus(booked.amount)?;
@@ -225,7 +270,7 @@ pub(super) fn changes(
         let superseded =
             before.iter().filter(|row| journeys.binary_search(row).is_err()).map(|row| row.first).collect();
         let journeys = journeys.into_iter().filter(|row| before.binary_search(row).is_err()).collect();
-        let shares = shares::difference(whose, &booked.shares)?;
+        let shares = shares::difference(&whose, &booked.shares)?;
         changes.push(Change { key: *key, part: booked.parts + 1, amount, journeys, superseded, shares });
         Ok(())
     };

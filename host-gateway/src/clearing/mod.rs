@@ -28,6 +28,7 @@ pub(crate) mod pricing;
 mod refunds;
 pub mod report;
 pub mod rounds;
+mod set_off;
 mod taps;
 pub mod tariff_cli;
 pub mod tariff_day;

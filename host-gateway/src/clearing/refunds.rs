@@ -7,11 +7,9 @@
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
-
 use wavepass_fares::Fen;
 
-use super::deduct::without_debts_in;
+use super::debts::shrink_debts_in;
 use super::disputes::{DisputeError, DisputeId};
 use super::{Clearing, ClearingError, batch};
 use crate::ledger::{Account, Entries, Event, Name};
@@ -95,7 +93,14 @@ impl Clearing {
         .await?;
         if !credit {
             offset_in(conn, id, of, amount).await?;
-            self.shrink_debt_in(conn, id, of, amount).await?;
+            let left = of.asked()?.minus(amount)?;
+            let free = shrink_debts_in(conn, day, &[(token, of.part, left)]).await?;
+            if !free.is_empty() {
+                self.debtors
+                    .release(conn, &free, "the debt is refunded")
+                    .await
+                    .map_err(ClearingError::from)?;
+            }
         }
         query(
             "INSERT INTO charges (service_day, token_key, part, rank, amount_fen, state, kind, of_part, offset_fen) \
@@ -117,8 +122,8 @@ impl Clearing {
         Ok(refunded)
     }
 
-    /// The part that a refund gives back: that which recorded the journey, or, where that only lowered the charge, the
-    /// first that raised it. Refused where less is left.
+    /// The part that a refund gives back: that which recorded the journey, or, where too little of it is left, the first that
+    /// has enough. Refused where less is left.
     async fn of_part_in<'p>(
         &self,
         conn: &mut Conn,
@@ -129,27 +134,28 @@ impl Clearing {
         let journey = standing_in(conn, id).await?;
         let (recorded, charged) =
             journey.ok_or(DisputeError::NoJourney { journey: id.journey, day: id.day })?;
-        let raised = |part: &&Part| part.fare && part.amount > Fen::ZERO;
-        let of = parts.iter().filter(raised).find(|part| part.part == recorded);
-        let Some(of) = of.or_else(|| parts.iter().find(raised)) else {
-            return Err(DisputeError::TooMuch { id: *id, left: Fen::ZERO });
-        };
-        let given = query(
-            "SELECT CAST(COALESCE(SUM(amount_fen), 0) AS BIGINT) FROM refunds \
-             WHERE token_key = ? AND service_day = ? AND first_key = ? AND first_sequence = ?",
-        );
-        let given: i64 = id.of_journey(given).scalar(conn).await?;
-        let credits = parts.iter().filter(|p| p.of_part == Some(of.part) && p.offset.is_zero());
-        let lefts = [
-            charged.minus(Fen(given))?,
-            Fen::sum(parts.iter().map(|part| part.amount))?,
-            of.asked()?.plus(Fen::sum(credits.map(|part| part.amount))?)?,
-        ];
-        let left = lefts.into_iter().min().unwrap_or_default().max(Fen::ZERO);
-        if amount <= Fen::ZERO || amount > left {
-            return Err(DisputeError::TooMuch { id: *id, left });
+        let of_journey = charged.minus(given_in(conn, id).await?)?;
+        let of_day = Fen::sum(parts.iter().map(|part| part.amount))?;
+        // What the bank took of the day and is not to give back yet.
+        let taken = parts.iter().filter(|part| part.state == "deducted" || part.amount < Fen::ZERO);
+        let taken = sum_asked(taken)?;
+        let mut most = (Fen::ZERO, None);
+        let mut raised: Vec<&Part> =
+            parts.iter().filter(|part| part.fare && part.amount > Fen::ZERO).collect();
+        raised.sort_by_key(|part| part.part != recorded);
+        for of in raised {
+            let credits = parts.iter().filter(|p| p.of_part == Some(of.part) && p.offset.is_zero());
+            let of_part = of.asked()?.plus(sum_asked(credits)?)?;
+            let of_bank = if of.state == "deducted" { taken } else { of_part };
+            let left = of_journey.min(of_day).min(of_part).min(of_bank);
+            if left > most.0 && most.0 < amount {
+                most = (left, Some(of));
+            }
         }
-        Ok(of)
+        match most {
+            (left, Some(of)) if amount > Fen::ZERO && amount <= left => Ok(of),
+            (left, _) => Err(DisputeError::TooMuch { id: *id, left }),
+        }
     }
 
     async fn book_refund_in(
@@ -182,32 +188,6 @@ impl Clearing {
         );
         let insert = id.bind(insert).bind(refunded.part).bind(refunded.of_part).bind(refunded.amount.0);
         insert.execute(conn).await?;
-        Ok(())
-    }
-
-    /// A debt of a part that is asked for less from now on is less; of one that is asked for nothing, given up.
-    async fn shrink_debt_in(
-        &self,
-        conn: &mut Conn,
-        id: &DisputeId,
-        of: &Part,
-        amount: Fen,
-    ) -> Result<(), ClearingError> {
-        let left = of.asked()?.minus(amount)?;
-        let text = match left.is_zero() {
-            true => {
-                "UPDATE debts SET state = 'waived' WHERE token_key = ? AND service_day = ? AND part = ? AND state = 'open'"
-            }
-            false => {
-                "UPDATE debts SET amount_fen = ?4 WHERE token_key = ?1 AND service_day = ?2 AND part = ?3 AND state = 'open'"
-            }
-        };
-        let update = query(text).bind(id.token_key.as_slice()).bind(id.day.number()).bind(of.part);
-        let update = if left.is_zero() { update } else { update.bind(left.0) };
-        if update.execute(&mut *conn).await? > 0 && left.is_zero() {
-            let released = without_debts_in(conn, BTreeSet::from([id.token_key])).await?;
-            self.debtors.release(conn, &released, "the debt is refunded").await?;
-        }
         Ok(())
     }
 }
@@ -247,6 +227,22 @@ async fn parts_in(conn: &mut Conn, id: &DisputeId) -> Result<Vec<Part>, Clearing
         })
     };
     rows.iter().map(part).collect::<Result<_, _>>().map_err(Into::into)
+}
+
+fn sum_asked<'p>(parts: impl Iterator<Item = &'p Part>) -> Result<Fen, ClearingError> {
+    let asked: Vec<Fen> = parts.map(Part::asked).collect::<Result<_, _>>()?;
+    Ok(Fen::sum(asked)?)
+}
+
+/// What was given back of the journey that stands under a dispute's name, also while it was named by its exit alone.
+async fn given_in(conn: &mut Conn, id: &DisputeId) -> Result<Fen, ClearingError> {
+    let given = query(
+        "SELECT CAST(COALESCE(SUM(r.amount_fen), 0) AS BIGINT) FROM journeys AS j JOIN refunds AS r \
+         ON r.token_key = j.token_key AND r.service_day = j.service_day AND ((r.first_key = j.first_key \
+         AND r.first_sequence = j.first_sequence) OR (r.first_key = j.second_key AND r.first_sequence = j.second_sequence)) \
+         WHERE j.token_key = ? AND j.service_day = ? AND j.first_key = ? AND j.first_sequence = ? AND j.superseded_by IS NULL",
+    );
+    Ok(Fen(id.of_journey(given).scalar(conn).await?))
 }
 
 /// The journey that stands under a dispute's name: the part that recorded it, and what it is charged.

@@ -473,6 +473,8 @@ pub(crate) async fn books(store: &Store) -> Vec<String> {
         ),
         ("charges", "hex(token_key), part, rank, kind, of_part, amount_fen, offset_fen, state, attempts"),
         ("charge_shares", "hex(token_key), part, operator, amount_fen"),
+        ("set_offs", "hex(token_key), part, of_part, amount_fen"),
+        ("set_off_shares", "hex(token_key), part, of_part, operator, amount_fen"),
         ("batches", "rank, number, charges, total_fen, hex(hash)"),
         ("ledger_postings", "hex(shard), part, event, line, account, amount_fen"),
         ("ledger_transactions", "hex(shard), part, event, kind, at_ms"),

@@ -93,17 +93,21 @@ pub enum Event {
     Waived,
     /// The charge was given up as lost.
     WrittenOff,
+    /// Something of a charge that was given up is not charged any more: the part of this number was set off against it.
+    SetOff(u32),
     /// An operator was settled.
     Settled,
 }
 
 impl Event {
-    /// Its place among the events of one charge, or of one settlement: four to an attempt, the others below.
+    /// Its place among the events of one charge, or of one settlement: four to an attempt, the others below, and what is set off
+    /// below zero.
     pub const fn number(self) -> i64 {
         match self {
             Self::Charged | Self::Refunded | Self::Settled => 0,
             Self::Waived => 1,
             Self::WrittenOff => 2,
+            Self::SetOff(part) => -(part as i64),
             Self::InDoubt(attempt) => attempt as i64 * 4,
             Self::Deducted(attempt) => attempt as i64 * 4 + 1,
             Self::Declined(attempt) => attempt as i64 * 4 + 2,
@@ -122,6 +126,7 @@ impl Event {
             Self::Reversed(_) => "reversed",
             Self::Waived => "waived",
             Self::WrittenOff => "written_off",
+            Self::SetOff(_) => "set_off",
             Self::Settled => "settled",
         }
     }

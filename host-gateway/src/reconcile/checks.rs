@@ -16,7 +16,7 @@ pub(super) const TABLES: [&str; 9] = [
 ];
 
 /// By kind. `?1` is the service day. None gives more than 5,000 rows: beyond that, one cause is behind all.
-pub(super) const BY_DAY: [(&str, &str); 13] = [
+pub(super) const BY_DAY: [(&str, &str); 15] = [
     (
         "deduction_missing",
         "SELECT lower(hex(c.token_key)) || '-' || c.part, 'deducted ' || (c.amount_fen + c.offset_fen) || ' fen without an approved attempt' \
@@ -83,7 +83,23 @@ pub(super) const BY_DAY: [(&str, &str); 13] = [
          AND r.service_day = c.service_day AND r.part = c.part AND r.of_part = c.of_part AND r.amount_fen = -c.amount_fen)) \
          OR c.offset_fen <> CASE c.kind WHEN 'refund' THEN CASE c.offset_fen WHEN 0 THEN 0 ELSE -c.amount_fen END \
          ELSE -(SELECT COALESCE(SUM(o.offset_fen), 0) FROM charges AS o WHERE o.service_day = c.service_day \
-         AND o.token_key = c.token_key AND o.of_part = c.part) END) LIMIT 5000",
+         AND o.token_key = c.token_key AND o.of_part = c.part) \
+         + (SELECT COALESCE(SUM(CASE WHEN s.part = c.part THEN s.amount_fen ELSE -s.amount_fen END), 0) FROM set_offs AS s \
+         WHERE s.service_day = c.service_day AND s.token_key = c.token_key AND c.part IN (s.part, s.of_part)) END) LIMIT 5000",
+    ),
+    (
+        "set_off_differs",
+        "SELECT lower(hex(s.token_key)) || '-' || s.part, 'set off against part ' || s.of_part || ': ' || s.amount_fen || \
+         ' fen, of operators ' || COALESCE(SUM(m.amount_fen), 0) FROM set_offs AS s JOIN charges AS c ON c.service_day = s.service_day \
+         AND c.token_key = s.token_key AND c.part = s.part JOIN day_close AS d ON d.service_day = c.service_day AND d.rank = c.rank \
+         AND d.shard = 0 LEFT JOIN set_off_shares AS m ON m.service_day = s.service_day AND m.token_key = s.token_key \
+         AND m.part = s.part AND m.of_part = s.of_part WHERE s.service_day = ?1 AND d.shares <> 'fixed' \
+         GROUP BY s.token_key, s.part, s.of_part, s.amount_fen HAVING COALESCE(SUM(m.amount_fen), 0) <> s.amount_fen LIMIT 5000",
+    ),
+    (
+        "credit_unpaid",
+        "SELECT lower(hex(token_key)), 'the bank credited ' || -SUM(amount_fen) || ' fen more than it took' FROM attempts \
+         WHERE service_day = ?1 AND state = 'approved' GROUP BY token_key HAVING SUM(amount_fen) < 0 LIMIT 5000",
     ),
     (
         "debt_missing",

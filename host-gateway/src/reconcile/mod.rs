@@ -48,7 +48,7 @@ pub struct Reconciliation {
 }
 
 /// Every kind of difference that a reconciliation opens and closes.
-const KINDS: [&str; 28] = [
+const KINDS: [&str; 30] = [
     "tap_missing",
     "tap_extra",
     "tap_differs",
@@ -72,6 +72,8 @@ const KINDS: [&str; 28] = [
     "settlement_differs",
     "shares_differ",
     "refund_differs",
+    "set_off_differs",
+    "credit_unpaid",
     "rule_6",
     "debt_missing",
     "debt_extra",
@@ -179,7 +181,7 @@ fn compare_charge(
     let charged = booked.amount;
     // Where the journeys themselves differ from the taps, that is the break; here it is journeys against charges.
     // What of the charges was given back stays in them.
-    if booked.fares(from_journeys) != charged {
+    if from_journeys.plus(booked.given_beyond(&booked.journeys)?)? != charged {
         let detail =
             format!("journeys {} fen, charges {} fen, taps {} fen", from_journeys.0, charged.0, from_taps.0);
         found.add("charge_differs", key.to_hex(), detail);

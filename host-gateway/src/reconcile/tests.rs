@@ -66,7 +66,7 @@ async fn every_kind_of_difference_is_found() {
         })
         .join(";");
     // What is planted, and kinds that must be among those found.
-    let planted: [(&str, &[&str]); 27] = [
+    let planted: [(&str, &[&str]); 29] = [
         ("DELETE FROM token_taps WHERE sequence = 1", &["tap_missing", "journey_extra", "journey_missing"]),
         ("DELETE FROM token_taps WHERE sequence = 2", &["tap_missing", "journey_differs"]),
         ("DELETE FROM taps WHERE sequence = 1", &["tap_extra"]),
@@ -121,6 +121,15 @@ async fn every_kind_of_difference_is_found() {
         ("UPDATE batches SET previous_hash = x'00'", &["batch_altered"]),
         ("UPDATE settlements SET settled_fen = settled_fen - 1", &["settlement_differs"]),
         ("UPDATE day_close SET shares = 'nominal'", &["shares_differ"]),
+        (
+            "UPDATE day_close SET shares = 'nominal'; \
+             INSERT INTO set_offs SELECT service_day, token_key, part, 9, 5 FROM charges WHERE state = 'declined'",
+            &["set_off_differs", "refund_differs"],
+        ),
+        (
+            "UPDATE attempts SET amount_fen = -amount_fen WHERE state = 'approved'",
+            &["credit_unpaid", "deduction_amount"],
+        ),
         (
             "UPDATE charges SET kind = 'refund' WHERE state = 'declined'",
             &["refund_differs", "charge_differs"],

@@ -5,7 +5,7 @@
 //! `charge_shares` that add up to it: the first what the rider did, a later one the difference, so that together they are
 //! what the whole day gives, and a refund takes back by what the parts before it gave.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use wavepass_fares::{Category, Fen, Journey, ServiceDay, ShareMethod, Sharer, Tariffs, split};
@@ -146,6 +146,92 @@ pub(crate) fn take_back(amount: Fen, given: &Shares) -> Result<Shares, ClearingE
     Ok(parts.collect())
 }
 
+/// So much of some shares as an amount is of their sum, and of the same sign: each operator's in proportion, in whole fen. Of
+/// none, which is so where shares are fixed, none.
+pub(crate) fn portion(of: &Shares, amount: Fen) -> Result<Shares, ClearingError> {
+    let sum = Fen::sum(of.values().copied())?;
+    if of.is_empty() || amount.is_zero() {
+        return Ok(Shares::new());
+    }
+    if sum.is_zero() || (sum < Fen::ZERO) != (amount < Fen::ZERO) {
+        return Err(ClearingError::damaged("the shares of a charge"));
+    }
+    // Those that count against the sum, in whole fen; the others share what is then left to them.
+    let (mut portion, mut rest) = (Shares::new(), amount);
+    let against = |fen: Fen| (fen < Fen::ZERO) != (sum < Fen::ZERO);
+    for (&operator, fen) in of.iter().filter(|(_, fen)| against(**fen)) {
+        // Smaller than the share, which has 64 bits.
+        let part = i128::from(fen.0) * i128::from(amount.0) / i128::from(sum.0);
+        let part = Fen(i64::try_from(part).map_err(|_| ClearingError::damaged("the shares of a charge"))?);
+        rest = rest.minus(part)?;
+        add(&mut portion, operator, part)?;
+    }
+    let (operators, weights): (Vec<u16>, Vec<u64>) = of
+        .iter()
+        .filter(|(_, fen)| !against(**fen))
+        .map(|(&operator, fen)| (operator, fen.0.unsigned_abs()))
+        .unzip();
+    let parts = split(rest, &weights).map_err(|_| ClearingError::damaged("the shares of a charge"))?;
+    for (operator, part) in operators.into_iter().zip(parts) {
+        add(&mut portion, operator, part)?;
+    }
+    portion.retain(|_, fen| !fen.is_zero());
+    Ok(portion)
+}
+
+/// Sums of shares.
+pub(crate) fn together(one: &Shares, other: &Shares) -> Result<Shares, ClearingError> {
+    let mut sum = one.clone();
+    for (&operator, fen) in other {
+        add(&mut sum, operator, *fen)?;
+    }
+    sum.retain(|_, fen| !fen.is_zero());
+    Ok(sum)
+}
+
+/// Enters whose it is that parts are set off against others: token, part, part that it is set off against, how much. Those of
+/// one part come in a row.
+pub(crate) async fn set_off_in(
+    conn: &mut Conn,
+    day: ServiceDay,
+    set_offs: &[(TokenKey, u32, u32, Fen)],
+) -> Result<(), ClearingError> {
+    let text = "SELECT s.token_key, s.part, s.operator, CAST(SUM(s.amount_fen) AS BIGINT) FROM (VALUES ??) AS v CROSS JOIN \
+                (SELECT service_day, token_key, part, operator, amount_fen FROM charge_shares \
+                UNION ALL SELECT service_day, token_key, part, operator, amount_fen FROM set_off_shares) AS s \
+                WHERE s.service_day = v.column1 AND s.token_key = v.column2 AND s.part = v.column3 \
+                GROUP BY s.token_key, s.part, s.operator";
+    let parts: BTreeSet<(TokenKey, u32)> = set_offs.iter().map(|(token, part, ..)| (*token, *part)).collect();
+    let names = parts.iter().map(|(token, part)| (day.number(), token.as_slice(), *part));
+    // What of each part is not set off.
+    let mut left: BTreeMap<(TokenKey, u32), Shares> = BTreeMap::new();
+    for row in read_many(&mut *conn, text, names).await? {
+        let shares = left.entry((token_key(row.try_get(0)?)?, row.try_get(1)?)).or_default();
+        add(shares, row.try_get(2)?, Fen(row.try_get(3)?))?;
+    }
+    let mut rows = Vec::new();
+    for &(token, part, of_part, amount) in set_offs {
+        // No shares: they are fixed.
+        let Some(shares) = left.get_mut(&(token, part)) else { continue };
+        let moved = portion(shares, amount.negated()?)?;
+        *shares = difference(shares, &moved)?;
+        let row = |(operator, fen): (u16, Fen)| -> Result<_, ClearingError> {
+            Ok((day.number(), token.0, part, of_part, operator, fen.negated()?.0))
+        };
+        let of_operators: Result<Vec<_>, ClearingError> = moved.into_iter().map(row).collect();
+        rows.extend(of_operators?);
+    }
+    let text =
+        "INSERT INTO set_off_shares (service_day, token_key, part, of_part, operator, amount_fen) VALUES ??";
+    write_many(
+        conn,
+        text,
+        rows.iter().map(|(day, token, part, of, operator, fen)| (*day, token, *part, *of, *operator, *fen)),
+    )
+    .await?;
+    Ok(())
+}
+
 /// Writes the shares of parts of charges: token, part, shares.
 pub(crate) async fn write_in<'a>(
     conn: &mut Conn,
@@ -256,14 +342,21 @@ pub(crate) async fn fix_early_method_in(
 }
 
 /// What operators get of what was deducted of a day. A part that the bank is not asked for counts with the part that it
-/// follows: a refund that was offset with what it gives back, a change of shares alone with the first.
+/// follows: a refund that was offset with what it gives back, a change of shares alone with the first. What is set off counts
+/// for neither of its two parts.
 pub(crate) async fn deducted_in(conn: &mut Conn, day: ServiceDay) -> Result<Shares, ClearingError> {
     let rows = query(
-        "SELECT s.operator, CAST(SUM(s.amount_fen) AS BIGINT) FROM charge_shares AS s \
+        "SELECT x.operator, CAST(SUM(x.fen) AS BIGINT) FROM (SELECT s.operator, s.amount_fen AS fen FROM charge_shares AS s \
          JOIN charges AS c ON c.service_day = s.service_day AND c.token_key = s.token_key AND c.part = s.part \
-         JOIN charges AS o ON o.service_day = c.service_day AND o.token_key = c.token_key \
-         AND o.part = CASE WHEN c.offset_fen > 0 THEN c.of_part WHEN c.amount_fen = 0 THEN 1 ELSE c.part END \
-         WHERE s.service_day = ? AND o.state = 'deducted' GROUP BY s.operator",
+         JOIN charges AS o ON o.service_day = c.service_day AND o.token_key = c.token_key AND o.part = CASE \
+         WHEN c.kind = 'refund' AND c.offset_fen > 0 THEN c.of_part WHEN c.amount_fen = 0 THEN 1 ELSE c.part END \
+         WHERE s.service_day = ?1 AND o.state = 'deducted' \
+         UNION ALL SELECT m.operator, m.amount_fen FROM set_off_shares AS m \
+         JOIN charges AS c ON c.service_day = m.service_day AND c.token_key = m.token_key AND c.part = m.part \
+         WHERE m.service_day = ?1 AND c.state = 'deducted' \
+         UNION ALL SELECT m.operator, -m.amount_fen FROM set_off_shares AS m \
+         JOIN charges AS c ON c.service_day = m.service_day AND c.token_key = m.token_key AND c.part = m.of_part \
+         WHERE m.service_day = ?1 AND c.state = 'deducted') AS x GROUP BY x.operator",
     )
     .bind(day.number())
     .fetch_all(conn)
@@ -298,6 +391,23 @@ mod tests {
             for (operator, fen) in &taken {
                 prop_assert!(*fen < Fen::ZERO && given[operator].0 + fen.0 >= 0);
             }
+        }
+
+        #[test]
+        fn a_portion_is_the_amount_and_the_rest_with_it_the_whole(of in shares(), part in 0..=100_i64, flip in any::<bool>()) {
+            let of: Shares = of.into_iter().map(|(o, fen)| (o, if flip { Fen(-fen.0) } else { fen })).collect();
+            let whole = sum(&of);
+            let amount = whole * part / 100;
+            let taken = portion(&of, Fen(amount)).unwrap();
+            prop_assert_eq!(sum(&taken), amount);
+            // None gets more than its share, or of the other sign.
+            for (operator, fen) in &taken {
+                let share = of[operator].0;
+                prop_assert!(fen.0.signum() == share.signum() && fen.0.abs() <= share.abs(), "{taken:?} of {of:?}");
+            }
+            let rest = difference(&of, &taken).unwrap();
+            let of: Shares = of.into_iter().filter(|(_, fen)| !fen.is_zero()).collect();
+            prop_assert_eq!(together(&rest, &taken).unwrap(), of);
         }
 
         #[test]

@@ -57,6 +57,7 @@ const SQLITE: &[Step] = steps!("sqlite":
     "0025" "somebodys",
     "0026" "write_offs",
     "0027" "recent",
+    "0028" "set_offs",
 );
 
 const POSTGRES: &[Step] = steps!("postgres":
@@ -78,6 +79,7 @@ const POSTGRES: &[Step] = steps!("postgres":
     "0025" "somebodys",
     "0026" "write_offs",
     "0027" "recent",
+    "0028" "set_offs",
 );
 
 pub(super) static SQLITE_MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| migrator(SQLITE));

@@ -12,12 +12,15 @@ mod recovery;
 #[cfg(test)]
 mod tests;
 
-use crate::store::db::{Row, query};
+use std::collections::BTreeSet;
+
+use crate::store::db::{Conn, Row, query, read_many};
 use serde::Serialize;
 use utoipa::ToSchema;
 use wavepass_fares::{Fen, ServiceDay};
 
 use super::authorisation::HoldSummary;
+use super::deduct::without_debts_in;
 use super::{Clearing, ClearingError, DeductSummary, day_number, token_key};
 use crate::bank::AttemptId;
 use crate::cli::App;
@@ -151,4 +154,25 @@ async fn recovered(
         .await?;
     tx.commit().await?;
     Ok(recovered)
+}
+
+/// Makes debts less, each to what is left of its charge. An open one of which nothing is left is waived: nobody owes it. Gives
+/// the tokens that owe nothing any more because of that.
+pub(super) async fn shrink_debts_in(
+    conn: &mut Conn,
+    day: ServiceDay,
+    left: &[(TokenKey, u32, Fen)],
+) -> Result<Vec<TokenKey>, ClearingError> {
+    let rows = left.iter().map(|(token, part, left)| (token.as_slice(), day.number(), *part, left.0));
+    let text = "UPDATE debts SET state = CASE WHEN state = 'open' AND v.column4 = 0 THEN 'waived' ELSE state END, \
+                amount_fen = CASE WHEN state = 'open' AND v.column4 = 0 THEN amount_fen ELSE v.column4 END \
+                FROM (VALUES ??) AS v WHERE token_key = v.column1 AND service_day = v.column2 AND part = v.column3 \
+                AND state <> 'recovered' RETURNING token_key, state";
+    let mut released = BTreeSet::new();
+    for row in read_many(&mut *conn, text, rows).await? {
+        if row.try_get::<&str>(1)? == "waived" {
+            released.insert(token_key(row.try_get(0)?)?);
+        }
+    }
+    without_debts_in(conn, released).await
 }

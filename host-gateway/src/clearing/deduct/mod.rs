@@ -10,7 +10,8 @@
 //! finally declined gets a new one. What of a suspended token is owed is declined here, and the bank is not asked: that is
 //! decided with the attempt's number, so that neither a crash nor a change of the token's state makes it otherwise. A transaction that met another's is done again ([`again_if_met`]), and is a store's error
 //! beyond that, never a decline. The database itself refuses a second open or approved attempt of a charge. A decline
-//! makes a debt and puts the token on the deny list; a debt that is paid takes it off.
+//! makes a debt and puts the token on the deny list; a debt that is paid takes it off. What a day turns out cheaper is set off
+//! before it is asked for ([`super::set_off`]).
 
 mod book;
 mod number;
@@ -91,6 +92,7 @@ impl Clearing {
     ) -> Result<DeductSummary, ClearingError> {
         let mut summary = DeductSummary::default();
         self.ask_unanswered(day, None, &mut summary).await?;
+        self.set_off_day(day).await?;
         let states: &[State] =
             if options.retry_declined { &[State::Open, State::Declined] } else { &[State::Open] };
         for &state in states {

@@ -8,6 +8,7 @@ use super::book::set_charges_in;
 use super::{Attempt, Clearing, ClearingError};
 use crate::bank::{AttemptId, Decline, DeductionRequest, HoldId};
 use crate::clearing::authorisation::holds::free_holds_in;
+use crate::clearing::set_off::may_be_credited;
 use crate::clearing::{day_number, token_key};
 use crate::keys::TokenKey;
 use crate::store::again_if_met;
@@ -78,10 +79,13 @@ impl Clearing {
         day: ServiceDay,
         declined: &[AttemptId],
     ) -> Result<Vec<Attempt>, ClearingError> {
-        let text = "SELECT c.token_key, c.part, c.attempts + 1, COALESCE(t.account_id, ''), c.amount_fen + c.offset_fen, t.state \
+        let text = concat!(
+            "SELECT c.token_key, c.part, c.attempts + 1, COALESCE(t.account_id, ''), c.amount_fen + c.offset_fen, t.state \
                     FROM (VALUES ??) AS v CROSS JOIN charges AS c LEFT JOIN tokens AS t ON t.token_key = c.token_key \
                     WHERE c.service_day = v.column1 AND c.token_key = v.column2 AND c.part = v.column3 \
-                    AND c.attempts = v.column4 AND c.state = 'declined'";
+                    AND c.attempts = v.column4 AND c.state = 'declined' AND ",
+            may_be_credited!()
+        );
         let mut tx = self.store.begin_shard(NUMBERING).await?;
         let names = declined.iter().map(|id| (day.number(), &id.token_key, id.part, id.attempt));
         let rows = read_many(&mut tx, text, names).await?;
@@ -129,14 +133,15 @@ impl Clearing {
         let day = pages.day;
         let mut tx = self.store.begin_shard(NUMBERING).await?;
         // Read inside the transaction, so that two callers never number the same charge.
-        let rows = query(
+        let rows = query(concat!(
             "SELECT c.token_key, c.part, c.attempts + 1, COALESCE(t.account_id, ''), c.amount_fen + c.offset_fen, t.state \
              FROM charges AS c INDEXED BY charges_unfinished LEFT JOIN tokens AS t ON t.token_key = c.token_key \
              WHERE c.service_day = ? AND c.state = ? AND c.state IN ('open', 'sent', 'in_doubt', 'declined') \
              AND (c.token_key, c.part) > (?, ?) \
-             AND EXISTS (SELECT 1 FROM batches AS b WHERE b.service_day = c.service_day AND b.rank = c.rank) \
-             ORDER BY c.token_key, c.part LIMIT ?",
-        )
+             AND EXISTS (SELECT 1 FROM batches AS b WHERE b.service_day = c.service_day AND b.rank = c.rank) AND ",
+            may_be_credited!(),
+            " ORDER BY c.token_key, c.part LIMIT ?",
+        ))
         .bind(day.number())
         .bind(pages.state.as_str())
         .bind(&pages.after.0)

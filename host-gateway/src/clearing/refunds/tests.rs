@@ -62,6 +62,10 @@ enum Step {
         token: u32,
         day: usize,
     },
+    WriteOff {
+        token: u32,
+        day: usize,
+    },
     Recover {
         token: u32,
     },
@@ -88,6 +92,7 @@ fn step() -> impl Strategy<Value = Step> {
         7 => (0..8_usize, percent).prop_map(|(journey, percent)| Step::Refund { journey, percent }),
         1 => (0..8_usize, station()).prop_map(|(journey, station)| Step::Correct { journey, station }),
         1 => (0..TOKENS, day()).prop_map(|(token, day)| Step::Waive { token, day }),
+        1 => (0..TOKENS, day()).prop_map(|(token, day)| Step::WriteOff { token, day }),
         1 => (0..TOKENS).prop_map(|token| Step::Recover { token }),
         2 => day().prop_map(|day| Step::Settle { day }),
     ]
@@ -101,7 +106,10 @@ struct Met {
     refused: u32,
     late: u32,
     waived: u32,
+    written_off: u32,
     settled_again: u32,
+    /// Of what was owed or given up, at the end of a play.
+    set_off: i64,
 }
 
 struct Play<'a> {
@@ -113,7 +121,7 @@ struct Play<'a> {
 }
 
 /// What must never be: a count of rows.
-const NEVER: [(&str, &str); 7] = [
+const NEVER: [(&str, &str); 8] = [
     (
         "less than nothing is charged for a token's day",
         "SELECT count(*) FROM (SELECT 1 FROM charges GROUP BY service_day, token_key HAVING SUM(amount_fen) < 0) AS x",
@@ -128,6 +136,11 @@ const NEVER: [(&str, &str); 7] = [
          WHERE r.service_day = c.service_day AND r.token_key = c.token_key AND r.of_part = c.part AND r.offset_fen = 0) \
          > (SELECT COALESCE(SUM(a.amount_fen), 0) FROM attempts AS a WHERE a.service_day = c.service_day \
          AND a.token_key = c.token_key AND a.part = c.part AND a.state = 'approved')",
+    ),
+    (
+        "more is credited of a token's day than the bank took of it",
+        "SELECT count(*) FROM (SELECT 1 FROM attempts WHERE state = 'approved' GROUP BY service_day, token_key \
+         HAVING SUM(amount_fen) < 0) AS x",
     ),
     (
         "the bank was asked for something else than a charge and its offset",
@@ -199,7 +212,11 @@ impl<'a> Play<'a> {
                 *kind += 1;
             }
             Err(DisputeError::TooMuch { .. }) => self.met.borrow_mut().refused += 1,
-            Err(DisputeError::Unanswered { .. } | DisputeError::Waived { .. }) => {}
+            Err(
+                DisputeError::Unanswered { .. }
+                | DisputeError::Waived { .. }
+                | DisputeError::WrittenOff { .. },
+            ) => {}
             Err(error) => return Err(TestCaseError::fail(error.to_string())),
         }
         Ok(())
@@ -218,18 +235,27 @@ impl<'a> Play<'a> {
         }
     }
 
-    async fn waive(&self, token: u32, day: ServiceDay) {
+    /// Gives a debt up, for the rider's sake or as lost.
+    async fn give_up(&self, token: u32, day: ServiceDay, lost: bool) {
         let mut tx = self.world.scratch.begin().await.unwrap();
         let (reason, by, at) = ("goodwill", "anna", UnixMs(9));
         let ending = Ending { token_key: key(token), day, part: None, reason, by, at };
-        match self.world.clearing.waive_in(&mut tx, ending).await {
-            Ok(waived) => {
+        let clearing = &self.world.clearing;
+        let given_up = match lost {
+            true => clearing.write_off_in(&mut tx, ending, false).await.map(|off| off.written_off_fen),
+            false => clearing.waive_in(&mut tx, ending).await.map(|waived| waived.waived_fen),
+        };
+        match given_up {
+            Ok(fen) => {
                 tx.commit().await.unwrap();
-                self.met.borrow_mut().waived += u32::from(waived.waived_fen > Fen::ZERO);
+                let mut met = self.met.borrow_mut();
+                let times = if lost { &mut met.written_off } else { &mut met.waived };
+                *times += u32::from(fen > Fen::ZERO);
             }
             Err(
                 ClearingError::NoDebt { .. }
                 | ClearingError::DebtUnanswered { .. }
+                | ClearingError::DebtGivenUp { .. }
                 | ClearingError::DebtPaid { .. },
             ) => {}
             Err(error) => panic!("{error}"),
@@ -281,7 +307,8 @@ impl<'a> Play<'a> {
             Step::Deposit { token, fen } => self.deposit(token, fen).await,
             Step::Refund { journey, percent } => self.refund(journey, percent).await?,
             Step::Correct { journey, station } => self.correct(journey, station).await,
-            Step::Waive { token, day } => self.waive(token, self.days[day]).await,
+            Step::Waive { token, day } => self.give_up(token, self.days[day], false).await,
+            Step::WriteOff { token, day } => self.give_up(token, self.days[day], true).await,
             Step::Recover { token } => {
                 self.world.clearing.recover_token(key(token)).await.unwrap();
             }
@@ -311,6 +338,9 @@ impl<'a> Play<'a> {
             let found = reconcile_day(&self.world.clearing, day, 0).await.unwrap();
             prop_assert!(found.differences.is_empty(), "{day}: {found:?}");
         }
+        let set_off = "SELECT CAST(COALESCE(SUM(amount_fen), 0) AS BIGINT) FROM set_offs";
+        self.met.borrow_mut().set_off +=
+            query(set_off).scalar::<i64>(self.world.scratch.pool()).await.unwrap();
         let everything = report(&self.world.scratch.store, None).await.unwrap();
         prop_assert!(everything.balances().unwrap(), "{everything:?}");
         Ok(())
@@ -342,7 +372,7 @@ fn no_more_is_given_back_than_was_charged_nor_than_the_bank_took_whatever_happen
     let met = met.into_inner();
     played.unwrap_or_else(|error| panic!("{error}\n{met:?}"));
     let every = [met.credits, met.offsets, met.refused, met.late, met.settled_again];
-    assert!(every.iter().all(|times| *times > 0), "{met:?}");
+    assert!(every.iter().all(|times| *times > 0) && met.set_off > 0, "{met:?}");
 }
 
 /// Gives something of token 0's journey that began with a tap back.
@@ -363,12 +393,14 @@ async fn of_another_journey_no_more_is_given_back_than_the_day_still_comes_to() 
     deduct(&world).await;
     give_back(&world, 1, 900).await.unwrap();
     deduct(&world).await;
-    // The first turns out to have been 400: of 1,300 in all, 900 are given back.
+    // The first turns out to have been 400: it was given back whole, and the second costs what it did.
     world.taps(3, &[(0, 8, 30, "CH", 1)]).await;
-    close(&world, true).await;
-    let refused = give_back(&world, 2, 401).await;
-    assert!(matches!(refused, Err(DisputeError::TooMuch { left: Fen(400), .. })), "{refused:?}");
-    give_back(&world, 2, 400).await.unwrap();
+    assert_eq!(close(&world, true).await.batch.unwrap().total_fen, Fen(0));
+    deduct(&world).await;
+    assert_eq!((world.balance(0).await, day_report(&world).await.charged_fen), (9_100, Fen(900)));
+    let refused = give_back(&world, 2, 901).await;
+    assert!(matches!(refused, Err(DisputeError::TooMuch { left: Fen(900), .. })), "{refused:?}");
+    give_back(&world, 2, 900).await.unwrap();
     deduct(&world).await;
     assert_eq!((world.balance(0).await, day_report(&world).await.charged_fen), (10_000, Fen(0)));
     assert_clean(&world).await;
@@ -392,11 +424,32 @@ async fn what_was_given_back_and_turns_out_cheaper_is_not_given_back_again() {
     assert_eq!((world.balance(0).await, day_report(&world).await.charged_fen), (10_000, Fen(0)));
     assert_clean(&world).await;
     assert_eq!(close(&world, true).await.batch, None);
-    // Of what the day comes to, 900 are given back, whatever else it turns out to have.
+    // What else the day turns out to have is paid: a further journey of 400, and one of 200.
     world.taps(3, &rides(0..1).iter().map(|&(n, h, m, s, d)| (n, h + 4, m, s, d)).collect::<Vec<_>>()).await;
     world.taps(5, &[(0, 18, 0, "UN", 2)]).await;
-    assert_eq!(close(&world, true).await.batch.unwrap().total_fen, Fen(100));
+    assert_eq!(close(&world, true).await.batch.unwrap().total_fen, Fen(600));
     deduct(&world).await;
-    assert_eq!(world.balance(0).await, 9_900);
+    assert_eq!(world.balance(0).await, 9_400);
+    assert_clean(&world).await;
+}
+
+#[tokio::test]
+async fn a_journey_that_was_given_back_under_its_exit_is_the_same_once_its_entry_comes() {
+    let world = World::new(1, 10_000).await;
+    world.taps(2, &[(0, 8, 30, "CH", 1)]).await;
+    let charged = close(&world, false).await.batch.unwrap().total_fen;
+    deduct(&world).await;
+    give_back(&world, 2, charged.0).await.unwrap();
+    deduct(&world).await;
+    world.taps(1, &[(0, 8, 0, "HB", 0)]).await;
+    assert_eq!(close(&world, true).await.batch.unwrap().total_fen, Fen(0));
+    deduct(&world).await;
+    assert_eq!((world.balance(0).await, day_report(&world).await.charged_fen), (10_000, Fen(0)));
+    // Nor is anything of it given back under its new name.
+    world.taps(3, &[(0, 13, 0, "HB", 0)]).await;
+    close(&world, true).await;
+    deduct(&world).await;
+    let refused = give_back(&world, 1, 1).await;
+    assert!(matches!(refused, Err(DisputeError::TooMuch { left: Fen(0), .. })), "{refused:?}");
     assert_clean(&world).await;
 }
