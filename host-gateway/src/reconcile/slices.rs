@@ -92,7 +92,7 @@ pub struct Slice {
     pub counted: i64,
     /// Journeys that a tap of the slice names, and what they are charged; absent until the day is closed.
     pub journeys: Option<Stage>,
-    /// Those of them whose token's charges are the sum of its journeys.
+    /// Those of them whose token's fares are the sum of its journeys; what was given back of a journey may stay in them.
     pub charges: Option<Stage>,
     /// Those of them whose token's charges are posted.
     pub postings: Option<Stage>,
@@ -260,9 +260,11 @@ async fn carried_in(conn: &mut Conn, span: Span) -> Result<[Stage; 3], ClearingE
         "SELECT count(*), CAST(COALESCE(SUM(x.fen), 0) AS BIGINT), CAST(COALESCE(SUM(x.charged), 0) AS BIGINT), \
          CAST(COALESCE(SUM(x.fen * x.charged), 0) AS BIGINT), CAST(COALESCE(SUM(x.charged * x.posted), 0) AS BIGINT), \
          CAST(COALESCE(SUM(x.fen * x.charged * x.posted), 0) AS BIGINT) FROM (SELECT j.charged_fen AS fen, \
-         CASE WHEN (SELECT COALESCE(SUM(a.charged_fen), 0) FROM journeys AS a WHERE a.service_day = j.service_day \
-         AND a.token_key = j.token_key AND a.superseded_by IS NULL) = (SELECT COALESCE(SUM(c.amount_fen), 0) \
-         FROM charges AS c WHERE c.service_day = j.service_day AND c.token_key = j.token_key) THEN 1 ELSE 0 END AS charged, \
+         CASE WHEN (SELECT COALESCE(SUM(c.amount_fen), 0) FROM charges AS c WHERE c.service_day = j.service_day \
+         AND c.token_key = j.token_key AND c.kind = 'fare') - (SELECT COALESCE(SUM(a.charged_fen), 0) FROM journeys AS a \
+         WHERE a.service_day = j.service_day AND a.token_key = j.token_key AND a.superseded_by IS NULL) BETWEEN 0 AND \
+         (SELECT COALESCE(SUM(-c.amount_fen), 0) FROM charges AS c WHERE c.service_day = j.service_day \
+         AND c.token_key = j.token_key AND c.kind = 'refund') THEN 1 ELSE 0 END AS charged, \
          CASE WHEN (SELECT COALESCE(SUM(c.amount_fen), 0) FROM charges AS c WHERE c.service_day = j.service_day \
          AND c.token_key = j.token_key) = -(SELECT COALESCE(SUM(p.amount_fen), 0) FROM ledger_postings AS p \
          WHERE p.service_day = j.service_day AND p.shard = j.token_key AND p.account = 'fares') THEN 1 ELSE 0 END AS posted \

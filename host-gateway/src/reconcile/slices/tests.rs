@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::clearing::app::close;
+use crate::clearing::disputes;
 use crate::clearing::rounds::Rounds;
 use crate::clearing::testing::{day, penniless};
 use crate::store::db::query_made;
@@ -74,6 +75,26 @@ async fn before_the_close_there_are_taps_and_after_it_every_stage_is_the_next() 
     assert!(shown.ends_with("none"), "{shown}");
     let json = house.command(&["reconcile", "2026-11-23", "--slices", "--json"]).await;
     assert!(json.contains("\"slice_minutes\": 15"), "{json}");
+}
+
+#[tokio::test]
+async fn a_journey_that_was_given_back_is_still_what_its_fare_came_to() {
+    let (house, ..) = penniless("").await;
+    set(&house, 24 * 60);
+    close(&house.app, "anna", day(), false, false).await.unwrap();
+    let tap =
+        "SELECT lower(hex(first_key)) || '-' || first_sequence || ' ' || lower(hex(token_key)) FROM journeys";
+    let texts = house.texts(tap).await;
+    let (journey, token) = texts[0].split_once(' ').unwrap();
+    let of = (token.parse().unwrap(), day(), journey.parse().unwrap());
+    let dispute = disputes::open(&house.app, "anna", of, "the gate was at fault").await.unwrap();
+    disputes::accept(&house.app, "anna", &dispute.id.parse().unwrap(), Fen(500), "it was").await.unwrap();
+    let stage = Some(Stage { count: 1, fen: Fen(900) });
+    let found = slices_of(&house).await;
+    assert_eq!((found[0].charges, found[0].postings), (stage, stage), "{found:?}");
+    // What is charged beyond what was given back is no fare of these journeys.
+    change(&house, "UPDATE journeys SET charged_fen = 399").await;
+    assert_eq!(slices_of(&house).await[0].differences.get("slice_charges"), Some(&1));
 }
 
 #[tokio::test]
