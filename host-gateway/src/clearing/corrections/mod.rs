@@ -28,7 +28,7 @@ use crate::config::ConfigError;
 use crate::keys::TokenKey;
 use crate::risk::{self, RiskError};
 use crate::store::db::{Conn, Pool, Row, query};
-use crate::store::{Audit, Store, StoreError, audit_in, sql};
+use crate::store::{Audit, Store, StoreError, again_if_met, audit_in, sql};
 
 const DAY_MS: i64 = 86_400_000;
 
@@ -256,6 +256,16 @@ pub async fn add(app: &App, user: &str, told: Told<'_>) -> Result<Corrected, Cor
 impl Clearing {
     /// Judges what a rider tells and enters it.
     pub(super) async fn correct(
+        &self,
+        config: CorrectionsConfig,
+        told: Told<'_>,
+        at: UnixMs,
+        by: &str,
+    ) -> Result<Corrected, CorrectionError> {
+        again_if_met(|| self.correct_once(config, told, at, by)).await
+    }
+
+    async fn correct_once(
         &self,
         config: CorrectionsConfig,
         told: Told<'_>,

@@ -4,6 +4,7 @@ use super::*;
 use crate::clearing::testing::{World, at, correcting_tariff, day, deposit, key, penniless_under};
 use crate::clearing::tests::{assert_clean, close, day_report, deduct};
 use crate::settlement::Method;
+use crate::store::testing::{meets_once, tried};
 use crate::testing::MORNING;
 
 /// A tariff's world in which token 0 went in at A four times, and never out.
@@ -51,6 +52,16 @@ async fn a_correction_after_the_close_is_a_further_part_at_the_next_late_close()
     assert_eq!(world.balance(0).await, 10_000 - 3_600 + 200);
     assert_clean(&world).await;
     assert_eq!(close(&world, true).await.batch, None);
+}
+
+#[tokio::test]
+async fn a_correction_that_meets_another_s_work_is_entered_all_the_same() {
+    let world = World::on_postgres(1, 10_000).await.shared(Method::Nominal);
+    world.taps(1, &[(0, 8, 0, "A", 0)]).await;
+    meets_once(&world.scratch.store, "corrections").await;
+    assert_eq!(correct(&world, told(1, "D"), at(30, 0)).await.unwrap().charged_fen, Fen(700));
+    assert!(tried(&world.scratch.store, "corrections").await > 1);
+    assert_eq!(world.one::<i64>("SELECT count(*) FROM corrections").await, 1);
 }
 
 #[tokio::test]
