@@ -147,6 +147,16 @@ pub enum FilesError {
         /// The day.
         day: ServiceDay,
     },
+    /// The bank is not asked for all of the batch yet.
+    #[error("of batch {number}, {charges} charges are not asked for yet: deduct {day} first")]
+    NotDeducted {
+        /// The day.
+        day: ServiceDay,
+        /// The batch's number.
+        number: i64,
+        /// How many are left.
+        charges: i64,
+    },
     /// The configuration lacks what a file needs.
     #[error("{0}")]
     Config(String),
@@ -155,13 +165,15 @@ pub enum FilesError {
     Layout(#[from] LayoutError),
     /// More than is put together in memory at once.
     #[error(
-        "batch {number} has {charges} charges, more than {most}: stop the gateway and give the command `file`"
+        "batch {number} has {rows} {what}, more than {most}: stop the gateway and give the command `file`"
     )]
     TooLong {
         /// The batch's number.
         number: i64,
-        /// Its charges.
-        charges: i64,
+        /// Charges or journeys.
+        what: &'static str,
+        /// How many.
+        rows: i64,
         /// The most.
         most: i64,
     },
@@ -257,6 +269,18 @@ pub async fn collection(
     let creditor = config.creditor().map_err(FilesError::Config)?;
     let batch = sealed(clearing, day, rank).await?;
     let mut snapshot = clearing.store.pool().begin().await?;
+    // Of the first attempts none is missing any more once each charge was asked for.
+    let charges: i64 = query(
+        "SELECT count(*) FROM charges AS c INDEXED BY charges_unfinished WHERE c.service_day = ? AND c.state = 'open' \
+         AND c.state IN ('open', 'sent', 'in_doubt', 'declined') AND c.rank = ? AND c.amount_fen + c.offset_fen > 0",
+    )
+    .bind(day.number())
+    .bind(rank)
+    .scalar(&mut *snapshot)
+    .await?;
+    if charges > 0 {
+        return Err(FilesError::NotDeducted { day, number: batch.number, charges });
+    }
     let (count, sum): (i64, i64) = query(of_batch!("SELECT count(*), COALESCE(SUM(a.amount_fen), 0) ", ""))
         .bind(day.number())
         .bind(rank)
@@ -362,6 +386,15 @@ async fn each_charge(
             })?;
         }
     }
+}
+
+/// How many journeys the charges of a batch are made of.
+async fn count_journeys(clearing: &Clearing, day: ServiceDay, rank: u32) -> Result<i64, FilesError> {
+    let count = query(
+        "SELECT count(*) FROM journeys AS j JOIN charges AS c ON c.service_day = j.service_day AND c.token_key = j.token_key \
+         AND c.part = j.part WHERE j.service_day = ? AND c.rank = ?",
+    );
+    Ok(count.bind(day.number()).bind(rank).scalar(clearing.store.pool()).await?)
 }
 
 /// The journeys that the charges of a batch are made of.

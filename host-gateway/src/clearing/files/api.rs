@@ -15,9 +15,9 @@ use crate::clearing::Clearing;
 use crate::clearing::api::parse_day;
 use crate::cli::App;
 
-/// The most charges of a batch whose files are handed out: as many as a command gets from a gateway that runs. A file is put
-/// together in memory.
-const MAX_CHARGES: i64 = 400_000;
+/// The most charges or journeys of a batch whose files are handed out: as many as a command gets from a gateway that runs. A
+/// file is put together in memory.
+const MAX_ROWS: i64 = 400_000;
 
 const CSV: &str = "text/csv; charset=utf-8";
 
@@ -43,6 +43,7 @@ impl From<FilesError> for ApiError {
             FilesError::Config(_) => Self::conflict("collection_configuration", error.to_string()),
             FilesError::Layout(_) => Self::bad_request("layout", error.to_string()),
             FilesError::Format(_) => Self::conflict("format", error.to_string()),
+            FilesError::NotDeducted { .. } => Self::conflict("not_deducted", error.to_string()),
             FilesError::TooLong { .. } => Self::conflict("file_too_long", error.to_string()),
             FilesError::Clearing(error) => error.into(),
         }
@@ -84,9 +85,14 @@ pub struct LayoutBody {
 async fn clearing_of(app: &App, day: ServiceDay, rank: u32) -> Result<Clearing, FilesError> {
     let clearing = Clearing::of(app).await?;
     let batch = super::sealed(&clearing, day, rank).await?;
-    match batch.charges > MAX_CHARGES {
-        true => Err(FilesError::TooLong { number: batch.number, charges: batch.charges, most: MAX_CHARGES }),
-        false => Ok(clearing),
+    short_enough(batch.number, "charges", batch.charges)?;
+    Ok(clearing)
+}
+
+pub(super) fn short_enough(number: i64, what: &'static str, rows: i64) -> Result<(), FilesError> {
+    match rows > MAX_ROWS {
+        true => Err(FilesError::TooLong { number, what, rows, most: MAX_ROWS }),
+        false => Ok(()),
     }
 }
 
@@ -148,6 +154,8 @@ async fn journeys(
 ) -> Result<Response, ApiError> {
     let (day, rank) = (parse_day(&day)?, query.rank.unwrap_or(0));
     let clearing = clearing_of(&app, day, rank).await?;
+    let batch = super::sealed(&clearing, day, rank).await?;
+    short_enough(batch.number, "journeys", super::count_journeys(&clearing, day, rank).await?)?;
     Ok(body(CSV, super::journeys(&clearing, day, rank).await?))
 }
 

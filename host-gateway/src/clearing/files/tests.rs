@@ -111,7 +111,7 @@ async fn all(world: &World) -> BTreeMap<String, Vec<u8>> {
     let mut files = BTreeMap::new();
     let mut put = |name: String, file: Result<Vec<u8>, FilesError>| match file {
         Ok(bytes) => drop(files.insert(name, bytes)),
-        Err(FilesError::Nothing { .. }) => {}
+        Err(FilesError::Nothing { .. } | FilesError::NotDeducted { .. }) => {}
         Err(error) => panic!("{name}: {error}"),
     };
     for batch in batch::of_day(clearing.store.pool(), day).await.unwrap() {
@@ -196,6 +196,12 @@ async fn whatever_becomes_of_a_batch_its_files_are_the_same_bytes() {
                 world.taps(2, &[late]).await;
                 world.taps(90, &[(5, 19, 0, "UN", 2)]).await;
                 assert_eq!(close(&world, true).await.batch.unwrap().charges, 2);
+                // Of a collection that would grow nothing is handed out.
+                let early = collection(&world.clearing, &house(), day(), 4, 1).await;
+                assert!(
+                    matches!(early, Err(FilesError::NotDeducted { number: 5, charges: 1, .. })),
+                    "{early:?}"
+                );
             }
             8 => assert_eq!(deduct(&world).await.approved, 2),
             _ => {
@@ -266,4 +272,7 @@ async fn files_are_handed_out_over_http_as_by_command() {
     for file in ["charges", "journeys", "collection"] {
         assert_eq!(refused("GET", file, None).await, told(409, "file_too_long"), "{file}");
     }
+    assert!(super::api::short_enough(1, "journeys", 400_000).is_ok());
+    let refused = super::api::short_enough(7, "journeys", 400_001).unwrap_err().to_string();
+    assert!(refused.starts_with("batch 7 has 400001 journeys, more than 400000"), "{refused}");
 }
