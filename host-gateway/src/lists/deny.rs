@@ -5,7 +5,7 @@ use crate::keys::{ClearingKeys, TokenKey};
 use crate::store::db::{Conn, One, Row, query, read_many};
 use crate::store::{Audit, StoreError, audit_all_in, sql};
 use crate::tokens::{expiry_number, expiry_of, last_four};
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use wavepass_protocol::time::UnixMs;
 use wavepass_protocol::token::{Expiry, Token};
 
@@ -224,6 +224,22 @@ async fn audit<'a>(
     let lines: Vec<Audit<'_>> =
         texts.iter().map(|(subject, detail)| Audit { at, user: by, action, subject, detail }).collect();
     audit_all_in(conn, &lines).await
+}
+
+/// For what some tokens were ever denied, whatever became of it. It reads through the audit log: for few, and seldom.
+pub(crate) async fn ever_added_in(
+    conn: &mut Conn,
+    keys: &BTreeSet<TokenKey>,
+) -> Result<HashSet<(TokenKey, Cause)>, DenyError> {
+    let subjects: BTreeMap<String, TokenKey> = keys.iter().map(|key| (key.to_hex(), *key)).collect();
+    let text = "SELECT subject, detail FROM audit_log WHERE action = 'deny.add' AND subject IN ??";
+    let mut added = HashSet::new();
+    for row in read_many(conn, text, subjects.keys().map(|subject| One(subject.as_str()))).await? {
+        let (subject, detail): (&str, &str) = (row.try_get(0)?, row.try_get(1)?);
+        let cause = Cause::from_word(detail.split(':').next().unwrap_or(detail));
+        added.extend(subjects.get(subject).copied().zip(cause));
+    }
+    Ok(added)
 }
 
 /// Those of some tokens that are in the registry with their numbers, by which they can be denied.

@@ -34,12 +34,12 @@ use crate::cli::App;
 use crate::config::ConfigError;
 use crate::keys::TokenKey;
 use crate::lists::deny::{self, Addition, Cause, DenyError};
-use crate::store::db::{Conn, One, read_many, write_many};
+use crate::store::db::{Conn, read_many, write_many};
 use crate::store::shards::{Part, on_each};
 use crate::store::{StoreError, again_if_met, sql};
 use near::Doubtful;
 use pass::Pass;
-use rules::{Finding, Seen, Verdict, Withheld, by_token};
+use rules::{AlertKind, Finding, Seen, Verdict, Withheld, by_token};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -302,18 +302,54 @@ impl Look<'_> {
             findings.extend(taps.first().map(|first| (token, Finding::unknown_token(first))));
         }
         summary.changed += write_withheld(conn, &withheld).await?;
-        summary.alerts += write_alerts(conn, &findings, sql::ms(app.clock.now())).await?;
-        let denied: BTreeSet<(TokenKey, Cause)> = findings
-            .iter()
-            .filter_map(|(token, finding)| Some((*token, self.policy.cause(finding.kind)?)))
-            .collect();
-        summary.denied += deny_found(app, conn, &denied, arrived).await?;
+        let raised = write_alerts(conn, &findings, sql::ms(app.clock.now())).await?;
+        summary.alerts += raised.iter().filter(|raised| raised.is_new).count();
+        summary.denied += self.deny_found(conn, &raised, arrived).await?;
         state::remember_in(conn, arrived, memories).await?;
         if self.authorise {
             let due = arrived.iter().filter_map(|tap| Some((tap.token, tap.service_day?.into()))).collect();
             state::make_due_in(conn, &due).await?;
         }
         Ok(())
+    }
+
+    /// Denies tokens for alerts that are new. One that was there before has done so, or was not to: whoever was let in again stays so.
+    async fn deny_found(
+        &self,
+        conn: &mut Conn,
+        raised: &[Raised],
+        taps: &[Seen],
+    ) -> Result<usize, RiskError> {
+        let app = self.app;
+        let mut found: BTreeMap<(TokenKey, Cause), bool> = BTreeMap::new();
+        for &Raised { token, kind, is_new } in raised {
+            if let Some(cause) = self.policy.cause(kind) {
+                *found.entry((token, cause)).or_default() |= is_new;
+            }
+        }
+        // Of the few that there are the registry itself is asked, whatever was remembered.
+        let registered = deny::registered_in(conn, &found.keys().map(|(token, _)| *token).collect()).await?;
+        let is_registered = |token: &TokenKey| registered.contains(token);
+        let unsure = found.iter().filter(|((token, _), is_new)| !**is_new && !is_registered(token));
+        let denied_before =
+            deny::ever_added_in(conn, &unsure.map(|((token, _), _)| *token).collect()).await?;
+        let mut additions = Vec::with_capacity(found.len());
+        for (entry @ (token, cause), is_new) in &found {
+            let number = match is_registered(token) {
+                true if !is_new => continue,
+                true => None,
+                // When the alert was raised, its number may have been nowhere.
+                false if !is_new && denied_before.contains(entry) => continue,
+                false => match number_in(app, conn, taps_of(taps, token)).await? {
+                    Some(number) => Some(number),
+                    // Its entries were made unreadable: it cannot be denied until it taps again.
+                    None => continue,
+                },
+            };
+            let note = format!("risk: {} alert", cause.word());
+            additions.push(Addition { token_key: *token, number, cause: *cause, note });
+        }
+        Ok(deny::add_in(conn, &*app.clearing, &additions, "risk", app.clock.now()).await?)
     }
 }
 
@@ -336,12 +372,20 @@ async fn write_withheld(conn: &mut Conn, changes: &[Withheld]) -> Result<usize, 
     Ok(changes.len())
 }
 
-/// Enters alerts; the earliest event of an alert stands, whichever run found it. Gives how many are new.
+/// An alert that was found.
+struct Raised {
+    token: TokenKey,
+    kind: AlertKind,
+    /// It was not there before.
+    is_new: bool,
+}
+
+/// Enters alerts; the earliest event of an alert stands, whichever run found it.
 async fn write_alerts(
     conn: &mut Conn,
     findings: &[(TokenKey, Finding)],
     now_ms: i64,
-) -> Result<usize, RiskError> {
+) -> Result<Vec<Raised>, RiskError> {
     // One row an alert: the same one may have been found at several of its taps.
     let mut alerts: BTreeMap<String, (&TokenKey, &Finding)> = BTreeMap::new();
     for (token, finding) in findings {
@@ -350,8 +394,6 @@ async fn write_alerts(
             *earliest = (token, finding);
         }
     }
-    let ids = alerts.keys().map(|id| One(id.as_str()));
-    let known = read_many(conn, "SELECT 1 FROM alerts WHERE id IN ??", ids).await?.len();
     let rows = alerts.iter().map(|(id, (token, finding))| {
         (
             id.as_str(),
@@ -366,37 +408,24 @@ async fn write_alerts(
         )
     });
     let text = "INSERT INTO alerts (id, kind, token_key, key_id, sequence, event_ms, service_day, detail, raised_ms) \
-                VALUES ?? ON CONFLICT (id) DO UPDATE SET key_id = excluded.key_id, sequence = excluded.sequence, \
-                event_ms = excluded.event_ms, service_day = excluded.service_day \
-                WHERE (excluded.event_ms, excluded.key_id, excluded.sequence) \
-                < (alerts.event_ms, alerts.key_id, alerts.sequence)";
-    write_many(conn, text, rows).await?;
-    Ok(alerts.len() - known)
-}
-
-/// Denies tokens for what was found of them.
-async fn deny_found(
-    app: &App,
-    conn: &mut Conn,
-    found: &BTreeSet<(TokenKey, Cause)>,
-    arrived: &[Seen],
-) -> Result<usize, RiskError> {
-    // Of the few that there are the registry itself is asked, whatever was remembered.
-    let registered = deny::registered_in(conn, &found.iter().map(|(token, _)| *token).collect()).await?;
-    let mut additions = Vec::with_capacity(found.len());
-    for (token, cause) in found {
-        let number = match registered.contains(token) {
-            true => None,
-            false => match number_in(app, conn, taps_of(arrived, token)).await? {
-                Some(number) => Some(number),
-                // Its entries were made unreadable: it cannot be denied until it taps again.
-                None => continue,
-            },
-        };
-        let note = format!("risk: {} alert", cause.word());
-        additions.push(Addition { token_key: *token, number, cause: *cause, note });
+                VALUES ?? ON CONFLICT (id) DO NOTHING RETURNING id";
+    let mut new = BTreeSet::new();
+    for row in read_many(conn, text, rows).await? {
+        new.insert(row.try_get::<String>(0)?);
     }
-    Ok(deny::add_in(conn, &*app.clearing, &additions, "risk", app.clock.now()).await?)
+    let known = alerts.iter().filter(|(id, _)| !new.contains(*id)).map(|(id, (_, finding))| {
+        (id.as_str(), &finding.key_id.0, finding.sequence, finding.event_ms, finding.service_day)
+    });
+    let text = "UPDATE alerts SET key_id = v.column2, sequence = v.column3, event_ms = v.column4, service_day = v.column5 \
+                FROM (VALUES ??) AS v WHERE alerts.id = v.column1 AND (v.column4, v.column2, v.column3) \
+                < (alerts.event_ms, alerts.key_id, alerts.sequence)";
+    write_many(conn, text, known).await?;
+    let raised = alerts.iter().map(|(id, (token, finding))| Raised {
+        token: **token,
+        kind: finding.kind,
+        is_new: new.contains(id),
+    });
+    Ok(raised.collect())
 }
 
 /// The taps of one token, of taps in the order of tokens.

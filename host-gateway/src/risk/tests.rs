@@ -146,6 +146,29 @@ async fn a_clone_of_an_unregistered_card_is_denied_by_the_number_in_its_tap() {
     assert_eq!(run(&house.app).await.unwrap().denied, 1);
 }
 
+/// As after an erasure that came between.
+#[tokio::test]
+async fn a_clone_whose_number_was_nowhere_is_denied_when_it_taps_again_and_once() {
+    let house = House::new().await;
+    let (mut a, mut b) = two_gates(&house).await;
+    let card = Card::new(1);
+    house.ingest(&[card.tap(0, 5).seal(&mut a), TapAt { data: 9, ..card.tap(60_000, 5) }.seal(&mut b)]).await;
+    let mut tx = house.app.store.begin().await.unwrap();
+    query("UPDATE entries SET sealed = x''").execute(&mut *tx).await.unwrap();
+    tx.commit().await.unwrap();
+    let summary = run(&house.app).await.unwrap();
+    assert_eq!((summary.alerts, summary.denied), (2, 0));
+    house.ingest(&[TapAt { data: 8, ..card.tap(120_000, 5) }.seal(&mut b)]).await;
+    let summary = run(&house.app).await.unwrap();
+    assert_eq!((summary.alerts, summary.denied), (0, 1));
+    // Let in again, it stays so.
+    let key = house.texts("SELECT hex(token_key) FROM deny_entries").await.remove(0);
+    house.command(&["deny", "remove", "--token", &key, "--cause", "clone"]).await;
+    house.ingest(&[TapAt { data: 7, ..card.tap(180_000, 5) }.seal(&mut b)]).await;
+    let summary = run(&house.app).await.unwrap();
+    assert_eq!((summary.alerts, summary.denied), (0, 0));
+}
+
 /// As a gateway that knows nothing of what is remembered here leaves it, which erases beside this one.
 #[tokio::test]
 async fn a_clone_of_a_token_whose_number_the_registry_has_no_more_is_denied_by_the_number_in_its_tap() {

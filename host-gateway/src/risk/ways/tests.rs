@@ -60,6 +60,27 @@ async fn two_let_through_at_once_raise_an_alert_whenever_their_taps_come_and_by_
 }
 
 #[tokio::test]
+async fn whoever_was_let_in_again_stays_so_until_something_new_is_found() {
+    let (house, mut a, mut b) = city("[risk]\ndeny_passback = true\n").await;
+    let card = Card::new(1);
+    let token = house.register(&card).await.to_hex();
+    house.ingest(&[at(&card, 100, 5, "HB").seal(&mut a), at(&card, 120, 7, "HB").seal(&mut b)]).await;
+    assert_eq!(run(&house.app).await.unwrap(), Summary { tokens: 1, alerts: 1, changed: 0, denied: 1 });
+    house.command(&["deny", "remove", "--token", &token, "--cause", "passback"]).await;
+    // A late one between them: all three are judged, and what is found was found.
+    house.ingest(&[at(&card, 110, 6, "HB").seal(&mut a)]).await;
+    assert_eq!(run(&house.app).await.unwrap(), Summary { tokens: 1, ..Summary::default() });
+    assert_eq!(house.count("SELECT count(*) FROM deny_entries").await, 0);
+    // The next day again.
+    let next = |s: u64| s + 86_400;
+    house
+        .ingest(&[at(&card, next(100), 8, "HB").seal(&mut a), at(&card, next(120), 9, "HB").seal(&mut b)])
+        .await;
+    assert_eq!(run(&house.app).await.unwrap(), Summary { tokens: 1, alerts: 1, changed: 0, denied: 1 });
+    assert_eq!(house.texts("SELECT cause FROM deny_entries").await, ["passback"]);
+}
+
+#[tokio::test]
 async fn one_rider_at_a_second_gate_or_two_ways_or_too_late_is_no_passback() {
     let (house, mut a, mut b) = city("").await;
     let cards: Vec<Card> = (1..=5).map(Card::new).collect();
