@@ -2,6 +2,7 @@
 //! their tokens, in the order of days and tokens, so that much at once touches few places of the table.
 
 use super::RiskError;
+use super::passages::Turned;
 use super::rules::{Rest, Seen};
 use crate::intake::marks::mark_in;
 use crate::keys::TokenKey;
@@ -239,9 +240,10 @@ pub(super) async fn enter_in(conn: &mut Conn, taps: &[Seen]) -> Result<(), Store
 }
 
 /// Enters passages that came after their taps, up to so many, and marks when these taps were: what became of them may be
-/// otherwise now. True where there may be more. In the writer's turn: beside intake, one that comes between reading the tap and
+/// otherwise now. Gives those that were judged as if it had been otherwise whether somebody went, and whether there may be more
+/// passages. In the writer's turn: beside intake, one that comes between reading the tap and
 /// forgetting the passage would be lost.
-pub(super) async fn enter_passages_in(conn: &mut Conn, most: i64) -> Result<bool, RiskError> {
+pub(super) async fn enter_passages_in(conn: &mut Conn, most: i64) -> Result<(Vec<Turned>, bool), RiskError> {
     // A tap that is not among its token's yet is entered with the passage that it has by then; a deleted one not at all.
     let rows = query(
         "SELECT p.key_id, p.of, t.token_key, t.time_ms, t.passage FROM (SELECT key_id, of FROM late_passages \
@@ -265,11 +267,25 @@ pub(super) async fn enter_passages_in(conn: &mut Conn, most: i64) -> Result<bool
         }
     }
     taps.sort_unstable();
+    // 0 is that nobody passed.
+    let text = "SELECT t.token_key, t.time_ms, t.key_id, t.sequence FROM (VALUES ??) AS v CROSS JOIN token_taps AS t \
+                WHERE t.utc_day = v.column1 AND t.token_key = v.column2 AND t.time_ms = v.column3 AND t.key_id = v.column4 \
+                AND t.sequence = v.column5 AND (COALESCE(t.passage, 1) = 0) <> (v.column6 = 0)";
+    let mut turned = Vec::new();
+    for row in read_many(conn, text, taps.iter().copied()).await? {
+        let key_id: &[u8] = row.try_get(2)?;
+        turned.push(Turned {
+            token: TokenKey::from_slice(row.try_get(0)?).ok_or(StoreError::Damaged { what: "token key" })?,
+            time_ms: row.try_get(1)?,
+            key_id: KeyId(key_id.try_into().map_err(|_| StoreError::Damaged { what: "key id" })?),
+            sequence: row.try_get(3)?,
+        });
+    }
     let text = "UPDATE token_taps SET passage = v.column6 FROM (VALUES ??) AS v WHERE utc_day = v.column1 \
                 AND token_key = v.column2 AND time_ms = v.column3 AND token_taps.key_id = v.column4 AND sequence = v.column5";
     write_many(conn, text, taps).await?;
     mark_in(conn, when.into_iter()).await?;
     let text = "DELETE FROM late_passages WHERE (key_id, of) IN (VALUES ??)";
     write_many(conn, text, places).await?;
-    Ok(rows.len() as i64 == most)
+    Ok((turned, rows.len() as i64 == most))
 }

@@ -11,7 +11,8 @@
 //! - ATCs rise with time. A tap with a lower ATC than an earlier one, by more than the clocks can be off, tells of
 //!   two cards (`clone_order`);
 //! - a station's gates let a token through once at a time. The same way in or out at another gate within the tariff's passback
-//!   window, and at neither did the barrier see nobody go: the phone was handed back (`passback`);
+//!   window, and at neither did the barrier see nobody go: the phone was handed back (`passback`). What the barrier saw may be told
+//!   late, and such an alert is judged again then;
 //! - nobody is faster than the trains. Taps at two stations with less time between than their distance by the tariff takes
 //!   at the greatest speed, by more than the clocks can be off (`impossible_travel`);
 //! - a cryptogram that the bank's keys refute (`invalid_cryptogram`): the tap does not count;
@@ -23,6 +24,7 @@ pub mod authorisation;
 mod days;
 mod near;
 mod pass;
+mod passages;
 mod recent;
 mod rules;
 pub(crate) mod state;
@@ -46,6 +48,7 @@ use std::sync::Arc;
 use wavepass_fares::ServiceDay;
 use wavepass_protocol::seal::SealError;
 use wavepass_protocol::tap::Entry;
+use wavepass_protocol::time::UnixMs;
 use ways::Ways;
 
 pub use authorisation::Authorisation;
@@ -193,7 +196,8 @@ impl Look<'_> {
             self.at_pass(&begun, summary).await?;
             return Ok(true);
         }
-        let more_passages = arrivals::enter_passages_in(&mut tx, self.limits.passages).await?;
+        let (turned, more_passages) = arrivals::enter_passages_in(&mut tx, self.limits.passages).await?;
+        self.judge_again_in(&mut tx, &turned, summary).await?;
         let arrived = arrivals::next_in(&mut tx, self.limits.runs, self.limits.pass).await?;
         if arrived.taps > self.limits.taps as i64 {
             pass::begin_in(&mut tx, &arrived.runs, self.app.store.is_shared()).await?;
@@ -302,9 +306,10 @@ impl Look<'_> {
             findings.extend(taps.first().map(|first| (token, Finding::unknown_token(first))));
         }
         summary.changed += write_withheld(conn, &withheld).await?;
-        let raised = write_alerts(conn, &findings, sql::ms(app.clock.now())).await?;
+        let now = app.clock.now();
+        let raised = write_alerts(conn, &findings, sql::ms(now)).await?;
         summary.alerts += raised.iter().filter(|raised| raised.is_new).count();
-        summary.denied += self.deny_found(conn, &raised, arrived).await?;
+        summary.denied += self.deny_found(conn, &raised, arrived, now).await?;
         state::remember_in(conn, arrived, memories).await?;
         if self.authorise {
             let due = arrived.iter().filter_map(|tap| Some((tap.token, tap.service_day?.into()))).collect();
@@ -319,6 +324,7 @@ impl Look<'_> {
         conn: &mut Conn,
         raised: &[Raised],
         taps: &[Seen],
+        now: UnixMs,
     ) -> Result<usize, RiskError> {
         let app = self.app;
         let mut found: BTreeMap<(TokenKey, Cause), bool> = BTreeMap::new();
@@ -349,7 +355,7 @@ impl Look<'_> {
             let note = format!("risk: {} alert", cause.word());
             additions.push(Addition { token_key: *token, number, cause: *cause, note });
         }
-        Ok(deny::add_in(conn, &*app.clearing, &additions, "risk", app.clock.now()).await?)
+        Ok(deny::add_in(conn, &*app.clearing, &additions, "risk", now).await?)
     }
 }
 

@@ -84,7 +84,7 @@ pub(super) const NEAR: &str = "SELECT t.key_id, t.sequence, t.token_key, t.time_
     AND t.token_key = v.column2 AND t.time_ms BETWEEN v.column3 AND v.column4";
 
 /// Reads tokens' taps from one time to another, both included.
-async fn read(
+pub(super) async fn read(
     conn: &mut Conn,
     days: &[i64],
     spans: &[(TokenKey, i64, i64)],

@@ -180,6 +180,16 @@ impl Ways {
             }
         }
     }
+
+    /// What there is of kind `passback` among the taps of one token, in whatever order they are given.
+    pub(super) fn passbacks(&self, taps: &[Seen], tolerance: Tolerance) -> Vec<Finding> {
+        let mut taps: Vec<&Seen> = taps.iter().collect();
+        taps.sort_unstable_by_key(|tap| tap.order());
+        let mut findings = Vec::new();
+        self.judge(&taps, tolerance, &mut findings);
+        findings.retain(|finding| finding.kind == AlertKind::Passback);
+        findings
+    }
 }
 
 /// Two gates, and at neither of them did the barrier see nobody go.
