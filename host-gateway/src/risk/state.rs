@@ -4,7 +4,7 @@
 //! authorisation, where any is configured.
 
 use super::atcs::Atcs;
-use super::recent::Recent;
+use super::recent::{self, Recent};
 use super::rules::{Seen, by_token};
 use super::ways::Ways;
 use crate::keys::TokenKey;
@@ -85,7 +85,6 @@ impl Memory {
     }
 
     fn note(&mut self, taps: &[Seen]) {
-        self.recent.note(taps);
         if let Some(atcs) = &mut self.atcs {
             for (atc, time_ms) in taps.iter().filter_map(|tap| Some((tap.used()?, tap.time_ms))) {
                 atcs.insert(atc, time_ms);
@@ -95,6 +94,7 @@ impl Memory {
         let unpaid = times.find(|time| self.state.paid_upto_ms.is_none_or(|upto| *time > upto));
         self.state.first_tap_ms = self.state.first_tap_ms.into_iter().chain(unpaid).min();
         self.state.last_tap_ms = self.state.last_tap_ms.max(taps.last().map(|tap| tap.time_ms));
+        self.recent.note(taps, self.state.last_tap_ms);
     }
 }
 
@@ -114,6 +114,7 @@ pub(super) async fn memories_in(
         let (key, state) = state(&row)?;
         let is_new = row.try_get::<i64>(6)? == 1;
         let atcs: Option<&[u8]> = row.try_get(5)?;
+        let mark = recent::mark(state.last_tap_ms, atcs);
         let atcs = atcs.map(|bytes| {
             Atcs::from_bytes(bytes, state.last_tap_ms).ok_or(StoreError::Damaged { what: "ATCs" })
         });
@@ -121,7 +122,8 @@ pub(super) async fn memories_in(
         let atcs = atcs.transpose()?.or_else(|| is_new.then(Atcs::default));
         let is_registered = row.try_get::<i64>(7)? == 1;
         let recent = match row.try_get::<Option<&[u8]>>(8)? {
-            Some(bytes) => Recent::from_bytes(bytes).ok_or(StoreError::Damaged { what: "newest taps" })?,
+            Some(bytes) => Recent::from_bytes(bytes, mark, state.last_tap_ms)
+                .ok_or(StoreError::Damaged { what: "newest taps" })?,
             None if is_new => Recent::none(),
             None => Recent::unknown(state.last_tap_ms),
         };
@@ -145,13 +147,14 @@ pub(super) async fn remember_in(
         memories.iter().filter(move |(_, memory)| memory.is_new == new).map(|(key, memory)| {
             let RiskState { last_paid_ms, paid_upto_ms, first_tap_ms, last_tap_ms } = memory.state;
             let atcs = memory.atcs.as_ref().map(Atcs::to_bytes);
+            let recent = memory.recent.to_bytes(recent::mark(last_tap_ms, atcs.as_deref()));
             (
                 key.as_slice(),
                 first_tap_ms,
                 last_tap_ms,
                 atcs,
                 memory.is_registered,
-                memory.recent.to_bytes(),
+                recent,
                 last_paid_ms,
                 paid_upto_ms,
             )
@@ -204,7 +207,7 @@ pub(crate) async fn forget_recent_in(
 ) -> Result<(), StoreError> {
     let text = "UPDATE risk_states SET recent = NULL FROM (VALUES ??) AS v WHERE risk_states.token_key = v.column1 \
                 AND recent IS NOT NULL AND last_tap_ms < v.column2";
-    let before_ms = before_ms.saturating_add(super::recent::KEPT_MS);
+    let before_ms = before_ms.saturating_add(recent::KEPT_MS);
     write_many(conn, text, tokens.iter().map(|token| (token.as_slice(), before_ms))).await?;
     Ok(())
 }

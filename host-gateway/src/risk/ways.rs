@@ -19,10 +19,12 @@ const LONGEST_MS: i64 = 6 * 3_600_000;
 
 /// A station as it is remembered and compared: a hash of its code. Of the stations of a city, hardly ever do two share one.
 pub(super) fn place(station: &str) -> u64 {
-    // FNV-1a.
-    station
-        .bytes()
-        .fold(0xCBF2_9CE4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3))
+    fnv(station.bytes())
+}
+
+/// FNV-1a.
+pub(super) fn fnv(bytes: impl Iterator<Item = u8>) -> u64 {
+    bytes.fold(0xCBF2_9CE4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3))
 }
 
 /// What the tariff in force says of the times between taps.

@@ -7,7 +7,7 @@ use crate::intake::sealer::Sealer;
 use crate::keys::TokenKey;
 use crate::risk::recent::Recent;
 use crate::risk::rules::Rest;
-use crate::risk::{LIMITS, Limits, Summary, run, run_within};
+use crate::risk::{LIMITS, Limits, Summary, forget_recent_in, run, run_within};
 use crate::store::db::query;
 use crate::testing::{Card, House, MORNING, TapAt, passage};
 use proptest::prelude::*;
@@ -280,6 +280,52 @@ async fn of_a_token_whose_newest_taps_are_not_kept_they_are_read() {
     assert!(run(&house.app).await.unwrap_err().to_string().contains("newest taps"));
 }
 
+/// As an older gateway beside this one leaves it, which looked at the second tap.
+#[tokio::test]
+async fn what_a_gateway_adds_that_knows_nothing_of_newest_taps_is_read() {
+    // Before the first tap, or after it.
+    for (second_s, atcs) in [(5_000, [3, 4]), (20_000, [7, 8])] {
+        let (house, mut a, mut b) = city("").await;
+        let card = Card::new(1);
+        house.register(&card).await;
+        house.ingest(&[at(&card, 10_000, 5, "HB").seal(&mut a)]).await;
+        run(&house.app).await.unwrap();
+        let recent: Vec<Vec<u8>> =
+            query("SELECT recent FROM risk_states").column(house.app.store.pool()).await.unwrap();
+        house.ingest(&[at(&card, second_s, atcs[0], "AP").seal(&mut b)]).await;
+        run(&house.app).await.unwrap();
+        let mut tx = house.app.store.begin().await.unwrap();
+        query("UPDATE risk_states SET recent = ?").bind(&recent[0]).execute(&mut *tx).await.unwrap();
+        tx.commit().await.unwrap();
+        house.ingest(&[at(&card, second_s + 60, atcs[1], "HB").seal(&mut a)]).await;
+        assert_eq!(run(&house.app).await.unwrap().alerts, 1, "{second_s}");
+        assert_eq!(house.texts(KINDS).await, ["impossible_travel"]);
+    }
+}
+
+#[tokio::test]
+async fn newest_taps_go_with_their_days_though_a_tap_without_a_clock_came_later() {
+    let (house, mut a, _) = city("").await;
+    let card = Card::new(1);
+    let token = house.register(&card).await;
+    house.ingest(&[at(&card, 0, 5, "HB").seal(&mut a)]).await;
+    run(&house.app).await.unwrap();
+    let day_s = 86_400;
+    let unset = |days: u64, atc| TapAt { clock: ClockQuality::Unset, ..at(&card, days * day_s, atc, "HB") };
+    house.ingest(&[unset(6, 6).seal(&mut a)]).await;
+    run(&house.app).await.unwrap();
+    // One tap is kept, and in seven days none.
+    let kept = "SELECT (length(recent) - 17) / 17 FROM risk_states WHERE recent IS NOT NULL";
+    assert_eq!(house.count(kept).await, 1);
+    house.ingest(&[unset(8, 7).seal(&mut a)]).await;
+    run(&house.app).await.unwrap();
+    let mut tx = house.app.store.begin().await.unwrap();
+    let end_ms = (MORNING + 86_400_000) as i64;
+    forget_recent_in(&mut tx, &[token].into(), end_ms).await.unwrap();
+    tx.commit().await.unwrap();
+    assert_eq!(house.count(kept).await, 0);
+}
+
 fn seen(time_ms: i64, station: &str, direction: u8) -> Seen {
     Seen {
         token: TokenKey([7; 16]),
@@ -307,11 +353,12 @@ proptest! {
     /// does, however its taps were spread over runs.
     #[test]
     fn what_is_kept_hides_nothing(
-        taps in prop::collection::vec((0i64..4_000, station(), 0u8..2, 0usize..6), 1..14),
+        taps in prop::collection::vec((0i64..4_000, station(), 0u8..2, 0u64..6), 1..14),
     ) {
         let tariff = Tariff::parse("city", CITY).unwrap();
         let ways = Ways::of(&tariff, 200);
         let mut recent = Recent::none();
+        let mut last_ms = None;
         let mut before: Vec<Seen> = Vec::new();
         for run in 0..6 {
             let mut now: Vec<Seen> = taps.iter().filter(|(.., r)| *r == run)
@@ -325,8 +372,14 @@ proptest! {
             let all: Vec<&Seen> = before.iter().chain(&now).collect();
             let contradicts = (0..all.len()).any(|j| j >= before.len() && (0..j).any(|i| pair(all[i], all[j])));
             prop_assert!(!contradicts || recent.may_contradict(&now, &ways));
-            recent.note(&now);
-            prop_assert_eq!(Recent::from_bytes(&recent.to_bytes()), Some(recent.clone()));
+            last_ms = last_ms.max(now.last().map(|tap| tap.time_ms));
+            recent.note(&now, last_ms);
+            let bytes = recent.to_bytes(run);
+            prop_assert_eq!(Recent::from_bytes(&bytes, run, last_ms), Some(recent.clone()));
+            // Under another mark, and as an older gateway wrote it.
+            let unknown = Some(Recent::unknown(last_ms));
+            prop_assert_eq!(Recent::from_bytes(&bytes, run + 1, last_ms), unknown.clone());
+            prop_assert_eq!(Recent::from_bytes(&bytes[9..], run, last_ms), unknown);
             before.extend(now);
         }
     }
