@@ -353,7 +353,8 @@ async fn finish(app: &App, user: &str, account: &str, erased: &mut Erased) -> Re
     Ok(())
 }
 
-/// The name that what is left in the books has from now on: random, so that no key leads back.
+/// The name that what is left in the books has from now on: random, so that no key leads back, and in letters, so that it never
+/// looks like a card's number.
 fn another_name() -> Result<String, EraseError> {
     let mut bytes = [0; 16];
     let failed = |e: getrandom::Error| StoreError::Io {
@@ -361,7 +362,8 @@ fn another_name() -> Result<String, EraseError> {
         source: std::io::Error::other(e.to_string()),
     };
     getrandom::fill(&mut bytes).map_err(failed)?;
-    Ok(format!("{}{}", embedded::ERASED, sql::hex(&bytes)))
+    let letters = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]).map(|four| char::from(b'a' + four));
+    Ok(embedded::ERASED.chars().chain(letters).collect())
 }
 
 /// The audit log says who did what and when; of the account's name, nothing any more.
@@ -380,4 +382,25 @@ async fn forget_name_in(conn: &mut Conn, account: &str) -> Result<(), EraseError
     .execute(&mut *conn)
     .await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::input;
+
+    #[test]
+    fn no_name_of_the_erased_looks_like_a_number_and_none_comes_twice() {
+        let names: BTreeSet<String> = (0..1_000).map(|_| another_name().unwrap()).collect();
+        assert_eq!(names.len(), 1_000);
+        for name in &names {
+            input::no_number("an account's name", name).unwrap();
+            assert!(
+                name.starts_with(embedded::ERASED) && name.len() == embedded::ERASED.len() + 32,
+                "{name}"
+            );
+        }
+    }
 }
