@@ -225,3 +225,40 @@ async fn a_journey_whose_own_part_was_set_off_is_given_back_of_what_the_bank_too
     assert_eq!(world.balance(0).await, 500);
     assert_clean(&world).await;
 }
+
+#[tokio::test]
+async fn a_refund_is_never_more_than_what_the_bank_still_has_of_the_day() {
+    let world = charged(900).await;
+    assert_eq!(deduct(&world).await.approved, 1);
+    // The bank took 900 and gave 500 back; a second journey of 900 is owed.
+    cheaper(&world).await;
+    assert_eq!(deduct(&world).await.approved, 1);
+    world.tamper("UPDATE bank_accounts SET state = 'frozen'").await;
+    world.taps(3, &[(0, 13, 0, "HB", 0)]).await;
+    close(&world, true).await;
+    assert_eq!(deduct(&world).await.declined, 1);
+    // The first turns out not to have been, and its 400 are set off: 500 are owed, and 400 paid, for the second.
+    world.tamper("UPDATE taps SET withheld = 1 WHERE sequence < 3; UPDATE token_taps SET withheld = 1 WHERE sequence < 3").await;
+    close(&world, true).await;
+    deduct(&world).await;
+    let id = |number| DisputeId {
+        token_key: key(0),
+        day: day(),
+        journey: JourneyId(TapId { key: [1, 2, 3, 4, 5, 6, 7, 8], sequence: 3 }),
+        number,
+    };
+    let mut tx = world.scratch.begin().await.unwrap();
+    let refused = world.clearing.refund_in(&mut tx, &id(1), Fen(900)).await;
+    assert!(matches!(refused, Err(DisputeError::TooMuch { left: Fen(500), .. })), "{refused:?}");
+    let refunded = world.clearing.refund_in(&mut tx, &id(1), Fen(500)).await.unwrap();
+    assert_eq!((refunded.of_part, refunded.credit), (3, false));
+    let refused = world.clearing.refund_in(&mut tx, &id(2), Fen(401)).await;
+    assert!(matches!(refused, Err(DisputeError::TooMuch { left: Fen(400), .. })), "{refused:?}");
+    let refunded = world.clearing.refund_in(&mut tx, &id(2), Fen(400)).await.unwrap();
+    assert_eq!((refunded.of_part, refunded.credit), (1, true));
+    tx.commit().await.unwrap();
+    world.tamper("UPDATE bank_accounts SET state = 'open'").await;
+    deduct(&world).await;
+    assert_eq!((world.balance(0).await, day_report(&world).await.charged_fen), (900, Fen(0)));
+    assert_clean(&world).await;
+}
