@@ -8,13 +8,14 @@ use std::collections::BTreeMap;
 use wavepass_fares::{Fen, Journey, Overflow, Place, Priced, ServiceDay, Status, TapId, Tariffs};
 use wavepass_protocol::time::UnixMs;
 
+use super::given_back::{self, Given, Tap, tap_key};
 use super::pricing::PricedToken;
 use super::taps::UnknownStation;
 use super::{Clearing, ClearingError, token_key};
 use crate::keys::TokenKey;
 use crate::ledger::{Account, Entries, Event, Name};
 use crate::settlement::shares::{self, Shares};
-use crate::store::db::{Conn, Row, query, read_many, write_many};
+use crate::store::db::{Conn, Row, query, write_many};
 use crate::store::{Break, StoreError, raise_break_in, sql};
 
 /// What a day's books say of one token before a chunk is written.
@@ -24,8 +25,8 @@ pub(crate) struct Booked {
     pub(crate) amount: Fen,
     pub(super) parts: i64,
     pub(crate) journeys: Vec<JourneyRow>,
-    /// What was given back of its journeys, by the taps that named them.
-    given: BTreeMap<([u8; 8], i64), Fen>,
+    /// What was given back of its journeys.
+    given: Vec<Given>,
     /// What of its fares each operator was given, where the day's shares are frozen.
     shares: Shares,
     /// What of it refunds took back.
@@ -35,24 +36,8 @@ pub(crate) struct Booked {
 impl Booked {
     /// What was given back of its journeys beyond what they come to, and stays in its fares.
     pub(crate) fn given_beyond(&self, journeys: &[JourneyRow]) -> Result<Fen, Overflow> {
-        // A journey that was named by its exit, which is its second tap since its entry came, is the same.
-        let mut given: BTreeMap<usize, Fen> = BTreeMap::new();
-        let mut beyond = Fen::ZERO;
-        for (tap, fen) in &self.given {
-            let of = |second: bool| {
-                journeys
-                    .iter()
-                    .position(|row| if second { row.second.as_ref() } else { Some(&row.first) } == Some(tap))
-            };
-            match of(false).or_else(|| of(true)) {
-                Some(at) => {
-                    let sum = given.entry(at).or_default();
-                    *sum = sum.plus(*fen)?;
-                }
-                None => beyond = beyond.plus(*fen)?,
-            }
-        }
-        for (at, fen) in given {
+        let (of, mut beyond) = given_back::of_journeys(&self.given, journeys)?;
+        for (at, fen) in of {
             beyond = beyond.plus(fen.minus(journeys[at].charged)?.max(Fen::ZERO))?;
         }
         Ok(beyond)
@@ -62,12 +47,12 @@ impl Booked {
 /// One row of `journeys`, without day, token, part and supersession.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct JourneyRow {
-    pub(super) first: ([u8; 8], i64),
-    second: Option<([u8; 8], i64)>,
-    from: Option<String>,
-    entered_ms: Option<i64>,
-    to: Option<String>,
-    left_ms: Option<i64>,
+    pub(super) first: Tap,
+    pub(super) second: Option<Tap>,
+    pub(super) from: Option<String>,
+    pub(super) entered_ms: Option<i64>,
+    pub(super) to: Option<String>,
+    pub(super) left_ms: Option<i64>,
     nominal: Fen,
     charged: Fen,
     status: String,
@@ -107,7 +92,7 @@ pub(super) struct Change {
     pub(super) part: i64,
     pub(super) amount: Fen,
     journeys: Vec<JourneyRow>,
-    superseded: Vec<([u8; 8], i64)>,
+    superseded: Vec<Tap>,
     /// Whose the amount is; none where the day's shares are fixed.
     shares: Shares,
 }
@@ -164,8 +149,8 @@ impl Clearing {
                 refunded.push(key);
             }
         }
-        for (key, tap, fen) in given_back_in(&mut snapshot, day, &refunded).await? {
-            booked.entry(key).or_default().given.insert(tap, fen);
+        for (key, given) in given_back::of_tokens_in(&mut snapshot, day, &refunded).await? {
+            booked.entry(key).or_default().given = given;
         }
         for (key, journey) in standing_journeys_in(&mut snapshot, day, cursor, last).await? {
             booked.entry(key).or_default().journeys.push(journey);
@@ -176,27 +161,6 @@ impl Clearing {
         }
         Ok(booked)
     }
-}
-
-/// What was given back of journeys of some tokens' days, by the taps that named them.
-async fn given_back_in(
-    conn: &mut Conn,
-    day: ServiceDay,
-    tokens: &[TokenKey],
-) -> Result<Vec<(TokenKey, ([u8; 8], i64), Fen)>, ClearingError> {
-    let text = "SELECT r.token_key, r.first_key, r.first_sequence, CAST(SUM(r.amount_fen) AS BIGINT) \
-                FROM (VALUES ??) AS v CROSS JOIN refunds AS r WHERE r.token_key = v.column1 AND r.service_day = v.column2 \
-                GROUP BY r.token_key, r.first_key, r.first_sequence";
-    let rows = read_many(conn, text, tokens.iter().map(|key| (key.as_slice(), day.number()))).await?;
-    let given = |row: &Row| {
-        let tap = (tap_key(row.try_get(1)?)?, row.try_get(2)?);
-        Ok((token_key(row.try_get(0)?)?, tap, Fen(row.try_get(3)?)))
-    };
-    rows.iter().map(given).collect()
-}
-
-fn tap_key(bytes: &[u8]) -> Result<[u8; 8], ClearingError> {
-    bytes.try_into().map_err(|_| ClearingError::damaged("a journey's tap"))
 }
 
 /// The journeys of a day that stand, for tokens after `cursor` up to `last`.

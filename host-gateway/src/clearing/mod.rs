@@ -22,6 +22,7 @@ pub mod deny;
 pub mod disputes;
 mod emergencies;
 pub mod files;
+mod given_back;
 pub mod journey_id;
 pub mod pay_out;
 pub(crate) mod pricing;

@@ -9,9 +9,10 @@ mod tests;
 
 use wavepass_fares::Fen;
 
+use super::changes::{JourneyRow, standing_journeys_in};
 use super::debts::shrink_debts_in;
 use super::disputes::{DisputeError, DisputeId};
-use super::{Clearing, ClearingError, batch};
+use super::{Clearing, ClearingError, batch, given_back};
 use crate::ledger::{Account, Entries, Event, Name};
 use crate::settlement::shares::{self, Method};
 use crate::store::db::{Conn, Row, query};
@@ -123,7 +124,8 @@ impl Clearing {
     }
 
     /// The part that a refund gives back: that which recorded the journey, or, where too little of it is left, the first that
-    /// has enough. Refused where less is left.
+    /// has enough, of those that are owed and then of those that are paid. Refused where less is left. A journey whose part was
+    /// given up is that part's, and its refund the caller's to refuse.
     async fn of_part_in<'p>(
         &self,
         conn: &mut Conn,
@@ -142,7 +144,14 @@ impl Clearing {
         let mut most = (Fen::ZERO, None);
         let mut raised: Vec<&Part> =
             parts.iter().filter(|part| part.fare && part.amount > Fen::ZERO).collect();
-        raised.sort_by_key(|part| part.part != recorded);
+        // Before something is paid out, less is asked for.
+        let is_owed = |part: &Part| matches!(&*part.state, "open" | "declined");
+        raised.sort_by_key(|part| (part.part != recorded, !is_owed(part), part.part));
+        if let Some(of) = raised.first().filter(|of| {
+            of.part == recorded && is_given_up(of) && !of.asked().is_ok_and(|asked| asked.is_zero())
+        }) {
+            return Ok(of);
+        }
         for of in raised {
             let credits = parts.iter().filter(|p| p.of_part == Some(of.part) && p.offset.is_zero());
             let of_part = of.asked()?.plus(sum_asked(credits)?)?;
@@ -229,20 +238,30 @@ async fn parts_in(conn: &mut Conn, id: &DisputeId) -> Result<Vec<Part>, Clearing
     rows.iter().map(part).collect::<Result<_, _>>().map_err(Into::into)
 }
 
+fn is_given_up(part: &Part) -> bool {
+    matches!(&*part.state, "waived" | "written_off")
+}
+
 fn sum_asked<'p>(parts: impl Iterator<Item = &'p Part>) -> Result<Fen, ClearingError> {
     let asked: Vec<Fen> = parts.map(Part::asked).collect::<Result<_, _>>()?;
     Ok(Fen::sum(asked)?)
 }
 
-/// What was given back of the journey that stands under a dispute's name, also while it was named by its exit alone.
+/// What was given back of the journey that stands under a dispute's name, under whatever name.
 async fn given_in(conn: &mut Conn, id: &DisputeId) -> Result<Fen, ClearingError> {
-    let given = query(
-        "SELECT CAST(COALESCE(SUM(r.amount_fen), 0) AS BIGINT) FROM journeys AS j JOIN refunds AS r \
-         ON r.token_key = j.token_key AND r.service_day = j.service_day AND ((r.first_key = j.first_key \
-         AND r.first_sequence = j.first_sequence) OR (r.first_key = j.second_key AND r.first_sequence = j.second_sequence)) \
-         WHERE j.token_key = ? AND j.service_day = ? AND j.first_key = ? AND j.first_sequence = ? AND j.superseded_by IS NULL",
-    );
-    Ok(Fen(id.of_journey(given).scalar(conn).await?))
+    let key = id.token_key.as_slice();
+    let given = given_back::of_tokens_in(conn, id.day, &[id.token_key]).await?;
+    let Some(given) = given.get(&id.token_key) else { return Ok(Fen::ZERO) };
+    // A shorter key lies before all that begin with it.
+    let before = &key[..key.len() - 1];
+    let standing = standing_journeys_in(conn, id.day, before, key).await?;
+    let journeys: Vec<JourneyRow> =
+        standing.into_iter().filter(|(token, _)| *token == id.token_key).map(|(_, row)| row).collect();
+    let (of, _) = given_back::of_journeys(given, &journeys)?;
+    let tap = id.journey.0;
+    let name = (tap.key, i64::from(tap.sequence));
+    let place = journeys.iter().position(|row| row.first == name);
+    Ok(place.and_then(|at| of.get(&at).copied()).unwrap_or_default())
 }
 
 /// The journey that stands under a dispute's name: the part that recorded it, and what it is charged.

@@ -189,25 +189,26 @@ pub(crate) fn together(one: &Shares, other: &Shares) -> Result<Shares, ClearingE
     Ok(sum)
 }
 
-/// Enters whose it is that parts are set off against others: token, part, part that it is set off against, how much. Those of
-/// one part come in a row.
+/// Enters whose it is that parts are set off against others: token, part, part that it is set off against, how much.
 pub(crate) async fn set_off_in(
     conn: &mut Conn,
     day: ServiceDay,
     set_offs: &[(TokenKey, u32, u32, Fen)],
 ) -> Result<(), ClearingError> {
-    let text = "SELECT s.token_key, s.part, s.operator, CAST(SUM(s.amount_fen) AS BIGINT) FROM (VALUES ??) AS v CROSS JOIN \
-                (SELECT service_day, token_key, part, operator, amount_fen FROM charge_shares \
-                UNION ALL SELECT service_day, token_key, part, operator, amount_fen FROM set_off_shares) AS s \
-                WHERE s.service_day = v.column1 AND s.token_key = v.column2 AND s.part = v.column3 \
-                GROUP BY s.token_key, s.part, s.operator";
     let parts: BTreeSet<(TokenKey, u32)> = set_offs.iter().map(|(token, part, ..)| (*token, *part)).collect();
-    let names = parts.iter().map(|(token, part)| (day.number(), token.as_slice(), *part));
     // What of each part is not set off.
     let mut left: BTreeMap<(TokenKey, u32), Shares> = BTreeMap::new();
-    for row in read_many(&mut *conn, text, names).await? {
-        let shares = left.entry((token_key(row.try_get(0)?)?, row.try_get(1)?)).or_default();
-        add(shares, row.try_get(2)?, Fen(row.try_get(3)?))?;
+    for text in [
+        "SELECT s.token_key, s.part, s.operator, s.amount_fen FROM (VALUES ??) AS v CROSS JOIN charge_shares AS s \
+         WHERE s.service_day = v.column1 AND s.token_key = v.column2 AND s.part = v.column3",
+        "SELECT s.token_key, s.part, s.operator, s.amount_fen FROM (VALUES ??) AS v CROSS JOIN set_off_shares AS s \
+         WHERE s.service_day = v.column1 AND s.token_key = v.column2 AND s.part = v.column3",
+    ] {
+        let names = parts.iter().map(|(token, part)| (day.number(), token.as_slice(), *part));
+        for row in read_many(&mut *conn, text, names).await? {
+            let shares = left.entry((token_key(row.try_get(0)?)?, row.try_get(1)?)).or_default();
+            add(shares, row.try_get(2)?, Fen(row.try_get(3)?))?;
+        }
     }
     let mut rows = Vec::new();
     for &(token, part, of_part, amount) in set_offs {

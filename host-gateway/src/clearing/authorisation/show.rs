@@ -122,7 +122,7 @@ impl Clearing {
         for day in self.days_since(state) {
             let mut conn = self.store.pool().acquire().await?;
             let unanswered: i64 = query(
-                "SELECT CAST(COALESCE(SUM(c.amount_fen), 0) AS BIGINT) FROM charges AS c WHERE c.service_day = ? \
+                "SELECT CAST(COALESCE(SUM(c.amount_fen + c.offset_fen), 0) AS BIGINT) FROM charges AS c WHERE c.service_day = ? \
                  AND c.token_key = ? AND c.state IN ('open', 'sent', 'in_doubt') AND NOT EXISTS \
                  (SELECT 1 FROM debts AS d WHERE d.token_key = c.token_key AND d.service_day = c.service_day \
                  AND d.part = c.part AND d.state = 'open')",

@@ -128,7 +128,8 @@ const NEVER: [(&str, &str); 8] = [
     ),
     (
         "more of a fare is offset than it is",
-        "SELECT count(*) FROM charges WHERE kind = 'fare' AND offset_fen <> 0 AND amount_fen + offset_fen < 0",
+        "SELECT count(*) FROM charges WHERE kind = 'fare' AND ((amount_fen >= 0 AND (offset_fen > 0 OR amount_fen + offset_fen < 0)) \
+         OR (amount_fen < 0 AND (offset_fen < 0 OR amount_fen + offset_fen > 0)))",
     ),
     (
         "more of a fare is credited than the bank took of it",
@@ -450,6 +451,49 @@ async fn a_journey_that_was_given_back_under_its_exit_is_the_same_once_its_entry
     close(&world, true).await;
     deduct(&world).await;
     let refused = give_back(&world, 1, 1).await;
+    assert!(matches!(refused, Err(DisputeError::TooMuch { left: Fen(0), .. })), "{refused:?}");
+    assert_clean(&world).await;
+}
+
+#[tokio::test]
+async fn a_ride_that_was_given_back_is_the_same_though_its_entry_turns_out_not_to_count() {
+    let world = World::new(1, 10_000).await;
+    world.taps(1, &[(0, 8, 0, "HB", 0), (0, 8, 30, "CH", 1)]).await;
+    close(&world, false).await;
+    deduct(&world).await;
+    give_back(&world, 1, 400).await.unwrap();
+    deduct(&world).await;
+    world
+        .tamper("UPDATE taps SET withheld = 1 WHERE sequence = 1; UPDATE token_taps SET withheld = 1 WHERE sequence = 1")
+        .await;
+    // The exit alone is a journey of 900, of which 400 are given back.
+    close(&world, true).await;
+    deduct(&world).await;
+    assert_eq!((world.balance(0).await, day_report(&world).await.charged_fen), (9_500, Fen(500)));
+    let refused = give_back(&world, 2, 501).await;
+    assert!(matches!(refused, Err(DisputeError::TooMuch { left: Fen(500), .. })), "{refused:?}");
+    assert_clean(&world).await;
+}
+
+#[tokio::test]
+async fn a_ride_that_was_given_back_is_the_same_where_its_rider_tapped_again_at_once() {
+    let world = World::new(1, 10_000).await;
+    world.taps(1, &[(0, 8, 0, "HB", 0)]).await;
+    close(&world, false).await;
+    deduct(&world).await;
+    give_back(&world, 1, 900).await.unwrap();
+    deduct(&world).await;
+    // The later of the two, fifteen seconds after the first, names the ride.
+    world.taps(2, &[(0, 8, 1, "HB", 0)]).await;
+    let sooner = "UPDATE taps SET time_ms = time_ms - 45000 WHERE sequence = 2; \
+                  UPDATE token_taps SET time_ms = time_ms - 45000 WHERE sequence = 2";
+    world.tamper(sooner).await;
+    close(&world, true).await;
+    deduct(&world).await;
+    let standing = "SELECT first_sequence FROM journeys WHERE superseded_by IS NULL";
+    assert_eq!(world.one::<i64>(standing).await, 2);
+    assert_eq!((world.balance(0).await, day_report(&world).await.charged_fen), (10_000, Fen(0)));
+    let refused = give_back(&world, 2, 1).await;
     assert!(matches!(refused, Err(DisputeError::TooMuch { left: Fen(0), .. })), "{refused:?}");
     assert_clean(&world).await;
 }

@@ -36,6 +36,12 @@ fn ending() -> Ending<'static> {
     Ending { token_key, day, part: None, reason: "goodwill", by: "anna", at: UnixMs(9) }
 }
 
+/// A journey of token 0 that began with a tap.
+fn journey(sequence: u32) -> DisputeId {
+    let journey = JourneyId(TapId { key: [1, 2, 3, 4, 5, 6, 7, 8], sequence });
+    DisputeId { token_key: key(0), day: day(), journey, number: 1 }
+}
+
 async fn parts(world: &World) -> Vec<String> {
     let text = "SELECT concat_ws(' ', part, amount_fen, offset_fen, state, attempts) FROM charges ORDER BY token_key, part";
     query(text).column(world.scratch.pool()).await.unwrap()
@@ -51,6 +57,8 @@ async fn of_what_the_bank_declined_nothing_is_credited_and_the_debt_is_less() {
     let r = day_report(&world).await;
     assert_eq!((r.charged_fen, r.owed_fen, r.deducted_fen, r.deny_list), (Fen(400), Fen(400), Fen(0), 1));
     assert_eq!((world.balance(0).await, world.one::<i64>("SELECT amount_fen FROM debts").await), (500, 400));
+    let told = "SELECT detail FROM audit_log WHERE action = 'debt.set_off'";
+    assert_eq!(world.one::<String>(told).await, "2026-11-23, part 2 against part 1, 500 fen");
     assert_clean(&world).await;
     let before = world.books().await;
     assert_eq!(deduct(&world).await, DeductSummary::default());
@@ -97,6 +105,60 @@ async fn what_was_given_up_is_what_the_day_came_to_and_is_not_paid_out() {
         assert_eq!(world.one::<i64>("SELECT amount_fen FROM debts").await, 400);
         assert_clean(&world).await;
     }
+}
+
+/// Of two journeys of 900 one is paid and the other given up, and then the paid one turns out to cost 400.
+#[tokio::test]
+async fn beside_what_is_paid_a_waiver_stays_a_gift_and_a_write_off_is_owed_all_the_same() {
+    for written_off in [false, true] {
+        let world = charged(900).await;
+        assert_eq!(deduct(&world).await.approved, 1);
+        world.taps(3, &[(0, 13, 0, "HB", 0)]).await;
+        close(&world, true).await;
+        assert_eq!(deduct(&world).await.declined, 1);
+        let mut tx = world.scratch.begin().await.unwrap();
+        match written_off {
+            true => _ = world.clearing.write_off_in(&mut tx, ending(), false).await.unwrap(),
+            false => _ = world.clearing.waive_in(&mut tx, ending()).await.unwrap(),
+        }
+        tx.commit().await.unwrap();
+        cheaper(&world).await;
+        assert_eq!(deduct(&world).await.approved, u64::from(!written_off));
+        let r = day_report(&world).await;
+        let (paid, given_up) = if written_off { (900, 400) } else { (400, 900) };
+        assert_eq!((r.deducted_fen, r.waived_fen, r.owed_fen), (Fen(paid), Fen(given_up), Fen(0)));
+        assert_eq!(world.balance(0).await, 900 - paid);
+        assert_clean(&world).await;
+        // Whoever disputes what was given up is refused, however much is asked for and paid otherwise.
+        let mut tx = world.scratch.begin().await.unwrap();
+        for fen in [300, 500] {
+            let refused = world.clearing.refund_in(&mut tx, &journey(3), Fen(fen)).await;
+            match written_off {
+                true => assert!(matches!(refused, Err(DisputeError::WrittenOff { .. })), "{refused:?}"),
+                false => assert!(matches!(refused, Err(DisputeError::Waived { .. })), "{refused:?}"),
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn of_a_journey_that_is_owed_nothing_is_paid_out_although_another_part_recorded_it_since() {
+    let world = charged(900).await;
+    assert_eq!(deduct(&world).await.approved, 1);
+    world.taps(3, &[(0, 13, 0, "HB", 0)]).await;
+    close(&world, true).await;
+    assert_eq!(deduct(&world).await.declined, 1);
+    // The second's exit comes: 400 are owed, and the part that records it is below zero.
+    world.taps(4, &[(0, 13, 30, "CH", 1)]).await;
+    close(&world, true).await;
+    deduct(&world).await;
+    let mut tx = world.scratch.begin().await.unwrap();
+    let refunded = world.clearing.refund_in(&mut tx, &journey(3), Fen(400)).await.unwrap();
+    tx.commit().await.unwrap();
+    assert_eq!((refunded.of_part, refunded.credit), (2, false));
+    let r = day_report(&world).await;
+    assert_eq!((r.owed_fen, r.debts, r.deny_list), (Fen(0), 0, 0));
+    assert_clean(&world).await;
 }
 
 #[tokio::test]
@@ -201,20 +263,14 @@ async fn a_journey_whose_own_part_was_set_off_is_given_back_of_what_the_bank_too
     cheaper(&world).await;
     deduct(&world).await;
     assert_eq!(day_report(&world).await.owed_fen, Fen(400));
-    let id = |sequence| DisputeId {
-        token_key: key(0),
-        day: day(),
-        journey: JourneyId(TapId { key: [1, 2, 3, 4, 5, 6, 7, 8], sequence }),
-        number: 1,
-    };
     // 400 of the second are owed, and 900 were paid.
     let mut tx = world.scratch.begin().await.unwrap();
-    let refused = world.clearing.refund_in(&mut tx, &id(3), Fen(901)).await;
+    let refused = world.clearing.refund_in(&mut tx, &journey(3), Fen(901)).await;
     assert!(matches!(refused, Err(DisputeError::TooMuch { left: Fen(900), .. })), "{refused:?}");
-    let refunded = world.clearing.refund_in(&mut tx, &id(3), Fen(900)).await.unwrap();
+    let refunded = world.clearing.refund_in(&mut tx, &journey(3), Fen(900)).await.unwrap();
     assert_eq!((refunded.of_part, refunded.credit), (1, true));
     // What the first costs is owed now, and would be taken off that.
-    let refused = world.clearing.refund_in(&mut tx, &id(1), Fen(401)).await;
+    let refused = world.clearing.refund_in(&mut tx, &journey(1), Fen(401)).await;
     assert!(matches!(refused, Err(DisputeError::TooMuch { left: Fen(400), .. })), "{refused:?}");
     tx.commit().await.unwrap();
     deduct(&world).await;
@@ -241,12 +297,7 @@ async fn a_refund_is_never_more_than_what_the_bank_still_has_of_the_day() {
     world.tamper("UPDATE taps SET withheld = 1 WHERE sequence < 3; UPDATE token_taps SET withheld = 1 WHERE sequence < 3").await;
     close(&world, true).await;
     deduct(&world).await;
-    let id = |number| DisputeId {
-        token_key: key(0),
-        day: day(),
-        journey: JourneyId(TapId { key: [1, 2, 3, 4, 5, 6, 7, 8], sequence: 3 }),
-        number,
-    };
+    let id = |number| DisputeId { number, ..journey(3) };
     let mut tx = world.scratch.begin().await.unwrap();
     let refused = world.clearing.refund_in(&mut tx, &id(1), Fen(900)).await;
     assert!(matches!(refused, Err(DisputeError::TooMuch { left: Fen(500), .. })), "{refused:?}");
