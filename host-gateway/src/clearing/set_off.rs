@@ -122,7 +122,8 @@ fn set_off(parts: &mut [Part]) -> Result<Vec<SetOff>, ClearingError> {
     if day.parts.iter().any(Part::has_no_answer) {
         return Ok(day.made);
     }
-    for credit in credits(&day) {
+    // The latest first: what the bank does not cover comes of those that are new, and none is set off against one part twice.
+    for credit in credits(&day).into_iter().rev() {
         let uncovered = day.taken()?.negated()?;
         day.against(credit, uncovered, |part| part.state == "waived")?;
     }

@@ -2,6 +2,7 @@
 
 use wavepass_fares::{Fen, TapId};
 
+use super::{Part, set_off};
 use crate::clearing::debts::Ending;
 use crate::clearing::disputes::{DisputeError, DisputeId};
 use crate::clearing::journey_id::JourneyId;
@@ -312,4 +313,40 @@ async fn a_refund_is_never_more_than_what_the_bank_still_has_of_the_day() {
     deduct(&world).await;
     assert_eq!((world.balance(0).await, day_report(&world).await.charged_fen), (900, Fen(0)));
     assert_clean(&world).await;
+}
+
+/// Parts of a day as they stand, each with what the bank is asked for.
+fn stand(parts: &[(i64, &str)]) -> Vec<Part> {
+    let part = |(&(asked, state), part): (&(i64, &str), u32)| Part {
+        part,
+        asked: Fen(asked),
+        state: state.to_owned(),
+        fare: true,
+    };
+    parts.iter().zip(1..).map(part).collect()
+}
+
+fn made(parts: &mut [Part]) -> Vec<(u32, u32, i64)> {
+    let set_off = set_off(parts).unwrap();
+    set_off.iter().map(|s| (parts[s.credit].part, parts[s.against].part, s.amount.0)).collect()
+}
+
+#[test]
+fn what_the_bank_did_not_take_is_less_of_a_waiver_and_no_two_parts_meet_twice() {
+    let mut parts = stand(&[(300, "deducted"), (900, "waived"), (-500, "open")]);
+    assert_eq!(made(&mut parts), [(3, 2, 200)]);
+    assert_eq!(made(&mut parts), []);
+    // The account is closed, and the bank credits nothing; then the day is cheaper once more.
+    parts[2].state = "declined".to_owned();
+    parts.push(Part { part: 4, ..stand(&[(-100, "open")]).remove(0) });
+    assert_eq!(made(&mut parts), [(4, 2, 100)]);
+}
+
+#[test]
+fn what_is_owed_comes_first_then_what_is_lost_and_a_waiver_last_once_all_is_answered() {
+    let mut parts =
+        stand(&[(700, "waived"), (50, "written_off"), (60, "open"), (70, "declined"), (-300, "open")]);
+    assert_eq!(made(&mut parts), [(5, 3, 60), (5, 4, 70), (5, 2, 50), (5, 1, 120)]);
+    let mut parts = stand(&[(700, "waived"), (60, "open"), (10, "in_doubt"), (-300, "open")]);
+    assert_eq!(made(&mut parts), [(4, 2, 60)]);
 }
