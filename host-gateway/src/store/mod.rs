@@ -28,7 +28,10 @@ pub use meeting::again_if_met;
 use migrations::SQLITE_MIGRATIONS;
 use postgres::Remote;
 use sha2::{Digest, Sha256};
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::Connection as _;
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous,
+};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -230,6 +233,12 @@ struct Pools {
     beside: Pool,
 }
 
+/// False of a connection whose transaction SQLite has ended by itself, as it does where the disk is full: its driver still takes
+/// it for open, and would begin no other. It is replaced by a new one.
+fn is_free(conn: &SqliteConnection) -> bool {
+    !conn.is_in_transaction()
+}
+
 async fn open_sqlite(file: &Path) -> Result<Pools, StoreError> {
     let options = SqliteConnectOptions::new()
         .filename(file)
@@ -245,6 +254,7 @@ async fn open_sqlite(file: &Path) -> Result<Pools, StoreError> {
         .max_lifetime(None)
         .idle_timeout(None)
         .test_before_acquire(false)
+        .before_acquire(|conn, _| Box::pin(async move { Ok(is_free(conn)) }))
         .acquire_timeout(WRITER_TURN)
         .connect_with(
             options
@@ -262,6 +272,7 @@ async fn open_sqlite(file: &Path) -> Result<Pools, StoreError> {
         .max_connections(READERS)
         .max_lifetime(None)
         .test_before_acquire(false)
+        .before_acquire(|conn, _| Box::pin(async move { Ok(is_free(conn)) }))
         .acquire_timeout(BUSY)
         .connect_with(options.pragma("query_only", "ON").thread_name(|n| format!("store-reader-{n}")))
         .await?;

@@ -109,3 +109,21 @@ async fn writing_that_is_given_up_anywhere_leaves_nothing_and_the_next_writes_al
         assert_eq!(write(&mut tx, &rows).await.unwrap(), rows.len() as u64);
     }
 }
+
+/// A transaction that the database ends by itself, as SQLite does where the disk is full.
+#[tokio::test]
+async fn after_a_transaction_that_the_database_ended_the_next_one_begins() {
+    let store = scratch().await;
+    for _ in 0..3 {
+        let mut tx = store.begin().await.unwrap();
+        query("DELETE FROM set_aside").execute(&mut *tx).await.unwrap();
+        query("ROLLBACK").execute(&mut *tx).await.unwrap();
+        drop(tx);
+        let mut snapshot = store.pool().begin().await.unwrap();
+        query("ROLLBACK").execute(&mut *snapshot).await.unwrap();
+        drop(snapshot);
+        let mut tx = store.begin().await.unwrap();
+        query("DELETE FROM set_aside").execute(&mut *tx).await.unwrap();
+        tx.commit().await.unwrap();
+    }
+}
