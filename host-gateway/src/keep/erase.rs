@@ -354,15 +354,15 @@ async fn finish(app: &App, user: &str, account: &str, erased: &mut Erased) -> Re
 }
 
 /// The name that what is left in the books has from now on: random, so that no key leads back, and in letters, so that it never
-/// looks like a card's number.
+/// looks like a card's number. With 34 characters it is an account's in a file to the bank, too.
 fn another_name() -> Result<String, EraseError> {
-    let mut bytes = [0; 16];
+    let mut bytes = [0; 27];
     let failed = |e: getrandom::Error| StoreError::Io {
         path: "randomness".into(),
         source: std::io::Error::other(e.to_string()),
     };
     getrandom::fill(&mut bytes).map_err(failed)?;
-    let letters = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]).map(|four| char::from(b'a' + four));
+    let letters = bytes.iter().map(|byte| char::from(b'a' + byte % 16));
     Ok(embedded::ERASED.chars().chain(letters).collect())
 }
 
@@ -397,10 +397,7 @@ mod tests {
         assert_eq!(names.len(), 1_000);
         for name in &names {
             input::no_number("an account's name", name).unwrap();
-            assert!(
-                name.starts_with(embedded::ERASED) && name.len() == embedded::ERASED.len() + 32,
-                "{name}"
-            );
+            assert!(name.starts_with(embedded::ERASED) && name.len() == 34, "{name}");
         }
     }
 }
