@@ -5,7 +5,8 @@ use super::ways::{At, Ways, fnv};
 
 /// How many are kept: those of a rider's day, mostly.
 const MOST: usize = 4;
-/// For how long before the token's newest tap of any kind any is, so that where a rider was is not known here for longer than from the taps themselves.
+/// For how long before the token's newest tap of any kind any is, so that where a rider was is not known here for longer than
+/// from the taps themselves.
 pub(super) const KEPT_MS: i64 = 7 * 86_400_000;
 const BYTES: usize = 17;
 /// What is before the taps: a version, the mark and from when on they are.

@@ -26,6 +26,16 @@ async fn charged(fen: i64) -> World {
     world
 }
 
+/// The same with 900, which are taken, and a second journey of 900, which is owed.
+async fn half_paid() -> World {
+    let world = charged(900).await;
+    assert_eq!(deduct(&world).await.approved, 1);
+    world.taps(3, &[(0, 13, 0, "HB", 0)]).await;
+    close(&world, true).await;
+    assert_eq!(deduct(&world).await.declined, 1);
+    world
+}
+
 /// The exit comes, and the day is 500 fen cheaper.
 async fn cheaper(world: &World) {
     world.taps(2, &[EXIT]).await;
@@ -112,11 +122,7 @@ async fn what_was_given_up_is_what_the_day_came_to_and_is_not_paid_out() {
 #[tokio::test]
 async fn beside_what_is_paid_a_waiver_stays_a_gift_and_a_write_off_is_owed_all_the_same() {
     for written_off in [false, true] {
-        let world = charged(900).await;
-        assert_eq!(deduct(&world).await.approved, 1);
-        world.taps(3, &[(0, 13, 0, "HB", 0)]).await;
-        close(&world, true).await;
-        assert_eq!(deduct(&world).await.declined, 1);
+        let world = half_paid().await;
         let mut tx = world.scratch.begin().await.unwrap();
         match written_off {
             true => _ = world.clearing.write_off_in(&mut tx, ending(), false).await.unwrap(),
@@ -144,11 +150,7 @@ async fn beside_what_is_paid_a_waiver_stays_a_gift_and_a_write_off_is_owed_all_t
 
 #[tokio::test]
 async fn of_a_journey_that_is_owed_nothing_is_paid_out_although_another_part_recorded_it_since() {
-    let world = charged(900).await;
-    assert_eq!(deduct(&world).await.approved, 1);
-    world.taps(3, &[(0, 13, 0, "HB", 0)]).await;
-    close(&world, true).await;
-    assert_eq!(deduct(&world).await.declined, 1);
+    let world = half_paid().await;
     // The second's exit comes: 400 are owed, and the part that records it is below zero.
     world.taps(4, &[(0, 13, 30, "CH", 1)]).await;
     close(&world, true).await;
@@ -255,12 +257,8 @@ async fn the_operators_shares_go_with_what_is_set_off() {
 
 #[tokio::test]
 async fn a_journey_whose_own_part_was_set_off_is_given_back_of_what_the_bank_took() {
-    let world = charged(900).await;
-    assert_eq!(deduct(&world).await.approved, 1);
-    // A further journey of 900, which is not paid, and the first turns out to be 400.
-    world.taps(3, &[(0, 13, 0, "HB", 0)]).await;
-    close(&world, true).await;
-    assert_eq!(deduct(&world).await.declined, 1);
+    let world = half_paid().await;
+    // The first turns out to be 400.
     cheaper(&world).await;
     deduct(&world).await;
     assert_eq!(day_report(&world).await.owed_fen, Fen(400));
