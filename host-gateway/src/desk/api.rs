@@ -1,6 +1,7 @@
-//! HTTP: breaks and alerts.
+//! HTTP: breaks, alerts and the audit log.
 
 use super::alerts::{self, Alerts};
+use super::audit::{self, Lines};
 use super::breaks::{self, Breaks};
 use super::{Change, DeskError, change};
 use crate::api::{ApiError, ErrorBody, Json, Path, Query, User};
@@ -25,7 +26,7 @@ impl From<DeskError> for ApiError {
     }
 }
 
-/// The routes of breaks and alerts.
+/// The routes of breaks, alerts and the audit log.
 pub fn routes() -> Router<App> {
     Router::new()
         .route("/v1/breaks", get(list_breaks))
@@ -34,11 +35,12 @@ pub fn routes() -> Router<App> {
         .route("/v1/breaks/{id}/end", post(end_break))
         .route("/v1/alerts", get(list_alerts))
         .route("/v1/alerts/{id}/end", post(end_alert))
+        .route("/v1/audit", get(list_audit))
 }
 
 /// This module's part of the OpenAPI document.
 #[derive(utoipa::OpenApi)]
-#[openapi(paths(list_breaks, assign_break, note_break, end_break, list_alerts, end_alert))]
+#[openapi(paths(list_breaks, assign_break, note_break, end_break, list_alerts, end_alert, list_audit))]
 pub struct Doc;
 
 /// Which breaks.
@@ -71,6 +73,23 @@ pub struct AlertsQuery {
     ended: bool,
     /// Only those after this id: the next page.
     after: Option<String>,
+    /// At most so many, 1 to 1,000.
+    limit: Option<u32>,
+}
+
+/// Which lines of the audit log.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub struct AuditQuery {
+    /// Only what this one did: a user, or a part of the gateway such as `clearing`.
+    by: Option<String>,
+    /// Only this action, such as `debt.waive`; `debt` stands for all of its kind.
+    action: Option<String>,
+    /// Only what was done to this.
+    subject: Option<String>,
+    /// Only lines before this number: the next page.
+    before: Option<i64>,
     /// At most so many, 1 to 1,000.
     limit: Option<u32>,
 }
@@ -179,4 +198,16 @@ async fn end_alert(
     Json(body): Json<EndBody>,
 ) -> Result<Json<Changed>, ApiError> {
     Ok(Json(Changed { changed: change(&app, &user, &id, Change::EndAlert(&body.reason)).await? }))
+}
+
+/// Who did what, the newest first.
+#[utoipa::path(get, path = "/v1/audit", params(AuditQuery), responses(
+    (status = 200, body = Lines), (status = 400, body = ErrorBody)))]
+async fn list_audit(
+    State(app): State<App>,
+    Query(query): Query<AuditQuery>,
+) -> Result<Json<Lines>, ApiError> {
+    let AuditQuery { by, action, subject, before, limit } = query;
+    let wanted = audit::Wanted { by, action, subject, before, limit: parse_limit(limit)? };
+    Ok(Json(audit::list(&app.store, wanted).await?))
 }

@@ -1,6 +1,7 @@
-//! `wavepass-gateway break | alert`: list and end what a person must look at.
+//! `wavepass-gateway break | alert | audit`: list and end what a person must look at, and read who did what.
 
 use super::alerts::{self, AlertRow};
+use super::audit::{self, AuditRow};
 use super::breaks::{self, BreakRow};
 use super::{Change, RowId, change};
 use crate::cli::{App, CommandError, Output};
@@ -76,6 +77,29 @@ enum AlertCommand {
     },
 }
 
+/// Show who did what, the newest first.
+#[derive(Debug, Args)]
+pub struct AuditArgs {
+    /// Only what this one did: a user, or a part of the gateway such as `clearing`.
+    #[arg(long, value_name = "NAME")]
+    by: Option<String>,
+    /// Only this action, such as `debt.waive`; `debt` stands for all of its kind.
+    #[arg(long, value_name = "ACTION")]
+    action: Option<String>,
+    /// Only what was done to this: a token's key, a gate's number, a day, an id, as the list shows it.
+    #[arg(long, value_name = "TEXT")]
+    subject: Option<String>,
+    /// From the line before this number.
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(i64).range(1..))]
+    before: Option<i64>,
+    /// How many at most.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    limit: u32,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
 #[derive(Debug, Args)]
 struct Page {
     /// Only of this kind.
@@ -133,6 +157,17 @@ pub async fn run_alert(args: AlertArgs, app: &App, user: &str) -> Result<Output,
     }
 }
 
+/// Runs `audit`.
+pub async fn run_audit(args: AuditArgs, app: &App) -> Result<Output, CommandError> {
+    let AuditArgs { by, action, subject, before, limit, json } = args;
+    let found = audit::list(&app.store, audit::Wanted { by, action, subject, before, limit }).await?;
+    Ok(Output::text(if json {
+        serde_json::to_string_pretty(&found)?
+    } else {
+        audit_table(app, &found.lines)
+    }))
+}
+
 fn said(what: &str, id: &str, changed: bool, done: &str) -> Output {
     let already = if changed { "" } else { " already" };
     Output::text(format!("{what} {id} is{already} {done}"))
@@ -159,6 +194,26 @@ fn break_table(rows: &[BreakRow]) -> String {
             row.kind,
             row.assigned_to,
             row.subject,
+            row.detail
+        );
+    }
+    out
+}
+
+fn audit_table(app: &App, rows: &[AuditRow]) -> String {
+    let mut out = format!("{:>8} {:<29} {:<16} {:<18} what", "number", "time", "user", "action");
+    let clock = app.config.day_clock();
+    for row in rows {
+        // Writing to a string cannot fail.
+        let _ = write!(
+            out,
+            "\n{:>8} {:<29} {:<16} {:<18} {}{}{}",
+            row.number,
+            clock.rfc3339(row.at_ms),
+            row.user,
+            row.action,
+            row.subject,
+            if row.detail.is_empty() { "" } else { ": " },
             row.detail
         );
     }

@@ -1,10 +1,11 @@
 //! The desk: what a person must look at, and what they say of it. Breaks are assigned, noted and ended, alerts ended, each
-//! by name and with a reason in the audit log.
+//! by name and with a reason in the audit log, which is read here.
 //!
 //! Nothing is deleted here and no money moves. A break that was ended and that reconciliation finds again is open again.
 
 pub mod alerts;
 pub mod api;
+pub mod audit;
 pub mod breaks;
 pub mod cli;
 #[cfg(test)]

@@ -168,3 +168,69 @@ async fn what_is_not_there_or_says_nothing_or_holds_a_number_changes_nothing() {
     assert_eq!(house.count("SELECT count(*) FROM audit_log").await, 0);
     assert_eq!(open_breaks(&house).await.len(), 1);
 }
+
+/// The numbers, actions and subjects of lines of the audit log, by command.
+async fn audited(house: &House, asked: &[&str]) -> Vec<(i64, String)> {
+    let listed = house.command(&[&["audit", "--json"], asked].concat()).await;
+    let lines: serde_json::Value = serde_json::from_str(&listed).unwrap();
+    let text = |line: &serde_json::Value, key: &str| line[key].as_str().unwrap().to_owned();
+    let line = |l: &serde_json::Value| {
+        (
+            l["number"].as_i64().unwrap(),
+            format!("{} {} {}", text(l, "user"), text(l, "action"), text(l, "subject")),
+        )
+    };
+    lines["lines"].as_array().unwrap().iter().map(line).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_audit_log_is_read_by_who_what_and_on_what_the_newest_first() {
+    let house = House::new().await;
+    for kind in ["gap", "rule_6"] {
+        raise(&house, kind, None).await;
+    }
+    let ids: Vec<String> = open_breaks(&house).await.into_iter().map(|row| row.id).collect();
+    for (user, id, step) in [
+        ("anna", &ids[0], Change::AssignBreak("bert")),
+        ("bert", &ids[0], Change::NoteBreak("looked at")),
+        ("bert", &ids[1], Change::EndBreak("a test")),
+    ] {
+        assert!(change(&house.app, user, id, step).await.unwrap());
+    }
+    let [first, second] = [&ids[0], &ids[1]];
+    let [assigned, noted, ended] = [
+        format!("anna break.assign {first}"),
+        format!("bert break.note {first}"),
+        format!("bert break.end {second}"),
+    ];
+    let all = audited(&house, &[]).await;
+    let told = |lines: &[(i64, String)]| lines.iter().map(|(_, text)| text.clone()).collect::<Vec<_>>();
+    assert_eq!(told(&all), [&*ended, &noted, &assigned]);
+    for (asked, expected) in [
+        (&["--by", "bert"][..], vec![&ended, &noted]),
+        (&["--subject", first], vec![&noted, &assigned]),
+        (&["--subject", first, "--by", "anna"], vec![&assigned]),
+        (&["--action", "break.end"], vec![&ended]),
+        (&["--action", "break", "--limit", "1"], vec![&ended]),
+        (&["--action", "brea"], vec![]),
+        (&["--before", &all[0].0.to_string()], vec![&noted, &assigned]),
+    ] {
+        let found = told(&audited(&house, asked).await);
+        assert_eq!(found.iter().collect::<Vec<_>>(), expected, "{asked:?}");
+    }
+    let table = house.command(&["audit"]).await;
+    let line = table.lines().nth(1).unwrap();
+    assert!(
+        line.contains(" 2026-11-23T") && line.contains(" bert ") && line.ends_with(": a test"),
+        "{table}"
+    );
+
+    let (_house, _server, http) = crate::api::testing::over(house).await;
+    let (status, lines) = http.admin("GET", &format!("/v1/audit?subject={second}"), None).await;
+    assert_eq!((status, &lines["lines"][0]["action"]), (200, &"break.end".into()), "{lines}");
+    assert_eq!(lines["lines"][0]["detail"], "a test");
+    for (asked, code) in [("before=soon", "query"), ("limit=0", "limit")] {
+        let (status, answer) = http.admin("GET", &format!("/v1/audit?{asked}"), None).await;
+        assert_eq!((status, answer["error"]["code"].as_str()), (400, Some(code)), "{answer}");
+    }
+}

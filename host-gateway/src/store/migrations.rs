@@ -58,6 +58,7 @@ const SQLITE: &[Step] = steps!("sqlite":
     "0026" "write_offs",
     "0027" "recent",
     "0028" "set_offs",
+    "0029" "audit",
 );
 
 const POSTGRES: &[Step] = steps!("postgres":
@@ -80,6 +81,7 @@ const POSTGRES: &[Step] = steps!("postgres":
     "0026" "write_offs",
     "0027" "recent",
     "0028" "set_offs",
+    "0029" "audit",
 );
 
 pub(super) static SQLITE_MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| migrator(SQLITE));
