@@ -174,7 +174,9 @@ impl Restoring {
             std::io::ErrorKind::AlreadyExists => BackupError::Occupied(self.file.clone()),
             _ => io(&self.file)(e),
         })?;
-        fs::remove_file(&self.beside).map_err(io(&self.beside))?;
+        for left in [self.beside.clone(), super::lock::of_database(&self.beside)] {
+            fs::remove_file(&left).map_err(io(&left))?;
+        }
         match self.file.parent().filter(|folder| !folder.as_os_str().is_empty()) {
             Some(folder) => File::open(folder).and_then(|folder| folder.sync_all()).map_err(io(folder)),
             None => Ok(()),

@@ -1,12 +1,12 @@
-//! The lock on the data folder: one process at a time. The system lets go of it when the process ends, however
-//! it ends, so that a crash leaves no stale lock.
+//! The locks on the data folder and on a SQLite file: one process at a time. The system lets go of them when the process ends,
+//! however it ends, so that a crash leaves no stale lock.
 
 use super::StoreError;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-/// The lock, held for as long as it lives.
+/// A lock, held for as long as it lives.
 pub(super) struct DataLock {
     _file: File,
 }
@@ -14,35 +14,68 @@ pub(super) struct DataLock {
 impl DataLock {
     /// Takes the folder, making it (readable by its owner only) if it is missing.
     pub(super) fn take(data: &Path) -> Result<Self, StoreError> {
-        let io = |path: &Path| {
-            let path = path.to_path_buf();
-            move |source| StoreError::Io { path, source }
-        };
         make_private_folder(data).map_err(io(data))?;
-        let path = data.join("lock");
+        Self::hold(&of_folder(data), |holder| StoreError::Locked { path: data.to_path_buf(), holder })
+    }
+
+    /// Takes a SQLite file, which processes with other data folders may know, too: by a file beside it, for SQLite's own locks
+    /// on the file itself would go when any handle of it is closed. A link to it is followed.
+    pub(super) fn of_file(database: &Path) -> Result<Self, StoreError> {
+        let real = match std::fs::canonicalize(database) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => database.to_path_buf(),
+            real => real.map_err(io(database))?,
+        };
+        Self::hold(&of_database(&real), |holder| StoreError::Served { path: database.to_path_buf(), holder })
+    }
+
+    fn hold(path: &Path, held: impl FnOnce(String) -> StoreError) -> Result<Self, StoreError> {
         let mut file = OpenOptions::new()
             .read(true)
             .write(true)
             .create(true)
             .truncate(false)
-            .open(&path)
-            .map_err(io(&path))?;
+            .open(path)
+            .map_err(io(path))?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let mut holder = String::new();
                 // Only for the message: where it cannot be read, the owner stays unnamed.
                 let _ = file.take(100).read_to_string(&mut holder);
-                let holder = if holder.trim().is_empty() { "unknown".into() } else { holder.trim().into() };
-                return Err(StoreError::Locked { path: data.to_path_buf(), holder });
+                return Err(held(if holder.trim().is_empty() {
+                    "unknown".into()
+                } else {
+                    holder.trim().into()
+                }));
             }
-            Err(TryLockError::Error(source)) => return Err(StoreError::Io { path, source }),
+            Err(TryLockError::Error(source)) => return Err(io(path)(source)),
         }
-        file.set_len(0).map_err(io(&path))?;
-        file.rewind().map_err(io(&path))?;
-        writeln!(file, "process {}", std::process::id()).map_err(io(&path))?;
+        file.set_len(0).map_err(io(path))?;
+        file.rewind().map_err(io(path))?;
+        writeln!(file, "process {}", std::process::id()).map_err(io(path))?;
         Ok(Self { _file: file })
     }
+}
+
+/// Whether the lock of a data folder was ever taken.
+pub(super) fn was_taken(data: &Path) -> bool {
+    of_folder(data).exists()
+}
+
+fn of_folder(data: &Path) -> PathBuf {
+    data.join("lock")
+}
+
+/// The lock file of a SQLite file.
+pub(super) fn of_database(file: &Path) -> PathBuf {
+    let mut name = file.as_os_str().to_owned();
+    name.push(".lock");
+    name.into()
+}
+
+fn io(path: &Path) -> impl Fn(std::io::Error) -> StoreError {
+    let path = path.to_path_buf();
+    move |source| StoreError::Io { path: path.clone(), source }
 }
 
 pub(super) fn make_private_folder(path: &Path) -> std::io::Result<()> {

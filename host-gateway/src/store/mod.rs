@@ -80,6 +80,16 @@ pub enum StoreError {
         /// What its lock file says of the owner.
         holder: String,
     },
+    /// A gateway of another data folder serves the SQLite file.
+    #[error(
+        "the database {path} is in use by another process ({holder}) with another data folder: one process at a time serves a SQLite file"
+    )]
+    Served {
+        /// The file.
+        path: PathBuf,
+        /// What its lock file says of the owner.
+        holder: String,
+    },
     /// The data folder or lock file cannot be used.
     #[error("{path}: {source}")]
     Io {
@@ -124,7 +134,7 @@ struct Inner {
     // As well.
     beside: Pool,
     // Held for as long as the store lives.
-    _lock: DataLock,
+    _locks: Vec<DataLock>,
 }
 
 impl Store {
@@ -133,12 +143,20 @@ impl Store {
     /// `url` is `sqlite:PATH`, a path, or `postgres://…`; a relative path is relative to the working directory.
     pub async fn open(url: &str, data: &Path) -> Result<Self, StoreError> {
         let place = Place::parse(url)?;
-        let lock = DataLock::take(data)?;
+        let mut locks = vec![DataLock::take(data)?];
         let Pools { readers, writer, shard_writers, beside } = match place {
-            Place::Sqlite(file) => open_sqlite(&file).await?,
+            Place::Sqlite(file) => {
+                locks.push(DataLock::of_file(&file)?);
+                open_sqlite(&file).await?
+            }
             Place::Postgres(remote) => Box::pin(remote.open()).await?,
         };
-        Ok(Self { inner: Arc::new(Inner { readers, writer, shard_writers, beside, _lock: lock }) })
+        Ok(Self { inner: Arc::new(Inner { readers, writer, shard_writers, beside, _locks: locks }) })
+    }
+
+    /// Whether a store was ever opened with this data folder.
+    pub fn was_opened(data: &Path) -> bool {
+        lock::was_taken(data)
     }
 
     /// True where other processes may work on the same database.

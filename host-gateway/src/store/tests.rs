@@ -50,6 +50,28 @@ async fn a_second_owner_of_the_data_folder_is_told_who_has_it() {
 }
 
 #[tokio::test]
+async fn one_process_serves_a_sqlite_file_whatever_its_data_folder() {
+    let [first, second] = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let file = first.path().join("wavepass.db");
+    let store = Store::open(file.to_str().unwrap(), first.path()).await.unwrap();
+    let mut names = vec![file.clone()];
+    #[cfg(unix)]
+    {
+        let link = second.path().join("linked.db");
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        names.push(link);
+    }
+    for name in names {
+        let refused = Store::open(name.to_str().unwrap(), second.path()).await.err().unwrap();
+        assert!(matches!(refused, StoreError::Served { .. }), "{refused}");
+        assert!(refused.to_string().contains(&format!("process {}", std::process::id())), "{refused}");
+    }
+    store.close().await;
+    drop(store);
+    assert!(Store::open(file.to_str().unwrap(), second.path()).await.is_ok());
+}
+
+#[tokio::test]
 async fn a_transaction_that_is_dropped_leaves_nothing() {
     let scratch = testing::scratch().await;
     let line = Audit { at: UnixMs(1), user: "anna", action: "test", subject: "", detail: "" };
