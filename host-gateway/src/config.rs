@@ -5,7 +5,7 @@
 
 use crate::input;
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use wavepass_fares::DayClock;
@@ -30,6 +30,14 @@ pub enum ConfigError {
         path: PathBuf,
         /// Line and key, as far as they are known, such as `:12: admin_token`.
         place: String,
+        /// Why.
+        why: String,
+    },
+    /// A section whose values do not go together.
+    #[error("[{name}]: {why}")]
+    Section {
+        /// Which.
+        name: &'static str,
         /// Why.
         why: String,
     },
@@ -63,7 +71,7 @@ pub struct Config {
 
 /// The file's own sections.
 #[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub struct File {
     /// The data folder.
     pub data: Option<PathBuf>,
@@ -86,6 +94,16 @@ pub struct File {
     pub concentrators: ConcentratorSection,
     /// Risk.
     pub risk: RiskSection,
+    // Those that modules read themselves, so that any other name is a fault.
+    authorisation: IgnoredAny,
+    bank: IgnoredAny,
+    clearing: IgnoredAny,
+    collection: IgnoredAny,
+    corrections: IgnoredAny,
+    reconcile: IgnoredAny,
+    recovery: IgnoredAny,
+    retention: IgnoredAny,
+    settlement: IgnoredAny,
 }
 
 /// `[day]`
@@ -483,5 +501,14 @@ mod tests {
             }
         }
         assert!(error("[[http.api_keys]]\nname = 'a'\nsha256 = 'b'").contains("sha256"));
+        assert!(
+            error("[day]\nzone = 'UTC'\n[clearng]\nclose = 'manual'")
+                .contains("test.toml:3: unknown field `clearng`")
+        );
+        assert!(
+            error("databse = 'sqlite:x.db'").contains("test.toml:1"),
+            "{}",
+            error("databse = 'sqlite:x.db'")
+        );
     }
 }

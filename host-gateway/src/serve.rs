@@ -98,6 +98,7 @@ impl Running {
 pub(crate) async fn run(args: ServeArgs, config: Config) -> Result<(), CommandError> {
     log_to_stderr(args.log_json);
     api::metrics_handle();
+    cli::not_new_without_keys(&config)?;
     let store = Store::open(&config.database, &config.data).await?;
     let clock: Arc<dyn Clock> = match args.clock {
         ClockKind::System => Arc::new(System),

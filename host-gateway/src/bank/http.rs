@@ -24,7 +24,7 @@ use super::{
     Release, Reply, StatementLine,
 };
 use crate::answer::{self, AnswerError};
-use crate::bank::embedded::Limits;
+use crate::bank::embedded::{ClassLimits, Limits};
 use crate::config::{Config, ConfigError};
 use crate::store::Store;
 
@@ -46,9 +46,9 @@ pub enum ConnectorKind {
     Http,
 }
 
-/// `[bank]`, as far as it says which bank and how it is asked.
+/// `[bank]`
 #[derive(Debug, Clone, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub struct BankSection {
     /// Which bank.
     pub connector: ConnectorKind,
@@ -64,10 +64,15 @@ pub struct BankSection {
     pub concurrency: usize,
     /// Deductions, holds or releases in one request.
     pub batch: usize,
+    /// What e-accounts of class II may do at the embedded bank.
+    pub class_ii: ClassLimits,
+    /// And those of class III.
+    pub class_iii: ClassLimits,
 }
 
 impl Default for BankSection {
     fn default() -> Self {
+        let Limits { class_ii, class_iii } = Limits::default();
         Self {
             connector: ConnectorKind::Embedded,
             url: String::new(),
@@ -76,6 +81,8 @@ impl Default for BankSection {
             tries: 3,
             concurrency: 4,
             batch: 500,
+            class_ii,
+            class_iii,
         }
     }
 }
@@ -84,10 +91,19 @@ impl BankSection {
     /// Reads and checks `[bank]`.
     pub fn of(config: &Config) -> Result<Self, ConfigError> {
         let section: Self = config.section("bank")?;
+        let wrong = |name, value: String, why: &str| ConfigError::Value { name, value, why: why.into() };
+        for (name, ClassLimits { balance_fen, day_fen, year_fen }) in
+            [("bank.class_ii", section.class_ii), ("bank.class_iii", section.class_iii)]
+        {
+            if let Some(value) =
+                [balance_fen.unwrap_or(0), day_fen, year_fen].into_iter().find(|fen| *fen < 0)
+            {
+                return Err(wrong(name, value.to_string(), "fen, 0 or more"));
+            }
+        }
         if section.connector == ConnectorKind::Embedded {
             return Ok(section);
         }
-        let wrong = |name, value: String, why: &str| ConfigError::Value { name, value, why: why.into() };
         let host = section.url.strip_prefix("http://").unwrap_or_default();
         if host.is_empty() || host.contains(['/', '@', '?', '#']) {
             // An address may carry a password, and is not repeated.
@@ -106,6 +122,11 @@ impl BankSection {
         within("bank.batch", section.batch as u64, wire::MAX_ITEMS.into())?;
         Ok(section)
     }
+
+    /// What e-accounts may do at the embedded bank.
+    pub const fn limits(&self) -> Limits {
+        Limits { class_ii: self.class_ii, class_iii: self.class_iii }
+    }
 }
 
 /// The bank that the configuration names. Does not speak to it: a gateway works while its bank is away.
@@ -116,10 +137,7 @@ pub fn connect(config: &Config, store: &Store, now_ms: i64) -> Result<Arc<dyn Ba
     let section = BankSection::of(config).map_err(in_words)?;
     Ok(match section.connector {
         ConnectorKind::Http => Arc::new(HttpBank::new(section)?),
-        ConnectorKind::Embedded => {
-            let limits: Limits = config.section("bank").map_err(in_words)?;
-            Arc::new(EmbeddedBank::new(store.clone(), limits)?.at(now_ms))
-        }
+        ConnectorKind::Embedded => Arc::new(EmbeddedBank::new(store.clone(), section.limits())?.at(now_ms)),
     })
 }
 

@@ -5,11 +5,13 @@
 
 mod app;
 pub(crate) mod backup;
+mod before;
 mod import;
 mod out_file;
 mod remote;
 
 pub use app::{App, AppError};
+pub(crate) use before::not_new_without_keys;
 use out_file::Reserved;
 
 use crate::config::{Config, ConfigError, Overrides};
@@ -114,12 +116,14 @@ pub(crate) struct Common {
 
 impl Common {
     pub(crate) fn load(&self) -> Result<Config, ConfigError> {
-        Config::load(&Overrides {
+        let config = Config::load(&Overrides {
             config: self.config.clone(),
             data: self.data.clone(),
             database: self.database.clone(),
             keys: self.keys.clone(),
-        })
+        })?;
+        before::check_sections(&config)?;
+        Ok(config)
     }
 }
 
@@ -181,6 +185,7 @@ pub(crate) enum StoreCommand {
     Break(desk::cli::BreakArgs),
     /// List and end alerts.
     Alert(desk::cli::AlertArgs),
+    Audit(desk::cli::AuditArgs),
     /// Erase a person.
     Person(keep::cli::PersonArgs),
     /// Delete the taps of service days that are long over, as `[retention] days` says.
@@ -328,6 +333,7 @@ pub(crate) async fn open_here(
     config: &Config,
     passphrase: &PassphraseArgs,
 ) -> Result<Option<App>, CommandError> {
+    not_new_without_keys(config)?;
     let store = match Store::open(&config.database, &config.data).await {
         Ok(store) => store,
         Err(StoreError::Locked { .. }) => return Ok(None),
@@ -404,6 +410,7 @@ pub(crate) async fn run_store_command(
         StoreCommand::Answers(_) => clearing::answers::run(app, user, file).await?,
         StoreCommand::Break(args) => desk::cli::run_break(args, app, user).await?,
         StoreCommand::Alert(args) => desk::cli::run_alert(args, app, user).await?,
+        StoreCommand::Audit(args) => desk::cli::run_audit(args, app).await?,
         StoreCommand::Report(args) => clearing::cli::report(args, app, user).await?,
         StoreCommand::File(args) => clearing::files::file(args, app, text).await?,
     };

@@ -31,6 +31,7 @@ impl Class {
 
 /// What a class of accounts may do, in fen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct ClassLimits {
     /// The most it may hold; `None`: any.
     pub balance_fen: Option<i64>,
@@ -41,8 +42,7 @@ pub struct ClassLimits {
 }
 
 /// The limits of both classes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Of class II.
     pub class_ii: ClassLimits,
