@@ -3,8 +3,8 @@
 //! For a house without a bank of its own. With another bank behind the gateway, accounts are that bank's business.
 
 use super::AccountName;
-use super::embedded::{self, AccountState, Class, Deposit, EAccount, Limits, NewAccount};
-use super::http::elsewhere;
+use super::embedded::{self, AccountState, Class, Deposit, EAccount, NewAccount};
+use super::http::{BankSection, elsewhere};
 use crate::clearing::pay_out::{PaidOut, pay_out};
 use crate::cli::{App, CommandError, Output};
 use crate::cursor;
@@ -16,6 +16,7 @@ use crate::tokens::TokensError;
 use clap::{Args, Subcommand, ValueEnum};
 use std::fmt::Write;
 use wavepass_fares::Fen;
+use wavepass_files::iso20022::check_account;
 
 /// The length of an attempt's name in the bank's books, which no deposit may have: it is no printable text.
 const ATTEMPT_BYTES: usize = 28;
@@ -114,7 +115,7 @@ pub async fn run(args: AccountArgs, app: &App, user: &str) -> Result<Output, Com
 }
 
 async fn open(app: &App, account_id: String, class: ClassWord, user: &str) -> Result<Output, CommandError> {
-    input::word("an account's name", &account_id)?;
+    new_name(&account_id)?;
     if account_id.starts_with(embedded::ERASED) {
         return Err(format!(
             "no e-account is opened by a name that begins with `{}`: those are of persons who were erased",
@@ -156,7 +157,7 @@ async fn deposit(
         return Err(format!("a deposit's name is not {ATTEMPT_BYTES} characters long: attempts' are").into());
     }
     let at = app.now()?;
-    let limits: Limits = app.config.section("bank")?;
+    let limits = BankSection::of(&app.config)?.limits();
     let mut tx = app.store.begin().await?;
     let before = embedded::find_in(&mut tx, &[&account_id]).await?.into_iter().flatten().next();
     if before.is_none() {
@@ -167,13 +168,29 @@ async fn deposit(
     let after = embedded::find_in(&mut tx, &[&account_id]).await?.into_iter().flatten().next();
     let holds = after.as_ref().map_or(Fen::ZERO, |account| account.balance);
     if before == after {
-        return Ok(Output::text(format!("deposit {name} came before; {account_id} holds {holds} CNY")));
+        // Under another sum it is somebody's mistake, whichever of the two was meant.
+        return match embedded::deposited_in(&mut tx, &account_id, &name).await? {
+            Some(came) if came != amount => Err(format!(
+                "deposit {name} came before, of {came} CNY and not of {amount}: nothing was moved; {account_id} holds {holds} CNY"
+            )
+            .into()),
+            _ => Ok(Output::text(format!("deposit {name} came before; {account_id} holds {holds} CNY"))),
+        };
     }
     let detail = format!("{name}: {} fen", amount.0);
     audit_in(&mut tx, &Audit { at, user, action: "account.deposit", subject: &account_id, detail: &detail })
         .await?;
     tx.commit().await?;
     Ok(Output::text(format!("e-account {account_id} holds {holds} CNY")))
+}
+
+/// Refuses a name that a collection does not carry: one such account would stop the day's file.
+fn new_name(account_id: &str) -> Result<(), CommandError> {
+    input::word("an account's name", account_id)?;
+    let told = |fault| {
+        format!("an account's name {fault}: the bank's files take at most 34 letters, digits and /-?:().,'+")
+    };
+    Ok(check_account(account_id).map_err(told)?)
 }
 
 /// The account of this name, for a command that needs one.
@@ -199,7 +216,7 @@ async fn not_erased_in(conn: &mut Conn, app: &App, account_id: &str) -> Result<(
 /// given, and a charge on one that is not there is declined as `unknown_account`.
 pub(crate) async fn find_usable(app: &App, account_id: &str) -> Result<(), CommandError> {
     if elsewhere(&app.config)?.is_some() {
-        return Ok(input::word("an account's name", account_id)?);
+        return new_name(account_id);
     }
     match find(app, account_id).await?.state {
         AccountState::Closed => Err(format!("e-account `{account_id}` is closed").into()),
@@ -230,4 +247,33 @@ fn table(accounts: &[EAccount], now_ms: i64) -> Result<String, CommandError> {
         );
     }
     Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::House;
+
+    #[tokio::test]
+    async fn no_account_is_opened_that_a_collection_cannot_carry() {
+        let house = House::new().await;
+        for bad in ["ACC_1", "A".repeat(35).as_str(), "anna@home"] {
+            let told = house.refusal(&["account", "open", bad]).await;
+            assert!(told.contains("at most 34 letters, digits and"), "{told}");
+        }
+        house.command(&["account", "open", &"A".repeat(34)]).await;
+        assert_eq!(house.count("SELECT count(*) FROM bank_accounts").await, 1);
+    }
+
+    #[tokio::test]
+    async fn a_deposit_that_comes_again_with_another_sum_is_told_and_moves_nothing() {
+        let house = House::new().await;
+        house.command(&["account", "open", "ACC-1"]).await;
+        let first = ["account", "deposit", "ACC-1", "--name", "first", "--fen"];
+        house.command(&[&first[..], &["500"]].concat()).await;
+        let again = house.command(&[&first[..], &["500"]].concat()).await;
+        assert_eq!(again, "deposit first came before; ACC-1 holds 5.00 CNY");
+        let told = house.refusal(&[&first[..], &["700"]].concat()).await;
+        assert!(told.contains("of 5.00 CNY and not of 7.00: nothing was moved"), "{told}");
+        assert_eq!(house.count("SELECT balance_fen FROM bank_accounts").await, 500);
+    }
 }

@@ -254,6 +254,11 @@ impl Agent {
 /// The longest account number, `Max34Text`.
 const ACCOUNT: usize = 34;
 
+/// Whether a message carries an account of this number.
+pub fn check_account(number: &str) -> Result<(), Fault> {
+    sink::carries(number, ACCOUNT)
+}
+
 /// An account's number: what `Othr` holds, or an IBAN.
 fn read_account(parent: &Node, element: &'static str) -> Result<String, FileError> {
     let node = parent.need(&[element, "Id"])?;

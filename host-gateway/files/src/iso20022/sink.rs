@@ -64,19 +64,9 @@ impl<W: Write> Sink<W> {
 
     /// Text that somebody chose, of 1 to `max` characters.
     pub(super) fn text(&mut self, path: &[&'static str], value: &str, max: usize) -> Result<(), FileError> {
-        let known = |c: char| c.is_ascii_alphanumeric() || "/-?:().,'+ ".contains(c);
-        let fault = if value.is_empty() {
-            Some(Fault::Empty)
-        } else if value.chars().count() > max {
-            Some(Fault::TooLong { max })
-        } else if !value.chars().all(known) || value.trim() != value {
-            Some(Fault::Characters)
-        } else {
-            None
-        };
-        match fault {
-            Some(fault) => Err(self.fault(&path.join("/"), fault)),
-            None => self.leaf(path, value),
+        match carries(value, max) {
+            Err(fault) => Err(self.fault(&path.join("/"), fault)),
+            Ok(()) => self.leaf(path, value),
         }
     }
 
@@ -128,5 +118,19 @@ impl<W: Write> Sink<W> {
         out.write_all(b"\n")?;
         out.flush()?;
         Ok(out)
+    }
+}
+
+/// Whether a message carries a text that somebody chose, of 1 to `max` characters.
+pub(super) fn carries(value: &str, max: usize) -> Result<(), Fault> {
+    let known = |c: char| c.is_ascii_alphanumeric() || "/-?:().,'+ ".contains(c);
+    if value.is_empty() {
+        Err(Fault::Empty)
+    } else if value.chars().count() > max {
+        Err(Fault::TooLong { max })
+    } else if !value.chars().all(known) || value.trim() != value {
+        Err(Fault::Characters)
+    } else {
+        Ok(())
     }
 }

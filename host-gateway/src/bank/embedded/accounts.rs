@@ -181,6 +181,13 @@ pub async fn deposit_in(conn: &mut Conn, limits: &Limits, deposits: &[Deposit]) 
     Ok(())
 }
 
+/// What the deposit of this name moved; `None`: there was none.
+pub async fn deposited_in(conn: &mut Conn, account_id: &str, name: &str) -> Result<Option<Fen>, StoreError> {
+    let key = (account_id, name.as_bytes());
+    // What the books have is what left the account.
+    Ok(answers_in(conn, &[key]).await?.into_values().next().map(|(amount, _)| Fen(-amount.0)))
+}
+
 /// Accounts by name; `None` for a name that there is not.
 pub async fn find_in(conn: &mut Conn, names: &[&str]) -> Result<Vec<Option<EAccount>>, StoreError> {
     let book = Book::load(conn, names).await?;

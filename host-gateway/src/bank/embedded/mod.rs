@@ -27,8 +27,8 @@ use book::{Book, answers_in};
 use decide::{calendar, decide};
 
 pub use accounts::{
-    AccountError, AccountState, Deposit, EAccount, ERASED, NewAccount, deposit_in, find_in, open_in, page_in,
-    rename_in, set_state_in,
+    AccountError, AccountState, Deposit, EAccount, ERASED, NewAccount, deposit_in, deposited_in, find_in,
+    open_in, page_in, rename_in, set_state_in,
 };
 pub use limits::{Class, ClassLimits, Limits};
 
