@@ -169,6 +169,10 @@ async fn a_debt_is_listed_asked_for_again_and_waived() {
     assert_eq!((status, &listed["debts"]), (200, &json!([debt])));
     assert_eq!(listed["deny_list"]["causes"], json!(["debt"]));
 
+    let nobody = format!("/v1/debts/{}/recover", "ab".repeat(16));
+    let (status, told) = http.admin("POST", &nobody, None).await;
+    assert_eq!((status, told["error"]["code"].as_str()), (404, Some("no_token")), "{told}");
+
     deposit(&house.app.store, &account, 899).await;
     let (status, asked) = http.admin("POST", &format!("/v1/debts/{key}/recover"), None).await;
     let nothing = json!({ "approved": 0, "declined": 1, "in_doubt": 0 });

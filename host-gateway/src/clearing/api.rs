@@ -35,6 +35,7 @@ impl From<ClearingError> for ApiError {
             ClearingError::DebtUnanswered { .. } => "debt_unanswered",
             ClearingError::DebtPaid { .. } => "debt_paid",
             ClearingError::DebtGivenUp { .. } => "debt_given_up",
+            ClearingError::NoToken(_) => return Self::not_found("no_token", error.to_string()),
             ClearingError::NoDebt { .. } => return Self::not_found("no_debt", error.to_string()),
             ClearingError::Sharing(_) => "settlement_configuration",
             ClearingError::Text(_) => return Self::bad_request("text", error.to_string()),
@@ -268,13 +269,15 @@ async fn charges(
         Some(day) => parse_day(day)?.number(),
         None => i64::MAX,
     };
+    // Charges are found by their day first, and days that are not closed may have some.
     let rows = db::query(
-        "SELECT c.service_day, c.token_key, c.part, c.amount_fen, c.state, c.attempts, a.reason, \
-         c.kind, c.of_part, c.offset_fen FROM batches AS b CROSS JOIN charges AS c \
+        "WITH RECURSIVE days (day) AS (SELECT max(service_day) FROM charges WHERE service_day < ?2 UNION ALL \
+         SELECT (SELECT max(service_day) FROM charges WHERE service_day < days.day) FROM days WHERE days.day IS NOT NULL) \
+         SELECT c.service_day, c.token_key, c.part, c.amount_fen, c.state, c.attempts, a.reason, \
+         c.kind, c.of_part, c.offset_fen FROM days CROSS JOIN charges AS c \
          LEFT JOIN attempts AS a ON a.service_day = c.service_day AND a.token_key = c.token_key AND a.part = c.part \
          AND a.attempt_no = c.attempts \
-         WHERE c.service_day = b.service_day AND c.token_key = ?1 AND c.rank = b.rank AND b.service_day < ?2 \
-         ORDER BY c.service_day DESC, c.part LIMIT ?3",
+         WHERE c.service_day = days.day AND c.token_key = ?1 ORDER BY c.service_day DESC, c.part LIMIT ?3",
     )
     .bind(key.as_slice().to_vec())
     .bind(before)

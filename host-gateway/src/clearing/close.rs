@@ -136,6 +136,7 @@ impl Clearing {
         };
         // The first close decides how the day's charges are shared.
         let (rank, method) = match last {
+            None if options.late => return Err(ClearingError::NotClosed { day }),
             None => {
                 in_time()?;
                 // Fares that were asked for early have fixed it. Whoever asks for more waits for this transaction.

@@ -157,6 +157,9 @@ pub enum ClearingError {
         /// Requests.
         requests: usize,
     },
+    /// Nobody knows the token.
+    #[error("no token {0} was issued here, and none of this key owes or owed anything")]
+    NoToken(TokenKey),
     /// The token has no such debt.
     #[error("token {token_key} has no debt of service day {day}{}", part.map(|n| format!(", part {n}")).unwrap_or_default())]
     NoDebt {

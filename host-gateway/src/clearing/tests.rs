@@ -82,6 +82,8 @@ async fn a_day_that_is_not_over_or_not_checked_is_not_closed() {
         )
         .await;
     let on_time = CloseOptions { now_ms: at(32, 0), ..CloseOptions::default() };
+    let late = world.clearing.close_day(day(), CloseOptions { late: true, ..on_time }).await;
+    assert!(matches!(late, Err(ClearingError::NotClosed { .. })), "{late:?}");
     assert!(matches!(world.clearing.close_day(day(), on_time).await, Err(ClearingError::Unchecked { .. })));
     world.tamper("DELETE FROM arrivals").await;
     // A passage that came late.

@@ -123,6 +123,15 @@ pub(super) fn debt_day(number: i64) -> Result<ServiceDay, ClearingError> {
 /// Asks the bank again, now, for what a token owes, and publishes what that changed of the deny list.
 pub async fn recover(app: &App, user: &str, token: TokenKey) -> Result<Recovered, ClearingError> {
     let clearing = Clearing::of(app).await?;
+    let known: i64 = query(
+        "SELECT (SELECT count(*) FROM tokens WHERE token_key = ?1) + (SELECT count(*) FROM debts WHERE token_key = ?1)",
+    )
+    .bind(token.as_slice())
+    .scalar(app.store.pool())
+    .await?;
+    if known == 0 {
+        return Err(ClearingError::NoToken(token));
+    }
     let deduct = clearing.recover_token(token).await?;
     let holds = clearing.hold_again(token).await?;
     app.publish_lists().await?;

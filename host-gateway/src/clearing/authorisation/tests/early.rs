@@ -34,6 +34,23 @@ async fn each_fare_is_deducted_once_its_journey_is_complete_and_the_close_books_
     town.assert_clean().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_asked_for_early_is_shown_before_the_day_is_closed() {
+    let mut town = Town::new(SINGLE, 2, 2_000).await;
+    town.ride(0, 0).await;
+    town.ride(1, 0).await;
+    assert_eq!(town.round(31).await, early(2, 0));
+    let key = town.tokens[0].to_hex();
+    let (_house, _server, http) = crate::api::testing::over(town.house).await;
+    let (status, shown) = http.admin("GET", &format!("/v1/charges?token_key={key}"), None).await;
+    let charges = shown["charges"].as_array().unwrap();
+    assert_eq!((status, charges.len()), (200, 1), "{shown}");
+    assert_eq!((&charges[0]["service_day"], &charges[0]["part"]), (&"2026-11-23".into(), &1.into()));
+    assert_eq!((&charges[0]["amount_fen"], &charges[0]["state"]), (&400.into(), &"deducted".into()));
+    let before = format!("/v1/charges?token_key={key}&before=2026-11-23");
+    assert_eq!(http.admin("GET", &before, None).await.1["charges"], serde_json::json!([]));
+}
+
 #[tokio::test]
 async fn gates_of_another_operator_leave_it_to_the_close() {
     let mut town = Town::new(&SINGLE.replace("operator = 1", "operator = 2"), 1, 2_000).await;
