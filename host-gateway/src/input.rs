@@ -95,8 +95,13 @@ pub fn sentence(what: &'static str, text: &str) -> Result<(), TextError> {
 
 /// Reads a text file of at most `most` bytes; a device or pipe without an end is not read beyond that either.
 pub fn read_text(path: &Path, most: u64) -> io::Result<String> {
+    text_of(File::open(path)?, most)
+}
+
+/// The same of what is open already, such as standard input.
+pub fn text_of(source: impl Read, most: u64) -> io::Result<String> {
     let mut text = String::new();
-    File::open(path)?.take(most + 1).read_to_string(&mut text)?;
+    source.take(most + 1).read_to_string(&mut text)?;
     if text.len() as u64 > most {
         let why = format!("longer than {most} bytes, the most that is read");
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, why));

@@ -24,7 +24,7 @@ pub struct PriceArgs {
     /// The tariff (TOML); several, where it changes from a date on.
     #[arg(long, value_name = "FILE", required = true)]
     tariff: Vec<PathBuf>,
-    /// The taps, a JSON object a line.
+    /// The taps, a JSON object a line; `-` reads standard input.
     #[arg(long, value_name = "FILE")]
     taps: PathBuf,
     /// Print JSON.
@@ -74,7 +74,7 @@ enum Command {
         /// The tariff to try.
         #[arg(value_name = "NEW", required_unless_present = "day", conflicts_with = "day")]
         second: Option<PathBuf>,
-        /// The taps, a JSON object a line.
+        /// The taps, a JSON object a line; `-` reads standard input.
         #[arg(long, value_name = "FILE", required_unless_present = "day", conflicts_with = "day")]
         taps: Option<PathBuf>,
         /// A closed service day of the gateway's own, YYYY-MM-DD: its taps, and the tariffs that were published for it.
@@ -110,6 +110,16 @@ fn read_tariff(path: &Path) -> Result<(String, String), CommandError> {
     Ok((name(path), read(path, MAX_FILE_BYTES as u64)?))
 }
 
+fn read_taps(path: &Path) -> Result<(String, String), CommandError> {
+    match path.to_str() {
+        Some("-") => {
+            let text = crate::input::text_of(std::io::stdin(), MAX_TAPS_BYTES);
+            Ok(("standard input".into(), text.map_err(|e| format!("standard input: {e}"))?))
+        }
+        _ => Ok((name(path), read(path, MAX_TAPS_BYTES)?)),
+    }
+}
+
 fn text((file, text): &(String, String)) -> Text<'_> {
     Text { file, text }
 }
@@ -118,7 +128,7 @@ fn text((file, text): &(String, String)) -> Text<'_> {
 pub fn price(args: PriceArgs) -> Result<Output, CommandError> {
     let tariffs = args.tariff.iter().map(|path| read_tariff(path)).collect::<Result<Vec<_>, _>>()?;
     let tariffs: Vec<Text<'_>> = tariffs.iter().map(text).collect();
-    let taps = (name(&args.taps), read(&args.taps, MAX_TAPS_BYTES)?);
+    let taps = read_taps(&args.taps)?;
     let days = price_file(&tariffs, text(&taps))?;
     match args.json {
         true => Ok(Output::text(serde_json::to_string_pretty(&days)?)),
@@ -133,7 +143,7 @@ pub fn tariff(args: TariffArgs) -> Result<Output, CommandError> {
         Command::Check { files } => check(&files),
         Command::Diff { first, second: Some(new), taps: Some(taps), day: None, json } => {
             let (old, new) = (read_tariff(&first)?, read_tariff(&new)?);
-            let taps = (name(&taps), read(&taps, MAX_TAPS_BYTES)?);
+            let taps = read_taps(&taps)?;
             told(&difference(text(&old), text(&new), text(&taps))?, json)
         }
         Command::Diff { .. } => Err("compare two tariffs with --taps, or try one on a --day".into()),
@@ -174,7 +184,13 @@ fn import_gtfs(feed: &Path, out: PathBuf, effective_from: ServiceDay) -> Result<
 fn check(files: &[PathBuf]) -> Result<Output, CommandError> {
     let (mut good, mut faults) = (String::new(), Vec::new());
     for path in files {
-        let (file, text) = read_tariff(path)?;
+        let (file, text) = match read_tariff(path) {
+            Ok(read) => read,
+            Err(unread) => {
+                faults.push(unread.to_string());
+                continue;
+            }
+        };
         match Tariff::check(&file, &text) {
             Ok(tariff) => writeln!(
                 good,
@@ -183,14 +199,13 @@ fn check(files: &[PathBuf]) -> Result<Output, CommandError> {
                 tariff.effective_from,
                 tariff.stations.len()
             )?,
-            Err(found) => faults.extend(found),
+            Err(found) => faults.extend(found.iter().map(ToString::to_string)),
         }
     }
     if faults.is_empty() {
         return Ok(Output::text(good));
     }
-    let lines: Vec<String> = faults.iter().map(ToString::to_string).collect();
-    Err(format!("{} faults\n{}", lines.len(), lines.join("\n")).into())
+    Err(format!("{} faults\n{}", faults.len(), faults.join("\n")).into())
 }
 
 fn table(days: &[PricedDay]) -> Result<Output, CommandError> {
@@ -237,4 +252,18 @@ fn changes(found: &Difference) -> Result<Output, CommandError> {
         "{journeys_changed} of {journeys} journeys change, and what {tokens_changed} riders pay\nold: {old}\nnew: {new}\n"
     );
     Ok(Output::text(format!("{head}{text}{tail}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::check;
+
+    #[test]
+    fn a_tariff_that_cannot_be_read_hides_no_fault_of_another() {
+        let folder = tempfile::tempdir().unwrap();
+        let [missing, wrong] = ["missing.toml", "wrong.toml"].map(|name| folder.path().join(name));
+        std::fs::write(&wrong, "version = 3").unwrap();
+        let told = check(&[missing, wrong]).err().unwrap().to_string();
+        assert!(told.contains("missing.toml: ") && told.contains("wrong.toml:"), "{told}");
+    }
 }

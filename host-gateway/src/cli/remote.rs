@@ -70,7 +70,11 @@ pub(super) async fn post<T: DeserializeOwned + Send + 'static>(
 
 /// Sends a file as it is read.
 async fn send(config: &Config, path: &Path, user: &str) -> Result<Sent, CommandError> {
-    let file = File::open(path).map_err(|e| format!("{}: {e}", path.display()))?;
+    let named = |e: std::io::Error| format!("{}: {e}", path.display());
+    let file = File::open(path).map_err(named)?;
+    if file.metadata().map_err(named)?.is_dir() {
+        return Err(named(std::io::ErrorKind::IsADirectory.into()).into());
+    }
     exchange(config, "/v1/files", user, "application/octet-stream", move |request| Ok(request.send(&file)?))
         .await
 }
