@@ -16,7 +16,7 @@ pub(super) const TABLES: [&str; 9] = [
 ];
 
 /// By kind. `?1` is the service day. None gives more than 5,000 rows: beyond that, one cause is behind all.
-pub(super) const BY_DAY: [(&str, &str); 15] = [
+pub(super) const BY_DAY: [(&str, &str); 17] = [
     (
         "deduction_missing",
         "SELECT lower(hex(c.token_key)) || '-' || c.part, 'deducted ' || (c.amount_fen + c.offset_fen) || ' fen without an approved attempt' \
@@ -100,6 +100,16 @@ pub(super) const BY_DAY: [(&str, &str); 15] = [
         "credit_unpaid",
         "SELECT lower(hex(token_key)), 'the bank credited ' || -SUM(amount_fen) || ' fen more than it took' FROM attempts \
          WHERE service_day = ?1 AND state = 'approved' GROUP BY token_key HAVING SUM(amount_fen) < 0 LIMIT 5000",
+    ),
+    (
+        "credit_declined",
+        "SELECT lower(hex(token_key)) || '-' || part, 'the bank declined to give back ' || -(amount_fen + offset_fen) || ' fen' FROM charges \
+         WHERE service_day = ?1 AND state = 'declined' AND amount_fen + offset_fen < 0 LIMIT 5000",
+    ),
+    (
+        "no_answer",
+        "SELECT lower(hex(token_key)) || '-' || part, 'attempt ' || attempts || ', of ' || (amount_fen + offset_fen) || ' fen, has no answer of the bank' \
+         FROM charges WHERE service_day = ?1 AND state IN ('sent', 'in_doubt') LIMIT 5000",
     ),
     (
         "debt_missing",

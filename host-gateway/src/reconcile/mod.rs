@@ -48,7 +48,7 @@ pub struct Reconciliation {
 }
 
 /// Every kind of difference that a reconciliation opens and closes.
-const KINDS: [&str; 30] = [
+const KINDS: [&str; 32] = [
     "tap_missing",
     "tap_extra",
     "tap_differs",
@@ -74,6 +74,8 @@ const KINDS: [&str; 30] = [
     "refund_differs",
     "set_off_differs",
     "credit_unpaid",
+    "credit_declined",
+    "no_answer",
     "rule_6",
     "debt_missing",
     "debt_extra",

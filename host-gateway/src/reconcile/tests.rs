@@ -66,7 +66,7 @@ async fn every_kind_of_difference_is_found() {
         })
         .join(";");
     // What is planted, and kinds that must be among those found.
-    let planted: [(&str, &[&str]); 29] = [
+    let planted: [(&str, &[&str]); 31] = [
         ("DELETE FROM token_taps WHERE sequence = 1", &["tap_missing", "journey_extra", "journey_missing"]),
         ("DELETE FROM token_taps WHERE sequence = 2", &["tap_missing", "journey_differs"]),
         ("DELETE FROM taps WHERE sequence = 1", &["tap_extra"]),
@@ -138,6 +138,11 @@ async fn every_kind_of_difference_is_found() {
             "UPDATE charges SET offset_fen = -1 WHERE state = 'deducted'",
             &["refund_differs", "deduction_amount", "ledger_differs"],
         ),
+        (
+            "UPDATE charges SET amount_fen = -amount_fen WHERE state = 'declined'",
+            &["credit_declined", "charge_differs"],
+        ),
+        ("UPDATE charges SET state = 'in_doubt' WHERE state = 'declined'", &["no_answer", "state_differs"]),
         ("DELETE FROM debts", &["debt_missing"]),
         ("UPDATE debts SET state = 'recovered'", &["debt_missing", "denied_without_debt"]),
         ("DELETE FROM deny_entries", &["debtor_not_denied"]),

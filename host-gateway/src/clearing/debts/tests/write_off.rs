@@ -4,6 +4,7 @@ use serde_json::json;
 
 use super::*;
 use crate::api::testing::over;
+use crate::reconcile::reconcile_day;
 use crate::store::testing::on_postgres;
 
 async fn write_off(
@@ -133,6 +134,10 @@ async fn what_may_be_paid_or_is_given_up_otherwise_is_not_written_off() {
     let refused = write_off(&world, Ending { reason: " ", ..ending(0) }, false).await;
     assert!(matches!(refused, Err(ClearingError::Text(_))), "{refused:?}");
     assert_eq!(day_report(&world).await.written_off_fen, Fen(400));
+    // The attempt without an answer is a break until there is one.
+    let found = reconcile_day(&world.clearing, day(), 0).await.unwrap();
+    assert_eq!(found.differences, [("no_answer", 1)].into());
+    world.clearing.recover_token(key(0)).await.unwrap();
     assert_clean(&world).await;
 }
 
