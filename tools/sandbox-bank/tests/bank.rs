@@ -65,6 +65,7 @@ impl House {
             tries,
             concurrency: 3,
             batch: 10,
+            ..BankSection::default()
         })
         .unwrap()
     }
