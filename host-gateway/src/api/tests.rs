@@ -178,7 +178,10 @@ async fn a_debt_is_listed_asked_for_again_and_waived() {
     let nothing = json!({ "approved": 0, "declined": 1, "in_doubt": 0 });
     assert_eq!(status, 200, "{asked}");
     let holds = json!({ "approved": 0, "declined": 0, "in_doubt": 0 });
-    assert_eq!(asked, json!({ "token_key": key, "deduct": nothing, "holds": holds, "owed_fen": 900 }));
+    assert_eq!(
+        asked,
+        json!({ "token_key": key, "deduct": nothing, "holds": holds, "owed_fen": 900, "contested": 0 })
+    );
     let path = format!("/v1/debts/{key}/waive");
     for (body, status, code) in [
         (json!({ "day": "2026-11-23" }), 422, "body"),

@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 use wavepass_fares::{Fen, ServiceDay, Tariff};
 
 use super::deny::{Change, Debtors, DebtorsError};
-use super::{Clearing, CloseOptions, deduct};
+use super::{Clearing, CloseOptions, DeductOptions, DeductSummary, app, debts, deduct};
 use crate::bank::embedded::{Class, Deposit, Limits, NewAccount, deposit_in, open_in};
 use crate::bank::{
     Answer, AttemptId, BankConnector, BankError, Completion, DeductionRequest, EmbeddedBank, HoldRequest,
@@ -485,4 +485,30 @@ pub(crate) async fn books(store: &Store) -> Vec<String> {
         books.extend(rows);
     }
     books
+}
+
+/// Holds that the one debt of a house whose rider could pay is asked for by nobody while the bank's files say that it was paid, and
+/// by hand once a person has ended the break.
+pub(crate) async fn is_left_alone_until_its_break_is_ended(house: &House, account: &str) {
+    deposit(&house.app.store, account, 5_000).await;
+    let app = &house.app;
+    let token = house.texts("SELECT lower(hex(token_key)) FROM tokens").await.remove(0);
+    let token = TokenKey::from_hex(&token).unwrap();
+    let asked = debts::recover(app, "anna", token).await.unwrap();
+    assert_eq!((asked.deduct, asked.contested, asked.owed_fen), (DeductSummary::default(), 1, Fen(900)));
+    let again = DeductOptions { retry_declined: true };
+    assert_eq!(app::deduct(app, "anna", day(), again).await.unwrap(), DeductSummary::default());
+    let in_two_days = sql::ms(app.now().unwrap()) + 48 * 3_600_000;
+    let due = debts::Recovery::default().due(&app.store, app.config.day_clock(), in_two_days).await.unwrap();
+    assert_eq!(due, []);
+    assert_eq!(house.count("SELECT count(*) FROM attempts").await, 1);
+
+    let breaks = "SELECT id FROM breaks WHERE closed_ms IS NULL AND kind IN ('answer_contradicts', 'statement_missing_ours')";
+    let id = house.texts(breaks).await.remove(0);
+    let end = crate::desk::Change::EndBreak("the bank gave it back");
+    assert!(crate::desk::change(app, "anna", &id, end).await.unwrap());
+    let due = debts::Recovery::default().due(&app.store, app.config.day_clock(), in_two_days).await.unwrap();
+    assert_eq!(due.len(), 1);
+    let asked = debts::recover(app, "anna", token).await.unwrap();
+    assert_eq!((asked.deduct.approved, asked.contested, asked.owed_fen), (1, 0, Fen(0)));
 }

@@ -168,3 +168,14 @@ async fn a_damaged_file_or_another_house_s_is_named_and_nothing_is_done() {
     drop(file);
     assert_eq!(std::fs::read_dir(house.app.config.data.join("spool")).unwrap().count(), 0);
 }
+
+#[tokio::test]
+async fn what_the_bank_answers_that_it_took_after_all_is_not_taken_again() {
+    let (house, _, account) = crate::clearing::testing::penniless("").await;
+    house.app.clock.driven().unwrap().set(UnixMs(crate::testing::MORNING + 24 * 3_600_000)).unwrap();
+    close(&house.app, "anna", day(), false, false).await.unwrap();
+    let id = only(&house).await;
+    let done = taken(&house, head(1), vec![line(id, Status::Settled, Some(900))]).await.unwrap();
+    assert_eq!(done.contradictions, 1);
+    crate::clearing::testing::is_left_alone_until_its_break_is_ended(&house, &account).await;
+}

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use crate::store::db::{One, Row, query, read_many, write_many};
 use wavepass_fares::ServiceDay;
 
+use super::super::debts::contested::is_uncontested;
 use super::super::debts::debt_day;
 use super::super::{ClearingError, DeductSummary, day_number, token_key};
 use super::holds::{Wanted, declined_holds};
@@ -59,12 +60,15 @@ impl Authoriser<'_> {
         &self,
         tokens: &[TokenKey],
     ) -> Result<BTreeMap<ServiceDay, Vec<AttemptId>>, ClearingError> {
-        let text = "SELECT d.token_key, d.service_day, d.part, c.attempts, d.asked_ms FROM debts AS d JOIN charges AS c \
-                    ON c.service_day = d.service_day AND c.token_key = d.token_key AND c.part = d.part \
-                    LEFT JOIN tokens AS t ON t.token_key = d.token_key \
-                    WHERE d.token_key IN ?? AND d.state = 'open' AND c.state = 'declined' \
-                    AND (t.state IS NULL OR t.state <> 'suspended') \
-                    ORDER BY d.service_day, d.token_key, d.part";
+        let text = concat!(
+            "SELECT d.token_key, d.service_day, d.part, c.attempts, d.asked_ms FROM debts AS d JOIN charges AS c \
+             ON c.service_day = d.service_day AND c.token_key = d.token_key AND c.part = d.part \
+             LEFT JOIN tokens AS t ON t.token_key = d.token_key \
+             WHERE d.token_key IN ?? AND d.state = 'open' AND c.state = 'declined' \
+             AND (t.state IS NULL OR t.state <> 'suspended') AND ",
+            is_uncontested!(),
+            " ORDER BY d.service_day, d.token_key, d.part"
+        );
         let mut conn = self.clearing.store.pool().acquire().await?;
         let mut due: BTreeMap<ServiceDay, Vec<AttemptId>> = BTreeMap::new();
         for row in read_many(&mut conn, text, tokens.iter().map(|key| One(key.as_slice()))).await? {

@@ -6,6 +6,7 @@
 
 pub mod api;
 pub mod cli;
+pub(super) mod contested;
 mod give_up;
 mod list;
 mod recovery;
@@ -27,6 +28,7 @@ use crate::cli::App;
 use crate::keys::TokenKey;
 use crate::store::{Audit, Store, again_if_met, audit_in};
 
+use contested::{contested_in, is_uncontested};
 pub use give_up::{Ending, Waived, Which, WrittenOff, waive, write_off};
 pub use list::{Debt, DebtId, DebtIdError, DebtState, Debts, Wanted, list};
 pub use recovery::Recovery;
@@ -46,6 +48,8 @@ pub struct Recovered {
     /// What the token still owes.
     #[schema(value_type = i64)]
     pub owed_fen: Fen,
+    /// Debts that were left alone: the bank's own files say that it took them, and a break of that is open.
+    pub contested: u64,
 }
 
 /// A declined charge with an open debt.
@@ -89,13 +93,15 @@ async fn declined(
     after: &(Vec<u8>, i64),
     up_to: &[u8],
 ) -> Result<Vec<Declined>, ClearingError> {
-    let rows = query(
+    let rows = query(concat!(
         "SELECT d.token_key, d.part, c.attempts, d.asked_ms, t.state FROM debts AS d JOIN charges AS c \
          ON c.service_day = d.service_day AND c.token_key = d.token_key AND c.part = d.part \
          LEFT JOIN tokens AS t ON t.token_key = d.token_key \
          WHERE d.service_day = ? AND d.state = 'open' AND c.state = 'declined' \
-         AND (d.token_key, d.part) > (?, ?) AND d.token_key <= ? ORDER BY d.token_key, d.part LIMIT ?",
-    )
+         AND (d.token_key, d.part) > (?, ?) AND d.token_key <= ? AND ",
+        is_uncontested!(),
+        " ORDER BY d.token_key, d.part LIMIT ?"
+    ))
     .bind(day.number())
     .bind(&after.0)
     .bind(after.1)
@@ -153,7 +159,9 @@ async fn recovered(
     .bind(token.as_slice())
     .scalar(&mut *tx)
     .await?;
-    let recovered = Recovered { token_key: token.to_hex(), deduct, holds, owed_fen: Fen(owed_fen) };
+    let contested = contested_in(&mut tx, token).await?;
+    let recovered =
+        Recovered { token_key: token.to_hex(), deduct, holds, owed_fen: Fen(owed_fen), contested };
     let detail = format!(
         "asked for by hand: approved {}, declined {}, in doubt {}; still owed {owed_fen} fen",
         deduct.approved, deduct.declined, deduct.in_doubt

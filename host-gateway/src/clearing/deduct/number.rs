@@ -8,6 +8,7 @@ use super::book::set_charges_in;
 use super::{Attempt, Clearing, ClearingError};
 use crate::bank::{AttemptId, Decline, DeductionRequest, HoldId};
 use crate::clearing::authorisation::holds::free_holds_in;
+use crate::clearing::debts::contested::is_uncontested;
 use crate::clearing::set_off::may_be_credited;
 use crate::clearing::{day_number, token_key};
 use crate::keys::TokenKey;
@@ -57,6 +58,22 @@ impl Pages {
     }
 }
 
+/// Charges of day 1 and state 2 that may be asked for, after a token and part, and what else holds of them.
+macro_rules! to_number {
+    ($($also:tt)*) => {
+        concat!(
+            "SELECT c.token_key, c.part, c.attempts + 1, COALESCE(t.account_id, ''), c.amount_fen + c.offset_fen, t.state \
+             FROM charges AS c INDEXED BY charges_unfinished LEFT JOIN tokens AS t ON t.token_key = c.token_key \
+             WHERE c.service_day = ? AND c.state = ? AND c.state IN ('open', 'sent', 'in_doubt', 'declined') \
+             AND (c.token_key, c.part) > (?, ?) \
+             AND EXISTS (SELECT 1 FROM batches AS b WHERE b.service_day = c.service_day AND b.rank = c.rank) AND ",
+            may_be_credited!(),
+            $($also)*
+            " ORDER BY c.token_key, c.part LIMIT ?"
+        )
+    };
+}
+
 impl Clearing {
     /// The next page: attempts that are numbered now, or that were and wait for an answer.
     pub(super) async fn next_page(&self, pages: &mut Pages) -> Result<Option<Vec<Attempt>>, ClearingError> {
@@ -84,7 +101,9 @@ impl Clearing {
                     FROM (VALUES ??) AS v CROSS JOIN charges AS c LEFT JOIN tokens AS t ON t.token_key = c.token_key \
                     WHERE c.service_day = v.column1 AND c.token_key = v.column2 AND c.part = v.column3 \
                     AND c.attempts = v.column4 AND c.state = 'declined' AND ",
-            may_be_credited!()
+            may_be_credited!(),
+            " AND ",
+            is_uncontested!()
         );
         let mut tx = self.store.begin_shard(NUMBERING).await?;
         let names = declined.iter().map(|id| (day.number(), &id.token_key, id.part, id.attempt));
@@ -133,15 +152,10 @@ impl Clearing {
         let day = pages.day;
         let mut tx = self.store.begin_shard(NUMBERING).await?;
         // Read inside the transaction, so that two callers never number the same charge.
-        let rows = query(concat!(
-            "SELECT c.token_key, c.part, c.attempts + 1, COALESCE(t.account_id, ''), c.amount_fen + c.offset_fen, t.state \
-             FROM charges AS c INDEXED BY charges_unfinished LEFT JOIN tokens AS t ON t.token_key = c.token_key \
-             WHERE c.service_day = ? AND c.state = ? AND c.state IN ('open', 'sent', 'in_doubt', 'declined') \
-             AND (c.token_key, c.part) > (?, ?) \
-             AND EXISTS (SELECT 1 FROM batches AS b WHERE b.service_day = c.service_day AND b.rank = c.rank) AND ",
-            may_be_credited!(),
-            " ORDER BY c.token_key, c.part LIMIT ?",
-        ))
+        let rows = query(match pages.state {
+            State::Declined => to_number!(" AND ", is_uncontested!(),),
+            State::Open | State::Sent | State::InDoubt => to_number!(),
+        })
         .bind(day.number())
         .bind(pages.state.as_str())
         .bind(&pages.after.0)

@@ -12,8 +12,10 @@ use wavepass_files::{AttemptId, Currency, fixed, table};
 use super::super::standing::Lines;
 use super::*;
 use crate::clearing::testing::{day, key};
+use crate::keys::TokenKey;
 use crate::store::db::query_made;
 use crate::testing::House;
+use wavepass_protocol::time::UnixMs;
 
 /// A house with closed days before, on and after [`day`], of so many paid charges each: charge n of 100 + n fen.
 async fn paid(tokens: u32) -> House {
@@ -337,4 +339,17 @@ async fn whatever_faults_a_statement_has_the_classes_are_theirs_and_the_sums_hol
         let after = taken(&house, day(), &lines).await.standing;
         assert_eq!(after.lines, Lines { cutoff_slip: 0, ..expected });
     }
+}
+
+#[tokio::test]
+async fn what_the_statement_says_the_bank_took_after_all_is_not_taken_again() {
+    let (house, _, account) = crate::clearing::testing::penniless("").await;
+    house.app.clock.driven().unwrap().set(UnixMs(crate::testing::MORNING + 24 * 3_600_000)).unwrap();
+    crate::clearing::app::close(&house.app, "anna", day(), false, false).await.unwrap();
+    let token = house.texts("SELECT lower(hex(token_key)) FROM attempts").await.remove(0);
+    let token_key = TokenKey::from_hex(&token).unwrap().0;
+    let declined = AttemptId { service_day: day(), token_key, part: 1, attempt: 1 };
+    let stands = taken(&house, day(), &[(Some(declined), 900)]).await.standing;
+    assert_eq!((stands.lines.missing_ours, stands.suspense_fen), (1, Fen(-900)));
+    crate::clearing::testing::is_left_alone_until_its_break_is_ended(&house, &account).await;
 }
