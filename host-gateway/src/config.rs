@@ -106,6 +106,46 @@ pub struct File {
     settlement: IgnoredAny,
 }
 
+/// A number that may not be without end or at once: its name, the least, the most, and of what.
+type Bounded = (&'static str, i64, std::ops::RangeInclusive<i64>, &'static str);
+
+/// Refuses the first number that is out of bounds.
+pub(crate) fn bounded(numbers: impl IntoIterator<Item = Bounded>) -> Result<(), ConfigError> {
+    match numbers.into_iter().find(|(_, value, range, _)| !range.contains(value)) {
+        None => Ok(()),
+        Some((name, value, range, of)) => Err(ConfigError::Value {
+            name,
+            value: value.to_string(),
+            why: format!("{of}, {} to {}", range.start(), range.end()),
+        }),
+    }
+}
+
+impl File {
+    fn check(&self) -> Result<(), ConfigError> {
+        let whole = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+        let count = |value: usize| i64::try_from(value).unwrap_or(i64::MAX);
+        let (connections, limit) = (1..=MAX_CONNECTIONS, 1..=MAX_LIMIT_S);
+        let (link, http) = (&self.link, &self.http);
+        bounded([
+            ("link.max_connections", count(link.max_connections), connections.clone(), "a number"),
+            ("link.hello_s", whole(link.hello_s), limit.clone(), "seconds"),
+            ("link.idle_s", whole(link.idle_s), limit.clone(), "seconds"),
+            ("link.stall_s", whole(link.stall_s), limit.clone(), "seconds"),
+            ("link.time_s", whole(link.time_s), limit.clone(), "seconds"),
+            ("http.max_body", count(http.max_body), MIN_BODY..=MAX_BODY, "bytes"),
+            ("http.max_connections", count(http.max_connections), connections, "a number"),
+            ("http.head_s", whole(http.head_s), limit.clone(), "seconds"),
+            ("http.body_s", whole(http.body_s), limit.clone(), "seconds"),
+            ("http.request_s", whole(http.request_s), limit.clone(), "seconds"),
+            ("http.idle_s", whole(http.idle_s), limit.clone(), "seconds"),
+            ("concentrators.window_s", whole(self.concentrators.window_s), 1..=MAX_WINDOW_S, "seconds"),
+            ("intake.set_aside_a_day", self.intake.set_aside_a_day, 0..=MAX_SET_ASIDE, "entries"),
+            ("risk.every_s", whole(self.risk.every_s), limit, "seconds"),
+        ])
+    }
+}
+
 /// `[day]`
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -177,29 +217,13 @@ pub struct HttpSection {
     pub idle_s: u64,
 }
 
-impl HttpSection {
-    /// What may not be without end or at once.
-    fn check(&self) -> Result<(), ConfigError> {
-        let limits = [
-            ("http.max_connections", self.max_connections as u64, MAX_CONNECTIONS, "a number,"),
-            ("http.head_s", self.head_s, MAX_LIMIT_S, "seconds,"),
-            ("http.body_s", self.body_s, MAX_LIMIT_S, "seconds,"),
-            ("http.request_s", self.request_s, MAX_LIMIT_S, "seconds,"),
-            ("http.idle_s", self.idle_s, MAX_LIMIT_S, "seconds,"),
-        ];
-        match limits.into_iter().find(|(_, value, most, _)| !(1..=*most).contains(value)) {
-            None => Ok(()),
-            Some((name, value, most, what)) => {
-                Err(ConfigError::Value { name, value: value.to_string(), why: format!("{what} 1 to {most}") })
-            }
-        }
-    }
-}
-
 /// The longest limit on a connection, seconds: after a day nobody waits for it.
-const MAX_LIMIT_S: u64 = 86_400;
+const MAX_LIMIT_S: i64 = 86_400;
 /// The most connections: a process has no more file handles than about that.
-const MAX_CONNECTIONS: u64 = 65_536;
+const MAX_CONNECTIONS: i64 = 65_536;
+/// The least and the most bytes of a body: a short command, and what a machine holds in memory many times.
+const MIN_BODY: i64 = 128;
+const MAX_BODY: i64 = 1 << 30;
 
 /// One API key. Only its SHA-256 is configured, so that the file gives nobody access.
 #[derive(Debug, Clone, Deserialize)]
@@ -228,7 +252,7 @@ impl Default for HttpSection {
 }
 
 /// The longest window, seconds: with a day of it, a clock that is wrong by a day is not noticed.
-const MAX_WINDOW_S: u64 = 86_400;
+const MAX_WINDOW_S: i64 = 86_400;
 
 /// `[concentrators]`
 #[derive(Debug, Clone, Deserialize)]
@@ -365,23 +389,7 @@ impl Config {
                 });
             }
         }
-        file.http.check()?;
-        let window_s = file.concentrators.window_s;
-        if !(1..=MAX_WINDOW_S).contains(&window_s) {
-            return Err(ConfigError::Value {
-                name: "concentrators.window_s",
-                value: window_s.to_string(),
-                why: format!("seconds, 1 to {MAX_WINDOW_S}"),
-            });
-        }
-        let set_aside = file.intake.set_aside_a_day;
-        if !(0..=MAX_SET_ASIDE).contains(&set_aside) {
-            return Err(ConfigError::Value {
-                name: "intake.set_aside_a_day",
-                value: set_aside.to_string(),
-                why: format!("entries, 0 to {MAX_SET_ASIDE}"),
-            });
-        }
+        file.check()?;
         let data = overrides
             .data
             .clone()
@@ -494,6 +502,12 @@ mod tests {
                 .contains("concentrators.window_s = `0`: seconds, 1 to 86400")
         );
         assert!(error("[concentrators]\nscheme = 'ftp'").starts_with("test.toml:2: scheme: "));
+        for (section, limit) in
+            [("link", "max_connections"), ("link", "stall_s"), ("risk", "every_s"), ("http", "max_body")]
+        {
+            let told = error(&format!("[{section}]\n{limit} = 0"));
+            assert!(told.starts_with(&format!("{section}.{limit} = `0`: ")), "{told}");
+        }
         for limit in ["max_connections", "head_s", "body_s", "request_s", "idle_s"] {
             for value in [0, 86_401] {
                 let told = error(&format!("[http]\n{limit} = {value}"));

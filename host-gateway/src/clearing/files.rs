@@ -11,7 +11,7 @@ use serde::Deserialize;
 use wavepass_fares::{Fen, ServiceDay, Status};
 use wavepass_files::fixed::charges::{self as by_layout, ChargesError};
 use wavepass_files::fixed::{Layout, LayoutError};
-use wavepass_files::iso20022::{self, Agent, Collection, Creditor, DirectDebit};
+use wavepass_files::iso20022::{self, Agent, Collection, Creditor, DirectDebit, check_account};
 use wavepass_files::{AttemptId, Currency, FileError, MessageId, Totals, table};
 use zeroize::Zeroizing;
 
@@ -90,7 +90,7 @@ impl FileArgs {
 }
 
 /// Who collects: `[collection]` of the configuration.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct CollectionConfig {
     /// The collecting house's name.
@@ -112,15 +112,29 @@ impl CollectionConfig {
         config.map_err(|e| ClearingError::Outside { what: "configuration", source: e.into() })
     }
 
+    /// Refuses what no collection could say. A house that makes none has no such section, or the account alone, by which it knows
+    /// its statements.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        let alone = Self { account: self.account.clone(), ..Self::default() };
+        match self == &alone {
+            true if self.account.is_empty() => Ok(()),
+            true => check_account(&self.account).map_err(|fault| format!("account {fault}")),
+            false => self.creditor().map(drop),
+        }
+    }
+
     fn creditor(&self) -> Result<Creditor, String> {
+        if self.name.is_empty() || self.account.is_empty() {
+            return Err("needs name and account, and either bic or cnaps".into());
+        }
         let agent = match (&self.bic, &self.cnaps) {
             (Some(bic), None) => Agent::Bic(bic.clone()),
             (None, Some(cnaps)) => Agent::Cnaps(cnaps.clone()),
-            _ => return Err("[collection] of the configuration needs either bic or cnaps".into()),
+            _ => return Err("needs either bic or cnaps".into()),
         };
-        if self.name.is_empty() || self.account.is_empty() {
-            return Err("[collection] of the configuration needs name and account".into());
-        }
+        let named = |what: &'static str| move |fault| format!("{what} {fault}");
+        agent.check().map_err(named(if self.bic.is_some() { "bic" } else { "cnaps" }))?;
+        check_account(&self.account).map_err(named("account"))?;
         Ok(Creditor {
             name: self.name.clone(),
             account: self.account.clone(),
@@ -158,7 +172,7 @@ pub enum FilesError {
         charges: i64,
     },
     /// The configuration lacks what a file needs.
-    #[error("{0}")]
+    #[error("[collection] of the configuration {0}")]
     Config(String),
     /// The layout is none, or not one for charges.
     #[error("the layout: {0}")]

@@ -12,7 +12,7 @@ use wavepass_fares::ServiceDay;
 use super::debts::Recovery;
 use super::{Clearing, ClearingError, DeductOptions, DeductSummary, app, authorisation};
 use crate::cli::App;
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, bounded};
 use crate::keep::retention::{self, RetentionConfig};
 use crate::reconcile::slices::{self, Width};
 use crate::risk::Authorisation;
@@ -23,6 +23,11 @@ const BY: &str = "clearing";
 /// Days looked at in one round, the oldest first; the next round goes on. More than two months of days that cannot be
 /// closed would keep those after them waiting.
 const MOST_DAYS: i64 = 62;
+
+/// What nobody waits for any more, days: ten years.
+const MAX_DAYS: i64 = 3_660;
+/// The most tries for a debt: one an hour for two weeks.
+const MAX_TRIES: i64 = 336;
 
 /// `[clearing]`
 #[derive(Debug, Default, Deserialize)]
@@ -56,7 +61,15 @@ impl Rounds {
     pub fn of(config: &Config) -> Result<Self, ConfigError> {
         Authorisation::of(config)?;
         let Section { close } = config.section("clearing")?;
-        let (recovery, retention) = (config.section("recovery")?, config.section("retention")?);
+        let recovery: Recovery = config.section("recovery")?;
+        let retention: RetentionConfig = config.section("retention")?;
+        bounded([
+            ("recovery.tries", recovery.tries.into(), 0..=MAX_TRIES, "a number"),
+            ("recovery.within_days", recovery.within_days.into(), 0..=MAX_DAYS, "days"),
+            ("recovery.every_h", recovery.every_h.into(), 1..=MAX_DAYS * 24, "hours"),
+            ("recovery.retap_min", recovery.retap_min.into(), 0..=MAX_DAYS * 24 * 60, "minutes"),
+            ("retention.days", retention.days.into(), 0..=MAX_DAYS, "days"),
+        ])?;
         Ok(Self { close, recovery, slices: Width::of(config)?, retention })
     }
 

@@ -6,17 +6,22 @@ use crate::bank::http::BankSection;
 use crate::clearing::corrections::CorrectionsConfig;
 use crate::clearing::files::CollectionConfig;
 use crate::clearing::rounds::Rounds;
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, bounded};
 use crate::keys::Role;
 use crate::settlement::SettlementConfig;
 use crate::store::Store;
+
+/// How old a tap may be that a rider tells of: ten years, after which nobody has taps.
+const MAX_AGE_DAYS: i64 = 3_660;
 
 /// Refuses a section that cannot be, whichever command is given: what is wrong comes out before a day is closed with it.
 pub(super) fn check_sections(config: &Config) -> Result<(), ConfigError> {
     BankSection::of(config)?;
     Rounds::of(config)?;
-    config.section::<CorrectionsConfig>("corrections")?;
-    config.section::<CollectionConfig>("collection")?;
+    let corrections: CorrectionsConfig = config.section("corrections")?;
+    bounded([("corrections.max_age_days", corrections.max_age_days.into(), 0..=MAX_AGE_DAYS, "days")])?;
+    let collection: CollectionConfig = config.section("collection")?;
+    collection.check().map_err(|why| ConfigError::Section { name: "collection", why })?;
     let settlement: SettlementConfig = config.section("settlement")?;
     settlement.check().map_err(|e| ConfigError::Section { name: "settlement", why: e.to_string() })
 }
@@ -67,6 +72,12 @@ mod tests {
             ("[reconcile]\nslice_minutes = 7", "reconcile.slice_minutes"),
             ("[corrections]\nmax_age = 1", "max_age"),
             ("[collection]\nnmae = 'x'", "nmae"),
+            ("[collection]\nname = 'x'\naccount = 'y'", "[collection]: needs either bic or cnaps"),
+            ("[collection]\nname = 'x'\nbic = 'DEUTDEFF'", "[collection]: needs name and account"),
+            ("[collection]\nname = 'x'\naccount = 'y'\nbic = 'ZZ'", "[collection]: bic "),
+            ("[recovery]\nevery_h = 0", "recovery.every_h = `0`"),
+            ("[retention]\ndays = 4000000000", "retention.days = `4000000000`"),
+            ("[corrections]\nmax_age_days = 65535", "corrections.max_age_days = `65535`"),
             ("[authorisation]\nmode = 'never'", "[authorisation]"),
             ("[tariff]\nfile = 'x'", "tariff"),
         ] {

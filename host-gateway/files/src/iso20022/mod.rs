@@ -213,7 +213,8 @@ pub enum Agent {
 }
 
 impl Agent {
-    fn check(&self) -> Result<&str, Fault> {
+    /// Whether it can be one: its text, or what is wrong with it.
+    pub fn check(&self) -> Result<&str, Fault> {
         match self {
             Self::Bic(bic) => {
                 let plain = bic.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit());
