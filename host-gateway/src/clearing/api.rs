@@ -24,7 +24,7 @@ const PAGE: u32 = 100;
 impl From<ClearingError> for ApiError {
     fn from(error: ClearingError) -> Self {
         let code = match &error {
-            ClearingError::TooEarly { .. } => "too_early",
+            ClearingError::TooEarly { .. } | ClearingError::NotBegun { .. } => "too_early",
             ClearingError::Unchecked { .. } => "unchecked_taps",
             ClearingError::NotClosed { .. } => "not_closed",
             ClearingError::Busy { .. } => "busy",

@@ -130,9 +130,12 @@ impl Clearing {
         let clock = self.tariffs.clock();
         let from_ms = clock.end_ms(day) + self.tariffs.maximum_journey_ms();
         // Asked of what would begin, not of what stands or was begun: that was decided then.
-        let in_time = || match options.now_ms < from_ms && !options.force {
-            true => Err(ClearingError::TooEarly { day, from: clock.rfc3339(from_ms) }),
-            false => Ok(()),
+        let in_time = || match options.now_ms {
+            now_ms if now_ms < clock.start_ms(day) => Err(ClearingError::NotBegun { day }),
+            now_ms if now_ms < from_ms && !options.force => {
+                Err(ClearingError::TooEarly { day, from: clock.rfc3339(from_ms) })
+            }
+            _ => Ok(()),
         };
         // The first close decides how the day's charges are shared.
         let (rank, method) = match last {

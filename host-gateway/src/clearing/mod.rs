@@ -66,6 +66,12 @@ pub enum ClearingError {
         /// The instant, in the operator's time.
         from: String,
     },
+    /// The day is in the future.
+    #[error("service day {day} has not begun")]
+    NotBegun {
+        /// The day.
+        day: ServiceDay,
+    },
     /// Risk has not yet looked at every tap of the day.
     #[error("service day {day} has taps that risk has not checked yet")]
     Unchecked {

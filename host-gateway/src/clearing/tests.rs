@@ -81,6 +81,9 @@ async fn a_day_that_is_not_over_or_not_checked_is_not_closed() {
             "INSERT INTO arrivals (key_id, from_sequence, upto_sequence, taps, from_ms, upto_ms) SELECT key_id, sequence, sequence, 1, time_ms, time_ms FROM taps WHERE sequence = 1",
         )
         .await;
+    let forced = CloseOptions { now_ms: at(4, 0) - 1, force: true, ..CloseOptions::default() };
+    let refused = world.clearing.close_day(day(), forced).await;
+    assert!(matches!(refused, Err(ClearingError::NotBegun { .. })), "{refused:?}");
     let on_time = CloseOptions { now_ms: at(32, 0), ..CloseOptions::default() };
     let late = world.clearing.close_day(day(), CloseOptions { late: true, ..on_time }).await;
     assert!(matches!(late, Err(ClearingError::NotClosed { .. })), "{late:?}");
