@@ -186,11 +186,11 @@ async fn deposit(
 
 /// Refuses a name that a collection does not carry: one such account would stop the day's file.
 fn new_name(account_id: &str) -> Result<(), CommandError> {
-    input::word("an account's name", account_id)?;
     let told = |fault| {
-        format!("an account's name {fault}: the bank's files take at most 34 letters, digits and /-?:().,'+")
+        format!("an account's name {fault}: the bank's files take 1 to 34 letters, digits and /-?:().,'+")
     };
-    Ok(check_account(account_id).map_err(told)?)
+    check_account(account_id).map_err(told)?;
+    Ok(input::word("an account's name", account_id)?)
 }
 
 /// The account of this name, for a command that needs one.
@@ -256,9 +256,9 @@ mod tests {
     #[tokio::test]
     async fn no_account_is_opened_that_a_collection_cannot_carry() {
         let house = House::new().await;
-        for bad in ["ACC_1", "A".repeat(35).as_str(), "anna@home"] {
+        for bad in ["", "ACC_1", "A".repeat(35).as_str(), "anna@home"] {
             let told = house.refusal(&["account", "open", bad]).await;
-            assert!(told.contains("at most 34 letters, digits and"), "{told}");
+            assert!(told.contains("1 to 34 letters, digits and"), "{told}");
         }
         house.command(&["account", "open", &"A".repeat(34)]).await;
         assert_eq!(house.count("SELECT count(*) FROM bank_accounts").await, 1);

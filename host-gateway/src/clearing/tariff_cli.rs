@@ -208,12 +208,17 @@ fn check(files: &[PathBuf]) -> Result<Output, CommandError> {
     Err(format!("{} faults\n{}", faults.len(), faults.join("\n")).into())
 }
 
+/// A name out of a file, without what would control a screen.
+fn printable(name: &str) -> String {
+    name.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
+}
+
 fn table(days: &[PricedDay]) -> Result<Output, CommandError> {
     let mut text = String::new();
     for day in days {
-        writeln!(text, "{}  {}  {} CNY", day.token, day.service_day, day.charge_fen)?;
+        writeln!(text, "{}  {}  {} CNY", printable(&day.token), day.service_day, day.charge_fen)?;
         for j in &day.journeys {
-            let place = |p: &Option<String>| p.clone().unwrap_or_else(|| "?".into());
+            let place = |p: &Option<String>| p.as_deref().map_or_else(|| "?".into(), printable);
             writeln!(
                 text,
                 "  {:>5} -> {:<5} {:>8}  {}",
@@ -244,7 +249,7 @@ fn changes(found: &Difference) -> Result<Output, CommandError> {
     }
     row("all days", &found.total)?;
     for mover in &found.movers {
-        row(&mover.token, &mover.change)?;
+        row(&printable(&mover.token), &mover.change)?;
     }
     let Difference { old, new, journeys, journeys_changed, tokens_changed, .. } = found;
     let head = format!("{:<20} {:>14} {:>14} {:>14}\n", "CNY", "old", "new", "change");

@@ -208,6 +208,9 @@ async fn list_audit(
     Query(query): Query<AuditQuery>,
 ) -> Result<Json<Lines>, ApiError> {
     let AuditQuery { by, action, subject, before, limit } = query;
+    if before.is_some_and(|number| number < 1) {
+        return Err(ApiError::bad_request("before", "a line's number is above zero"));
+    }
     let wanted = audit::Wanted { by, action, subject, before, limit: parse_limit(limit)? };
     Ok(Json(audit::list(&app.store, wanted).await?))
 }

@@ -229,7 +229,7 @@ async fn the_audit_log_is_read_by_who_what_and_on_what_the_newest_first() {
     let (status, lines) = http.admin("GET", &format!("/v1/audit?subject={second}"), None).await;
     assert_eq!((status, &lines["lines"][0]["action"]), (200, &"break.end".into()), "{lines}");
     assert_eq!(lines["lines"][0]["detail"], "a test");
-    for (asked, code) in [("before=soon", "query"), ("limit=0", "limit")] {
+    for (asked, code) in [("before=soon", "query"), ("limit=0", "limit"), ("before=0", "before")] {
         let (status, answer) = http.admin("GET", &format!("/v1/audit?{asked}"), None).await;
         assert_eq!((status, answer["error"]["code"].as_str()), (400, Some(code)), "{answer}");
     }
