@@ -8,9 +8,12 @@ use std::time::Duration;
 use crate::store::db::{Conn, FromColumn, query, query_made, write_many};
 use tokio::sync::Notify;
 use wavepass_fares::{Fen, ServiceDay, Tariff};
+use wavepass_protocol::time::UnixMs;
 
 use super::deny::{Change, Debtors, DebtorsError};
-use super::{Clearing, CloseOptions, DeductOptions, DeductSummary, app, debts, deduct};
+use super::{
+    Clearing, CloseOptions, DeductOptions, DeductSummary, app, authorisation, day_number, debts, deduct,
+};
 use crate::bank::embedded::{Class, Deposit, Limits, NewAccount, deposit_in, open_in};
 use crate::bank::{
     Answer, AttemptId, BankConnector, BankError, Completion, DeductionRequest, EmbeddedBank, HoldRequest,
@@ -501,7 +504,25 @@ pub(crate) async fn is_left_alone_until_its_break_is_ended(house: &House, accoun
     let in_two_days = sql::ms(app.now().unwrap()) + 48 * 3_600_000;
     let due = debts::Recovery::default().due(&app.store, app.config.day_clock(), in_two_days).await.unwrap();
     assert_eq!(due, []);
+    // Where the break came after the debt was found to be due, or its rider tapped again, it is left alone, too.
+    let last = AttemptId { service_day: day_number(day()), token_key: token.0, part: 1, attempt: 1 };
+    let mut summary = DeductSummary::default();
+    let clearing = Clearing::of(app).await.unwrap();
+    clearing.ask_again(day(), &[last], &mut summary).await.unwrap();
+    assert_eq!(summary, DeductSummary::default());
+    let clock = app.clock.driven().unwrap();
+    clock.set(UnixMs(app.now().unwrap().0 + 3_600_000)).unwrap();
+    let mut tx = app.store.begin().await.unwrap();
+    query("INSERT INTO retaps (token_key, at_ms) VALUES (?, 0)")
+        .bind(token.as_slice())
+        .execute(&mut *tx)
+        .await
+        .unwrap();
+    tx.commit().await.unwrap();
+    authorisation::run(app).await.unwrap();
+    assert_eq!(house.count("SELECT count(*) FROM retaps").await, 0);
     assert_eq!(house.count("SELECT count(*) FROM attempts").await, 1);
+    assert_eq!(house.count("SELECT count(*) FROM audit_log WHERE detail LIKE 'by a tap%'").await, 0);
 
     let breaks = "SELECT id FROM breaks WHERE closed_ms IS NULL AND kind IN ('answer_contradicts', 'statement_missing_ours')";
     let id = house.texts(breaks).await.remove(0);

@@ -2,7 +2,7 @@
 
 use super::DeskError;
 use crate::store::Store;
-use crate::store::db::{Row, query};
+use crate::store::db::query;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -70,16 +70,13 @@ pub async fn list(store: &Store, wanted: Wanted) -> Result<Lines, DeskError> {
         Some(subject) => rows.bind(subject),
         None => rows,
     };
-    let rows = rows.fetch_all(store.pool()).await?;
-    let row = |row: &Row| -> Result<AuditRow, sqlx::Error> {
-        Ok(AuditRow {
-            number: row.try_get(0)?,
-            at_ms: row.try_get(1)?,
-            user: row.try_get(2)?,
-            action: row.try_get(3)?,
-            subject: row.try_get(4)?,
-            detail: row.try_get(5)?,
-        })
+    let line = |(number, at_ms, user, action, subject, detail)| AuditRow {
+        number,
+        at_ms,
+        user,
+        action,
+        subject,
+        detail,
     };
-    Ok(Lines { lines: rows.iter().map(row).collect::<Result<_, _>>()? })
+    Ok(Lines { lines: rows.rows(store.pool()).await?.into_iter().map(line).collect() })
 }

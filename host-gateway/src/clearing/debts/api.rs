@@ -85,7 +85,8 @@ async fn debts(State(app): State<App>, Query(query): Query<DebtsQuery>) -> Resul
 
 /// Ask the bank again, now, for everything that a token owes.
 #[utoipa::path(post, path = "/v1/debts/{token}/recover", params(("token" = String, Path)), responses(
-    (status = 200, body = Recovered), (status = 400, body = ErrorBody), (status = 409, body = ErrorBody)))]
+    (status = 200, body = Recovered), (status = 400, body = ErrorBody), (status = 404, body = ErrorBody),
+    (status = 409, body = ErrorBody)))]
 async fn recover(
     State(app): State<App>,
     User(user): User,
