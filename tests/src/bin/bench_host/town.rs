@@ -4,7 +4,7 @@
 use crate::{Failure, START, TAPS_EACH, TARIFF};
 use rayon::prelude::*;
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
+use std::io::{self, BufRead, BufReader, BufWriter, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 use wavepass_fares::{Fen, Tariff};
@@ -14,6 +14,7 @@ use wavepass_gateway::keys::KeySet;
 use wavepass_gateway::store::Store;
 use wavepass_hce::phone::{Phone, PhoneFile};
 use wavepass_hce::state::Counters;
+use wavepass_protocol::seal::MAX_SEALED;
 use wavepass_protocol::tap::{Decision, Direction, Entry};
 use wavepass_protocol::time::{Date, UnixMs};
 use wavepass_tests::riders::{Rider, Told, Town, found_network, register};
@@ -82,11 +83,9 @@ impl Iterator for Batches {
     fn next(&mut self) -> Option<Self::Item> {
         let mut read = || -> io::Result<Vec<Vec<u8>>> {
             let mut batch = Vec::new();
-            while batch.len() < self.batch && !self.file.fill_buf()?.is_empty() {
-                let mut length = [0; 2];
-                self.file.read_exact(&mut length)?;
-                let mut entry = vec![0; usize::from(u16::from_be_bytes(length))];
-                self.file.read_exact(&mut entry)?;
+            while batch.len() < self.batch
+                && let Some(entry) = read_one(&mut self.file)?
+            {
                 batch.push(entry);
             }
             Ok(batch)
@@ -98,35 +97,74 @@ impl Iterator for Batches {
     }
 }
 
+fn write_one(file: &mut impl Write, bytes: &[u8]) -> Result<(), Failure> {
+    file.write_all(&u16::try_from(bytes.len())?.to_be_bytes())?;
+    Ok(file.write_all(bytes)?)
+}
+
+/// The next record; none at the end.
+fn read_one(file: &mut impl BufRead) -> io::Result<Option<Vec<u8>>> {
+    if file.fill_buf()?.is_empty() {
+        return Ok(None);
+    }
+    let mut length = [0; 2];
+    file.read_exact(&mut length)?;
+    let mut bytes = vec![0; usize::from(u16::from_be_bytes(length))];
+    file.read_exact(&mut bytes)?;
+    Ok(Some(bytes))
+}
+
 /// Fills an empty store, and makes the day's taps as gates sealed them.
 pub(crate) async fn found(store: &Store, keys: &KeySet, size: Size) -> Result<Spool, Failure> {
     let gates = gates()?;
     let town = Town { tariff_file: "wavepass-city.toml", tariff: TARIFF, gates: &gates, now: START };
     let mut sealers = found_network(store, keys, &town).await?;
-    let folder = tempfile::tempdir()?;
-    let lane = |lane| File::create(Spool::path(folder.path(), lane)).map(BufWriter::new);
-    let mut lanes = (0..LANES).map(lane).collect::<io::Result<Vec<_>>>()?;
+    // Riders tap in rounds, one after the other, so that a file of each round is in the order of time, as gates' journals are.
+    let mut rounds =
+        (0..TAPS_EACH).map(|_| tempfile::tempfile().map(BufWriter::new)).collect::<io::Result<Vec<_>>>()?;
     let mut made = 0;
     for first in (0..size.tokens).step_by(RIDERS) {
         let riders: Vec<Rider> = (first..size.tokens.min(first + RIDERS)).map(rider).collect();
         let issued = register(store, keys, &riders, START).await?;
         let phones: Vec<PhoneFile> = issued.into_iter().map(|i| i.phone).collect();
-        let taps = seal_all(first, &phones, size.taps - made, &gates, &mut sealers)?;
-        made += taps.len();
-        for (gate, sealed) in taps {
-            let file = &mut lanes[gate % LANES];
-            file.write_all(&u16::try_from(sealed.len())?.to_be_bytes())?;
-            file.write_all(&sealed)?;
+        for (round, Made { gate, time, told }) in make_all(first, &phones, size.taps - made)? {
+            let NewGate { station, direction, .. } = &gates[gate];
+            let tap = Entry::Tap(told.tap(time, station, *direction, Decision::Open));
+            let file = &mut rounds[round];
+            file.write_all(&[u8::try_from(gate)?])?;
+            write_one(file, postcard::to_slice(&tap, &mut [0; MAX_SEALED])?)?;
+            made += 1;
+        }
+    }
+    if made != size.taps {
+        return Err(format!("{} tokens make {made} taps, not {}", size.tokens, size.taps).into());
+    }
+    let folder = tempfile::tempdir()?;
+    seal_all(rounds, &mut sealers, folder.path())?;
+    Ok(Spool { folder, taps: made })
+}
+
+/// Seals the rounds' taps as their gates do, into a file of each lane.
+fn seal_all(rounds: Vec<BufWriter<File>>, sealers: &mut [Sealer], folder: &Path) -> Result<(), Failure> {
+    let lane = |lane| File::create(Spool::path(folder, lane)).map(BufWriter::new);
+    let mut lanes = (0..LANES).map(lane).collect::<io::Result<Vec<_>>>()?;
+    for round in rounds {
+        let mut file = round.into_inner()?;
+        file.rewind()?;
+        let mut file = BufReader::with_capacity(1 << 20, file);
+        let mut gate = [0];
+        while !file.fill_buf()?.is_empty() {
+            file.read_exact(&mut gate)?;
+            let gate = usize::from(gate[0]);
+            let tap = read_one(&mut file)?.ok_or("a tap is missing behind its gate")?;
+            write_one(&mut lanes[gate % LANES], &sealers[gate].seal(&postcard::from_bytes(&tap)?)?)?;
         }
     }
     // On disk before anything is measured, or the system writes it out in the middle of that.
     for file in lanes {
         file.into_inner()?.sync_all()?;
     }
-    if made != size.taps {
-        return Err(format!("{} tokens make {made} taps, not {}", size.tokens, size.taps).into());
-    }
-    Ok(Spool { folder, taps: made })
+    Ok(())
 }
 
 pub(crate) fn rider(rider: usize) -> Rider {
@@ -153,32 +191,19 @@ pub(crate) struct Made {
     pub(crate) told: Told,
 }
 
-/// The day of some riders, up to so many taps, in the order of time: the gate's place and what it sealed.
-fn seal_all(
+/// The day of some riders, up to so many taps: each with its round.
+fn make_all(
     first: usize,
     phones: &[PhoneFile],
     taps: usize,
-    gates: &[NewGate],
-    sealers: &mut [Sealer],
-) -> Result<Vec<(usize, Vec<u8>)>, Failure> {
+) -> Result<impl Iterator<Item = (usize, Made)>, Failure> {
     let riding = taps.div_ceil(TAPS_EACH).min(phones.len());
-    let mut made: Vec<Made> = phones[..riding]
+    let days = phones[..riding]
         .par_iter()
         .enumerate()
         .map(|(rider, file)| make(first + rider, file))
-        .collect::<Result<Vec<_>, Failure>>()?
-        .into_iter()
-        .flatten()
-        .collect();
-    made.truncate(taps);
-    made.sort_by_key(|m| m.time);
-    made.iter()
-        .map(|m| {
-            let NewGate { station, direction, .. } = &gates[m.gate];
-            let tap = m.told.tap(m.time, station, *direction, Decision::Open);
-            Ok((m.gate, sealers[m.gate].seal(&Entry::Tap(tap))?))
-        })
-        .collect()
+        .collect::<Result<Vec<_>, Failure>>()?;
+    Ok(days.into_iter().flat_map(|day| day.into_iter().enumerate()).take(taps))
 }
 
 /// The day of one rider: in at an entry gate, out at an exit gate of another station, half an hour apart.
