@@ -13,7 +13,7 @@ use clap::Args;
 use serde::Serialize;
 use wavepass_fares::{Fen, ServiceDay};
 use wavepass_files::Currency;
-use wavepass_files::iso20022::{Answer as Line, Outcome, Reader, Reason, StatusReport};
+use wavepass_files::iso20022::{Answer as Line, Outcome, Reader, Reason, Status, StatusReport};
 use wavepass_protocol::time::UnixMs;
 
 use super::deduct::Attempt;
@@ -24,8 +24,8 @@ use crate::bank::{Answer, AttemptId, Decline, DeductionRequest};
 use crate::cli::{App, CommandError, Output};
 use crate::keys::TokenKey;
 use crate::spool::Spooled;
-use crate::store::db::{Row, query, read_many};
-use crate::store::{Audit, Break, audit_in, raise_break_in};
+use crate::store::db::{Conn, Row, query, read_many};
+use crate::store::{Audit, Break, audit_in, raise_break_in, raise_breaks_in};
 use crate::taken::{self, Content, Kind, Mark, Pages, Take, TakenError};
 
 /// Take in the bank's answers to a collection.
@@ -155,9 +155,9 @@ pub async fn take(app: &App, user: &str, file: &Spooled) -> Result<Answered, Ans
             booking.page(&page, &mut mark, &mut done).await?;
         }
         if content.lines == 0
-            && let Some(status) = head.status
+            && let Some(status) = &head.status
         {
-            booking.whole(&asked, answer_of(status.outcome(), head.reason.as_ref()), &mut done).await?;
+            booking.whole(&asked, status, head.reason.as_ref(), &mut done).await?;
         }
         asked.hold_against(&clearing, &head, now).await?;
         app.publish_lists().await.map_err(ClearingError::from)?;
@@ -258,6 +258,18 @@ fn answer_of(outcome: Outcome, reason: Option<&Reason>) -> Answer {
     }
 }
 
+/// Whether an answer says otherwise than an attempt's state.
+fn contradicts(state: &str, answer: Answer) -> bool {
+    matches!((state, answer), ("approved", Answer::Declined(_)) | ("declined" | "reversed", Answer::Approved))
+}
+
+/// What is wrong with an answer to an attempt: the kind of break, the attempt, and what to say.
+type Wrong = (&'static str, AttemptId, String);
+
+fn contradicted(id: AttemptId, state: &str, code: &str) -> Wrong {
+    ("answer_contradicts", id, format!("the attempt is {state}, and the bank answers {code}"))
+}
+
 /// An attempt as it stands.
 struct Standing {
     account_id: String,
@@ -281,7 +293,7 @@ impl Booking<'_> {
             let day = line.id.service_day;
             let id = named(line);
             let answer = answer_of(line.status.outcome(), line.reason.as_ref());
-            let mut differs = |kind: &'static str, detail: String| breaks.push((kind, id, day, detail));
+            let mut differs = |kind: &'static str, detail: String| breaks.push((kind, id, detail));
             let Some(attempt) = there.get_mut(&id) else {
                 done.unknown += 1;
                 let code = line.status.code();
@@ -321,27 +333,31 @@ impl Booking<'_> {
                     }
                     .into();
                 }
-                ("approved", Answer::Declined(_)) | ("declined" | "reversed", Answer::Approved) => {
+                _ if contradicts(state, answer) => {
                     done.contradictions += 1;
-                    let code = line.status.code();
-                    differs(
-                        "answer_contradicts",
-                        format!("the attempt is {state}, and the bank answers {code}"),
-                    );
+                    breaks.push(contradicted(id, state, line.status.code()));
                 }
                 _ => done.repeated += 1,
             }
         }
         self.record(news, done).await?;
         let mut tx = self.clearing.store.begin().await?;
-        for (kind, id, day, detail) in breaks {
-            let subject = format!("{}-{}-{}", TokenKey(id.token_key).to_hex(), id.part, id.attempt);
-            let service_day = Some(day.number());
-            let found = Break { kind, subject: &subject, service_day, detail: &detail, at: self.at };
-            raise_break_in(&mut tx, &found).await?;
-        }
+        self.raise_in(&mut tx, &breaks).await?;
         mark.step_in(&mut tx, page.len()).await?;
         tx.commit().await?;
+        Ok(())
+    }
+
+    /// Raises a break for each answer that is wrong.
+    async fn raise_in(&self, conn: &mut Conn, wrong: &[Wrong]) -> Result<(), AnswersError> {
+        let subject =
+            |id: &AttemptId| format!("{}-{}-{}", TokenKey(id.token_key).to_hex(), id.part, id.attempt);
+        let subjects: Vec<String> = wrong.iter().map(|(_, id, _)| subject(id)).collect();
+        let found = wrong.iter().zip(&subjects).map(|((kind, id, detail), subject)| {
+            let service_day = Some(i64::from(id.service_day));
+            Break { kind, subject, service_day, detail, at: self.at }
+        });
+        raise_breaks_in(conn, &found.collect::<Vec<_>>()).await?;
         Ok(())
     }
 
@@ -387,13 +403,15 @@ impl Booking<'_> {
         Ok(there)
     }
 
-    /// Books one answer to every attempt of a collection that waits for one.
+    /// Books one answer to every attempt of a collection.
     async fn whole(
         &self,
         asked: &Collected,
-        answer: Answer,
+        status: &Status,
+        reason: Option<&Reason>,
         done: &mut Answered,
     ) -> Result<(), AnswersError> {
+        let answer = answer_of(status.outcome(), reason);
         let mut after: (Vec<u8>, i64) = (Vec::new(), 0);
         loop {
             let rows = query(of_batch!(
@@ -410,11 +428,16 @@ impl Booking<'_> {
             .await?;
             let Some(last) = rows.last() else { return Ok(()) };
             after = (last.try_get(1)?, last.try_get(2)?);
-            let mut waiting = Vec::new();
+            let (mut waiting, mut breaks) = (Vec::new(), Vec::new());
             for row in &rows {
                 let in_doubt = match row.try_get::<&str>(6)? {
                     "sent" => false,
                     "in_doubt" => true,
+                    state if contradicts(state, answer) => {
+                        done.contradictions += 1;
+                        breaks.push(contradicted(attempt_id(row)?, state, status.code()));
+                        continue;
+                    }
                     _ => {
                         done.repeated += 1;
                         continue;
@@ -429,6 +452,9 @@ impl Booking<'_> {
                 waiting.push((Attempt { in_doubt, ..Attempt::new(request) }, answer));
             }
             self.record(BTreeMap::from([(asked.day, waiting)]), done).await?;
+            let mut tx = self.clearing.store.begin().await?;
+            self.raise_in(&mut tx, &breaks).await?;
+            tx.commit().await?;
         }
     }
 }

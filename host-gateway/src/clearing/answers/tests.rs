@@ -142,7 +142,16 @@ async fn a_collection_that_is_refused_whole_declines_every_attempt_of_it() {
     let done = taken(&house, refused.clone(), Vec::new()).await.unwrap();
     assert_eq!((done.declined, done.answers), (1, 0));
     assert_eq!(house.texts("SELECT reason FROM attempts").await, ["refused"]);
-    assert_eq!(taken(&house, refused, Vec::new()).await.unwrap().repeated, 1);
+    assert_eq!(taken(&house, refused.clone(), Vec::new()).await.unwrap().repeated, 1);
+    assert!(breaks(&house).await.is_empty());
+    // The bank took all of it after all: what it declined is a contested debt.
+    let settled = StatusReport { status: Some(Status::Settled), reason: None, ..refused };
+    let done = taken(&house, settled, Vec::new()).await.unwrap();
+    assert_eq!((done.approved, done.repeated, done.contradictions), (0, 0, 1));
+    assert_eq!(
+        breaks(&house).await,
+        ["answer_contradicts: the attempt is declined, and the bank answers ACSC"]
+    );
 }
 
 #[tokio::test]
