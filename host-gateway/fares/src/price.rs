@@ -100,7 +100,7 @@ pub enum Status {
     AutoCompleted,
     /// The exit or the entry is missing, and an emergency may be why: nothing is charged.
     Forgiven,
-    /// The day's tariff has no such station or fare: nothing is charged, and somebody must look.
+    /// The day has no tariff, or its tariff no such station or fare: nothing is charged, and somebody must look.
     Unpriced,
 }
 
@@ -394,6 +394,7 @@ impl<'t> Pricing<'t> {
                 None => (tariff.maximum_fare(terms, tap.station), Status::Incomplete, false),
             },
         };
+        let fare = fare.filter(|_| self.tariffs.prices(pair.day));
         let nominal = fare.unwrap_or(Fen::ZERO);
         let status = if fare.is_some() { status } else { Status::Unpriced };
         let mut journey = Journey {

@@ -274,6 +274,21 @@ fn a_station_that_the_days_tariff_lacks_is_charged_nothing_and_told() {
     assert_eq!(statuses(&p), [(Status::Unpriced, 0)]);
 }
 
+#[test]
+fn a_day_before_the_first_tariff_is_charged_nothing_and_told() {
+    let later = CITY.replace("effective_from = \"2026-01-01\"", "effective_from = \"2026-11-24\"");
+    let t = Tariffs::new(vec![Tariff::parse("t", &later).unwrap()]).unwrap();
+    let ride = |n, day: i64| {
+        let hours = day * 24 + 8;
+        [tap(&t, n, at(hours, 0, 0), "HB", Kind::Entry), tap(&t, n + 1, at(hours, 9, 0), "QS", Kind::Exit)]
+    };
+    // With what is incomplete or forgiven, too.
+    let half = [tap(&t, 5, at(12, 0, 0), "HB", Kind::Entry), tap(&t, 6, at(20, 0, 0), "HB", Kind::Single)];
+    let p = priced(&t, &[&ride(1, 0)[..], &half, &ride(3, 1)].concat());
+    let unpriced = (Status::Unpriced, 0);
+    assert_eq!(statuses(&p), [unpriced, unpriced, unpriced, (Status::Complete, 200)]);
+}
+
 /// Where and when one token tapped over three days, with times close together often enough for repeats.
 fn taps_of(tariffs: &Tariffs) -> impl Strategy<Value = Vec<Tap>> + use<> {
     let stations = ["HB", "QS", "MG", "UN", "AP"].map(|s| tariffs.station(s).unwrap());

@@ -299,15 +299,19 @@ async fn write_journeys_in(conn: &mut Conn, day: ServiceDay, changes: &[Change])
     Ok(())
 }
 
-/// Stations that the tariff lacks are the operator's to look at; the rider is not charged for them.
+/// What no tariff prices is the operator's to look at; the rider is not charged for it.
 pub(super) async fn write_breaks_in(
     conn: &mut Conn,
+    clearing: &Clearing,
     day: ServiceDay,
-    value_ms: i64,
     changes: &[Change],
     unknown: &[UnknownStation],
 ) -> Result<(), StoreError> {
-    let at = UnixMs(u64::try_from(value_ms).unwrap_or(0));
+    let at = UnixMs(u64::try_from(clearing.value_ms(day)).unwrap_or(0));
+    let why = match clearing.tariffs.prices(day) {
+        true => "the day's tariff lacks a station of journey",
+        false => "no tariff is in force on the day of journey",
+    };
     let day = Some(day.number());
     for tap in unknown {
         let subject = format!("{}-{}", sql::hex(&tap.tap.key), tap.tap.sequence);
@@ -320,7 +324,7 @@ pub(super) async fn write_breaks_in(
     for change in changes {
         for row in change.journeys.iter().filter(unpriced) {
             let subject = change.key.to_hex();
-            let detail = format!("the day's tariff lacks a station of journey {}", row.name());
+            let detail = format!("{why} {}", row.name());
             let found =
                 Break { kind: "unpriced_journey", subject: &subject, service_day: day, detail: &detail, at };
             raise_break_in(conn, &found).await?;

@@ -217,7 +217,7 @@ impl Clearing {
             return Ok(false);
         }
         self.write_changes_in(&mut tx, (day, rank), &chunk.changes).await?;
-        write_breaks_in(&mut tx, day, self.value_ms(day), &chunk.changes, &chunk.unknown).await?;
+        write_breaks_in(&mut tx, self, day, &chunk.changes, &chunk.unknown).await?;
         tx.commit().await?;
         Ok(true)
     }

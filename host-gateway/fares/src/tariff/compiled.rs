@@ -276,6 +276,11 @@ impl Tariffs {
         self.versions.first().map(|version| version.effective_from)
     }
 
+    /// Whether any version is in force on a day.
+    pub fn prices(&self, day: ServiceDay) -> bool {
+        self.first_day().is_some_and(|first| first <= day)
+    }
+
     /// Every station of every version, by code.
     pub fn stations(&self) -> &[StationId] {
         &self.stations
