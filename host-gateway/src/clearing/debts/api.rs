@@ -95,7 +95,8 @@ async fn recover(
     Ok(Json(super::recover(&app, &user, parse_token(&token)?).await?))
 }
 
-/// Give a token's debt of a day up for the rider's sake. Waived again, it stays as it is.
+/// Give a token's debt of a day up for the rider's sake, or, by its part, end a credit that the bank declined: given in another way,
+/// or not at all. Waived again, it stays as it is.
 #[utoipa::path(post, path = "/v1/debts/{token}/waive", params(("token" = String, Path)), request_body = WaiveBody,
     responses((status = 200, body = Waived), (status = 400, body = ErrorBody), (status = 404, body = ErrorBody),
     (status = 409, body = ErrorBody)))]

@@ -44,7 +44,8 @@ enum Command {
         #[arg(long, value_parser = parse_key, value_name = "KEY")]
         token: TokenKey,
     },
-    /// Give a debt up for the rider's sake. The token leaves the deny list once it owes nothing.
+    /// Give a debt up for the rider's sake. The token leaves the deny list once it owes nothing. With --part also end a credit that the
+    /// bank declined: given in another way, or not at all.
     Waive(Ending),
     /// Give a debt up as lost. The token stays on the deny list, for `written_off`, until it is readmitted.
     WriteOff {

@@ -98,7 +98,8 @@ const WRITTEN_OFF: How = How {
 
 impl Clearing {
     /// Waives a token's debt of a day in the caller's transaction: charge, debt, ledger, deny list and audit log. What is
-    /// waived already stays as it is; what the bank may still have taken, or has, or what is written off, is refused.
+    /// waived already stays as it is; what the bank may still have taken, or has, or what is written off, is refused. A credit that
+    /// the bank declined, named by its part, ends in the same way: it is owed to nobody any more.
     pub async fn waive_in(&self, conn: &mut Conn, ending: Ending<'_>) -> Result<Waived, ClearingError> {
         let ended = self.end_in(conn, &ending, &WAIVED).await?;
         Ok(Waived {
@@ -196,6 +197,11 @@ async fn open_parts_in(
     wanted: DebtState,
 ) -> Result<Vec<(u32, Fen)>, ClearingError> {
     let &Ending { token_key, day, part, .. } = ending;
+    if wanted == DebtState::Waived
+        && let Some(credit) = declined_credit_in(conn, ending).await?
+    {
+        return Ok(credit);
+    }
     let rows = query(
         "SELECT d.part, d.state, c.state, c.amount_fen + c.offset_fen FROM debts AS d JOIN charges AS c \
          ON c.service_day = d.service_day AND c.token_key = d.token_key AND c.part = d.part \
@@ -226,6 +232,26 @@ async fn open_parts_in(
         Some(state) => Err(ClearingError::DebtGivenUp { token_key, day, state }),
         None => Err(ClearingError::DebtPaid { token_key, day }),
     }
+}
+
+/// The part that an ending names, if it is a credit that the bank declined: its account is closed, or nobody's any more. Not among
+/// them where it is waived already. Only by its number: who waives what a rider owes of a day does not mean what the rider is to get.
+async fn declined_credit_in(
+    conn: &mut Conn,
+    ending: &Ending<'_>,
+) -> Result<Option<Vec<(u32, Fen)>>, ClearingError> {
+    let Some(part) = ending.part else { return Ok(None) };
+    let credits: Vec<(i64, String)> = query(
+        "SELECT amount_fen + offset_fen, state FROM charges WHERE service_day = ? AND token_key = ? AND part = ? \
+         AND state IN ('declined', 'waived') AND amount_fen + offset_fen < 0",
+    )
+    .bind(ending.day.number())
+    .bind(ending.token_key.as_slice())
+    .bind(part)
+    .rows(conn)
+    .await?;
+    let open = |(amount, state): &(i64, String)| (state == "declined").then_some((part, Fen(*amount)));
+    Ok((!credits.is_empty()).then(|| credits.iter().filter_map(open).collect()))
 }
 
 /// Which debt a person means: token, day, and part or all.

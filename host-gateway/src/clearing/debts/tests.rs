@@ -8,6 +8,7 @@ use crate::clearing::testing::{Mood, World, day, deposit, key, penniless};
 use crate::clearing::tests::{assert_clean, close, day_report, deduct, rides};
 use crate::clearing::{DeductOptions, DeductSummary};
 use crate::input::TextError;
+use crate::reconcile::reconcile_day;
 use crate::settlement::{SettlementConfig, settle_day};
 use crate::testing::MORNING;
 use wavepass_protocol::time::UnixMs;
@@ -200,4 +201,39 @@ async fn debts_are_worked_on_by_command() {
     let json: serde_json::Value =
         serde_json::from_str(&house.command(&["debt", "list", "--token", token, "--json"]).await).unwrap();
     assert_eq!((&json["debts"][0]["state"], &json["debts"][0]["attempts"]), (&"waived".into(), &2.into()));
+}
+
+#[tokio::test]
+async fn a_credit_that_the_bank_declines_is_ended_by_its_part_and_the_day_with_it() {
+    let world = World::new(1, 10_000).await.shared(crate::settlement::Method::Nominal);
+    world.taps(1, &[(0, 8, 0, "A", 0)]).await;
+    close(&world, false).await;
+    deduct(&world).await;
+    world.tamper("UPDATE bank_accounts SET state = 'closed'").await;
+    world.taps(2, &[(0, 8, 40, "D", 1)]).await;
+    close(&world, true).await;
+    assert_eq!(deduct(&world).await.declined, 1);
+    let found = reconcile_day(&world.clearing, day(), 0).await.unwrap();
+    assert_eq!(found.differences.into_iter().collect::<Vec<_>>(), [("credit_declined", 1)]);
+    assert_eq!(day_report(&world).await.owed_fen, Fen(-200));
+    // Who waives what the rider owes does not mean it.
+    assert!(matches!(waive(&world, ending(0)).await, Err(ClearingError::NoDebt { .. })));
+    let credit = Ending { part: Some(2), reason: "paid in cash", ..ending(0) };
+    let mut tx = world.scratch.begin().await.unwrap();
+    let refused = world.clearing.write_off_in(&mut tx, credit, false).await;
+    drop(tx);
+    assert!(matches!(refused, Err(ClearingError::NoDebt { .. })));
+    let waived = waive(&world, credit).await.unwrap();
+    assert_eq!((waived.parts, waived.waived_fen), (vec![2], Fen(-200)));
+    assert!(waive(&world, credit).await.unwrap().parts.is_empty());
+    // What the bank took is settled, all of it, and nobody is asked again.
+    let again = DeductOptions { retry_declined: true };
+    assert_eq!(world.clearing.deduct_day(day(), again).await.unwrap(), DeductSummary::default());
+    let r = day_report(&world).await;
+    assert_eq!(
+        (r.charged_fen, r.deducted_fen, r.owed_fen, r.waived_fen),
+        (Fen(700), Fen(900), Fen(0), Fen(-200))
+    );
+    settle_day(&world.clearing, day(), &world.clearing.settlement).await.unwrap();
+    assert_clean(&world).await;
 }
