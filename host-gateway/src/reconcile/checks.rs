@@ -127,7 +127,7 @@ pub(super) const BY_DAY: [(&str, &str); 17] = [
     (
         "debtor_not_denied",
         "SELECT DISTINCT lower(hex(d.token_key)), 'owes a debt, and is not on the deny list' FROM debts AS d \
-         JOIN tokens AS t ON t.token_key = d.token_key WHERE d.service_day = ?1 AND d.state = 'open' AND NOT EXISTS \
+         JOIN tokens AS t ON t.token_key = d.token_key WHERE d.service_day = ?1 AND d.state = 'open' AND t.account_id <> '' AND NOT EXISTS \
          (SELECT 1 FROM deny_entries AS e WHERE e.token_key = d.token_key AND e.cause = 'debt') LIMIT 5000",
     ),
     (

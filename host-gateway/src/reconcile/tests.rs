@@ -242,4 +242,7 @@ async fn a_break_is_one_row_closed_when_gone_and_opened_when_back() {
     assert_eq!(kinds(&world).await, ["debtor_not_denied"]);
     assert_eq!(world.one::<i64>(count).await, 1);
     assert_eq!(world.one::<i64>("SELECT count(*) FROM breaks").await, 1);
+    // Nobody knows the number of a token whose person was erased: it cannot be denied.
+    world.tamper("UPDATE tokens SET account_id = ''").await;
+    assert!(kinds(&world).await.is_empty());
 }
