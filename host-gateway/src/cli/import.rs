@@ -10,6 +10,8 @@ use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::io::{BufRead, Read};
 use std::path::PathBuf;
+use wavepass_protocol::dukpt::KeyId;
+use wavepass_protocol::seal::{Header, Sealed};
 
 /// The longest line: a sealed entry in hexadecimal within JSON, with room.
 const MAX_LINE: usize = 4096;
@@ -47,7 +49,8 @@ struct AnswerVerdict {
 }
 
 pub(super) async fn run(args: ImportArgs, config: Config, user: &str) -> Result<Output, CommandError> {
-    let entries = read(&args.file)?;
+    let mut entries = read(&args.file)?;
+    in_order(&mut entries);
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
     let mut limit = None;
     if let Some(app) = super::open_here(&config, &args.passphrase).await? {
@@ -82,9 +85,26 @@ pub(super) async fn run(args: ImportArgs, config: Config, user: &str) -> Result<
              ([intake] set_aside_a_day)"
         )
     });
+    let gaps = counts.get("gap").copied().unwrap_or_default();
     let told = counts.iter().map(|(word, n)| format!("{n} {word}")).collect::<Vec<_>>().join(", ");
     let told = if told.is_empty() { "none" } else { &told };
-    Ok(Output::text(format!("{} entries: {told}", entries.len())).warning(full))
+    let told = format!("{} entries: {told}", entries.len());
+    match gaps {
+        0 => Ok(Output::text(told).warning(full)),
+        _ => Err(format!(
+            "{told}: {gaps} of them are not taken, since entries of the same gates before them are missing; keep the file, and hand it in \
+             again after those, or with --past-gaps if they are lost for good"
+        )
+        .into()),
+    }
+}
+
+/// Puts each gate's entries into the order of its journal, which is how they are taken. What has no header comes last.
+fn in_order(entries: &mut [Vec<u8>]) {
+    entries.sort_by_cached_key(|entry| match Sealed::parse(entry) {
+        Ok(Sealed { header: Header { ksn, sequence, .. }, .. }) => (false, ksn.key_id, sequence),
+        Err(_) => (true, KeyId([0; 8]), 0),
+    });
 }
 
 fn read(path: &PathBuf) -> Result<Vec<Vec<u8>>, CommandError> {

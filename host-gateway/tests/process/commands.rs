@@ -22,6 +22,26 @@ fn commands_go_through_the_gateway_that_owns_the_folder_and_their_files_stay_wit
 }
 
 #[test]
+fn entries_in_any_order_are_taken_and_a_file_with_a_gap_fails_and_says_how_many_are_not() {
+    let house = House::new();
+    let (mut one, mut two) = (house.gate("1"), house.gate("2"));
+    let mut some = [entries(&mut one, 3), entries(&mut two, 3)].concat();
+    some.reverse();
+    let held = some.remove(4);
+    house.write_entries("some.jsonl", &some);
+    let out = house.run(&["import", "some.jsonl"]);
+    let told = String::from_utf8(out.stderr).unwrap();
+    assert_eq!(out.status.code(), Some(1));
+    assert!(
+        told.starts_with("error: 5 entries: 4 accepted, 1 gap: 1 of them are not taken, since"),
+        "{told}"
+    );
+    some.push(held);
+    house.write_entries("all.jsonl", &some);
+    assert_eq!(house.says(&["import", "all.jsonl"]).trim(), "6 entries: 2 accepted, 4 repeated");
+}
+
+#[test]
 fn a_file_in_the_way_is_refused_before_anything_is_entered() {
     let house = House::new();
     let file = house.path("gate-7.bin");
