@@ -342,27 +342,63 @@ pub(crate) async fn fix_early_method_in(
     Ok(())
 }
 
-/// What operators get of what was deducted of a day. A part that the bank is not asked for counts with the part that it
-/// follows: a refund that was offset with what it gives back, a change of shares alone with the first. What is set off counts
-/// for neither of its two parts.
+/// Of a day, whose everything is that was deducted, `x`: token, operator and fen. A part that the bank is not asked for counts with
+/// the part that it follows: a refund that was offset with what it gives back, a change of shares alone with the first. What is set
+/// off counts for neither of its two parts.
+macro_rules! of_deducted {
+    ($select:literal, $rest:literal) => {
+        concat!(
+            "SELECT ",
+            $select,
+            " FROM (SELECT s.token_key, s.operator, s.amount_fen AS fen FROM charge_shares AS s \
+             JOIN charges AS c ON c.service_day = s.service_day AND c.token_key = s.token_key AND c.part = s.part \
+             JOIN charges AS o ON o.service_day = c.service_day AND o.token_key = c.token_key AND o.part = CASE \
+             WHEN c.kind = 'refund' AND c.offset_fen > 0 THEN c.of_part WHEN c.amount_fen = 0 THEN 1 ELSE c.part END \
+             WHERE s.service_day = ?1 AND o.state = 'deducted' \
+             UNION ALL SELECT m.token_key, m.operator, m.amount_fen FROM set_off_shares AS m \
+             JOIN charges AS c ON c.service_day = m.service_day AND c.token_key = m.token_key AND c.part = m.part \
+             WHERE m.service_day = ?1 AND c.state = 'deducted' \
+             UNION ALL SELECT m.token_key, m.operator, -m.amount_fen FROM set_off_shares AS m \
+             JOIN charges AS c ON c.service_day = m.service_day AND c.token_key = m.token_key AND c.part = m.of_part \
+             WHERE m.service_day = ?1 AND c.state = 'deducted') AS x ",
+            $rest
+        )
+    };
+}
+
+/// What operators get of what was deducted of a day. Where a part took from an operator what the bank has not taken for it, that
+/// operator gets nothing of the token's day, and the others share what was taken.
 pub(crate) async fn deducted_in(conn: &mut Conn, day: ServiceDay) -> Result<Shares, ClearingError> {
-    let rows = query(
-        "SELECT x.operator, CAST(SUM(x.fen) AS BIGINT) FROM (SELECT s.operator, s.amount_fen AS fen FROM charge_shares AS s \
-         JOIN charges AS c ON c.service_day = s.service_day AND c.token_key = s.token_key AND c.part = s.part \
-         JOIN charges AS o ON o.service_day = c.service_day AND o.token_key = c.token_key AND o.part = CASE \
-         WHEN c.kind = 'refund' AND c.offset_fen > 0 THEN c.of_part WHEN c.amount_fen = 0 THEN 1 ELSE c.part END \
-         WHERE s.service_day = ?1 AND o.state = 'deducted' \
-         UNION ALL SELECT m.operator, m.amount_fen FROM set_off_shares AS m \
-         JOIN charges AS c ON c.service_day = m.service_day AND c.token_key = m.token_key AND c.part = m.part \
-         WHERE m.service_day = ?1 AND c.state = 'deducted' \
-         UNION ALL SELECT m.operator, -m.amount_fen FROM set_off_shares AS m \
-         JOIN charges AS c ON c.service_day = m.service_day AND c.token_key = m.token_key AND c.part = m.of_part \
-         WHERE m.service_day = ?1 AND c.state = 'deducted') AS x GROUP BY x.operator",
-    )
+    let rows = query(of_deducted!("x.operator, CAST(SUM(x.fen) AS BIGINT)", "GROUP BY x.operator"))
+        .bind(day.number())
+        .fetch_all(&mut *conn)
+        .await?;
+    let mut shares = shares_of(&rows)?;
+    // A share is below zero in few parts, and few of these parts stand without the one that they take from.
+    let below: Vec<(Vec<u8>, u16, i64)> = query(of_deducted!(
+        "x.token_key, x.operator, CAST(SUM(x.fen) AS BIGINT)",
+        "WHERE x.token_key IN (SELECT n.token_key FROM charge_shares AS n WHERE n.service_day = ?1 AND n.amount_fen < 0) \
+         GROUP BY x.token_key, x.operator ORDER BY x.token_key, x.operator"
+    ))
     .bind(day.number())
-    .fetch_all(conn)
+    .rows(conn)
     .await?;
-    shares_of(&rows)
+    for token in below.chunk_by(|a, b| a.0 == b.0) {
+        let own: Shares = token.iter().map(|(_, operator, fen)| (*operator, Fen(*fen))).collect();
+        shares = together(&shares, &difference(&none_below_zero(&own)?, &own)?)?;
+    }
+    Ok(shares)
+}
+
+/// The same sum, with nobody below zero: in proportion to what the others have of it.
+fn none_below_zero(shares: &Shares) -> Result<Shares, ClearingError> {
+    let sum = Fen::sum(shares.values().copied())?;
+    if sum < Fen::ZERO || shares.values().all(|fen| *fen >= Fen::ZERO) {
+        return Ok(shares.clone());
+    }
+    let above: Shares =
+        shares.iter().filter(|(_, fen)| **fen > Fen::ZERO).map(|(o, fen)| (*o, *fen)).collect();
+    portion(&above, sum)
 }
 
 #[cfg(test)]
@@ -409,6 +445,19 @@ mod tests {
             let rest = difference(&of, &taken).unwrap();
             let of: Shares = of.into_iter().filter(|(_, fen)| !fen.is_zero()).collect();
             prop_assert_eq!(together(&rest, &taken).unwrap(), of);
+        }
+
+        #[test]
+        fn what_was_taken_of_a_day_is_shared_with_nobody_below_zero(of in shares()) {
+            let shared = none_below_zero(&of).unwrap();
+            prop_assert_eq!(sum(&shared), sum(&of));
+            if sum(&of) < 0 {
+                prop_assert_eq!(shared, of);
+            } else {
+                for (operator, fen) in &shared {
+                    prop_assert!(*fen >= Fen::ZERO && *fen <= of[operator], "{shared:?} of {of:?}");
+                }
+            }
         }
 
         #[test]
