@@ -187,6 +187,11 @@ const TABLES: &[Table] = &[
             ("settled_fen", Number),
         ],
     ),
+    table(
+        "settlement_terms",
+        1,
+        &[DAY, ("from_rank", Number), ("fee_basis_points", Number), ("weights", Text)],
+    ),
     table("breaks", 1, &[("id", Text), ("kind", Text), ("subject", Text), DAY, ("detail", Text)]),
     table("bank_accounts", 1, &[("account_id", Text), STATE, ("balance_fen", Number)]),
     table(

@@ -3,20 +3,23 @@
 //! What is due is what the bank deducted, what campaigns paid and what the bank covers, less the bank's fee. What was
 //! deducted goes to the operators by the shares that were frozen with each charge ([`shares`]), or by configured weights
 //! where the day has none; all else by the weights, by largest remainder (rule 7). A day may be settled again when more
-//! was deducted since: then the difference alone is settled, under the next rank. Covered is zero until a bank bears debts.
+//! was deducted since: then the difference alone is settled, under the next rank and the terms of the first ([`terms`]). Covered
+//! is zero until a bank bears debts.
 
 pub(crate) mod shares;
+mod terms;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::store::db::{Conn, Row, query};
 use serde::{Deserialize, Serialize};
-use wavepass_fares::{Fen, Overflow, ServiceDay, split};
+use wavepass_fares::{Fen, Overflow, ServiceDay};
 
 use crate::clearing::{Clearing, ClearingError};
 use crate::ledger::{Account, Entries, Event, LedgerError, Name, balances_in, operator_shard};
 use crate::store::{StoreError, again_if_met};
 use shares::Shares;
+use terms::{Before, Terms};
 
 pub use shares::Method;
 
@@ -189,10 +192,8 @@ async fn settle_once(
     let mut settlements = Vec::with_capacity(due.len());
     let mut entries = Entries::default();
     for (operator, due) in due {
-        let gross = Fen::sum([due.deducted, due.sponsored, due.covered])?;
-        // Rounded towards zero; a refund gives its fee back.
-        let fees = Fen(gross.times(i64::from(config.fee_basis_points))?.0 / 10_000);
-        let settled = gross.minus(fees)?;
+        let gross = due.gross()?;
+        let settled = gross.minus(due.fees)?;
         let name = Name {
             service_day: day.number(),
             shard: operator_shard(operator),
@@ -203,7 +204,7 @@ async fn settle_once(
         let postings = [
             (Account::Settlement, gross),
             (Account::Settled, settled.negated()?),
-            (Account::Fees, fees.negated()?),
+            (Account::Fees, due.fees.negated()?),
         ];
         entries.add(name, &postings)?;
         settlements.push(Settlement {
@@ -213,7 +214,7 @@ async fn settle_once(
             deducted_fen: due.deducted,
             sponsored_fen: due.sponsored,
             covered_fen: due.covered,
-            fees_fen: fees,
+            fees_fen: due.fees,
             settled_fen: settled,
         });
     }
@@ -229,6 +230,22 @@ struct Due {
     deducted: Fen,
     sponsored: Fen,
     covered: Fen,
+    fees: Fen,
+}
+
+impl Due {
+    /// All but the fees, which come off it.
+    fn gross(&self) -> Result<Fen, Overflow> {
+        Fen::sum([self.deducted, self.sponsored, self.covered])
+    }
+
+    fn add(&mut self, more: Self) -> Result<(), Overflow> {
+        self.deducted = self.deducted.plus(more.deducted)?;
+        self.sponsored = self.sponsored.plus(more.sponsored)?;
+        self.covered = self.covered.plus(more.covered)?;
+        self.fees = self.fees.plus(more.fees)?;
+        Ok(())
+    }
 }
 
 /// What is due to each operator of a day and was not settled before, and under which rank; `None`: nothing.
@@ -239,22 +256,22 @@ async fn due_in(
     config: &SettlementConfig,
 ) -> Result<Option<(i64, BTreeMap<u16, Due>)>, SettlementError> {
     let balances = balances_in(conn, Some(day.number())).await?;
-    let (rank, before) = settled_in(conn, day).await?;
-    let rest = |account, of: fn(&Due) -> Fen| -> Result<Fen, ClearingError> {
-        Ok(balances.of(account).minus(Fen::sum(before.values().map(of))?)?)
-    };
-    let deducted = rest(Account::Deducted, |due| due.deducted)?;
-    let sponsored = by_weight(rest(Account::Sponsored, |due| due.sponsored)?, config)?;
-    let covered = by_weight(rest(Account::Covered, |due| due.covered)?, config)?;
+    let settled = settled_in(conn, day).await?;
+    let rank = settled.iter().map(|(_, rank, _)| rank + 1).max().unwrap_or(0);
+    let terms = Terms::of_day_in(conn, day, rank, config).await?;
+    let before = Before::of(&settled, &terms)?;
+    let by_weight = |account, of: fn(&Due) -> Fen| terms.by_weight(balances.of(account), &before, of);
+    let sponsored = by_weight(Account::Sponsored, |due| due.sponsored)?;
+    let covered = by_weight(Account::Covered, |due| due.covered)?;
     let deducted = match method {
-        Method::Fixed => by_weight(deducted, config)?,
+        Method::Fixed => by_weight(Account::Deducted, |due| due.deducted)?,
         Method::Nominal | Method::PassengerKm => {
             let earned = shares::deducted_in(conn, day).await?;
             let (sum, ledger) = (Fen::sum(earned.values().copied())?, balances.of(Account::Deducted));
             if sum != ledger {
                 return Err(SettlementError::Shares { day, shares: sum.0, ledger: ledger.0 });
             }
-            let settled = before.iter().map(|(&operator, due)| (operator, due.deducted)).collect();
+            let settled = before.all.iter().map(|(&operator, due)| (operator, due.deducted)).collect();
             shares::difference(&earned, &settled)?
         }
     };
@@ -263,44 +280,38 @@ async fn due_in(
     }
     let of = |parts: &Shares, operator| parts.get(&operator).copied().unwrap_or_default();
     let operators = [&deducted, &sponsored, &covered].into_iter().flat_map(|parts| parts.keys().copied());
-    let due = operators.map(|operator| {
-        let due = Due {
+    let mut dues = BTreeMap::new();
+    for operator in operators {
+        let mut due = Due {
             deducted: of(&deducted, operator),
             sponsored: of(&sponsored, operator),
             covered: of(&covered, operator),
+            fees: Fen::ZERO,
         };
-        (operator, due)
-    });
-    Ok(Some((rank, due.collect())))
+        due.fees = terms.fee(operator, due.gross()?, &before)?;
+        dues.insert(operator, due);
+    }
+    Ok(Some((rank, dues)))
 }
 
-/// An amount, split by the configured weights. The configuration was checked: one is above zero.
-fn by_weight(amount: Fen, config: &SettlementConfig) -> Result<Shares, ClearingError> {
-    let weights: Vec<u64> = config.operators.iter().map(|o| o.share).collect();
-    let parts = split(amount, &weights).map_err(|_| ClearingError::damaged("operators' shares"))?;
-    Ok(config.operators.iter().map(|o| o.operator).zip(parts).collect())
-}
-
-/// The next rank of a day's settlements, and what was settled before.
-async fn settled_in(conn: &mut Conn, day: ServiceDay) -> Result<(i64, BTreeMap<u16, Due>), ClearingError> {
+/// What was settled of a day before: operator, rank, and what it was due.
+async fn settled_in(conn: &mut Conn, day: ServiceDay) -> Result<Vec<(u16, i64, Due)>, ClearingError> {
     let rows = query(
-        "SELECT operator, CAST(SUM(deducted_fen) AS BIGINT), CAST(SUM(sponsored_fen) AS BIGINT), \
-         CAST(SUM(covered_fen) AS BIGINT), MAX(rank) + 1 FROM settlements WHERE service_day = ? GROUP BY operator",
+        "SELECT operator, rank, deducted_fen, sponsored_fen, covered_fen, fees_fen FROM settlements WHERE service_day = ?",
     )
     .bind(day.number())
     .fetch_all(conn)
     .await?;
-    let (mut rank, mut before) = (0, BTreeMap::new());
-    for row in &rows {
+    let settled = |row: &Row| -> Result<_, ClearingError> {
         let due = Due {
-            deducted: Fen(row.try_get(1)?),
-            sponsored: Fen(row.try_get(2)?),
-            covered: Fen(row.try_get(3)?),
+            deducted: Fen(row.try_get(2)?),
+            sponsored: Fen(row.try_get(3)?),
+            covered: Fen(row.try_get(4)?),
+            fees: Fen(row.try_get(5)?),
         };
-        rank = row.try_get::<i64>(4)?.max(rank);
-        before.insert(row.try_get(0)?, due);
-    }
-    Ok((rank, before))
+        Ok((row.try_get(0)?, row.try_get(1)?, due))
+    };
+    rows.iter().map(settled).collect()
 }
 
 async fn write_in(conn: &mut Conn, settlements: &[Settlement]) -> Result<(), ClearingError> {

@@ -103,3 +103,107 @@ async fn shares_that_are_not_what_was_charged_are_a_break_and_are_not_settled() 
     assert!(matches!(refused, Err(SettlementError::Shares { shares: 1_051, ledger: 1_050, .. })));
     assert_eq!(world.one::<i64>("SELECT count(*) FROM settlements").await, 0);
 }
+
+/// Three operators whose weights divide no fare, and a fee.
+fn uneven(world: &mut World) {
+    let operator = |operator, share| Operator { operator, share, code: None };
+    let operators = vec![operator(1, 3), operator(2, 2), operator(3, 2)];
+    world.clearing.settlement =
+        Arc::new(SettlementConfig { method: Method::Fixed, fee_basis_points: 30, operators });
+}
+
+/// What each operator has of a day, and what it paid.
+async fn by_operator(world: &World) -> Vec<String> {
+    let text = "SELECT operator || ': ' || CAST(SUM(deducted_fen) AS BIGINT) || ' less ' || CAST(SUM(fees_fen) AS BIGINT) \
+                FROM settlements GROUP BY operator ORDER BY operator";
+    query(text).column(world.scratch.store.pool()).await.unwrap()
+}
+
+#[tokio::test]
+async fn how_often_a_day_is_settled_changes_nothing_of_what_anybody_gets() {
+    let tokens = 12;
+    let rides = |token| [(token, 9, 0, "X", 0), (token, 9, 20, "Y", 1)];
+    let rides: Vec<TapAt<'_>> = (0..tokens).flat_map(rides).collect();
+    let mut found = Vec::new();
+    for each in [false, true] {
+        let mut world = World::new(tokens, 0).await.shared(Method::Fixed);
+        uneven(&mut world);
+        world.taps(1, &rides).await;
+        close(&world, false).await;
+        assert_eq!(deduct(&world).await.declined, u64::from(tokens));
+        for token in 0..tokens {
+            crate::clearing::testing::deposit(&world.scratch.store, &format!("a{token}"), 10_000).await;
+            world.clearing.recover_token(crate::clearing::testing::key(token)).await.unwrap();
+            if each {
+                settle(&world).await;
+            }
+        }
+        settle(&world).await;
+        assert_clean(&world).await;
+        found.push(by_operator(&world).await);
+    }
+    assert_eq!(found[0], found[1]);
+    assert!(found[0].iter().all(|operator| !operator.ends_with(" 0")), "{found:?}");
+}
+
+#[tokio::test]
+async fn a_day_is_settled_again_under_the_terms_of_the_first_time() {
+    let mut world = World::new(2, 400).await.shared(Method::Fixed);
+    uneven(&mut world);
+    world.taps(1, &RIDES).await;
+    close(&world, false).await;
+    deduct(&world).await;
+    settle(&world).await;
+    let first = by_operator(&world).await;
+    let operators = vec![Operator { operator: 9, share: 1, code: None }];
+    let config = SettlementConfig { method: Method::Fixed, fee_basis_points: 10_000, operators };
+    world.clearing.settlement = Arc::new(config);
+    assert_eq!(settle(&world).await, []);
+    crate::clearing::testing::deposit(&world.scratch.store, "a0", 10_000).await;
+    world.clearing.recover_token(crate::clearing::testing::key(0)).await.unwrap();
+    let again: Vec<u16> = settle(&world).await.into_iter().map(|(operator, _)| operator).collect();
+    assert_eq!(again, [1, 2, 3]);
+    assert_ne!(by_operator(&world).await, first);
+    assert_clean(&world).await;
+}
+
+#[tokio::test]
+async fn of_a_day_that_a_version_without_terms_settled_the_rest_alone_is_shared_by_those_of_now() {
+    let mut world = World::new(2, 400).await.shared(Method::Fixed);
+    uneven(&mut world);
+    world.taps(1, &RIDES).await;
+    close(&world, false).await;
+    deduct(&world).await;
+    settle(&world).await;
+    let mut tx = world.scratch.begin().await.unwrap();
+    query("DELETE FROM settlement_terms").execute(&mut *tx).await.unwrap();
+    tx.commit().await.unwrap();
+    let operators =
+        vec![Operator { operator: 2, share: 1, code: None }, Operator { operator: 9, share: 1, code: None }];
+    let config = SettlementConfig { method: Method::Fixed, fee_basis_points: 0, operators };
+    world.clearing.settlement = Arc::new(config);
+    assert_eq!(settle(&world).await, []);
+    crate::clearing::testing::deposit(&world.scratch.store, "a0", 10_000).await;
+    world.clearing.recover_token(crate::clearing::testing::key(0)).await.unwrap();
+    let owed = world.one::<i64>("SELECT CAST(SUM(amount_fen) AS BIGINT) FROM debts").await;
+    assert_eq!(settle(&world).await, [(2, owed / 2), (9, owed / 2)]);
+    assert_eq!(settle(&world).await, []);
+    assert_clean(&world).await;
+}
+
+#[tokio::test]
+async fn nobody_pays_for_what_the_bank_did_not_take() {
+    // What comes late moves all of the day to the west, and the bank takes that alone.
+    for method in [Method::Nominal, Method::PassengerKm] {
+        let world = World::new(1, 1).await.shared(method);
+        world.taps(1, &[(0, 8, 0, "A", 0)]).await;
+        close(&world, false).await;
+        assert_eq!(deduct(&world).await.declined, 1);
+        world.taps(2, &[(0, 8, 10, "B", 1), (0, 12, 0, "X", 0)]).await;
+        close(&world, true).await;
+        crate::clearing::testing::deposit(&world.scratch.store, "a0", 10_000).await;
+        deduct(&world).await;
+        let shares = shares::deducted_in(&mut world.scratch.begin().await.unwrap(), day()).await.unwrap();
+        assert_eq!(shares.into_iter().collect::<Vec<_>>(), [(2, Fen(200))], "{method:?}");
+    }
+}

@@ -59,6 +59,7 @@ const SQLITE: &[Step] = steps!("sqlite":
     "0027" "recent",
     "0028" "set_offs",
     "0029" "audit",
+    "0030" "settlement_terms",
 );
 
 const POSTGRES: &[Step] = steps!("postgres":
@@ -82,6 +83,7 @@ const POSTGRES: &[Step] = steps!("postgres":
     "0027" "recent",
     "0028" "set_offs",
     "0029" "audit",
+    "0030" "settlement_terms",
 );
 
 pub(super) static SQLITE_MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| migrator(SQLITE));

@@ -181,7 +181,7 @@ async fn both_databases_have_the_same_tables_and_columns_and_the_docs_name_each_
 
 /// Tables that are few rows and would stand on every machine, as docs/data-model.md says: days, batches, lists, files of
 /// others, the registry of concentrators, and the one audit log.
-const EVERYWHERE: [&str; 15] = [
+const EVERYWHERE: [&str; 16] = [
     "audit_log",
     "batch_days",
     "batches",
@@ -195,6 +195,7 @@ const EVERYWHERE: [&str; 15] = [
     "list_epoch",
     "lists",
     "revocations",
+    "settlement_terms",
     "taken_files",
     "tariffs",
 ];

@@ -1,0 +1,8 @@
+-- Under which terms a day was first settled. It keeps them: what is settled of it later is what the whole day comes to under
+-- them, less what was settled from that rank on.
+CREATE TABLE settlement_terms (
+    service_day      INTEGER NOT NULL PRIMARY KEY,
+    from_rank        INTEGER NOT NULL,                               -- of a day that an older version settled: the next
+    fee_basis_points INTEGER NOT NULL CHECK (fee_basis_points BETWEEN 0 AND 10000),
+    weights          TEXT    NOT NULL                                -- JSON: operator and weight of each
+) STRICT, WITHOUT ROWID;
