@@ -112,6 +112,17 @@ fn uneven(world: &mut World) {
         Arc::new(SettlementConfig { method: Method::Fixed, fee_basis_points: 30, operators });
 }
 
+/// A settled day of uneven operators: the bank took token 1's fare and declined token 0's.
+async fn half_paid() -> World {
+    let mut world = World::new(2, 400).await.shared(Method::Fixed);
+    uneven(&mut world);
+    world.taps(1, &RIDES).await;
+    close(&world, false).await;
+    deduct(&world).await;
+    settle(&world).await;
+    world
+}
+
 /// What each operator has of a day, and what it paid.
 async fn by_operator(world: &World) -> Vec<String> {
     let text = "SELECT operator || ': ' || CAST(SUM(deducted_fen) AS BIGINT) || ' less ' || CAST(SUM(fees_fen) AS BIGINT) \
@@ -148,12 +159,7 @@ async fn how_often_a_day_is_settled_changes_nothing_of_what_anybody_gets() {
 
 #[tokio::test]
 async fn a_day_is_settled_again_under_the_terms_of_the_first_time() {
-    let mut world = World::new(2, 400).await.shared(Method::Fixed);
-    uneven(&mut world);
-    world.taps(1, &RIDES).await;
-    close(&world, false).await;
-    deduct(&world).await;
-    settle(&world).await;
+    let mut world = half_paid().await;
     let first = by_operator(&world).await;
     let operators = vec![Operator { operator: 9, share: 1, code: None }];
     let config = SettlementConfig { method: Method::Fixed, fee_basis_points: 10_000, operators };
@@ -169,12 +175,7 @@ async fn a_day_is_settled_again_under_the_terms_of_the_first_time() {
 
 #[tokio::test]
 async fn of_a_day_that_a_version_without_terms_settled_the_rest_alone_is_shared_by_those_of_now() {
-    let mut world = World::new(2, 400).await.shared(Method::Fixed);
-    uneven(&mut world);
-    world.taps(1, &RIDES).await;
-    close(&world, false).await;
-    deduct(&world).await;
-    settle(&world).await;
+    let mut world = half_paid().await;
     let mut tx = world.scratch.begin().await.unwrap();
     query("DELETE FROM settlement_terms").execute(&mut *tx).await.unwrap();
     tx.commit().await.unwrap();
