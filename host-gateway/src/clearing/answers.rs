@@ -452,9 +452,11 @@ impl Booking<'_> {
                 waiting.push((Attempt { in_doubt, ..Attempt::new(request) }, answer));
             }
             self.record(BTreeMap::from([(asked.day, waiting)]), done).await?;
-            let mut tx = self.clearing.store.begin().await?;
-            self.raise_in(&mut tx, &breaks).await?;
-            tx.commit().await?;
+            if !breaks.is_empty() {
+                let mut tx = self.clearing.store.begin().await?;
+                self.raise_in(&mut tx, &breaks).await?;
+                tx.commit().await?;
+            }
         }
     }
 }
