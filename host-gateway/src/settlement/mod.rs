@@ -266,7 +266,7 @@ async fn due_in(
     let deducted = match method {
         Method::Fixed => by_weight(Account::Deducted, |due| due.deducted)?,
         Method::Nominal | Method::PassengerKm => {
-            let earned = shares::deducted_in(conn, day).await?;
+            let earned = shares::deducted_in(conn, day, shares::TOKENS).await?;
             let (sum, ledger) = (Fen::sum(earned.values().copied())?, balances.of(Account::Deducted));
             if sum != ledger {
                 return Err(SettlementError::Shares { day, shares: sum.0, ledger: ledger.0 });

@@ -47,6 +47,9 @@ impl Method {
     }
 }
 
+/// Tokens with shares below zero that are read at a time.
+pub(super) const TOKENS: u32 = 2_000;
+
 /// What operators get of an amount, by number. None of them is zero.
 pub(crate) type Shares = BTreeMap<u16, Fen>;
 
@@ -367,27 +370,42 @@ macro_rules! of_deducted {
 }
 
 /// What operators get of what was deducted of a day. Where a part took from an operator what the bank has not taken for it, that
-/// operator gets nothing of the token's day, and the others share what was taken.
-pub(crate) async fn deducted_in(conn: &mut Conn, day: ServiceDay) -> Result<Shares, ClearingError> {
+/// operator gets nothing of the token's day, and the others share what was taken. So many tokens' shares are in memory at once.
+pub(super) async fn deducted_in(
+    conn: &mut Conn,
+    day: ServiceDay,
+    page: u32,
+) -> Result<Shares, ClearingError> {
     let rows = query(of_deducted!("x.operator, CAST(SUM(x.fen) AS BIGINT)", "GROUP BY x.operator"))
         .bind(day.number())
         .fetch_all(&mut *conn)
         .await?;
     let mut shares = shares_of(&rows)?;
-    // A share is below zero in few parts, and few of these parts stand without the one that they take from.
-    let below: Vec<(Vec<u8>, u16, i64)> = query(of_deducted!(
-        "x.token_key, x.operator, CAST(SUM(x.fen) AS BIGINT)",
-        "WHERE x.token_key IN (SELECT n.token_key FROM charge_shares AS n WHERE n.service_day = ?1 AND n.amount_fen < 0) \
-         GROUP BY x.token_key, x.operator ORDER BY x.token_key, x.operator"
-    ))
-    .bind(day.number())
-    .rows(conn)
-    .await?;
-    for token in below.chunk_by(|a, b| a.0 == b.0) {
-        let own: Shares = token.iter().map(|(_, operator, fen)| (*operator, Fen(*fen))).collect();
-        shares = together(&shares, &difference(&none_below_zero(&own)?, &own)?)?;
+    // Few parts have a share below zero, and few of these stand without the one that they take from.
+    let mut cursor = Vec::new();
+    loop {
+        let text = "SELECT DISTINCT token_key FROM charge_shares WHERE service_day = ? AND amount_fen < 0 AND token_key > ? \
+                    ORDER BY token_key LIMIT ?";
+        let tokens = query(text).bind(day.number()).bind(cursor.as_slice()).bind(page);
+        let mut tokens: Vec<Vec<u8>> = tokens.column(&mut *conn).await?;
+        let Some(last) = tokens.pop() else { return Ok(shares) };
+        let of_tokens: Vec<(Vec<u8>, u16, i64)> = query(of_deducted!(
+            "x.token_key, x.operator, CAST(SUM(x.fen) AS BIGINT)",
+            "WHERE x.token_key > ?2 AND x.token_key <= ?3 AND x.token_key IN (SELECT n.token_key FROM charge_shares AS n \
+             WHERE n.service_day = ?1 AND n.token_key > ?2 AND n.token_key <= ?3 AND n.amount_fen < 0) \
+             GROUP BY x.token_key, x.operator ORDER BY x.token_key, x.operator"
+        ))
+        .bind(day.number())
+        .bind(cursor)
+        .bind(last.as_slice())
+        .rows(&mut *conn)
+        .await?;
+        for token in of_tokens.chunk_by(|a, b| a.0 == b.0) {
+            let own: Shares = token.iter().map(|(_, operator, fen)| (*operator, Fen(*fen))).collect();
+            shares = together(&shares, &difference(&none_below_zero(&own)?, &own)?)?;
+        }
+        cursor = last;
     }
-    Ok(shares)
 }
 
 /// The same sum, with nobody below zero: in proportion to what the others have of it.

@@ -196,15 +196,25 @@ async fn of_a_day_that_a_version_without_terms_settled_the_rest_alone_is_shared_
 async fn nobody_pays_for_what_the_bank_did_not_take() {
     // What comes late moves all of the day to the west, and the bank takes that alone.
     for method in [Method::Nominal, Method::PassengerKm] {
-        let world = World::new(1, 1).await.shared(method);
-        world.taps(1, &[(0, 8, 0, "A", 0)]).await;
+        let world = World::new(5, 1).await.shared(method);
+        world.taps(1, &(0..5).map(|n| (n, 8, 0, "A", 0)).collect::<Vec<_>>()).await;
         close(&world, false).await;
-        assert_eq!(deduct(&world).await.declined, 1);
-        world.taps(2, &[(0, 8, 10, "B", 1), (0, 12, 0, "X", 0)]).await;
+        assert_eq!(deduct(&world).await.declined, 5);
+        let late = (0..5).flat_map(|n| [(n, 8, 10, "B", 1), (n, 12, 0, "X", 0)]);
+        world.taps(6, &late.collect::<Vec<_>>()).await;
         close(&world, true).await;
-        crate::clearing::testing::deposit(&world.scratch.store, "a0", 10_000).await;
+        for n in 0..5 {
+            crate::clearing::testing::deposit(&world.scratch.store, &format!("a{n}"), 10_000).await;
+        }
         deduct(&world).await;
-        let shares = shares::deducted_in(&mut world.scratch.begin().await.unwrap(), day()).await.unwrap();
-        assert_eq!(shares.into_iter().collect::<Vec<_>>(), [(2, Fen(200))], "{method:?}");
+        for page in [1, 2, 5, shares::TOKENS] {
+            let mut tx = world.scratch.begin().await.unwrap();
+            let shares = shares::deducted_in(&mut tx, day(), page).await.unwrap();
+            assert_eq!(
+                shares.into_iter().collect::<Vec<_>>(),
+                [(2, Fen(1_000))],
+                "{method:?}, {page} at a time"
+            );
+        }
     }
 }
