@@ -4,7 +4,7 @@ use super::*;
 use crate::clearing::app::close;
 use crate::clearing::disputes;
 use crate::clearing::rounds::Rounds;
-use crate::clearing::testing::{day, penniless};
+use crate::clearing::testing::{World, at, day, penniless};
 use crate::store::db::query_made;
 use crate::testing::{Card, House, MORNING, passage};
 use wavepass_protocol::tap::Outcome;
@@ -158,4 +158,20 @@ async fn that_nobody_passed_is_told_after_the_close_until_it_is_closed_late() {
     close(&house.app, "anna", day(), false, true).await.unwrap();
     round(&house).await;
     assert_eq!((house.count(MARKS).await, house.texts(OPEN).await.len()), (0, 0));
+}
+
+#[tokio::test]
+async fn journeys_of_a_slice_are_looked_up_and_not_gone_through() {
+    let world = World::on_postgres(2, 0).await;
+    let taps: Vec<_> = (0..1_000).map(|n| ((n % 2) as u32, 8, n % 60, "HB", 0)).collect();
+    world.taps(1, &taps).await;
+    // Of the taps' number the server knows, of the journeys' it does not yet.
+    world.tamper("ANALYZE taps").await;
+    let explain =
+        query_made(format!("EXPLAIN {CARRIED}")).bind(at(8, 0)).bind(at(8, 15)).bind(day().number());
+    let plan: Vec<String> = explain.column(world.scratch.pool()).await.unwrap();
+    let of_journeys: Vec<&String> = plan.iter().filter(|line| line.contains(" on journeys ")).collect();
+    assert_eq!(of_journeys.len(), 2, "{plan:#?}");
+    assert!(!of_journeys.iter().any(|line| line.contains("Seq Scan")), "{plan:#?}");
+    assert!(!plan.iter().any(|line| line.contains("Join") || line.contains("Nested Loop")), "{plan:#?}");
 }
