@@ -3,7 +3,8 @@
 //!
 //! The taps are made beforehand by real phones (their cryptograms verify) and sealed by stand-ins of gates; then
 //! each stage is timed: intake (sealed tap to durable row), close (risk, pricing, charges, batch), deduction at the
-//! embedded bank, settlement. Rates are taps a second; `overall` is all stages together. Beside it, in the same run:
+//! embedded bank, settlement. Rates are taps a second; `overall` is all these stages together. The settled day is then
+//! reconciled, as a whole and slice by slice, which is timed for itself. Beside it, in the same run:
 //! the same work row at a time (`baseline`), and `pgbench` on the same server. `peak_rss_bytes` is this process's while it
 //! works, without PostgreSQL's; the taps to be handed in wait on disk.
 //!

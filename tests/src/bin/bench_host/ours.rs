@@ -13,6 +13,7 @@ use wavepass_gateway::clock::Driven;
 use wavepass_gateway::config::Config;
 use wavepass_gateway::intake::Verdict;
 use wavepass_gateway::keys::KeySet;
+use wavepass_gateway::reconcile::slices;
 use wavepass_gateway::store::Store;
 use wavepass_protocol::time::UnixMs;
 
@@ -28,11 +29,15 @@ pub(crate) struct Figures {
     risk_s: f64,
     deduct_s: f64,
     settle_s: f64,
+    /// The day held against the bank, and slice by slice: beside what is overall.
+    reconcile_s: f64,
+    slices_s: f64,
     /// Taps a second, all stages together.
     pub(crate) rate: f64,
     pub(crate) charged_fen: i64,
     deducted_fen: i64,
     pub(crate) peak_rss_bytes: Option<u64>,
+    reconcile_peak_rss_bytes: Option<u64>,
 }
 
 impl Figures {
@@ -50,8 +55,11 @@ impl Figures {
                 "deduct": rate(self.deduct_s),
                 "settle": rate(self.settle_s),
                 "overall": self.rate.round(),
+                "reconcile": rate(self.reconcile_s),
+                "slices": rate(self.slices_s),
             },
             "peak_rss_bytes": self.peak_rss_bytes,
+            "reconcile_peak_rss_bytes": self.reconcile_peak_rss_bytes,
         })
     }
 }
@@ -123,6 +131,17 @@ pub(crate) async fn run(
     if report.charged_fen.0 == 0 || report.ledger_sum_fen.0 != 0 || !report.balances()? {
         return Err(format!("the day is not balanced: charged {:?}", report.charged_fen).into());
     }
+    let peak_rss_bytes = peak_rss_bytes("self");
+    forget_peak("self");
+    let begin = Instant::now();
+    let reconciled = app::reconcile(&app, "bench", day).await?;
+    let reconcile_s = begin.elapsed().as_secs_f64();
+    let begin = Instant::now();
+    let slices = slices::day(&app, "bench", day).await?;
+    let slices_s = begin.elapsed().as_secs_f64();
+    if !reconciled.differences.is_empty() || slices.slices.iter().any(|slice| !slice.differences.is_empty()) {
+        return Err(format!("the day does not agree with itself: {reconciled:?} {slices:?}").into());
+    }
     Ok(Figures {
         taps,
         intake_s,
@@ -130,9 +149,12 @@ pub(crate) async fn run(
         risk_s,
         deduct_s,
         settle_s,
+        reconcile_s,
+        slices_s,
         rate: taps as f64 / (intake_s + close_s + deduct_s + settle_s),
         charged_fen: report.charged_fen.0,
         deducted_fen: report.deducted_fen.0,
-        peak_rss_bytes: peak_rss_bytes("self"),
+        peak_rss_bytes,
+        reconcile_peak_rss_bytes: self::peak_rss_bytes("self"),
     })
 }
