@@ -254,23 +254,29 @@ async fn astray_in(conn: &mut Conn, span: Span) -> Result<i64, ClearingError> {
     Ok(astray.bind(SAME_TAP_MS).bind(SAME_TAP_MS).scalar(conn).await?)
 }
 
-/// A slice's journeys, what each is charged, whether charges carry it and whether the ledger does. A tap's journey is looked up by a
-/// subquery: joined, PostgreSQL may read all journeys of the day for each slice.
+/// A slice's journeys, those of them that charges carry and those that the ledger carries: how many, and fen. A tap's journey is
+/// looked up by a subquery: joined, PostgreSQL may read all journeys of the day for each slice. Sums of its token are reckoned
+/// once, and not for each time they are named.
 const CARRIED: &str = "WITH begun AS MATERIALIZED (SELECT t.token_key AS token_key, \
-    (SELECT CAST(SUM(j.charged_fen) AS BIGINT) FROM journeys AS j WHERE j.service_day = ?3 AND j.token_key = t.token_key AND j.first_key = t.key_id AND j.first_sequence = t.sequence \
-    AND j.superseded_by IS NULL) AS fen FROM taps AS t INDEXED BY taps_time WHERE t.time_ms >= ?1 AND t.time_ms < ?2 \
-    AND t.counted = 1) SELECT count(*), CAST(COALESCE(SUM(x.fen), 0) AS BIGINT), CAST(COALESCE(SUM(x.charged), 0) AS BIGINT), \
+    (SELECT CAST(SUM(j.charged_fen) AS BIGINT) FROM journeys AS j WHERE j.service_day = ?3 AND j.token_key = t.token_key \
+    AND j.first_key = t.key_id AND j.first_sequence = t.sequence AND j.superseded_by IS NULL) AS fen \
+    FROM taps AS t INDEXED BY taps_time WHERE t.time_ms >= ?1 AND t.time_ms < ?2 AND t.counted = 1), \
+    held AS MATERIALIZED (SELECT b.fen AS fen, \
+    (SELECT COALESCE(SUM(c.amount_fen), 0) FROM charges AS c WHERE c.service_day = ?3 AND c.token_key = b.token_key \
+    AND c.kind = 'fare') AS fares, \
+    (SELECT COALESCE(SUM(j.charged_fen), 0) FROM journeys AS j WHERE j.service_day = ?3 AND j.token_key = b.token_key \
+    AND j.superseded_by IS NULL) AS journeys, \
+    (SELECT COALESCE(SUM(-c.amount_fen), 0) FROM charges AS c WHERE c.service_day = ?3 AND c.token_key = b.token_key \
+    AND c.kind = 'refund') AS refunds, \
+    (SELECT COALESCE(SUM(c.amount_fen), 0) FROM charges AS c WHERE c.service_day = ?3 AND c.token_key = b.token_key) \
+    AS charges, \
+    (SELECT COALESCE(SUM(p.amount_fen), 0) FROM ledger_postings AS p WHERE p.service_day = ?3 AND p.shard = b.token_key \
+    AND p.account = 'fares') AS postings FROM begun AS b WHERE b.fen IS NOT NULL) \
+    SELECT count(*), CAST(COALESCE(SUM(x.fen), 0) AS BIGINT), CAST(COALESCE(SUM(x.charged), 0) AS BIGINT), \
     CAST(COALESCE(SUM(x.fen * x.charged), 0) AS BIGINT), CAST(COALESCE(SUM(x.charged * x.posted), 0) AS BIGINT), \
-    CAST(COALESCE(SUM(x.fen * x.charged * x.posted), 0) AS BIGINT) FROM (SELECT j.fen AS fen, \
-    CASE WHEN (SELECT COALESCE(SUM(c.amount_fen), 0) FROM charges AS c WHERE c.service_day = ?3 \
-    AND c.token_key = j.token_key AND c.kind = 'fare') - (SELECT COALESCE(SUM(a.charged_fen), 0) FROM journeys AS a \
-    WHERE a.service_day = ?3 AND a.token_key = j.token_key AND a.superseded_by IS NULL) BETWEEN 0 AND \
-    (SELECT COALESCE(SUM(-c.amount_fen), 0) FROM charges AS c WHERE c.service_day = ?3 \
-    AND c.token_key = j.token_key AND c.kind = 'refund') THEN 1 ELSE 0 END AS charged, \
-    CASE WHEN (SELECT COALESCE(SUM(c.amount_fen), 0) FROM charges AS c WHERE c.service_day = ?3 \
-    AND c.token_key = j.token_key) = -(SELECT COALESCE(SUM(p.amount_fen), 0) FROM ledger_postings AS p \
-    WHERE p.service_day = ?3 AND p.shard = j.token_key AND p.account = 'fares') THEN 1 ELSE 0 END AS posted \
-    FROM begun AS j WHERE j.fen IS NOT NULL) AS x";
+    CAST(COALESCE(SUM(x.fen * x.charged * x.posted), 0) AS BIGINT) FROM (SELECT h.fen AS fen, \
+    CASE WHEN h.fares - h.journeys BETWEEN 0 AND h.refunds THEN 1 ELSE 0 END AS charged, \
+    CASE WHEN h.charges = -h.postings THEN 1 ELSE 0 END AS posted FROM held AS h) AS x";
 
 /// Journeys of a slice; those of them that charges carry; those of them that the ledger carries.
 async fn carried_in(conn: &mut Conn, span: Span) -> Result<[Stage; 3], ClearingError> {
