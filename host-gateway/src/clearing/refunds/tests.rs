@@ -513,3 +513,32 @@ async fn a_ride_that_was_given_back_is_the_same_where_its_rider_tapped_again_at_
     assert!(matches!(refused, Err(DisputeError::TooMuch { left: Fen(0), .. })), "{refused:?}");
     assert_clean(&world).await;
 }
+
+#[tokio::test]
+async fn a_ride_that_was_given_back_is_the_same_where_its_second_exit_alone_counts() {
+    let world = World::new(1, 10_000).await;
+    world.taps(1, &[(0, 8, 0, "HB", 0), (0, 8, 30, "CH", 1)]).await;
+    close(&world, false).await;
+    deduct(&world).await;
+    give_back(&world, 1, 400).await.unwrap();
+    deduct(&world).await;
+    // He tapped out again fifteen seconds later, and none of the first two taps counts.
+    world.taps(3, &[(0, 8, 31, "CH", 1)]).await;
+    for table in ["taps", "token_taps"] {
+        world
+            .tamper(&format!(
+                "UPDATE {table} SET time_ms = time_ms - 45000 WHERE sequence = 3; \
+                 UPDATE {table} SET withheld = 1 WHERE sequence < 3"
+            ))
+            .await;
+    }
+    // The exit alone is a journey of 900, of which 400 are given back.
+    close(&world, true).await;
+    deduct(&world).await;
+    let standing = "SELECT first_sequence FROM journeys WHERE superseded_by IS NULL";
+    assert_eq!(world.one::<i64>(standing).await, 3);
+    assert_eq!((world.balance(0).await, day_report(&world).await.charged_fen), (9_500, Fen(500)));
+    let refused = give_back(&world, 3, 501).await;
+    assert!(matches!(refused, Err(DisputeError::TooMuch { left: Fen(500), .. })), "{refused:?}");
+    assert_clean(&world).await;
+}
