@@ -17,6 +17,7 @@ struct Difference {
     subject: String,
     detail: String,
     amount: Option<Fen>,
+    named_day: Option<i64>,
 }
 
 /// Differences so far, at most [`MAX_OF_A_KIND`] of each kind kept.
@@ -39,10 +40,31 @@ impl Found {
         detail: impl Into<String>,
         amount: Option<Fen>,
     ) {
+        self.push(kind, subject.into(), detail.into(), (amount, None));
+    }
+
+    /// A line of theirs that the sums differ by, and the service day that it names, if any.
+    pub(super) fn add_line(
+        &mut self,
+        kind: &'static str,
+        subject: String,
+        detail: String,
+        of: (Fen, Option<i64>),
+    ) {
+        self.push(kind, subject, detail, (Some(of.0), of.1));
+    }
+
+    fn push(
+        &mut self,
+        kind: &'static str,
+        subject: String,
+        detail: String,
+        (amount, named_day): (Option<Fen>, Option<i64>),
+    ) {
         let count = self.counts.entry(kind).or_default();
         *count += 1;
         if *count <= MAX_OF_A_KIND {
-            self.kept.push(Difference { kind, subject: subject.into(), detail: detail.into(), amount });
+            self.kept.push(Difference { kind, subject, detail, amount, named_day });
         }
     }
 
@@ -87,7 +109,13 @@ pub(super) async fn record_in(
     for (&kind, &count) in &found.counts {
         if count > MAX_OF_A_KIND {
             let detail = format!("{count} differences, of which {MAX_OF_A_KIND} are listed");
-            found.kept.push(Difference { kind, subject: "all".into(), detail, amount: None });
+            found.kept.push(Difference {
+                kind,
+                subject: "all".into(),
+                detail,
+                amount: None,
+                named_day: None,
+            });
         }
     }
     let at = UnixMs(u64::try_from(now_ms).unwrap_or(0));
@@ -100,10 +128,11 @@ pub(super) async fn record_in(
     let (there, new): (Vec<_>, Vec<_>) = now.into_iter().partition(|(id, _)| known.contains_key(id));
     there.iter().for_each(|(id, _)| _ = known.remove(id));
     let rows = new.iter().map(|(id, d)| {
-        (id, d.kind, &d.subject, scope.day.number(), &d.detail, d.amount.map(|fen| fen.0), now_ms)
+        let amount = d.amount.map(|fen| fen.0);
+        (id, d.kind, &d.subject, scope.day.number(), &d.detail, amount, d.named_day, now_ms)
     });
     // One that was there before, ended, and is back keeps when it was first found.
-    let text = "INSERT INTO breaks (id, kind, subject, service_day, detail, amount_fen, opened_ms) VALUES ?? \
+    let text = "INSERT INTO breaks (id, kind, subject, service_day, detail, amount_fen, named_day, opened_ms) VALUES ?? \
                 ON CONFLICT (id) DO UPDATE SET closed_ms = NULL, ended_by = '', end_reason = ''";
     write_many(conn, text, rows).await?;
     let gone = known.keys().map(|id| (id, now_ms, BY, scope.gone));

@@ -273,9 +273,9 @@ impl Of {
             (slip, "cutoff_slip", "belongs to the neighbouring day"),
         ] {
             let rows = query(
-                "SELECT service_day, token_key, part, attempt_no, amount_fen, number FROM their_lines \
+                "SELECT service_day, token_key, part, attempt_no, amount_fen, number, copy FROM their_lines \
                  WHERE source = ? AND file_day = ? AND state = ? AND state <> 'matched' \
-                 ORDER BY number, service_day, token_key LIMIT ?",
+                 ORDER BY number, service_day, token_key, copy LIMIT ?",
             )
             .bind(self.source.word())
             .bind(self.day.number())
@@ -286,9 +286,16 @@ impl Of {
             for row in &rows {
                 let (theirs, number): (i64, i64) = (row.try_get(4)?, row.try_get(5)?);
                 let name = name_of(row)?;
-                let subject = if name.part > 0 { subject(name) } else { format!("line {number}") };
-                let detail = format!("line {number} of theirs, {theirs} fen, {what}");
-                found.add_of(kind, subject, detail, Some(Fen(theirs).negated()?));
+                let line = format!("line {number} of theirs, {theirs} fen");
+                let (subject, named_day) = match name.part {
+                    0 => (format!("line {number}"), None),
+                    _ => (subject(name), Some(name.day)),
+                };
+                let detail = match self.apart(name, row.try_get(6)?) {
+                    Some(apart) => format!("{line}, {apart}, {what}"),
+                    None => format!("{line}, {what}"),
+                };
+                found.add_line(kind, subject, detail, (Fen(theirs).negated()?, named_day));
             }
         }
         if !standing.balanced {
@@ -308,6 +315,20 @@ impl Of {
             found.count(kind, usize::try_from(count).unwrap_or(usize::MAX));
         }
         Ok(found)
+    }
+
+    /// What tells a line apart from others that may have its subject, its place in a file and its amount: lines of another
+    /// service day, or that repeat a name again, or of other files that name nothing.
+    fn apart(self, name: Name, copy: i64) -> Option<String> {
+        if name.part == 0 {
+            return Some(crate::store::sql::hex(&name.token_key[..4]));
+        }
+        let other_day = (name.day != self.day.number()).then(|| {
+            ServiceDay::from_number(name.day).map_or_else(|_| name.day.to_string(), |day| day.to_string())
+        });
+        let copy = (copy > 1).then(|| format!("copy {copy}"));
+        let apart: Vec<String> = other_day.map(|day| format!("of {day}")).into_iter().chain(copy).collect();
+        (!apart.is_empty()).then(|| apart.join(", "))
     }
 
     fn subject(self, name: Name) -> String {

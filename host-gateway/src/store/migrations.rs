@@ -60,6 +60,7 @@ const SQLITE: &[Step] = steps!("sqlite":
     "0028" "set_offs",
     "0029" "audit",
     "0030" "settlement_terms",
+    "0031" "named_day",
 );
 
 const POSTGRES: &[Step] = steps!("postgres":
@@ -84,6 +85,7 @@ const POSTGRES: &[Step] = steps!("postgres":
     "0028" "set_offs",
     "0029" "audit",
     "0030" "settlement_terms",
+    "0031" "named_day",
 );
 
 pub(super) static SQLITE_MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| migrator(SQLITE));

@@ -14,7 +14,8 @@ macro_rules! is_uncontested {
          WHERE k.closed_ms IS NULL AND k.kind = 'answer_contradicts' AND k.service_day IS NOT NULL) \
          AND NOT EXISTS (SELECT 1 FROM their_lines AS l JOIN breaks AS k ON k.service_day = l.file_day AND k.closed_ms IS NULL \
          AND k.kind IN ('statement_missing_ours', 'statement_slip') \
-         AND k.subject IN ('all', lower(hex(l.token_key)) || '-' || l.part || '-' || l.attempt_no) \
+         AND (k.subject = 'all' OR (k.subject = lower(hex(l.token_key)) || '-' || l.part || '-' || l.attempt_no \
+         AND COALESCE(k.named_day, l.service_day) = l.service_day)) \
          WHERE l.source = 'statement' AND l.service_day = c.service_day AND l.token_key = c.token_key AND l.part = c.part \
          AND l.state IN ('missing_ours', 'cutoff_slip')))"
     };

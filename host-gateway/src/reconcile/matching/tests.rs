@@ -136,14 +136,16 @@ async fn every_line_becomes_one_of_six_and_the_sums_hold() {
     assert_eq!(stands.lines, expected);
     assert_eq!((stands.ours_fen, done.file_fen, stands.theirs_fen), (Fen(615), Fen(577), Fen(577)));
     assert_eq!((stands.suspense_fen, done.breaks_opened), (Fen(38), 7));
+    let unnamed =
+        house.texts("SELECT lower(hex(substr(token_key, 1, 4))) FROM their_lines WHERE part = 0").await;
     let told = [
         "statement_amount ours 101 fen, theirs 50 fen",
         "statement_duplicate line 4 of theirs, 102 fen, repeats a name",
-        "statement_missing_ours line 5 of theirs, 7 fen, names nothing of ours",
+        &format!("statement_missing_ours line 5 of theirs, 7 fen, {}, names nothing of ours", unnamed[0]),
         "statement_missing_ours line 6 of theirs, 9 fen, names nothing of ours",
         "statement_missing_theirs ours 103 fen",
         "statement_missing_theirs ours 105 fen",
-        "statement_slip line 7 of theirs, 103 fen, belongs to the neighbouring day",
+        "statement_slip line 7 of theirs, 103 fen, of 2026-11-24, belongs to the neighbouring day",
     ];
     assert_eq!(open_breaks(&house).await, told);
 
@@ -172,15 +174,52 @@ async fn the_next_day_s_file_explains_what_slipped_either_way() {
     assert_eq!(taken(&house, day(), &first).await.standing.suspense_fen, Fen(0));
 }
 
+/// Ends every open break as a person.
+async fn end_all(house: &House) {
+    for id in house.texts("SELECT id FROM breaks WHERE closed_ms IS NULL").await {
+        let end = crate::desk::Change::EndBreak("the bank's fee, and asked");
+        crate::desk::change(&house.app, "bert", &id, end).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn lines_that_only_their_day_their_file_or_their_copy_tells_apart_have_breaks_of_their_own() {
+    let house = paid(1).await;
+    let (of, before) = (day().next(), day().previous());
+    let (one, other) = (name(before, 9), name(before.previous(), 9));
+    // What of them is new each time, in the first line of a file of its own; the last line makes a file another.
+    for (lines, what) in [
+        (vec![(one, 50)], "line 1 of theirs, 50 fen, of 2026-11-22, names nothing of ours"),
+        (vec![(other, 50)], "line 1 of theirs, 50 fen, of 2026-11-21, names nothing of ours"),
+        (vec![(one, 50), right(of, 0)], "line 1 of theirs, 50 fen, of 2026-11-22, repeats a name"),
+        (
+            vec![(one, 50), right(of, 0), right(of, 0)],
+            "line 1 of theirs, 50 fen, of 2026-11-22, copy 2, repeats a name",
+        ),
+        (vec![(None, 30)], "names nothing of ours"),
+        (vec![(None, 30), (one, 1)], "names nothing of ours"),
+    ] {
+        let done = taken(&house, of, &lines).await;
+        assert!(done.breaks_opened > 0, "{lines:?}");
+        let open = open_breaks(&house).await;
+        assert_eq!(
+            open.iter().filter(|line| line.contains("line 1 of") && line.ends_with(what)).count(),
+            1,
+            "{open:#?}"
+        );
+        end_all(&house).await;
+        let again = taken(&house, of, &lines).await;
+        assert_eq!((again.already_taken, again.breaks_opened), (true, 0));
+        assert_eq!(again.standing.cleared_fen, again.standing.suspense_fen);
+    }
+}
+
 #[tokio::test]
 async fn what_a_person_ended_is_cleared_and_stays_so_until_it_is_explained() {
     let house = paid(2).await;
     let lines = [right(day(), 0), (None, -30)];
     assert_eq!(taken(&house, day(), &lines).await.standing.suspense_fen, Fen(131));
-    for id in house.texts("SELECT id FROM breaks").await {
-        let end = crate::desk::Change::EndBreak("the bank's fee, and asked");
-        crate::desk::change(&house.app, "bert", &id, end).await.unwrap();
-    }
+    end_all(&house).await;
     let again = taken(&house, day(), &lines).await;
     assert_eq!((again.standing.cleared_fen, again.breaks_opened), (Fen(131), 0));
     assert!(open_breaks(&house).await.is_empty());
@@ -349,7 +388,10 @@ async fn what_the_statement_says_the_bank_took_after_all_is_not_taken_again() {
     let token = house.texts("SELECT lower(hex(token_key)) FROM attempts").await.remove(0);
     let token_key = TokenKey::from_hex(&token).unwrap().0;
     let declined = AttemptId { service_day: day(), token_key, part: 1, attempt: 1 };
-    let stands = taken(&house, day(), &[(Some(declined), 900)]).await.standing;
-    assert_eq!((stands.lines.missing_ours, stands.suspense_fen), (1, Fen(-900)));
+    // A line that differs by its day alone is none of this debt's, and stays open.
+    let other = AttemptId { service_day: day().previous(), ..declined };
+    let stands = taken(&house, day(), &[(Some(declined), 900), (Some(other), 900)]).await.standing;
+    assert_eq!((stands.lines.missing_ours, stands.lines.cutoff_slip), (1, 1));
+    assert_eq!(stands.suspense_fen, Fen(-1_800));
     crate::clearing::testing::is_left_alone_until_its_break_is_ended(&house, &account).await;
 }
