@@ -141,6 +141,7 @@ pub struct Mark {
     hash: [u8; 32],
     done: u64,
     lines: u64,
+    new: bool,
 }
 
 impl Mark {
@@ -192,7 +193,7 @@ impl Mark {
         (user, at): (&str, UnixMs),
     ) -> Result<Self, TakenError> {
         let number = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
-        query(
+        let entered = query(
             "INSERT INTO taken_files (kind, hash, service_day, last_day, bytes, lines, sum_fen, done, taken_ms, by) \
              VALUES (?, ?, ?, ?, ?, ?, ?, 0, ?, ?) ON CONFLICT DO NOTHING",
         )
@@ -217,7 +218,13 @@ impl Mark {
             Some(Some(other)) if Some(other) != days => return Err(TakenError::ForDay { days: other }),
             _ => {}
         }
-        Ok(Self { kind, hash: *file.hash(), done: done.unsigned_abs(), lines: content.lines })
+        let new = entered > 0;
+        Ok(Self { kind, hash: *file.hash(), done: done.unsigned_abs(), lines: content.lines, new })
+    }
+
+    /// Whether the file has come for the first time.
+    pub const fn is_new(&self) -> bool {
+        self.new
     }
 
     /// Whether all of it is booked.

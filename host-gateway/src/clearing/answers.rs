@@ -25,7 +25,7 @@ use crate::cli::{App, CommandError, Output};
 use crate::keys::TokenKey;
 use crate::spool::Spooled;
 use crate::store::db::{Conn, Row, query, read_many};
-use crate::store::{Audit, Break, audit_in, raise_break_in, raise_breaks_in};
+use crate::store::{Audit, Break, audit_in, raise_break_in, raise_breaks_again_in, raise_breaks_in};
 use crate::taken::{self, Content, Kind, Mark, Pages, Take, TakenError};
 
 /// Take in the bank's answers to a collection.
@@ -149,7 +149,9 @@ pub async fn take(app: &App, user: &str, file: &Spooled) -> Result<Answered, Ans
         ..Answered::default()
     };
     if !done.already_taken {
-        let booking = Booking { clearing: &clearing, at: now };
+        // Pages are booked once; a file without any is booked whole each time it comes.
+        let news = content.lines > 0 || mark.is_new();
+        let booking = Booking { clearing: &clearing, news, at: now };
         let mut pages = Pages::of(file, mark.done(), lines)?;
         while let Some(page) = pages.next().await? {
             booking.page(&page, &mut mark, &mut done).await?;
@@ -280,6 +282,8 @@ struct Standing {
 /// Books answers.
 struct Booking<'a> {
     clearing: &'a Clearing,
+    /// Whether what the file says was not said by it before.
+    news: bool,
     at: UnixMs,
 }
 
@@ -348,7 +352,8 @@ impl Booking<'_> {
         Ok(())
     }
 
-    /// Raises a break for each answer that is wrong.
+    /// Raises a break for each answer that is wrong. Where another file said the same, and a person ended the break, the bank
+    /// insists, and it is open again.
     async fn raise_in(&self, conn: &mut Conn, wrong: &[Wrong]) -> Result<(), AnswersError> {
         let subject =
             |id: &AttemptId| format!("{}-{}-{}", TokenKey(id.token_key).to_hex(), id.part, id.attempt);
@@ -357,7 +362,11 @@ impl Booking<'_> {
             let service_day = Some(i64::from(id.service_day));
             Break { kind, subject, service_day, detail, at: self.at }
         });
-        raise_breaks_in(conn, &found.collect::<Vec<_>>()).await?;
+        let found: Vec<Break<'_>> = found.collect();
+        match self.news {
+            true => raise_breaks_again_in(conn, &found).await?,
+            false => _ = raise_breaks_in(conn, &found).await?,
+        }
         Ok(())
     }
 

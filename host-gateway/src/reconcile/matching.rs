@@ -186,7 +186,7 @@ async fn take_for(
         true => Mark::enter_alone(&app.store, entered, (days, source.of_words()), (user, now)).await?,
         false => Mark::enter(&app.store, entered, Some(days), (user, now)).await?,
     };
-    let already_taken = mark.is_done() && content.lines > 0;
+    let already_taken = mark.is_done() && !mark.is_new();
     let mut matching = Matching { store: &app.store, source, days, touched: BTreeSet::new() };
     let mut pages = Pages::of(file, mark.done(), move |input, take| reading.lines(input, take))?;
     while let Some(page) = pages.next().await? {

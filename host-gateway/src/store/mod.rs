@@ -32,6 +32,7 @@ use sqlx::Connection as _;
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous,
 };
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -392,6 +393,16 @@ pub async fn raise_breaks_in(conn: &mut Conn, found: &[Break<'_>]) -> Result<u64
     let text = "INSERT INTO breaks (id, kind, subject, service_day, detail, opened_ms) VALUES ?? \
                 ON CONFLICT DO NOTHING";
     Ok(db::write_many(conn, text, rows).await?)
+}
+
+/// Raises breaks of what was found once more, in the caller's transaction: one that was ended is open again.
+pub async fn raise_breaks_again_in(conn: &mut Conn, found: &[Break<'_>]) -> Result<(), StoreError> {
+    let once: BTreeMap<String, &Break<'_>> = found.iter().map(|b| (b.id(), b)).collect();
+    let rows = once.iter().map(|(id, b)| (id, b.kind, b.subject, b.service_day, b.detail, sql::ms(b.at)));
+    let text = "INSERT INTO breaks (id, kind, subject, service_day, detail, opened_ms) VALUES ?? \
+                ON CONFLICT (id) DO UPDATE SET closed_ms = NULL, ended_by = '', end_reason = ''";
+    db::write_many(conn, text, rows).await?;
+    Ok(())
 }
 
 /// An identity derived from content: 32 hexadecimal digits of SHA-256 over the parts, each with its length.

@@ -188,3 +188,40 @@ async fn what_the_bank_answers_that_it_took_after_all_is_not_taken_again() {
     assert_eq!(done.contradictions, 1);
     crate::clearing::testing::is_left_alone_until_its_break_is_ended(&house, &account).await;
 }
+
+#[tokio::test]
+async fn what_the_bank_says_again_is_looked_at_again_though_a_person_had_ended_it() {
+    let (house, ..) = crate::clearing::testing::penniless("").await;
+    house.app.clock.driven().unwrap().set(UnixMs(crate::testing::MORNING + 24 * 3_600_000)).unwrap();
+    close(&house.app, "anna", day(), false, false).await.unwrap();
+    let id = only(&house).await;
+    let open = async || {
+        house.texts("SELECT id FROM breaks WHERE closed_ms IS NULL AND kind = 'answer_contradicts'").await
+    };
+    let end = async |ids: Vec<String>| {
+        let end = crate::desk::Change::EndBreak("the bank erred, and says so");
+        assert!(crate::desk::change(&house.app, "anna", &ids[0], end).await.unwrap());
+    };
+    let settled = vec![line(id, Status::Settled, Some(900))];
+    let whole = StatusReport { id: "BANK-3".into(), status: Some(Status::Settled), ..head(1) };
+    let mut ids = Vec::new();
+    for (head, lines) in [
+        (head(1), settled.clone()),
+        (StatusReport { id: "BANK-2".into(), ..head(1) }, [settled.clone(), settled].concat()),
+        (whole, Vec::new()),
+    ] {
+        let said = taken(&house, head.clone(), lines.clone()).await.unwrap();
+        assert_eq!(said.contradictions, lines.len().max(1) as u64);
+        let token = TokenKey(id.token_key);
+        assert_eq!(crate::clearing::debts::recover(&house.app, "anna", token).await.unwrap().contested, 1);
+        assert_eq!(open().await.len(), 1);
+        ids.extend(open().await);
+        end(open().await).await;
+        // The same file is no news.
+        taken(&house, head, lines).await.unwrap();
+        assert_eq!(open().await, [""; 0]);
+    }
+    // It is one break, whose end is in the audit log each time.
+    assert!(ids.windows(2).all(|two| two[0] == two[1]), "{ids:?}");
+    assert_eq!(house.count("SELECT count(*) FROM audit_log WHERE action = 'break.end'").await, 3);
+}
