@@ -78,25 +78,31 @@ pub(super) async fn run(args: ImportArgs, config: Config, user: &str) -> Result<
             }
         }
     }
+    let count = |word: &str| counts.get(word).copied().unwrap_or_default();
+    let (gaps, not_kept) = (count("gap"), count("not_kept"));
+    let unopened = count("set_aside") + not_kept;
     let full = limit.map(|limit| {
-        let not_kept = counts.get("not_kept").copied().unwrap_or_default();
         format!(
             "{not_kept} entries do not open and are counted only: a day keeps {limit} of API keys and files \
              ([intake] set_aside_a_day)"
         )
     });
-    let gaps = counts.get("gap").copied().unwrap_or_default();
     let told = counts.iter().map(|(word, n)| format!("{n} {word}")).collect::<Vec<_>>().join(", ");
     let told = if told.is_empty() { "none" } else { &told };
     let told = format!("{} entries: {told}", entries.len());
-    match gaps {
-        0 => Ok(Output::text(told).warning(full)),
-        _ => Err(format!(
-            "{told}: {gaps} of them are not taken, since entries of the same gates before them are missing; keep the file, and hand it in \
+    let why = match (gaps, unopened) {
+        (1.., _) => format!(
+            "{gaps} of them are not taken, since entries of the same gates before them are missing; keep the file, and hand it in \
              again after those, or with --past-gaps if they are lost for good"
-        )
-        .into()),
-    }
+        ),
+        (_, 1..) if !args.past_gaps => format!(
+            "{unopened} of them do not open; a place of which no whole copy is here stays due: hand one in, or this file with \
+             --past-gaps if there is none"
+        ),
+        _ => return Ok(Output::text(told).warning(full)),
+    };
+    let full = full.map(|full| format!("\n{full}")).unwrap_or_default();
+    Err(format!("{told}: {why}{full}").into())
 }
 
 /// Puts each gate's entries into the order of its journal, which is how they are taken. What has no header comes last.
