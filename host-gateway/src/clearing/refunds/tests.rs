@@ -173,7 +173,7 @@ const NEVER: [(&str, &str); 10] = [
     (
         "an operator's fee of a day is not that of all it was settled, in whole fen",
         "SELECT count(*) FROM (SELECT 1 FROM settlements GROUP BY service_day, operator \
-         HAVING SUM(fees_fen) <> SUM(deducted_fen) * 60 / 10000) AS x",
+         HAVING SUM(fees_fen) <> CAST(SUM(deducted_fen) AS BIGINT) * 60 / 10000) AS x",
     ),
 ];
 
