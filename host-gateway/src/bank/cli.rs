@@ -190,6 +190,9 @@ fn new_name(account_id: &str) -> Result<(), CommandError> {
         format!("an account's name {fault}: the bank's files take 1 to 34 letters, digits and /-?:().,'+")
     };
     check_account(account_id).map_err(told)?;
+    if account_id.contains(' ') {
+        return Err("an account's name holds a space: it is 1 to 34 letters, digits and /-?:().,'+".into());
+    }
     Ok(input::word("an account's name", account_id)?)
 }
 
