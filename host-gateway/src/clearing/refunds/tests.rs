@@ -471,8 +471,8 @@ async fn a_journey_that_was_given_back_under_its_exit_is_the_same_once_its_entry
     assert_clean(&world).await;
 }
 
-#[tokio::test]
-async fn a_ride_that_was_given_back_is_the_same_though_its_entry_turns_out_not_to_count() {
+/// A world in which a ride of 400 was paid and given back.
+async fn given_back() -> World {
     let world = World::new(1, 10_000).await;
     world.taps(1, &[(0, 8, 0, "HB", 0), (0, 8, 30, "CH", 1)]).await;
     close(&world, false).await;
@@ -480,15 +480,27 @@ async fn a_ride_that_was_given_back_is_the_same_though_its_entry_turns_out_not_t
     give_back(&world, 1, 400).await.unwrap();
     deduct(&world).await;
     world
+}
+
+/// Closes the day late: the exit that a tap was is a journey of 900, of which 400 are given back.
+async fn is_the_exit_alone(world: &World, sequence: u32) {
+    close(world, true).await;
+    deduct(world).await;
+    let standing = "SELECT first_sequence FROM journeys WHERE superseded_by IS NULL";
+    assert_eq!(world.one::<i64>(standing).await, i64::from(sequence));
+    assert_eq!((world.balance(0).await, day_report(world).await.charged_fen), (9_500, Fen(500)));
+    let refused = give_back(world, sequence, 501).await;
+    assert!(matches!(refused, Err(DisputeError::TooMuch { left: Fen(500), .. })), "{refused:?}");
+    assert_clean(world).await;
+}
+
+#[tokio::test]
+async fn a_ride_that_was_given_back_is_the_same_though_its_entry_turns_out_not_to_count() {
+    let world = given_back().await;
+    world
         .tamper("UPDATE taps SET withheld = 1 WHERE sequence = 1; UPDATE token_taps SET withheld = 1 WHERE sequence = 1")
         .await;
-    // The exit alone is a journey of 900, of which 400 are given back.
-    close(&world, true).await;
-    deduct(&world).await;
-    assert_eq!((world.balance(0).await, day_report(&world).await.charged_fen), (9_500, Fen(500)));
-    let refused = give_back(&world, 2, 501).await;
-    assert!(matches!(refused, Err(DisputeError::TooMuch { left: Fen(500), .. })), "{refused:?}");
-    assert_clean(&world).await;
+    is_the_exit_alone(&world, 2).await;
 }
 
 #[tokio::test]
@@ -516,12 +528,7 @@ async fn a_ride_that_was_given_back_is_the_same_where_its_rider_tapped_again_at_
 
 #[tokio::test]
 async fn a_ride_that_was_given_back_is_the_same_where_its_second_exit_alone_counts() {
-    let world = World::new(1, 10_000).await;
-    world.taps(1, &[(0, 8, 0, "HB", 0), (0, 8, 30, "CH", 1)]).await;
-    close(&world, false).await;
-    deduct(&world).await;
-    give_back(&world, 1, 400).await.unwrap();
-    deduct(&world).await;
+    let world = given_back().await;
     // He tapped out again fifteen seconds later, and none of the first two taps counts.
     world.taps(3, &[(0, 8, 31, "CH", 1)]).await;
     for table in ["taps", "token_taps"] {
@@ -532,13 +539,5 @@ async fn a_ride_that_was_given_back_is_the_same_where_its_second_exit_alone_coun
             ))
             .await;
     }
-    // The exit alone is a journey of 900, of which 400 are given back.
-    close(&world, true).await;
-    deduct(&world).await;
-    let standing = "SELECT first_sequence FROM journeys WHERE superseded_by IS NULL";
-    assert_eq!(world.one::<i64>(standing).await, 3);
-    assert_eq!((world.balance(0).await, day_report(&world).await.charged_fen), (9_500, Fen(500)));
-    let refused = give_back(&world, 3, 501).await;
-    assert!(matches!(refused, Err(DisputeError::TooMuch { left: Fen(500), .. })), "{refused:?}");
-    assert_clean(&world).await;
+    is_the_exit_alone(&world, 3).await;
 }
