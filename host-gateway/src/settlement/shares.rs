@@ -240,7 +240,7 @@ pub(crate) async fn set_off_in(
 pub(crate) async fn write_in<'a>(
     conn: &mut Conn,
     day: ServiceDay,
-    parts: impl Iterator<Item = (TokenKey, i64, &'a Shares)>,
+    parts: impl Iterator<Item = (TokenKey, i64, &'a Shares)> + Send,
 ) -> Result<(), ClearingError> {
     let rows = parts.flat_map(|(key, part, shares)| {
         let row = move |(&operator, fen): (&u16, &Fen)| {

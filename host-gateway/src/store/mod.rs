@@ -48,10 +48,14 @@ const READERS: u32 = 6;
 const LANES: usize = 3;
 /// Connections of those who write at the same time: a day may be deducted while the parts of another are written.
 const SHARD_WRITERS: usize = LANES + shards::STAGES;
+/// Page cache of each reader, KiB, likewise.
+const READER_CACHE: &str = "-16384";
 /// How long SQLite itself waits for a lock. Only a foreign process (a backup) can hold one.
 const BUSY: Duration = Duration::from_secs(15);
 /// How long a caller waits for its turn as writer: longer than the longest transaction, which closes a day.
 const WRITER_TURN: Duration = Duration::from_secs(600);
+/// Rows that SQLite's thread reads ahead of whoever takes them: with few, each row wakes two threads.
+const ROWS_AHEAD: usize = 2048;
 /// The write-ahead log is folded into the database every so many pages (of 4 KiB).
 const CHECKPOINT_PAGES: &str = "4000";
 /// Page cache of the writer, KiB (negative: SQLite counts kibibytes). Random index pages of a busy day stay in it.
@@ -267,6 +271,7 @@ async fn open_sqlite(file: &Path) -> Result<Pools, StoreError> {
         .foreign_keys(true)
         .busy_timeout(BUSY)
         .statement_cache_capacity(200)
+        .row_buffer_size(ROWS_AHEAD)
         .pragma("temp_store", "MEMORY");
     let writer = SqlitePoolOptions::new()
         .max_connections(1)
@@ -293,7 +298,12 @@ async fn open_sqlite(file: &Path) -> Result<Pools, StoreError> {
         .test_before_acquire(false)
         .before_acquire(|conn, _| Box::pin(async move { Ok(is_free(conn)) }))
         .acquire_timeout(BUSY)
-        .connect_with(options.pragma("query_only", "ON").thread_name(|n| format!("store-reader-{n}")))
+        .connect_with(
+            options
+                .pragma("cache_size", READER_CACHE)
+                .pragma("query_only", "ON")
+                .thread_name(|n| format!("store-reader-{n}")),
+        )
         .await?;
     let (readers, writer) = (Pool::Sqlite(readers), Pool::Sqlite(writer));
     Ok(Pools { readers, shard_writers: writer.clone(), beside: writer.clone(), writer })

@@ -58,7 +58,7 @@ pub(super) fn end(account: &mut EAccount, hold: HoldId) -> bool {
 pub(super) async fn end_in(
     conn: &mut Conn,
     state: &'static str,
-    holds: impl Iterator<Item = (&str, HoldId)>,
+    holds: impl Iterator<Item = (&str, HoldId)> + Send,
 ) -> Result<(), StoreError> {
     let text = "UPDATE bank_holds SET state = v.column1 FROM (VALUES ??) AS v \
                 WHERE account_id = v.column2 AND hold = v.column3 AND bank_holds.state = 'held'";

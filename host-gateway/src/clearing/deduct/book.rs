@@ -270,7 +270,7 @@ impl Outcome {
 async fn waiting_in(
     conn: &mut Conn,
     day: ServiceDay,
-    ids: impl Iterator<Item = AttemptId>,
+    ids: impl Iterator<Item = AttemptId> + Send,
 ) -> Result<HashMap<AttemptId, bool>, ClearingError> {
     let mut waiting = HashMap::new();
     let text = "SELECT a.token_key, a.part, a.attempt_no, a.state FROM (VALUES ??) AS v CROSS JOIN attempts AS a \

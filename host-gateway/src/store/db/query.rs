@@ -3,7 +3,7 @@
 use super::conn::{Conn, Pool, Side};
 use super::row::{FromColumn, FromRow, Row};
 use super::text::{self, Shape};
-use super::value::{Column, IntoValue, One, Rows, Value};
+use super::value::{Column, IntoValue, One, Row as RowOf, Rows, Value};
 use sqlx::error::BoxDynError;
 use sqlx::postgres::PgArguments;
 use sqlx::sqlite::SqliteArguments;
@@ -194,11 +194,7 @@ impl<'q> Query<'q> {
         self.fetch_optional(target).await?.map(|row| row.try_get(0)).transpose()
     }
 
-    fn sqlite(self) -> Result<sqlx::query::Query<'static, sqlx::Sqlite, SqliteArguments>, sqlx::Error> {
-        let shapes = self.shapes();
-        // Lists of any length would crowd the statements that are kept prepared: only whole chunks are, or several.
-        let kept = self.kept && shapes.iter().all(|&(rows, columns)| rows % chunk(columns) == 0);
-        let text = text::for_sqlite(&self.text, &shapes).into_owned();
+    fn sqlite(self) -> Result<SqliteQuery, sqlx::Error> {
         let mut arguments = SqliteArguments::default();
         for given in &self.given {
             match given {
@@ -213,7 +209,7 @@ impl<'q> Query<'q> {
             }
             .map_err(sqlx::Error::Encode)?;
         }
-        Ok(sqlx::query_with(AssertSqlSafe(text), arguments).persistent(kept))
+        Ok(sqlite_query(&self.text, self.kept, &self.shapes(), arguments))
     }
 
     fn postgres(self) -> Result<sqlx::query::Query<'static, sqlx::Postgres, PgArguments>, sqlx::Error> {
@@ -238,6 +234,15 @@ impl<'q> Query<'q> {
     }
 }
 
+type SqliteQuery = sqlx::query::Query<'static, sqlx::Sqlite, SqliteArguments>;
+
+fn sqlite_query(text: &str, kept: bool, shapes: &[Shape], arguments: SqliteArguments) -> SqliteQuery {
+    // Lists of any length would crowd the statements that are kept prepared: only whole chunks are, or several.
+    let kept = kept && shapes.iter().all(|&(rows, columns)| rows % chunk(columns) == 0);
+    let text = text::for_sqlite(text, shapes).into_owned();
+    sqlx::query_with(AssertSqlSafe(text), arguments).persistent(kept)
+}
+
 fn add_value<A>(arguments: &mut A, value: &Value<'_>) -> Result<(), BoxDynError>
 where
     A: Arguments,
@@ -257,55 +262,102 @@ pub type Outcome<'c, T> = Pin<Box<dyn Future<Output = Result<T, sqlx::Error>> + 
 
 /// Runs a statement with one `VALUES ??` or `IN ??` over any number of rows, in as few statements as may be; gives how
 /// many rows it changed. Many rows of a plain `INSERT` go to PostgreSQL by `COPY`.
-pub fn write_many<'c, 'q: 'c, R: super::value::Row<'q>>(
-    conn: &'c mut Conn,
-    text: &'static str,
-    rows: impl IntoIterator<Item = R>,
-) -> Outcome<'c, u64> {
-    let parts = parts(conn, rows);
+pub fn write_many<'c, 'q: 'c, I>(conn: &'c mut Conn, text: &'static str, rows: I) -> Outcome<'c, u64>
+where
+    I: IntoIterator<Item: RowOf<'q>, IntoIter: Send + 'c>,
+{
+    let mut parts = Parts::of(conn, text, rows);
     Box::pin(async move {
         let mut changed = 0;
-        for part in parts {
-            let is_many = part.len >= COPY_ROWS && matches!(conn.side()?, Side::Postgres(_));
-            changed += match text::copied(text).filter(|_| is_many) {
-                Some(into) => conn.copy(into, &part).await?,
-                None => query(text).bind_rows(part).execute(&mut *conn).await?,
+        let mut next = parts.next()?;
+        while let Some(part) = next.take() {
+            let written = async {
+                match (part, conn.side()?) {
+                    (Part::Sqlite(query), Side::Sqlite(conn)) => {
+                        Ok(query.execute(conn).await?.rows_affected())
+                    }
+                    (Part::Postgres(rows), Side::Postgres(_)) => {
+                        match text::copied(text).filter(|_| rows.len >= COPY_ROWS) {
+                            Some(into) => conn.copy(into, &rows).await,
+                            None => query(text).bind_rows(rows).execute(&mut *conn).await,
+                        }
+                    }
+                    _ => Err(sqlx::Error::WorkerCrashed),
+                }
             };
+            let (written, after) = tokio::join!(written, async { parts.next() });
+            changed += written?;
+            next = after?;
         }
         Ok(changed)
     })
 }
 
 /// Reads with one `VALUES ??` or `IN ??` over any number of rows, in as few statements as may be.
-pub fn read_many<'c, 'q: 'c, R: super::value::Row<'q>>(
-    conn: &'c mut Conn,
-    text: &'static str,
-    rows: impl IntoIterator<Item = R>,
-) -> Outcome<'c, Vec<Row>> {
-    let parts = parts(conn, rows);
+pub fn read_many<'c, 'q: 'c, I>(conn: &'c mut Conn, text: &'static str, rows: I) -> Outcome<'c, Vec<Row>>
+where
+    I: IntoIterator<Item: RowOf<'q>, IntoIter: Send + 'c>,
+{
+    let mut parts = Parts::of(conn, text, rows);
     Box::pin(async move {
         let mut found = Vec::new();
-        for part in parts {
-            found.extend(query(text).bind_rows(part).fetch_all(&mut *conn).await?);
+        let mut next = parts.next()?;
+        while let Some(part) = next.take() {
+            let read = async {
+                match (part, conn.side()?) {
+                    (Part::Sqlite(query), Side::Sqlite(conn)) => Ok::<Vec<_>, sqlx::Error>(
+                        query.fetch_all(conn).await?.into_iter().map(Row::Sqlite).collect(),
+                    ),
+                    (Part::Postgres(rows), Side::Postgres(_)) => {
+                        query(text).bind_rows(rows).fetch_all(&mut *conn).await
+                    }
+                    _ => Err(sqlx::Error::WorkerCrashed),
+                }
+            };
+            let (read, after) = tokio::join!(read, async { parts.next() });
+            found.extend(read?);
+            next = after?;
         }
         Ok(found)
     })
 }
 
-/// Rows in parts of one statement each.
-fn parts<'q, R: super::value::Row<'q>>(conn: &mut Conn, rows: impl IntoIterator<Item = R>) -> Vec<Rows<'q>> {
-    let most = match conn.side() {
-        Ok(Side::Sqlite(_)) => chunk(R::COLUMNS),
+/// Rows for one text, a statement's at a time. Each statement is made while the database is at the one before.
+struct Parts<I> {
+    text: &'static str,
+    rows: I,
+    for_sqlite: bool,
+}
+
+/// The rows of one statement.
+enum Part<'q> {
+    Sqlite(SqliteQuery),
+    Postgres(Rows<'q>),
+}
+
+impl<'q, I: Iterator<Item: RowOf<'q>>> Parts<I> {
+    fn of(conn: &mut Conn, text: &'static str, rows: impl IntoIterator<IntoIter = I>) -> Self {
         // What became of a connection is told by the first statement.
-        Ok(Side::Postgres(_)) | Err(_) => POSTGRES_ROWS,
-    };
-    let mut rows = rows.into_iter();
-    let mut parts = Vec::new();
-    loop {
-        let part = Rows::of(rows.by_ref().take(most));
-        if part.len == 0 {
-            return parts;
+        let for_sqlite = matches!(conn.side(), Ok(Side::Sqlite(_)));
+        Self { text, rows: rows.into_iter(), for_sqlite }
+    }
+
+    /// The next statement's; none where there are no more rows.
+    fn next(&mut self) -> Result<Option<Part<'q>>, sqlx::Error> {
+        if !self.for_sqlite {
+            let rows = Rows::of(self.rows.by_ref().take(POSTGRES_ROWS));
+            return Ok((rows.len > 0).then_some(Part::Postgres(rows)));
         }
-        parts.push(part);
+        let columns = <I::Item as RowOf<'q>>::COLUMNS;
+        let (mut arguments, mut len, mut refused) = (SqliteArguments::default(), 0, None);
+        for row in self.rows.by_ref().take(chunk(columns)) {
+            row.each(|value| refused = refused.take().or_else(|| add_value(&mut arguments, &value).err()));
+            len += 1;
+        }
+        match refused {
+            Some(error) => Err(sqlx::Error::Encode(error)),
+            None if len == 0 => Ok(None),
+            None => Ok(Some(Part::Sqlite(sqlite_query(self.text, true, &[(len, columns)], arguments)))),
+        }
     }
 }

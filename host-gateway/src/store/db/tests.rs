@@ -1,6 +1,6 @@
 //! Rows that go to the database in batches, by whatever way each takes them.
 
-use super::{Conn, query, write_many};
+use super::{Conn, One, chunk, query, read_many, write_many};
 use crate::store::testing::{scratch, scratch_on_postgres};
 use std::future::Future;
 use std::pin::pin;
@@ -51,6 +51,23 @@ async fn many_rows_come_back_as_they_were_given_whatever_is_in_them() {
     let mut there: Vec<Aside> = query(text).rows(scratch.pool()).await.unwrap();
     there.sort();
     assert!(there == rows, "{:?}", there.iter().zip(&rows).find(|(a, b)| a != b));
+}
+
+#[tokio::test]
+async fn as_many_are_read_as_are_asked_for_in_however_many_statements() {
+    let scratch = scratch().await;
+    let rows = rows();
+    let mut tx = scratch.begin().await.unwrap();
+    write(&mut tx, &rows).await.unwrap();
+    let whole = chunk(1);
+    // None, one, whole statements, and one more than that.
+    for asked in [0, 1, whole, whole + 1, 2 * whole, rows.len()] {
+        let ids = rows[..asked].iter().map(|row| One(row.0.as_str()));
+        let found = read_many(&mut tx, "SELECT id FROM set_aside WHERE id IN ??", ids).await.unwrap();
+        let mut found: Vec<String> = found.iter().map(|row| row.try_get(0).unwrap()).collect();
+        found.sort();
+        assert!(found.iter().eq(rows[..asked].iter().map(|row| &row.0)), "{asked}");
+    }
 }
 
 #[tokio::test]
