@@ -242,12 +242,16 @@ fn what_is_wrong_in_a_table_is_named_with_row_and_column() {
             "line 6, column 3, total_fen: does not agree with the content, which gives 1500",
         ),
         ("84cec01f", "14cec01f", "line 6, column 4, sha256: does not agree with the content"),
-        ("amount_fen\n", "amount_fen\r\n", "line 2, column 3, amount_fen: is not `amount_fen`"),
+        ("amount_fen\n", "amount_fen\r\n", "line 2, column 27: does not end with LF alone"),
     ] {
         let error = read_table::<Charge>(&with(CHARGES, from, to));
         assert!(error.contains(expected), "{error}\n{expected}");
     }
     assert!(read_table::<Charge>(&format!("{CHARGES}\n")).contains("line 7, column 1: comes after the end"));
+    assert!(
+        read_table::<Charge>(&CHARGES.replace('\n', "\r\n"))
+            .contains("line 1, column 57: does not end with LF alone")
+    );
     let endless = "a".repeat(10_000);
     assert!(read_table::<Charge>(&endless).contains("line 1, column 1: is longer than 8192"));
     let settlement = include_str!("golden/settlement.csv");
