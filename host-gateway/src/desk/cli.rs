@@ -3,7 +3,7 @@
 use super::alerts::{self, AlertRow};
 use super::audit::{self, AuditRow};
 use super::breaks::{self, BreakRow};
-use super::{Change, RowId, change};
+use super::{Change, Kinds, RowId, change, never_of};
 use crate::cli::{App, CommandError, Output};
 use crate::cursor;
 use clap::{Args, Subcommand};
@@ -128,7 +128,11 @@ pub async fn run_break(args: BreakArgs, app: &App, user: &str) -> Result<Output,
             let wanted = breaks::Wanted { day: *day, kind, closed: *all, after, limit: *limit };
             let found = breaks::list(&app.store, wanted).await?;
             let text = if *json { serde_json::to_string_pretty(&found)? } else { break_table(&found.breaks) };
-            return Ok(Output::text(text));
+            let never = match found.breaks.is_empty() {
+                true => never_of(&app.store, Kinds::Breaks, page.kind.as_deref()).await?,
+                false => None,
+            };
+            return Ok(Output::text(text).warning(never));
         }
         BreakCommand::Assign { id, to } => (id, Change::AssignBreak(to), format!("assigned to {to}")),
         BreakCommand::Note { id, text } => (id, Change::NoteBreak(text), "noted so".to_owned()),
@@ -142,13 +146,14 @@ pub async fn run_break(args: BreakArgs, app: &App, user: &str) -> Result<Output,
 pub async fn run_alert(args: AlertArgs, app: &App, user: &str) -> Result<Output, CommandError> {
     match args.command {
         AlertCommand::List { page: Page { kind, all, after, limit, json } } => {
-            let wanted = alerts::Wanted { kind, ended: all, after, limit };
+            let wanted = alerts::Wanted { kind: kind.clone(), ended: all, after, limit };
             let found = alerts::list(&app.store, wanted).await?;
-            Ok(Output::text(if json {
-                serde_json::to_string_pretty(&found)?
-            } else {
-                alert_table(&found.alerts)
-            }))
+            let text = if json { serde_json::to_string_pretty(&found)? } else { alert_table(&found.alerts) };
+            let never = match found.alerts.is_empty() {
+                true => never_of(&app.store, Kinds::Alerts, kind.as_deref()).await?,
+                false => None,
+            };
+            Ok(Output::text(text).warning(never))
         }
         AlertCommand::End { id, reason } => {
             let changed = change(app, user, &id, Change::EndAlert(&reason)).await?;

@@ -14,8 +14,8 @@ mod tests;
 use crate::cli::{App, AppError};
 use crate::input::TextError;
 use crate::keys::hex;
-use crate::store::db::{Conn, Query};
-use crate::store::{Audit, StoreError, audit_in};
+use crate::store::db::{Conn, Query, query};
+use crate::store::{Audit, Store, StoreError, audit_in};
 use std::str::FromStr;
 
 /// Why a break or an alert is not shown or changed. What was asked for is not repeated: it may be a card's number.
@@ -42,6 +42,27 @@ impl From<sqlx::Error> for DeskError {
     fn from(error: sqlx::Error) -> Self {
         Self::Store(error.into())
     }
+}
+
+/// What has a kind.
+#[derive(Debug, Clone, Copy)]
+enum Kinds {
+    Breaks,
+    Alerts,
+}
+
+/// What to say where none of a kind are found: that there never was one, and which kinds there were. It may be mistyped, and what
+/// was asked for is not repeated.
+async fn never_of(store: &Store, what: Kinds, kind: Option<&str>) -> Result<Option<String>, DeskError> {
+    let Some(kind) = kind else { return Ok(None) };
+    let (name, text) = match what {
+        Kinds::Breaks => ("a break", "SELECT DISTINCT kind FROM breaks"),
+        Kinds::Alerts => ("an alert", "SELECT DISTINCT kind FROM alerts"),
+    };
+    let mut there: Vec<String> = query(text).column(store.pool()).await?;
+    there.sort();
+    let is_known = there.is_empty() || there.iter().any(|other| other == kind);
+    Ok((!is_known).then(|| format!("there never was {name} of this kind; there were {}", there.join(", "))))
 }
 
 /// The id of a break or an alert: 32 hexadecimal digits, from its content.

@@ -94,6 +94,23 @@ async fn the_desk_works_by_command() {
 }
 
 #[tokio::test]
+async fn a_kind_that_never_was_is_told_from_one_of_which_none_are_open() {
+    let house = House::new().await;
+    let never = async |args: &[&str]| house.output(args).await.unwrap().warnings;
+    assert_eq!(never(&["break", "list", "--kind", "gab"]).await, [""; 0], "there are none of any kind");
+    raise(&house, "rule_6", None).await;
+    raise(&house, "gap", None).await;
+    let said = "there never was a break of this kind; there were gap, rule_6";
+    assert_eq!(never(&["break", "list", "--kind", "gab"]).await, [said]);
+    assert_eq!(never(&["break", "list", "--kind", "gap", "--day", "2026-11-23"]).await, [""; 0]);
+    let mut gate = house.gate(1).await;
+    house.ingest(&[Card::new(1).tap(0, 1).seal(&mut gate)]).await;
+    crate::risk::run(&house.app).await.unwrap();
+    let said = "there never was an alert of this kind; there were unknown_token";
+    assert_eq!(never(&["alert", "list", "--kind", "gap", "--json"]).await, [said]);
+}
+
+#[tokio::test]
 async fn breaks_are_found_by_day_and_kind_a_page_at_a_time() {
     let house = House::new().await;
     for (kind, day) in [("gap", None), ("rule_6", Some(day().number())), ("gap", Some(day().number()))] {
