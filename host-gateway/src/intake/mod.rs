@@ -11,6 +11,7 @@ pub mod board;
 mod brought;
 mod commit;
 pub(crate) mod forgotten;
+mod gaps;
 pub mod link;
 #[cfg(test)]
 mod link_tests;

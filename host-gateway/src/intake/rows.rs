@@ -1,8 +1,8 @@
 //! The rows that intake writes of what was accepted.
 
 use super::forgotten::{FORGOTTEN, Gone};
-use super::marks;
 use super::prepare::{Body, TapRow};
+use super::{gaps, marks};
 use crate::keys::TokenKey;
 use crate::store::db::{Conn, query, write_many};
 use crate::store::{Break, StoreError, raise_break_in, sql};
@@ -23,6 +23,7 @@ pub(super) struct Accepted<'a> {
 /// Writes everything that was accepted of a group.
 pub(super) async fn write(conn: &mut Conn, accepted: &[Accepted<'_>], now: UnixMs) -> Result<(), StoreError> {
     write_entries(conn, accepted, now).await?;
+    gaps::end_filled_in(conn, accepted, now).await?;
     let gone = Gone::load(conn, taps_of(accepted).map(|(_, tap)| tap)).await?;
     let late_taps = write_taps_and_passages(conn, accepted, &gone, now).await?;
     gone.raise_in(conn, taps_of(accepted), now).await?;

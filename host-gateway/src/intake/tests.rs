@@ -302,7 +302,26 @@ async fn a_loss_is_noted_once_and_what_turns_up_later_counts() {
     assert_eq!(receipt.acknowledged.get(&gate.key_id), Some(&5));
     submit(vec![Item::Lost { key_id: gate.key_id, from: 1, upto: 3 }]).await;
     assert_eq!(house.texts("SELECT detail FROM breaks WHERE kind = 'gap'").await, ["1-3"]);
-    assert_eq!(house.ingest(&entries[..3]).await, ["accepted", "accepted", "accepted"]);
+    let open = "SELECT detail FROM breaks WHERE kind = 'gap' AND closed_ms IS NULL";
+    // Another gate's gap, and one of this gate's that stays, are not ended with it.
+    let mut other = house.gate(2).await;
+    let others = taps(&mut other, 4);
+    for (key_id, from, upto) in [(gate.key_id, 6, 7), (other.key_id, 1, 3)] {
+        let lost = vec![Item::Lost { key_id, from, upto }];
+        house.app.intake.submit(Source::Gate(key_id), lost).await.unwrap().await.unwrap().unwrap();
+    }
+    assert_eq!(house.ingest(&[&entries[1..3], &others[..1]].concat()).await, ["accepted"; 3]);
+    assert_eq!(house.texts(open).await.len(), 3);
+    assert_eq!(house.ingest(&entries[..1]).await, ["accepted"]);
+    let mut left = house.texts(open).await;
+    left.sort();
+    assert_eq!(left, ["1-3", "6-7"]);
+    let ended = "SELECT ended_by || ': ' || end_reason FROM breaks WHERE closed_ms IS NOT NULL";
+    assert_eq!(house.texts(ended).await, ["intake: its entries came after all"]);
+    let audited = "SELECT detail FROM audit_log WHERE \"user\" = 'intake' AND action = 'break.end'";
+    assert_eq!(house.texts(audited).await, ["its entries came after all"]);
+    assert_eq!(house.ingest(&others[1..3]).await, ["accepted"; 2]);
+    assert_eq!(house.texts(open).await, ["6-7"]);
 }
 
 #[tokio::test]
