@@ -48,8 +48,6 @@ const READERS: u32 = 6;
 const LANES: usize = 3;
 /// Connections of those who write at the same time: a day may be deducted while the parts of another are written.
 const SHARD_WRITERS: usize = LANES + shards::STAGES;
-/// Page cache of each reader, KiB, likewise.
-const READER_CACHE: &str = "-16384";
 /// How long SQLite itself waits for a lock. Only a foreign process (a backup) can hold one.
 const BUSY: Duration = Duration::from_secs(15);
 /// How long a caller waits for its turn as writer: longer than the longest transaction, which closes a day.
@@ -60,6 +58,8 @@ const ROWS_AHEAD: usize = 2048;
 const CHECKPOINT_PAGES: &str = "4000";
 /// Page cache of the writer, KiB (negative: SQLite counts kibibytes). Random index pages of a busy day stay in it.
 const WRITER_CACHE: &str = "-131072";
+/// Page cache of each reader, KiB, likewise.
+const READER_CACHE: &str = "-16384";
 
 /// Why the store cannot be used.
 #[derive(Debug, thiserror::Error)]
