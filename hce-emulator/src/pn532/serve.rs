@@ -53,10 +53,28 @@ impl std::fmt::Debug for SimulatedChip {
 impl SimulatedChip {
     /// Serves the chip on this listener. `seed` decides when chances come true.
     pub fn start(listener: TcpListener, seed: u64) -> io::Result<Self> {
+        Self::serve(listener, Chip::new(seed))
+    }
+
+    /// As [`SimulatedChip::start`], with these switches and these cards in the field from the first byte on: who
+    /// connected to the listener before this call finds no other chip either.
+    pub fn start_with(
+        listener: TcpListener,
+        seed: u64,
+        switches: Switches,
+        cards: Vec<Presented>,
+    ) -> io::Result<Self> {
+        let mut chip = Chip::new(seed);
+        chip.set_switches(switches);
+        chip.set_field(cards);
+        Self::serve(listener, chip)
+    }
+
+    fn serve(listener: TcpListener, chip: Chip) -> io::Result<Self> {
         let address = listener.local_addr()?;
         listener.set_nonblocking(true)?;
         let shared = Arc::new(Shared {
-            chip: Mutex::new(Chip::new(seed)),
+            chip: Mutex::new(chip),
             changed: Condvar::new(),
             stop: AtomicBool::new(false),
             begun: Instant::now(),

@@ -1,12 +1,12 @@
 //! The simulated PN532 by itself, asked by bytes as the manual has them (UM0701-02, and open drivers' examples).
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 use wavepass_hce::card::{Answer, Card, CardFault};
-use wavepass_hce::pn532::{Chip, Presented, Switches};
+use wavepass_hce::pn532::{Chip, Presented, SimulatedChip, Switches};
 use wavepass_pn532::frame::{ACK, Direction, MAX_FRAME, NACK, SYNTAX_ERROR, encode};
 
 struct Fixed;
@@ -259,5 +259,22 @@ fn the_command_line_serves_a_chip_that_hangs() {
         let mut came = [0; ACK.len()];
         stream.read_exact(&mut came).unwrap();
         assert_eq!(came, ACK);
+    }
+}
+
+#[test]
+fn who_connects_before_the_chip_is_served_finds_it_as_it_was_asked_for() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    stream.write_all(&[0x55, 0x55, 0, 0, 0]).unwrap();
+    stream.write_all(&frame(Direction::ToChip, &[0x14, 0x01])).unwrap();
+    let hangs = Switches { never_answers: true, ..Switches::default() };
+    let _chip = SimulatedChip::start_with(listener, 1, hangs, Vec::new()).unwrap();
+    for _ in 0..2 {
+        let mut came = [0; ACK.len()];
+        stream.read_exact(&mut came).unwrap();
+        assert_eq!(came, ACK);
+        stream.write_all(&frame(Direction::ToChip, &[0x14, 0x01])).unwrap();
     }
 }

@@ -14,7 +14,7 @@ use std::time::Duration;
 use wavepass_hce::contactless::Identity;
 use wavepass_hce::decode::Numbers;
 use wavepass_hce::phone::{Phone, PhoneFile};
-use wavepass_hce::pn532::{SimulatedChip, Switches};
+use wavepass_hce::pn532::{Presented, SimulatedChip, Switches};
 use wavepass_hce::pn532_target;
 use wavepass_hce::script::{Script, ScriptError, Scripted};
 use wavepass_hce::state::Durability;
@@ -231,14 +231,13 @@ type Served = Scripted<Phone>;
 
 /// The phone in the field of a simulated PN532 until `stop` is set.
 fn serve_pn532(args: &Args, listener: TcpListener, phone: Served, stop: &AtomicBool) -> std::io::Result<()> {
-    let chip = SimulatedChip::start(listener, args.seed.unwrap_or(1))?;
-    let noise = Switches::noise(args.noise.unwrap_or_default());
-    chip.set_switches(Switches {
+    let switches = Switches {
         tapped_away_ms: Some(args.pause.unwrap_or(PAUSE_MS)),
         never_answers: args.never_answers,
-        ..noise
-    });
-    chip.present(Box::new(Logged { card: phone, log: Log::new(args.look()) }));
+        ..Switches::noise(args.noise.unwrap_or_default())
+    };
+    let phone = Presented::phone(Box::new(Logged { card: phone, log: Log::new(args.look()) }));
+    let _chip = SimulatedChip::start_with(listener, args.seed.unwrap_or(1), switches, vec![phone])?;
     while !stop.load(Ordering::Relaxed) {
         std::thread::sleep(Duration::from_millis(50));
     }
