@@ -55,6 +55,8 @@ pub(crate) struct Line {
     mood: AtomicU8,
     next: Mutex<VecDeque<Mood>>,
     pub(crate) calls: AtomicUsize,
+    /// The e-accounts of each call for deductions.
+    pub(crate) asked: Mutex<Vec<Vec<String>>>,
     pub(crate) go: Notify,
 }
 
@@ -72,7 +74,8 @@ impl Line {
     pub(crate) fn over(store: &Store, now_ms: i64) -> Arc<Self> {
         let bank = EmbeddedBank::new(store.clone(), Limits::default()).unwrap().at(now_ms);
         let (mood, calls) = (AtomicU8::new(0), AtomicUsize::new(0));
-        Arc::new(Self { bank, mood, next: Mutex::default(), calls, go: Notify::new() })
+        let (next, asked) = (Mutex::default(), Mutex::default());
+        Arc::new(Self { bank, mood, next, calls, asked, go: Notify::new() })
     }
 
     /// Puts a call through, as far as the line lets it.
@@ -104,6 +107,8 @@ impl Line {
 
 impl BankConnector for Line {
     fn deduct<'a>(&'a self, requests: &'a [DeductionRequest]) -> Reply<'a, Vec<Answer>> {
+        let accounts = requests.iter().map(|request| request.account_id.clone()).collect();
+        self.asked.lock().unwrap().push(accounts);
         Box::pin(self.carry(self.bank.deduct(requests)))
     }
 

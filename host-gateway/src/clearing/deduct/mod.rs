@@ -1,9 +1,11 @@
 //! Deduction: asks the bank for a day's charges, at most once each.
 //!
-//! A day's charges go through three stages, page by page in the order of tokens: attempts are numbered ([`number`]), the bank
-//! answers them, and its answers are booked ([`book`]). Each stage has one page at a time, while the others have theirs: the
-//! bank is asked for the pages in their order, whatever is fast or slow. Beside other writers each has a turn of its own
-//! (`store/shards.rs`), so that gateways that deduct the same day number no charge twice.
+//! A day's charges go through three stages, group by group in the order of tokens: attempts are numbered ([`number`]), the bank
+//! answers them, and its answers are booked ([`book`]). Each stage has one group at a time, while the others have theirs, and
+//! goes through it page by page, a transaction each. Ours go by token and the bank's books by e-account, so the bank is asked
+//! for a group in the order of e-accounts: of millions, a page in the order of tokens would touch one here and one there. What
+//! is of one e-account is asked for in the order of tokens, whatever is fast or slow. Beside other writers each stage has a turn
+//! of its own (`store/shards.rs`), so that gateways that deduct the same day number no charge twice.
 //!
 //! An attempt's number is durable before it is sent (rule 5). Attempts that a crash or a silent bank left without an answer
 //! are sent again under their own name first, and the bank replays what it answered; only a charge whose last attempt was
@@ -19,7 +21,7 @@ mod number;
 mod tests;
 
 use serde::Serialize;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use wavepass_fares::ServiceDay;
 
 use super::{Clearing, ClearingError};
@@ -32,8 +34,11 @@ use number::{Pages, State};
 
 /// Attempts in one call of the bank, and in one transaction here.
 pub(super) const PAGE: usize = 4_000;
-/// Pages that wait between two stages: one is ready when the page before it is done, and memory holds five at most.
-const WAITING: usize = 1;
+/// Pages in a group at most. The first group has one and each has twice as many as the one before: the stages have work
+/// soon, and of a small day, too.
+const GROUP_PAGES: usize = 64;
+/// Groups under way: one in each stage. They are what memory holds, some 50 MB each.
+const GROUPS: usize = 3;
 
 /// What to ask for.
 #[derive(Debug, Clone, Copy, Default)]
@@ -135,37 +140,74 @@ impl Clearing {
         Ok(())
     }
 
-    /// Takes pages through the stages. A stage that fails is the end of the others, too, each after what it has reached it
+    /// Takes pages through the stages. A stage that fails is the end of the others, too, each after what has reached it
     /// is done; what was numbered by then and has no answer is asked for by whoever comes next.
     async fn in_stages(&self, mut pages: Pages, summary: &mut DeductSummary) -> Result<(), ClearingError> {
         let day = pages.day;
-        let (numbered, mut to_ask) = mpsc::channel::<Vec<Attempt>>(WAITING);
-        let (answered, mut to_book) = mpsc::channel::<Answered>(WAITING);
+        let under_way = Semaphore::new(GROUPS);
+        let (numbered, mut to_ask) = mpsc::channel(GROUPS);
+        let (answered, mut to_book) = mpsc::channel(GROUPS);
         // Each owns its ends of the channels: they close when it ends, however it does.
-        let number = async move {
-            while let Some(page) = self.next_page(&mut pages).await? {
-                if numbered.send(page).await.is_err() {
-                    break;
+        let number = async {
+            let numbered = numbered;
+            let mut size = 1;
+            loop {
+                let place = under_way.acquire().await.map_err(|_| ClearingError::Worker)?;
+                let group = self.next_group(&mut pages, size).await?;
+                if group.is_empty() || numbered.send((place, group)).await.is_err() {
+                    return Ok(());
                 }
+                size = (size * 2).min(GROUP_PAGES);
             }
-            Ok(())
         };
         let ask = async move {
-            while let Some(page) = to_ask.recv().await {
-                if answered.send(self.answers_to(page).await?).await.is_err() {
+            while let Some((place, group)) = to_ask.recv().await {
+                if answered.send((place, self.answers_to(group).await?)).await.is_err() {
                     break;
                 }
             }
             Ok(())
         };
         let book = async move {
-            while let Some(page) = to_book.recv().await {
-                self.record(day, page, summary).await?;
+            while let Some((_place, group)) = to_book.recv().await {
+                self.record_all(day, group, summary).await?;
             }
             Ok(())
         };
         let (numbered, asked, booked) = tokio::join!(Box::pin(number), Box::pin(ask), Box::pin(book));
         numbered.and(asked).and(booked)
+    }
+
+    /// So many pages; none when there is no charge left.
+    async fn next_group(&self, pages: &mut Pages, size: usize) -> Result<Vec<Attempt>, ClearingError> {
+        let mut group = Vec::new();
+        for _ in 0..size {
+            let Some(page) = self.next_page(pages).await? else { break };
+            group.extend(page);
+        }
+        Ok(group)
+    }
+
+    /// Books a group's answers, page by page in the order of tokens.
+    async fn record_all(
+        &self,
+        day: ServiceDay,
+        mut answered: Answered,
+        summary: &mut DeductSummary,
+    ) -> Result<(), ClearingError> {
+        if answered.len() > self.deduct_page {
+            answered = aside(move || {
+                answered.sort_by_key(|(a, _)| (a.request.id.token_key, a.request.id.part));
+                answered
+            })
+            .await?;
+        }
+        let mut answered = answered.into_iter().peekable();
+        while answered.peek().is_some() {
+            let page = answered.by_ref().take(self.deduct_page).collect();
+            self.record(day, page, summary).await?;
+        }
+        Ok(())
     }
 
     /// Sends attempts and records what came back.
@@ -179,9 +221,30 @@ impl Clearing {
         self.record(day, answered, summary).await
     }
 
-    /// What the bank answers to attempts.
-    async fn answers_to(&self, attempts: Vec<Attempt>) -> Result<Answered, ClearingError> {
-        let mut answered = Answered::new();
+    /// What the bank answers to attempts, asked for in the order of e-accounts, page by page.
+    async fn answers_to(&self, mut attempts: Vec<Attempt>) -> Result<Answered, ClearingError> {
+        if attempts.len() > self.deduct_page {
+            // Stable: those of one e-account stay as they are.
+            attempts = aside(move || {
+                attempts.sort_by(|a, b| a.request.account_id.cmp(&b.request.account_id));
+                attempts
+            })
+            .await?;
+        }
+        let mut answered = Answered::with_capacity(attempts.len());
+        let mut attempts = attempts.into_iter().peekable();
+        while attempts.peek().is_some() {
+            self.answers_to_page(attempts.by_ref().take(self.deduct_page), &mut answered).await?;
+        }
+        Ok(answered)
+    }
+
+    /// What the bank answers to a page of attempts.
+    async fn answers_to_page(
+        &self,
+        attempts: impl Iterator<Item = Attempt> + Send,
+        answered: &mut Answered,
+    ) -> Result<(), ClearingError> {
         let (mut held, mut free) = (Vec::new(), Vec::new());
         for attempt in attempts {
             match attempt.unasked {
@@ -205,8 +268,13 @@ impl Clearing {
             let answers = answers(free.len(), self.bank.deduct(&requests).await)?;
             answered.extend(free.into_iter().zip(answers));
         }
-        Ok(answered)
+        Ok(())
     }
+}
+
+/// Work that would keep others from the thread.
+async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, ClearingError> {
+    tokio::task::spawn_blocking(work).await.map_err(|_| ClearingError::Worker)
 }
 
 /// The bank's answers to so many attempts. No answer is in doubt, never a decline.

@@ -76,6 +76,22 @@ async fn a_bank_that_fails_at_a_page_in_the_middle_takes_nothing_twice() {
     }
 }
 
+/// Groups of one, two and four pages. At the first page of the last one the bank's line is down.
+#[tokio::test]
+async fn the_bank_is_asked_for_a_group_of_pages_in_the_order_of_its_e_accounts() {
+    let world = closed(World::new(14, 10_000).await, 14, 2).await;
+    world.line.at_next(&[Mood::Well, Mood::Well, Mood::Well, Mood::Deaf]);
+    assert_eq!(deduct(&world).await, DeductSummary { approved: 12, declined: 0, in_doubt: 2 });
+    let asked: Vec<String> =
+        world.line.asked.lock().unwrap().iter().map(|accounts| accounts.join(" ")).collect();
+    assert_eq!(asked, ["a0 a1", "a2 a3", "a4 a5", "a10 a11", "a12 a13", "a6 a7", "a8 a9"]);
+    let in_doubt = "SELECT min(account_id) || ' ' || max(account_id) FROM attempts WHERE state = 'in_doubt'";
+    assert_eq!(world.one::<String>(in_doubt).await, "a10 a11");
+    assert_eq!(deduct(&world).await, approved(2));
+    assert_eq!(world.one::<i64>("SELECT count(*) FROM attempts WHERE state = 'approved'").await, 14);
+    assert_clean(&world).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_gateways_deduct_a_day_of_many_pages_once() {
     let world = closed(World::on_postgres(60, 10_000).await, 60, 7).await;
