@@ -3,14 +3,16 @@
 //! A batch is sent in pieces, several in the air at once. A piece that gets no answer is sent again under the same names, a few
 //! times; then each of its attempts has no answer, whatever the bank did, and no further piece is sent. A piece that the bank
 //! refuses does not hold up the others, and is asked for again in halves, so that what is refused is one request alone. Only
-//! the bank's own signed word is an approval or a decline.
+//! the bank's own signed word is an approval or a decline. What is of one e-account is never in the air twice ([`pieces`]).
+
+mod pieces;
 
 use std::collections::VecDeque;
-use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use pieces::{Pieces, Places};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio::task::JoinSet;
@@ -30,10 +32,6 @@ use crate::store::Store;
 
 /// The first wait before a piece is sent again; each later one is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
-
-/// How many pieces of one call are asked for again in halves: a dozen requests that the bank refuses are found so. What stands
-/// beside more of them stays in doubt, and a bank that refuses everything is not asked for each by itself.
-const MOST_HALVED: usize = 128;
 
 /// Which bank stands behind the gateway.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
@@ -267,13 +265,14 @@ struct Question<T, A> {
     target: &'static str,
     /// What the log calls them.
     what: &'static str,
-    write: fn(&[T]) -> Written,
+    account: fn(&T) -> &str,
+    write: fn(&[&T]) -> Written,
     /// The answers to what was sent, which must name it in its order.
     read: fn(&[String], &[u8]) -> Answered<A>,
 }
 
-/// A piece that came back: which of the requests it was, and what came.
-type Piece<A> = (Range<usize>, Result<Vec<A>, Failure>);
+/// A piece that came back: which of the requests it was, what is to be sent after it, and what came.
+type Piece<A> = (Places, VecDeque<Places>, Result<Vec<A>, Failure>);
 
 /// Answers to all that was asked, as far as there are any, and why there are no more.
 struct Came<A> {
@@ -284,31 +283,6 @@ struct Came<A> {
     refused: Option<BankError>,
 }
 
-/// What is still to be sent.
-struct Pieces {
-    left: VecDeque<Range<usize>>,
-    to_halve: usize,
-}
-
-impl Pieces {
-    fn of(requests: usize, batch: usize) -> Self {
-        let starts = (0..requests).step_by(batch);
-        let left = starts.map(|start| start..requests.min(start + batch)).collect();
-        Self { left, to_halve: MOST_HALVED }
-    }
-
-    /// Asks for a piece that was refused in halves, after all others; false where it is left at that.
-    fn halve(&mut self, piece: &Range<usize>) -> bool {
-        let halves = piece.len() > 1 && self.to_halve > 0;
-        if halves {
-            self.to_halve -= 1;
-            let middle = piece.start + piece.len() / 2;
-            self.left.extend([piece.start..middle, middle..piece.end]);
-        }
-        halves
-    }
-}
-
 /// What has no answer is in doubt.
 fn or_doubt(answers: Vec<Option<Answer>>) -> Vec<Answer> {
     answers.into_iter().map(|answer| answer.unwrap_or(Answer::NoAnswer)).collect()
@@ -317,22 +291,25 @@ fn or_doubt(answers: Vec<Option<Answer>>) -> Vec<Answer> {
 const DEDUCT: Question<DeductionRequest, Answer> = Question {
     target: wire::DEDUCTIONS,
     what: "deductions",
-    write: |piece| deductions(piece.iter().map(Deduction::of)),
+    account: |request| &request.account_id,
+    write: |piece| deductions(piece.iter().copied().map(Deduction::of)),
     read: deducted,
 };
 
 const COMPLETE: Question<Completion, Answer> = Question {
     target: wire::DEDUCTIONS,
     what: "deductions",
-    write: |piece| deductions(piece.iter().map(Deduction::completing)),
+    account: |request| &request.deduction.account_id,
+    write: |piece| deductions(piece.iter().copied().map(Deduction::completing)),
     read: deducted,
 };
 
 const HOLD: Question<HoldRequest, Answer> = Question {
     target: wire::HOLDS,
     what: "holds",
+    account: |request| &request.account_id,
     write: |piece| {
-        let holds: Vec<Hold> = piece.iter().map(Hold::of).collect();
+        let holds: Vec<Hold> = piece.iter().copied().map(Hold::of).collect();
         (holds.iter().map(|h| h.hold.clone()).collect(), serde_json::to_vec(&Holds { holds }))
     },
     read: |sent, bytes| {
@@ -345,8 +322,9 @@ const HOLD: Question<HoldRequest, Answer> = Question {
 const RELEASE: Question<Release, ()> = Question {
     target: wire::RELEASES,
     what: "releases",
+    account: |release| &release.account_id,
     write: |piece| {
-        let releases: Vec<Released> = piece.iter().map(Released::of).collect();
+        let releases: Vec<Released> = piece.iter().copied().map(Released::of).collect();
         (releases.iter().map(|r| r.hold.clone()).collect(), serde_json::to_vec(&Releases { releases }))
     },
     read: |sent, bytes| {
@@ -396,34 +374,37 @@ impl HttpBank {
         question: Question<T, A>,
         requests: &[T],
     ) -> Result<Came<A>, BankError> {
-        let Question { target, what, write, read } = question;
+        let Question { target, what, account, write, read } = question;
         let mut came = Came { answers: vec![None; requests.len()], stopped: None, refused: None };
         let mut air: JoinSet<Piece<A>> = JoinSet::new();
-        let mut pieces = Pieces::of(requests.len(), self.batch);
+        let mut pieces = Pieces::of(requests, account, self.batch);
         loop {
             // After a piece without an answer no further one is sent: a bank that is away is not asked a thousand times.
             while came.stopped.is_none() && air.len() < self.concurrency {
-                let Some(piece) = pieces.left.pop_front() else { break };
-                let (sent, body) = write(&requests[piece.clone()]);
+                let Some((piece, after)) = pieces.next() else { break };
+                let asked: Vec<&T> = pieces.order[piece.clone()].iter().map(|&i| &requests[i]).collect();
+                let (sent, body) = write(&asked);
                 let body = body.map_err(|e| BankError(e.to_string()))?;
                 let caller = self.caller.clone();
                 air.spawn_blocking(move || {
                     let answered = caller.call("POST", target, &body);
                     let unusable = |error: BankError| Failure::Refused(error.0);
-                    (piece, answered.and_then(|bytes| read(&sent, &bytes).map_err(unusable)))
+                    (piece, after, answered.and_then(|bytes| read(&sent, &bytes).map_err(unusable)))
                 });
             }
             let Some(back) = air.join_next().await else { break };
             match back.map_err(|e| BankError(e.to_string()))? {
-                (piece, Ok(answers)) => {
-                    for (place, answer) in came.answers[piece].iter_mut().zip(answers) {
-                        *place = Some(answer);
+                (piece, after, Ok(answers)) => {
+                    for (&place, answer) in pieces.order[piece].iter().zip(answers) {
+                        came.answers[place] = Some(answer);
                     }
+                    pieces.go_on(after);
                 }
-                (piece, Err(Failure::Refused(why))) => {
-                    if !pieces.halve(&piece) {
-                        let (names, _) = write(&requests[piece]);
-                        let (first, others) = (&names[0], names.len() - 1);
+                (piece, after, Err(Failure::Refused(why))) => {
+                    if !pieces.halve(&piece, after) {
+                        let (first, others) = (pieces.order[piece.start], piece.len() - 1);
+                        let (names, _) = write(&[&requests[first]]);
+                        let first = &names[0];
                         tracing::warn!(
                             why,
                             first,
@@ -433,7 +414,7 @@ impl HttpBank {
                     }
                     came.refused = Some(BankError(why));
                 }
-                (_, Err(failure)) => {
+                (_, _, Err(failure)) => {
                     let error = BankError::from(failure);
                     tracing::warn!(%error, "a request for {what} has no answer");
                     came.stopped = Some(error);

@@ -42,17 +42,3 @@ async fn an_answer_that_is_longer_than_any_may_be_is_named_and_not_asked_for_aga
         assert_eq!(asked.load(Ordering::SeqCst), 1, "{why}");
     }
 }
-
-#[test]
-fn a_piece_that_is_refused_is_asked_for_in_halves_after_all_others_and_so_often() {
-    let mut pieces = Pieces::of(7, 3);
-    let first = pieces.left.pop_front().unwrap();
-    assert!(pieces.halve(&first));
-    assert_eq!(pieces.left, [3..6, 6..7, 0..1, 1..3]);
-    assert!(!pieces.halve(&(6..7)));
-    let mut refused = 0;
-    while pieces.halve(&first) {
-        refused += 1;
-    }
-    assert_eq!(refused, MOST_HALVED - 1);
-}
