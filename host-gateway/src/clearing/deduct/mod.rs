@@ -96,13 +96,12 @@ impl Clearing {
         options: DeductOptions,
     ) -> Result<DeductSummary, ClearingError> {
         let mut summary = DeductSummary::default();
+        // What is declined from here on has had its try.
+        let declined = if options.retry_declined { self.declined(day).await? } else { Vec::new() };
         self.ask_unanswered(day, None, &mut summary).await?;
         self.set_off_day(day).await?;
-        let states: &[State] =
-            if options.retry_declined { &[State::Open, State::Declined] } else { &[State::Open] };
-        for &state in states {
-            self.in_stages(Pages::of(day, state), &mut summary).await?;
-        }
+        self.in_stages(Pages::of(day, State::Open), &mut summary).await?;
+        self.ask_again(day, &declined, &mut summary).await?;
         Ok(summary)
     }
 
@@ -113,7 +112,8 @@ impl Clearing {
         token: Option<TokenKey>,
         summary: &mut DeductSummary,
     ) -> Result<(), ClearingError> {
-        for state in [State::Sent, State::InDoubt] {
+        // Those in doubt first: those that get no answer now are in doubt only then, and are asked for once.
+        for state in [State::InDoubt, State::Sent] {
             let pages = match token {
                 Some(token) => Pages::of_token(day, state, token),
                 None => Pages::of(day, state),

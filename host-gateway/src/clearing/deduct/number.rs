@@ -22,7 +22,6 @@ pub(super) enum State {
     Sent,
     InDoubt,
     Open,
-    Declined,
 }
 
 impl State {
@@ -31,7 +30,6 @@ impl State {
             Self::Sent => "sent",
             Self::InDoubt => "in_doubt",
             Self::Open => "open",
-            Self::Declined => "declined",
         }
     }
 }
@@ -58,21 +56,16 @@ impl Pages {
     }
 }
 
-/// Charges of day 1 and state 2 that may be asked for, after a token and part, and what else holds of them.
-macro_rules! to_number {
-    ($($also:tt)*) => {
-        concat!(
-            "SELECT c.token_key, c.part, c.attempts + 1, COALESCE(t.account_id, ''), c.amount_fen + c.offset_fen, t.state \
-             FROM charges AS c INDEXED BY charges_unfinished LEFT JOIN tokens AS t ON t.token_key = c.token_key \
-             WHERE c.service_day = ? AND c.state = ? AND c.state IN ('open', 'sent', 'in_doubt', 'declined') \
-             AND (c.token_key, c.part) > (?, ?) \
-             AND EXISTS (SELECT 1 FROM batches AS b WHERE b.service_day = c.service_day AND b.rank = c.rank) AND ",
-            may_be_credited!(),
-            $($also)*
-            " ORDER BY c.token_key, c.part LIMIT ?"
-        )
-    };
-}
+/// Charges of day 1 and state 2 that may be asked for, after a token and part.
+const TO_NUMBER: &str = concat!(
+    "SELECT c.token_key, c.part, c.attempts + 1, COALESCE(t.account_id, ''), c.amount_fen + c.offset_fen, t.state \
+     FROM charges AS c INDEXED BY charges_unfinished LEFT JOIN tokens AS t ON t.token_key = c.token_key \
+     WHERE c.service_day = ? AND c.state = ? AND c.state IN ('open', 'sent', 'in_doubt', 'declined') \
+     AND (c.token_key, c.part) > (?, ?) \
+     AND EXISTS (SELECT 1 FROM batches AS b WHERE b.service_day = c.service_day AND b.rank = c.rank) AND ",
+    may_be_credited!(),
+    " ORDER BY c.token_key, c.part LIMIT ?"
+);
 
 impl Clearing {
     /// The next page: attempts that are numbered now, or that were and wait for an answer.
@@ -82,12 +75,39 @@ impl Clearing {
         }
         let attempts = match pages.state {
             State::Sent | State::InDoubt => self.unanswered(pages).await?,
-            State::Open | State::Declined => again_if_met(|| self.number(pages)).await?,
+            State::Open => again_if_met(|| self.number(pages)).await?,
         };
         pages.ended = attempts.len() < self.deduct_page;
         let Some(last) = attempts.last() else { return Ok(None) };
         pages.after = (last.request.id.token_key.to_vec(), i64::from(last.request.id.part));
         Ok(Some(attempts))
+    }
+
+    /// The last attempts of a day's charges that the bank declined, in the order of tokens and parts.
+    pub(super) async fn declined(&self, day: ServiceDay) -> Result<Vec<AttemptId>, ClearingError> {
+        let mut declined: Vec<AttemptId> = Vec::new();
+        loop {
+            let after = declined.last().map_or((Vec::new(), 0), |id| (id.token_key.to_vec(), id.part));
+            let rows: Vec<(Vec<u8>, u32, u32)> = query(
+                "SELECT token_key, part, attempts FROM charges INDEXED BY charges_unfinished WHERE service_day = ? \
+                 AND state = 'declined' AND state IN ('open', 'sent', 'in_doubt', 'declined') \
+                 AND (token_key, part) > (?, ?) ORDER BY token_key, part LIMIT ?",
+            )
+            .bind(day.number())
+            .bind(after.0)
+            .bind(after.1)
+            .bind(self.deduct_page as i64)
+            .rows(self.store.pool())
+            .await?;
+            let ended = rows.len() < self.deduct_page;
+            for (key, part, attempt) in rows {
+                let token_key = token_key(&key)?.0;
+                declined.push(AttemptId { service_day: day_number(day), token_key, part, attempt });
+            }
+            if ended {
+                return Ok(declined);
+            }
+        }
     }
 
     /// Numbers new attempts for declined charges, each named by its last attempt.
@@ -152,17 +172,14 @@ impl Clearing {
         let day = pages.day;
         let mut tx = self.store.begin_shard(NUMBERING).await?;
         // Read inside the transaction, so that two callers never number the same charge.
-        let rows = query(match pages.state {
-            State::Declined => to_number!(" AND ", is_uncontested!(),),
-            State::Open | State::Sent | State::InDoubt => to_number!(),
-        })
-        .bind(day.number())
-        .bind(pages.state.as_str())
-        .bind(&pages.after.0)
-        .bind(pages.after.1)
-        .bind(self.deduct_page as i64)
-        .fetch_all(&mut *tx)
-        .await?;
+        let rows = query(TO_NUMBER)
+            .bind(day.number())
+            .bind(pages.state.as_str())
+            .bind(&pages.after.0)
+            .bind(pages.after.1)
+            .bind(self.deduct_page as i64)
+            .fetch_all(&mut *tx)
+            .await?;
         let attempts = self.number_in(&mut tx, day, &rows).await?;
         tx.commit().await?;
         Ok(attempts)

@@ -4,6 +4,7 @@ mod suspended;
 
 use std::sync::atomic::Ordering;
 
+use super::number::{Pages, State};
 use crate::clearing::testing::{Line, Mood, World, at, day};
 use crate::clearing::tests::{assert_clean, close, deduct, rides};
 use crate::clearing::{Clearing, DeductOptions, DeductSummary};
@@ -74,6 +75,39 @@ async fn a_bank_that_fails_at_a_page_in_the_middle_takes_nothing_twice() {
         assert_eq!(world.one::<i64>("SELECT count(*) FROM bank_accounts WHERE balance_fen = 9600").await, 6);
         assert_clean(&world).await;
     }
+}
+
+/// A gateway that died when it had numbered the first page.
+async fn numbered(world: &World) {
+    let page = world.clearing.next_page(&mut Pages::of(day(), State::Open)).await.unwrap().unwrap();
+    assert_eq!(page.len(), 2);
+}
+
+#[tokio::test]
+async fn what_a_dead_gateway_left_unanswered_is_asked_for_and_counted_once_in_a_run() {
+    let world = closed(World::new(6, 10_000).await, 6, 2).await;
+    numbered(&world).await;
+    world.line.set(Mood::Deaf);
+    for _ in 0..2 {
+        assert_eq!(deduct(&world).await, DeductSummary { approved: 0, declined: 0, in_doubt: 6 });
+    }
+    world.line.set(Mood::Well);
+    assert_eq!(deduct(&world).await, approved(6));
+    assert_clean(&world).await;
+}
+
+#[tokio::test]
+async fn what_is_declined_in_a_run_has_had_its_try() {
+    let world = closed(World::new(6, 10_000).await, 6, 2).await;
+    world.tamper("UPDATE bank_accounts SET state = 'frozen' WHERE account_id IN ('a1', 'a4')").await;
+    numbered(&world).await;
+    let again = DeductOptions { retry_declined: true };
+    for (approved, attempts) in [(4, 6), (0, 8)] {
+        let summary = world.clearing.deduct_day(day(), again).await.unwrap();
+        assert_eq!(summary, DeductSummary { approved, declined: 2, in_doubt: 0 });
+        assert_eq!(world.one::<i64>("SELECT count(*) FROM attempts").await, attempts);
+    }
+    assert_clean(&world).await;
 }
 
 /// Groups of one, two and four pages. At the first page of the last one the bank's line is down.
