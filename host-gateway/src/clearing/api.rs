@@ -91,6 +91,8 @@ pub struct CloseBody {
     pub force: bool,
     /// The day is closed: close what came late as a further batch.
     pub late: bool,
+    /// Leave the deductions for later, and what is priced again because of it, too.
+    pub no_deduct: bool,
 }
 
 /// What to deduct.
@@ -206,8 +208,8 @@ async fn whole_report(State(app): State<App>) -> Result<Json<Report>, ApiError> 
     Ok(Json(super::report(&app.store, None).await?))
 }
 
-/// Let risk look at the day's taps, close the day and deduct it. A closed day stays as it is; what of it is not
-/// deducted is asked for again.
+/// Let risk look at the day's taps, close the day and, unless `no_deduct` is set, deduct it. A closed day stays as it is; what
+/// of it is not deducted is asked for again.
 #[utoipa::path(post, path = "/v1/days/{day}/close", params(("day" = String, Path)), request_body = Option<CloseBody>,
     responses((status = 200, body = Closed), (status = 409, body = ErrorBody)))]
 async fn close(
@@ -217,8 +219,8 @@ async fn close(
     Query(Nothing {}): Query<Nothing>,
     body: Option<Json<CloseBody>>,
 ) -> Result<Json<Closed>, ApiError> {
-    let body = body.map(|Json(body)| body).unwrap_or_default();
-    Ok(Json(app::close(&app, &user, parse_day(&day)?, body.force, body.late).await?))
+    let wanted = body.map(|Json(body)| body).unwrap_or_default();
+    Ok(Json(app::carry_out(&app, &user, parse_day(&day)?, wanted).await?))
 }
 
 /// Deduct what of a closed day is not deducted.

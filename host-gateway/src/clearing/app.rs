@@ -8,6 +8,7 @@ use serde::Serialize;
 use wavepass_fares::ServiceDay;
 use wavepass_protocol::time::UnixMs;
 
+use super::api::CloseBody;
 use super::deny::Change;
 use super::{
     Clearing, ClearingError, CloseOptions, CloseSummary, Debtors, DebtorsError, DeductOptions, DeductSummary,
@@ -28,7 +29,7 @@ const BY: &str = "clearing";
 pub struct Closed {
     /// The close.
     pub close: CloseSummary,
-    /// The deductions that were asked for now, of all these days.
+    /// The deductions that were asked for now, of all these days; none where they were not wanted.
     pub deduct: DeductSummary,
     /// Closed days after it that were priced again, because caps or discounts count over several days.
     pub repriced: Vec<CloseSummary>,
@@ -190,27 +191,47 @@ pub async fn close(
     force: bool,
     late: bool,
 ) -> Result<Closed, ClearingError> {
+    carry_out(app, user, day, CloseBody { force, late, no_deduct: false }).await
+}
+
+/// Closes a day as the caller wants it.
+pub(super) async fn carry_out(
+    app: &App,
+    user: &str,
+    day: ServiceDay,
+    wanted: CloseBody,
+) -> Result<Closed, ClearingError> {
+    let CloseBody { force, late, no_deduct } = wanted;
     app.now()?;
     look(app).await?;
     let clearing = Clearing::of(app).await?;
     let options = CloseOptions { now_ms: sql::ms(app.now()?), force, late };
     let close = looking(app, || clearing.close_day(day, options)).await?;
-    let mut deduct = clearing.deduct_day(day, DeductOptions::default()).await?;
+    let mut deduct = DeductSummary::default();
+    if !no_deduct {
+        deduct.add(clearing.deduct_day(day, DeductOptions::default()).await?);
+    }
     let repriced = match close.already_closed {
         true => Vec::new(),
         false => looking(app, || clearing.close_again_after(day, force)).await?,
     };
-    for again in &repriced {
-        deduct.add(clearing.deduct_day(again.service_day, DeductOptions::default()).await?);
+    if !no_deduct {
+        for again in &repriced {
+            deduct.add(clearing.deduct_day(again.service_day, DeductOptions::default()).await?);
+        }
     }
     app.publish_lists().await?;
+    let asked = match no_deduct {
+        true => "not deducted".to_owned(),
+        false => {
+            let DeductSummary { approved, declined, in_doubt } = deduct;
+            format!("approved {approved}, declined {declined}, in doubt {in_doubt}")
+        }
+    };
     let detail = format!(
-        "force {force}, late {late}, already closed {}, days priced again {}, approved {}, declined {}, in doubt {}",
+        "force {force}, late {late}, already closed {}, days priced again {}, {asked}",
         close.already_closed,
-        repriced.len(),
-        deduct.approved,
-        deduct.declined,
-        deduct.in_doubt
+        repriced.len()
     );
     audit(app, user, "day.close", day, &detail).await?;
     Ok(Closed { close, deduct, repriced })
@@ -304,6 +325,25 @@ mod tests {
             .texts("SELECT DISTINCT action FROM audit_log WHERE \"user\" = 'anna' ORDER BY action")
             .await;
         assert_eq!(actions, ["day.close", "day.deduct", "day.reconcile", "day.settle", "tariff.publish"]);
+    }
+
+    #[tokio::test]
+    async fn a_day_is_closed_without_asking_the_bank_and_held_against_its_statement_before_it_is() {
+        let (house, card, _) = penniless("").await;
+        let app = &house.app;
+        app.clock.driven().unwrap().set(UnixMs(MORNING + 24 * 3_600_000)).unwrap();
+        let wanted = || CloseBody { no_deduct: true, ..CloseBody::default() };
+        for already in [false, true] {
+            let closed = carry_out(app, "anna", day(), wanted()).await.unwrap();
+            assert_eq!((closed.close.already_closed, closed.deduct), (already, DeductSummary::default()));
+        }
+        assert_eq!(house.count("SELECT count(*) FROM attempts").await, 0);
+        let found = reconcile(app, "anna", day()).await.unwrap();
+        assert!(found.differences.is_empty(), "{found:?}");
+        assert_eq!(deduct(app, "anna", day(), DeductOptions::default()).await.unwrap().declined, 1);
+        assert!(app.lists.denies(&card.token, Some(card.expiry)));
+        let lines = house.texts("SELECT detail FROM audit_log WHERE action = 'day.close' ORDER BY id").await;
+        assert!(lines.iter().all(|line| line.ends_with("days priced again 0, not deducted")), "{lines:?}");
     }
 
     #[tokio::test]

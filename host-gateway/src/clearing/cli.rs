@@ -4,10 +4,11 @@ use clap::Args;
 use serde::Serialize;
 use wavepass_fares::ServiceDay;
 
+use super::api::CloseBody;
 use super::{DeductOptions, app};
 use crate::cli::{App, CommandError, Output};
 
-/// Close a service day: price its taps, seal the batch and deduct it.
+/// Close a service day: price its taps, seal the batch and, unless told otherwise, deduct it.
 #[derive(Debug, Args)]
 pub struct CloseDayArgs {
     /// The day, YYYY-MM-DD.
@@ -18,6 +19,9 @@ pub struct CloseDayArgs {
     /// The day is closed: close what came late as a further batch.
     #[arg(long)]
     late: bool,
+    /// Leave the deductions to `deduct`: to hold the batch against the bank's statement before.
+    #[arg(long)]
+    no_deduct: bool,
 }
 
 /// Deduct what of a closed day is not deducted.
@@ -50,7 +54,8 @@ pub(crate) fn json(value: &impl Serialize) -> Result<Output, CommandError> {
 
 /// `close-day`.
 pub async fn close_day(args: CloseDayArgs, app: &App, user: &str) -> Result<Output, CommandError> {
-    json(&app::close(app, user, args.day, args.force, args.late).await?)
+    let CloseDayArgs { day, force, late, no_deduct } = args;
+    json(&app::carry_out(app, user, day, CloseBody { force, late, no_deduct }).await?)
 }
 
 /// `deduct`.
