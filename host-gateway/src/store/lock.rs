@@ -6,9 +6,15 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
+/// The second line of the lock file of a SQLite file in which there was a database.
+const MADE: &str = "database made";
+
 /// A lock, held for as long as it lives.
 pub(super) struct DataLock {
-    _file: File,
+    file: File,
+    path: PathBuf,
+    /// Its file says that what it locks was made.
+    made: bool,
 }
 
 impl DataLock {
@@ -25,7 +31,24 @@ impl DataLock {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => database.to_path_buf(),
             real => real.map_err(io(database))?,
         };
-        Self::hold(&of_database(&real), |holder| StoreError::Served { path: database.to_path_buf(), holder })
+        let lock = Self::hold(&of_database(&real), |holder| StoreError::Served {
+            path: database.to_path_buf(),
+            holder,
+        })?;
+        // An empty one in its place would look as if nothing had ever been, and be in the way of a copy.
+        match lock.made && !real.exists() {
+            true => Err(StoreError::Gone { path: database.to_path_buf(), lock: lock.path }),
+            false => Ok(lock),
+        }
+    }
+
+    /// Notes that there is a database in the file now.
+    pub(super) fn remember(&mut self) -> Result<(), StoreError> {
+        if !self.made {
+            writeln!(self.file, "{MADE}").map_err(io(&self.path))?;
+            self.made = true;
+        }
+        Ok(())
     }
 
     fn hold(path: &Path, held: impl FnOnce(String) -> StoreError) -> Result<Self, StoreError> {
@@ -39,21 +62,26 @@ impl DataLock {
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                let mut holder = String::new();
+                let mut said = String::new();
                 // Only for the message: where it cannot be read, the owner stays unnamed.
-                let _ = file.take(100).read_to_string(&mut holder);
-                return Err(held(if holder.trim().is_empty() {
-                    "unknown".into()
-                } else {
-                    holder.trim().into()
-                }));
+                let _ = file.take(100).read_to_string(&mut said);
+                let holder = said.lines().next().map_or("", str::trim);
+                return Err(held(if holder.is_empty() { "unknown".into() } else { holder.into() }));
             }
             Err(TryLockError::Error(source)) => return Err(io(path)(source)),
         }
+        let mut said = String::new();
+        (&file).take(100).read_to_string(&mut said).map_err(io(path))?;
+        let made = said.lines().any(|line| line == MADE);
+        let mut text = format!("process {}\n", std::process::id());
+        if made {
+            text += MADE;
+            text.push('\n');
+        }
         file.set_len(0).map_err(io(path))?;
         file.rewind().map_err(io(path))?;
-        writeln!(file, "process {}", std::process::id()).map_err(io(path))?;
-        Ok(Self { _file: file })
+        file.write_all(text.as_bytes()).map_err(io(path))?;
+        Ok(Self { file, path: path.to_path_buf(), made })
     }
 }
 

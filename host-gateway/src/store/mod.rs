@@ -95,6 +95,16 @@ pub enum StoreError {
         /// What its lock file says of the owner.
         holder: String,
     },
+    /// There was a database in the SQLite file.
+    #[error(
+        "the database {path} is gone: put a copy back with `restore`; to begin with an empty one, remove {lock}"
+    )]
+    Gone {
+        /// The file.
+        path: PathBuf,
+        /// What knows of it.
+        lock: PathBuf,
+    },
     /// The data folder or lock file cannot be used.
     #[error("{path}: {source}")]
     Io {
@@ -151,8 +161,11 @@ impl Store {
         let mut locks = vec![DataLock::take(data)?];
         let Pools { readers, writer, shard_writers, beside } = match place {
             Place::Sqlite(file) => {
-                locks.push(DataLock::of_file(&file)?);
-                open_sqlite(&file).await?
+                let mut lock = DataLock::of_file(&file)?;
+                let pools = open_sqlite(&file).await?;
+                lock.remember()?;
+                locks.push(lock);
+                pools
             }
             Place::Postgres(remote) => Box::pin(remote.open()).await?,
         };

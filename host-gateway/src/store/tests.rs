@@ -72,6 +72,26 @@ async fn one_process_serves_a_sqlite_file_whatever_its_data_folder() {
 }
 
 #[tokio::test]
+async fn a_database_that_is_gone_is_not_taken_for_one_that_never_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, lock) = (folder.path().join("wavepass.db"), folder.path().join("wavepass.db.lock"));
+    let open = async || Store::open(file.to_str().unwrap(), folder.path()).await;
+    for _ in 0..2 {
+        open().await.unwrap().close().await;
+        std::fs::remove_file(&file).unwrap();
+        for _ in 0..2 {
+            let refused = open().await.err().unwrap();
+            assert!(matches!(refused, StoreError::Gone { .. }), "{refused}");
+            assert!(!file.exists());
+        }
+        std::fs::remove_file(&lock).unwrap();
+    }
+    // Somebody who never got as far as a database left his lock file.
+    std::fs::write(&lock, "process 1\n").unwrap();
+    open().await.unwrap().close().await;
+}
+
+#[tokio::test]
 async fn a_transaction_that_is_dropped_leaves_nothing() {
     let scratch = testing::scratch().await;
     let line = Audit { at: UnixMs(1), user: "anna", action: "test", subject: "", detail: "" };

@@ -57,6 +57,14 @@ fn a_database_is_copied_while_it_is_served_and_put_back_only_where_there_is_none
     assert!(again.contains("3 repeated"), "{again}");
     let again = house.says(&[&elsewhere[..], &["import", "second"]].concat());
     assert!(again.contains("2 accepted"), "{again}");
+
+    // A command that only looks does not put an empty one in its place, which would be in the way of the copy.
+    std::fs::remove_file(house.path("elsewhere/wavepass.db")).unwrap();
+    let refused = house.refuses(&[&elsewhere[..], &["report"]].concat());
+    assert!(refused.contains("elsewhere/wavepass.db is gone: put a copy back"), "{refused}");
+    house.says(&[&elsewhere[..], &["restore", "copy.db"]].concat());
+    let again = house.says(&[&elsewhere[..], &["import", "first"]].concat());
+    assert!(again.contains("3 repeated"), "{again}");
 }
 
 #[test]

@@ -117,8 +117,14 @@ impl Folder {
         for made in ["keys", "gates", "phones"] {
             remove(&self.root.join(made), |p| fs::remove_dir_all(p))?;
         }
-        for made in ["gateway.sqlite", "gateway.sqlite-wal", "gateway.sqlite-shm", "passphrase", "cards.json"]
-        {
+        for made in [
+            "gateway.sqlite",
+            "gateway.sqlite-wal",
+            "gateway.sqlite-shm",
+            "gateway.sqlite.lock",
+            "passphrase",
+            "cards.json",
+        ] {
             remove(&self.root.join(made), |p| fs::remove_file(p))?;
         }
         Ok(())
