@@ -61,8 +61,13 @@ async fn never_of(store: &Store, what: Kinds, kind: Option<&str>) -> Result<Opti
     };
     let mut there: Vec<String> = query(text).column(store.pool()).await?;
     there.sort();
-    let is_known = there.is_empty() || there.iter().any(|other| other == kind);
-    Ok((!is_known).then(|| format!("there never was {name} of this kind; there were {}", there.join(", "))))
+    if there.iter().any(|other| other == kind) {
+        return Ok(None);
+    }
+    Ok(Some(match there.is_empty() {
+        true => format!("there never was {name} of any kind"),
+        false => format!("there never was {name} of this kind; there were {}", there.join(", ")),
+    }))
 }
 
 /// The id of a break or an alert: 32 hexadecimal digits, from its content.
