@@ -69,15 +69,22 @@ impl Output {
     }
 
     fn deliver(self) -> Result<(), CommandError> {
+        use std::io::Write;
         for warning in &self.warnings {
-            eprintln!("warning: {warning}");
+            let _ = writeln!(std::io::stderr(), "warning: {warning}"); // nowhere left to say it
         }
-        if !self.text.is_empty() {
-            use std::io::Write;
+        if self.text.is_empty() {
+            return Ok(());
+        }
+        let mut out = std::io::stdout().lock();
+        let written = writeln!(out, "{}", self.text.trim_end_matches('\n')).and_then(|()| out.flush());
+        match written {
             // A reader that closed early has seen what it wanted.
-            let _ = writeln!(std::io::stdout(), "{}", self.text.trim_end_matches('\n'));
+            Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
+                Err(format!("standard output: {e}; the command itself is done").into())
+            }
+            _ => Ok(()),
         }
-        Ok(())
     }
 }
 

@@ -39,6 +39,25 @@ fn tariffs_are_tried_checked_compared_and_imported_without_a_store() {
     assert!(String::from_utf8_lossy(&again.stderr).contains("exists already"));
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn an_answer_that_cannot_be_written_is_a_failure_and_a_reader_that_left_is_none() {
+    let house = House::new();
+    std::fs::write(house.path("city.toml"), include_str!("../../tariffs/wavepass-city.toml")).unwrap();
+    let check = |to: Stdio| {
+        let mut command = house.command(&["tariff", "check", "city.toml"]);
+        command.stdout(to).stderr(Stdio::piped()).output().unwrap()
+    };
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let failed = check(full.into());
+    let stderr = String::from_utf8_lossy(&failed.stderr).into_owned();
+    assert_eq!(failed.status.code(), Some(1));
+    assert!(stderr.starts_with("error: standard output: No space left on device"), "{stderr}");
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    assert_eq!(check(writer.into()).status.code(), Some(0));
+}
+
 #[test]
 fn a_tariff_that_cannot_be_used_keeps_the_gateway_from_starting() {
     let house = House::new();
