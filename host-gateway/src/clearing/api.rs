@@ -91,7 +91,7 @@ pub struct CloseBody {
     pub force: bool,
     /// The day is closed: close what came late as a further batch.
     pub late: bool,
-    /// Leave the deductions for later, and what is priced again because of it, too.
+    /// Ask the bank for nothing: leave the deductions for later.
     pub no_deduct: bool,
 }
 
